@@ -1,0 +1,1 @@
+//! The control API over the admin socket: status, drain, reload.

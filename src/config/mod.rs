@@ -1,0 +1,5 @@
+//! The configuration: files → fragments → inputs → settings.
+
+pub mod settings;
+
+pub use settings::Settings;

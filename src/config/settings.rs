@@ -1,0 +1,399 @@
+//! Validated settings: the only form of the configuration that the runtime sees.
+//!
+//! Everything here is complete (defaults are filled in), consistent across files, and owned; the
+//! way from files to here is `fragment → input → settings` (see the module above).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Everything the files under `/etc/roundsman` and its siblings say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// The front's own part, from `roundsman.toml`.
+    pub front: Front,
+    /// Applications by name, from `apps/NAME.toml`.
+    pub apps: BTreeMap<String, App>,
+    /// Upstreams whose servers something else runs, from `upstreams/NAME.toml`.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Every route of every file.
+    pub routes: Vec<Route>,
+}
+
+/// `roundsman.toml`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Front {
+    /// Networks whose `X-Forwarded-*`, `Forwarded` and PROXY headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The worker threads.
+    pub threads: Threads,
+    /// Listeners by the name that `FileDescriptorName=` gives them.
+    pub listeners: BTreeMap<String, Listener>,
+    /// How long the front waits for whom.
+    pub timeouts: Timeouts,
+    /// How much the front takes from whom.
+    pub limits: Limits,
+    /// To whom failed requests go next.
+    pub retries: Retries,
+}
+
+/// `[threads]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Threads {
+    /// Number of threads; `None` for one per core that the service may use.
+    pub count: Option<usize>,
+    /// Whether each thread is pinned to its core.
+    pub pin: bool,
+    /// Which thread a new connection is handed to.
+    pub hand_off: HandOff,
+}
+
+/// Which thread a new connection is handed to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HandOff {
+    /// In turn.
+    #[default]
+    RoundRobin,
+    /// The thread with the fewest open connections.
+    LeastConnections,
+}
+
+/// `[listen.NAME]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listener {
+    /// What is spoken on it.
+    pub protocol: ListenProtocol,
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ListenProtocol {
+    /// Cleartext HTTP/1.1.
+    #[default]
+    Http,
+}
+
+/// `[timeouts]`. Each is the longest time without the progress that its name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A client's whole request head, from its first byte.
+    pub client_header: Duration,
+    /// Between two reads of a request body.
+    pub client_body: Duration,
+    /// Between two writes of a response to a client that does not read.
+    pub client_write: Duration,
+    /// A kept-alive client connection between two requests.
+    pub idle: Duration,
+    /// Connecting to a server.
+    pub connect: Duration,
+    /// From the last byte of the request to the end of the response head.
+    pub response_header: Duration,
+    /// Between two reads of a response body.
+    pub response_body: Duration,
+    /// A kept-alive connection to a server between two requests. Below Node's own 5 s on purpose.
+    pub upstream_idle: Duration,
+    /// An upgraded connection (WebSocket) without a byte in either direction.
+    pub tunnel_idle: Duration,
+    /// Finishing what is in flight when the front stops.
+    pub shutdown: Duration,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request or response head.
+    pub header_bytes: usize,
+    /// Fields of a request or response head.
+    pub headers: usize,
+    /// Bytes of a request body; `None` for no limit.
+    pub body: Option<u64>,
+    /// Open client connections in all.
+    pub connections: usize,
+    /// Open client connections of one address; `None` for no limit.
+    pub connections_per_client: Option<usize>,
+    /// Requests on one client connection.
+    pub requests_per_connection: u64,
+}
+
+/// `[retries]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retries {
+    /// Further servers that one request may be tried on.
+    pub attempts: u32,
+    /// Retries as a share of all requests, in percent, above a floor of ten a second.
+    pub budget_percent: u32,
+}
+
+/// `apps/NAME.toml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct App {
+    /// The file's stem: `[a-z0-9_-]+`, not starting with `-`, at most 64 bytes.
+    pub name: String,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub directory: Option<PathBuf>,
+    /// As whom it runs; `None` for a dynamic user.
+    pub user: Option<String>,
+    /// The group, when it is not the user's own.
+    pub group: Option<String>,
+    /// Number of workers, 1 to 250.
+    pub workers: u16,
+    /// Variables for the app; `%`, quotes and line ends are escaped for systemd by the generator.
+    pub environment: BTreeMap<String, String>,
+    /// Files of `NAME=value` lines that systemd reads before each start.
+    pub environment_files: Vec<PathBuf>,
+    /// How the app takes connections.
+    pub listen: Listen,
+    /// How the front reaches the worker.
+    pub transport: Transport,
+    /// What makes a worker ready.
+    pub ready: Ready,
+    /// The health check, when the app has a path for one.
+    pub health: Option<Health>,
+    /// How its workers share the requests.
+    pub balancing: Balancing,
+    /// From the start of the process to `READY=1`.
+    pub start_timeout: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub stop_timeout: Duration,
+    /// From the start of a drain to the stop, whatever is still in flight.
+    pub drain_timeout: Duration,
+    /// How long the app may not answer before systemd restarts it.
+    pub watchdog: Duration,
+    /// `MemoryMax=`, in bytes.
+    pub max_memory: Option<u64>,
+    /// Which loopback network (`127.x.y.0/24`) the workers' TCP listeners are on: 16384 slots.
+    pub slot: u16,
+}
+
+/// How an app takes connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Node: by the cluster protocol, whatever port the app asks for.
+    Cluster,
+    /// The worker's own listener is descriptor 3 (`LISTEN_FDS=1`).
+    Fd,
+    /// The app binds the TCP port in `PORT` (and address in `HOST`).
+    Port,
+    /// The app binds the UNIX socket in `SOCKET`.
+    Unix,
+}
+
+/// How the front reaches a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP on a loopback address of the worker's own.
+    Tcp,
+    /// A UNIX socket that only the front may open.
+    Unix,
+}
+
+/// What makes a worker ready.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ready {
+    /// It listens (and its health path answers, if there is one).
+    #[default]
+    Listening,
+    /// It sends the message `"ready"` over Node's channel.
+    Message,
+    /// It sends `READY=1` itself.
+    Notify,
+}
+
+/// `[health]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked for with GET.
+    pub path: String,
+    /// The `Host` it is asked with.
+    pub host: Option<String>,
+    /// Between two checks.
+    pub interval: Duration,
+    /// For one answer.
+    pub timeout: Duration,
+}
+
+/// How the servers of an upstream share its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Balancing {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// Requests that may wait while no server is up.
+    pub queue: usize,
+    /// How long one may wait.
+    pub queue_timeout: Duration,
+}
+
+/// `balance =`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// In turn.
+    #[default]
+    RoundRobin,
+}
+
+/// `upstreams/NAME.toml`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// The file's stem, as for an app.
+    pub name: String,
+    /// The servers, in the file's order.
+    pub servers: Vec<UpstreamServer>,
+    /// How they share the requests.
+    pub balancing: Balancing,
+}
+
+/// One entry of `servers`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpstreamServer {
+    /// Where it is.
+    pub address: Address,
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// A UNIX stream socket.
+    Unix(PathBuf),
+}
+
+/// What a request must match, and who answers it then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Which hosts.
+    pub host: HostPattern,
+    /// Path prefix, on segment borders: `/api` matches `/api` and `/api/x`, not `/apix`.
+    pub path: String,
+    /// Who answers.
+    pub target: Target,
+}
+
+/// Which hosts a route is for; lower case, without a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// This one.
+    Exact(String),
+    /// Every name below this one (`*.example.com` is stored as `example.com`).
+    Wildcard(String),
+    /// Every host.
+    Any,
+}
+
+/// Who answers a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The workers of this app.
+    App(String),
+    /// The servers of this upstream.
+    Upstream(String),
+}
+
+// === impl App ===
+
+/// The port that every worker's TCP listener has; what tells workers apart is the address.
+pub const WORKER_PORT: u16 = 7080;
+
+impl App {
+    /// Where the front reaches worker `number` (from 1).
+    pub fn worker_address(&self, number: u16) -> Address {
+        match self.transport {
+            Transport::Tcp => {
+                let [high, low] = self.slot.to_be_bytes();
+                // 127.64.0.0/10, so that nobody's 127.0.x.y is in the way.
+                Address::Tcp(SocketAddr::from(([127, 64 + high, low, number as u8], WORKER_PORT)))
+            }
+            Transport::Unix => {
+                Address::Unix(format!("/run/roundsman/workers/{}:{number}.sock", self.name).into())
+            }
+        }
+    }
+
+    /// The systemd instance name of worker `number`: `shop:1`.
+    pub fn instance(&self, number: u16) -> String {
+        format!("{}:{number}", self.name)
+    }
+}
+
+// === impl Address ===
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+// === impl Target ===
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(name) => write!(f, "app:{name}"),
+            Self::Upstream(name) => write!(f, "upstream:{name}"),
+        }
+    }
+}
+
+// === the defaults, each with its reason ===
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self { count: None, pin: true, hand_off: HandOff::RoundRobin }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            client_header: seconds(15), // a phone on a bad line needs a few; slowloris wants many
+            client_body: seconds(30),
+            client_write: seconds(30),
+            idle: seconds(75),   // browsers keep connections for a minute
+            connect: seconds(2), // servers are near: a longer wait only hides a dead one
+            response_header: seconds(60),
+            response_body: seconds(60),
+            upstream_idle: seconds(4), // Node closes after 5 s; see Keep-Alive: timeout
+            tunnel_idle: seconds(3600),
+            shutdown: seconds(30),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 32 * 1024, // twice what Node itself takes by default
+            headers: 128,
+            body: Some(1024 * 1024 * 1024),
+            connections: 100_000,
+            connections_per_client: None,
+            requests_per_connection: 100_000,
+        }
+    }
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { attempts: 2, budget_percent: 20 }
+    }
+}
+
+impl Default for Balancing {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::RoundRobin,
+            queue: 1000,
+            queue_timeout: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Roundsman, a systemd-native HTTP application cluster.
+//!
+//! The crate is a library with a thin binary; each module is one part of the product, and
+//! `docs/architecture.md` shows how they work together.
+
+pub mod admin;
+pub mod balance;
+pub mod cli;
+pub mod config;
+pub mod health;
+pub mod lifecycle;
+pub mod proxy;
+pub mod session;
+pub mod sys;
+pub mod systemd;
+pub mod thread;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! The life of the front as a service: readiness, watchdog, reload, drain.

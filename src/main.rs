@@ -1,0 +1,7 @@
+//! The one binary; the role is the subcommand. See `docs/architecture.md`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    roundsman::cli::main()
+}

@@ -1,0 +1,5 @@
+//! The request path: connection, request, route, forward, response.
+
+mod front;
+
+pub use front::{Front, Snapshot};

@@ -1,0 +1,1 @@
+//! Everything that is systemd's: activation, bus, journal, generator.

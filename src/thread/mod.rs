@@ -1,0 +1,1 @@
+//! The front's worker threads: one per core, each with its own runtime.
