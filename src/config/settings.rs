@@ -149,6 +149,8 @@ pub struct App {
     pub environment_files: Vec<PathBuf>,
     /// How the app takes connections.
     pub listen: Listen,
+    /// With `listen = "port"`: the TCP port of worker 1; worker N binds `port + N - 1`.
+    pub port: Option<u16>,
     /// How the front reaches the worker.
     pub transport: Transport,
     /// What makes a worker ready.
@@ -303,6 +305,18 @@ pub const WORKER_PORT: u16 = 7080;
 impl App {
     /// Where the front reaches worker `number` (from 1).
     pub fn worker_address(&self, number: u16) -> Address {
+        match (self.listen, self.port) {
+            (Listen::Port, Some(first)) => {
+                let port = first.saturating_add(number.saturating_sub(1));
+                return Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
+            }
+            (Listen::Unix, _) => {
+                // The unit's own RuntimeDirectory=, where the app may create the socket.
+                let path = format!("/run/roundsman-workers/{}:{number}/http.sock", self.name);
+                return Address::Unix(path.into());
+            }
+            _ => {}
+        }
         match self.transport {
             Transport::Tcp => {
                 let [high, low] = self.slot.to_be_bytes();
