@@ -1,5 +1,6 @@
 //! The configuration: files → fragments → inputs → settings.
 
+mod balancing;
 pub mod settings;
 
 pub use settings::Settings;

@@ -11,6 +11,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use super::balancing::{
+    ActiveCheck, Algorithm, Balancing, Failures, Hash, HashKey, HashMethod, HttpProbe, Passive,
+    Probe, ServerOptions, Share, Split, SplitKey, StartState, Statuses, Sticky,
+};
+
 /// Everything the files under `/etc/roundsman` and its siblings say.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
@@ -220,25 +225,6 @@ pub struct Health {
     pub timeout: Duration,
 }
 
-/// How the servers of an upstream share its requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Balancing {
-    /// The algorithm.
-    pub algorithm: Algorithm,
-    /// Requests that may wait while no server is up.
-    pub queue: usize,
-    /// How long one may wait.
-    pub queue_timeout: Duration,
-}
-
-/// `balance =`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Algorithm {
-    /// In turn.
-    #[default]
-    RoundRobin,
-}
-
 /// `upstreams/NAME.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
@@ -255,6 +241,8 @@ pub struct Upstream {
 pub struct UpstreamServer {
     /// Where it is.
     pub address: Address,
+    /// What it is given and asked for.
+    pub options: ServerOptions,
 }
 
 /// Where a server listens.
@@ -295,6 +283,8 @@ pub enum Target {
     App(String),
     /// The servers of this upstream.
     Upstream(String),
+    /// One of several, by a share each.
+    Split(Split),
 }
 
 // === impl App ===
@@ -353,6 +343,14 @@ impl fmt::Display for Target {
         match self {
             Self::App(name) => write!(f, "app:{name}"),
             Self::Upstream(name) => write!(f, "upstream:{name}"),
+            Self::Split(split) => {
+                f.write_str("split:")?;
+                for (i, share) in split.shares.iter().enumerate() {
+                    let comma = if i == 0 { "" } else { "," };
+                    write!(f, "{comma}{}={}", share.to, share.share)?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -399,15 +397,5 @@ impl Default for Limits {
 impl Default for Retries {
     fn default() -> Self {
         Self { attempts: 2, budget_percent: 20 }
-    }
-}
-
-impl Default for Balancing {
-    fn default() -> Self {
-        Self {
-            algorithm: Algorithm::RoundRobin,
-            queue: 1000,
-            queue_timeout: Duration::from_secs(30),
-        }
     }
 }
