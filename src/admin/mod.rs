@@ -1,1 +1,7 @@
-//! The control API over the admin socket: status, drain, reload.
+//! The control API over the admin socket: status, drain, reload. `docs/admin-api.md` describes it.
+
+pub mod client;
+pub mod model;
+
+/// Where the admin socket of the installed service is.
+pub const SOCKET: &str = "/run/roundsman/admin.sock";

@@ -1,16 +1,83 @@
 //! The command line: one file per subcommand.
 
-use std::process::ExitCode;
+pub mod exit;
 
-use clap::Parser;
+mod drain;
+mod reload;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::admin;
 
 /// A systemd-native HTTP application cluster.
 #[derive(Debug, Parser)]
-#[command(name = "roundsman", version, about)]
-pub struct Cli {}
+#[command(name = "roundsman", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Status(status::Status),
+    Reload(reload::Reload),
+    Drain(drain::Drain),
+    Undrain(drain::Undrain),
+}
+
+/// Which front a command talks to.
+#[derive(Debug, Args)]
+struct AdminSocket {
+    /// The admin socket of the front
+    #[arg(long = "admin", value_name = "PATH", default_value = admin::SOCKET)]
+    path: PathBuf,
+}
+
+/// How long a command waits for an answer that needs no waiting.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let Cli {} = Cli::parse();
-    ExitCode::SUCCESS
+    match Cli::parse().command {
+        Command::Status(status) => status.run(),
+        Command::Reload(reload) => reload.run(),
+        Command::Drain(drain) => drain.run(),
+        Command::Undrain(undrain) => undrain.run(),
+    }
+}
+
+// === impl AdminSocket ===
+
+impl AdminSocket {
+    /// Calls the front; shows its answer with `show`, or the error.
+    fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Q>,
+        show: impl FnOnce(A),
+    ) -> ExitCode {
+        match admin::client::call(&self.path, method, path, body, ANSWER) {
+            Ok(answer) => {
+                show(answer);
+                ExitCode::from(exit::OK)
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                let code = match error {
+                    admin::client::Error::Refused(_) => exit::FAILURE,
+                    _ => exit::UNAVAILABLE,
+                };
+                ExitCode::from(code)
+            }
+        }
+    }
 }

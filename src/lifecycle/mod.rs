@@ -1,1 +1,4 @@
 //! The life of the front as a service: readiness, watchdog, reload, drain.
+
+pub mod lock;
+pub mod watchdog;

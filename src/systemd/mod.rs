@@ -1,1 +1,7 @@
 //! Everything that is systemd's: activation, bus, journal, generator.
+
+pub mod activation;
+pub mod bus;
+pub mod journal;
+pub mod message;
+pub mod notify;

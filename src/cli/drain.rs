@@ -1,0 +1,91 @@
+//! `roundsman drain` and `roundsman undrain`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{AdminSocket, exit};
+use crate::admin::client;
+use crate::admin::model::{Drain as Request, Drained, Undrain as UndrainRequest};
+use crate::lifecycle::lock;
+
+/// A drain waits no longer than this, whatever it was asked: half of systemd's largest extension.
+const LONGEST: Duration = Duration::from_mins(30);
+
+/// Take workers out of the rotation and wait until their requests are done
+#[derive(Debug, Args)]
+pub(super) struct Drain {
+    /// An app, or one of its workers, as in shop or shop:2
+    #[arg(value_name = "APP[:N]")]
+    target: String,
+    /// Wait this many seconds at most [default: the app's drain-timeout]
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// What the worker units do when they stop: do nothing if the front does not run, and let the
+    /// unit's next start end the drain
+    #[arg(long)]
+    worker: bool,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+/// Put drained workers back into the rotation
+#[derive(Debug, Args)]
+pub(super) struct Undrain {
+    /// An app, or one of its workers, as in shop or shop:2
+    #[arg(value_name = "APP[:N]")]
+    target: String,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+// === impl Drain ===
+
+impl Drain {
+    /// Drains and says how it went.
+    pub(super) fn run(self) -> ExitCode {
+        let socket: PathBuf = self.admin.path;
+        if self.worker && !socket.parent().is_some_and(lock::held) {
+            // Connecting would start a front, which at shutdown is the last thing that is wanted.
+            return ExitCode::from(exit::OK);
+        }
+        let request = Request {
+            target: self.target.clone(),
+            hold: !self.worker,
+            timeout_ms: self.timeout.map(|seconds| seconds.saturating_mul(1000)),
+        };
+        match client::call::<_, Drained>(&socket, "POST", "/v1/drain", Some(&request), LONGEST) {
+            Ok(Drained { in_flight: 0 }) => {
+                if !self.worker {
+                    println!("{} is drained; roundsman undrain {0} ends it", self.target);
+                }
+                ExitCode::from(exit::OK)
+            }
+            Ok(Drained { in_flight }) => {
+                eprintln!(
+                    "{}: {in_flight} requests were still in flight when the time was up",
+                    self.target
+                );
+                // For a unit that stops this is not a failure: it said how long it waits.
+                ExitCode::from(if self.worker { exit::OK } else { exit::FAILURE })
+            }
+            Err(client::Error::Refused(_)) if self.worker => ExitCode::from(exit::OK),
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(exit::UNAVAILABLE)
+            }
+        }
+    }
+}
+
+// === impl Undrain ===
+
+impl Undrain {
+    /// Undrains.
+    pub(super) fn run(self) -> ExitCode {
+        let request = UndrainRequest { target: self.target };
+        self.admin.call::<_, serde_json::Value>("POST", "/v1/undrain", Some(&request), |_| {})
+    }
+}

@@ -1,0 +1,14 @@
+//! The exit statuses of every command, after sysexits(3).
+
+/// It did what it was asked to.
+pub const OK: u8 = 0;
+/// It did not, for a reason that was printed.
+pub const FAILURE: u8 = 1;
+/// The command line is wrong (clap's own number for it is 2).
+pub const USAGE: u8 = 2;
+/// The front cannot be reached, or a service that is needed is not there.
+pub const UNAVAILABLE: u8 = 69;
+/// An error of the operating system: a socket, a thread, a descriptor.
+pub const OS: u8 = 71;
+/// The configuration has errors (`EX_CONFIG`).
+pub const CONFIG: u8 = 78;

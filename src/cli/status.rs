@@ -1,0 +1,178 @@
+//! `roundsman status`: apps, workers, threads at a glance.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::AdminSocket;
+use crate::admin::model;
+
+/// Show apps, workers and threads of the running front
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+// === impl Status ===
+
+impl Status {
+    /// Asks the front and prints.
+    pub(super) fn run(&self) -> ExitCode {
+        self.admin.call::<(), model::Status>("GET", "/v1/status", None, |status| {
+            if self.json {
+                let json = serde_json::to_string_pretty(&status).unwrap_or_default();
+                println!("{json}");
+            } else {
+                print!("{}", table(&status));
+            }
+        })
+    }
+}
+
+fn table(status: &model::Status) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        out,
+        "roundsman {}, process {}, up for {}",
+        status.version,
+        status.pid,
+        duration(status.uptime_seconds)
+    );
+    for listener in &status.listeners {
+        let _ = writeln!(out, "listening on {} ({})", listener.address, listener.name);
+    }
+    if status.last_good {
+        let _ = writeln!(
+            out,
+            "THE CONFIGURATION HAS ERRORS: this is the last good one; see roundsman check"
+        );
+    }
+    if !status.bus {
+        let _ = writeln!(out, "The system bus is out of reach: workers' states may be old.");
+    }
+    let _ = writeln!(out);
+    let mut rows = vec![
+        ["SERVER", "STATE", "IN FLIGHT", "REQUESTS", "FAILED", "ADDRESS"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for upstream in &status.upstreams {
+        for server in &upstream.servers {
+            rows.push(vec![
+                server.name.clone(),
+                server.state.clone(),
+                server.in_flight.to_string(),
+                server.requests.to_string(),
+                server.failures.to_string(),
+                server.address.clone(),
+            ]);
+        }
+    }
+    if rows.len() == 1 {
+        let _ = writeln!(
+            out,
+            "No app yet. Put a file like this at /etc/roundsman/apps/hello.toml:\n\n    \
+             command = [\"node\", \"server.js\"]\n    directory = \"/srv/hello\"\n    workers = 2\n\n\
+             then: systemctl daemon-reload\n      systemctl enable --now \
+             roundsman-app@hello.target\n      systemctl reload roundsman"
+        );
+    } else {
+        align(&mut out, &rows);
+    }
+    let waiting: u64 = status.upstreams.iter().map(|upstream| upstream.waiting).sum();
+    if waiting > 0 {
+        let _ = writeln!(out, "\n{waiting} requests wait for a server.");
+    }
+    let _ = writeln!(out);
+    let mut rows =
+        vec![["THREAD", "CORE", "CONNECTIONS", "OPEN", "REQUESTS"].map(str::to_owned).to_vec()];
+    for (number, thread) in status.threads.iter().enumerate() {
+        rows.push(vec![
+            number.to_string(),
+            thread.core.to_string(),
+            thread.accepted.to_string(),
+            thread.open.to_string(),
+            thread.requests.to_string(),
+        ]);
+    }
+    align(&mut out, &rows);
+    out
+}
+
+/// Writes rows with their columns under each other.
+fn align(out: &mut String, rows: &[Vec<String>]) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> model::Status {
+        model::Status {
+            version: "1.2.3".to_owned(),
+            pid: 7,
+            uptime_seconds: 3720,
+            last_good: false,
+            bus: true,
+            threads: vec![model::Thread { core: 0, accepted: 5, open: 1, requests: 9 }],
+            listeners: vec![model::Listener {
+                name: "http".to_owned(),
+                address: "[::]:80".to_owned(),
+            }],
+            upstreams: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn says_how_to_add_an_app_while_there_is_none() {
+        let text = table(&status());
+        assert!(text.contains("up for 1 h 2 min"), "{text}");
+        assert!(text.contains("roundsman-app@hello.target"), "{text}");
+    }
+
+    #[test]
+    fn lists_servers_in_columns() {
+        let mut status = status();
+        status.upstreams.push(model::Upstream {
+            name: "app:shop".to_owned(),
+            waiting: 0,
+            servers: vec![model::Server {
+                name: "shop:1".to_owned(),
+                address: "127.64.0.1:7080".to_owned(),
+                state: "up".to_owned(),
+                in_flight: 3,
+                requests: 100,
+                failures: 1,
+            }],
+        });
+        let text = table(&status);
+        assert!(text.contains("SERVER  STATE  IN FLIGHT  REQUESTS  FAILED  ADDRESS\n"), "{text}");
+        assert!(text.contains("shop:1  up     3          100       1       127."), "{text}");
+    }
+}

@@ -1,0 +1,33 @@
+//! The events an administrator would filter on, each with its own `MESSAGE_ID=`.
+//!
+//! `journalctl MESSAGE_ID=…` finds them whatever the text says, and `journalctl -x` shows the
+//! explanation from the catalog (`packaging/catalog`). An id never changes its meaning.
+
+/// The front serves: listeners, configuration and threads are there.
+pub const FRONT_READY: &str = "bf46fbb45fae4e81a0bf664d8167fa97";
+/// The front stops.
+pub const FRONT_STOPPING: &str = "78c4e9d028364c80aa22af5835a5b365";
+/// A new configuration is at work.
+pub const RELOADED: &str = "1b2d2fbdd8264caea1083efdeeb0b08e";
+/// A new configuration was refused; the old one stays.
+pub const RELOAD_REFUSED: &str = "a09645ddcea34ce39df4abe7a3514284";
+/// The configuration has errors and the last good one is used instead.
+pub const LAST_GOOD_USED: &str = "91fa46ab37d440008048dc73fa06a51b";
+/// A server may get requests again.
+pub const SERVER_UP: &str = "8cca2e4f087a434d93729829572835d2";
+/// A server gets nothing new.
+pub const SERVER_DRAINING: &str = "de611180ac33454d97ffc5e580fb4bba";
+/// A server gets nothing.
+pub const SERVER_DOWN: &str = "c6fb9e29f6cf4b269997aaa277e49c3f";
+/// A thread of the front does not move: systemd will restart the service.
+pub const THREAD_STUCK: &str = "78b43d39e0cc4ea0885a69dbc4987ed0";
+/// The system bus is gone; workers' states may be old.
+pub const BUS_LOST: &str = "b369095f114c42599173be9214e80a3c";
+/// A worker's app is ready.
+pub const WORKER_READY: &str = "824255bc581d4a41a9f2d3fedc5795f1";
+/// A worker's app did not become ready in time.
+pub const WORKER_NOT_READY: &str = "472e51126dc444db8e3e3f287978fd0a";
+/// A worker's app ended without being asked to.
+pub const WORKER_EXITED: &str = "fe12ff17325149f8b3fff9b2452859ae";
+/// A worker's app does not answer.
+pub const WORKER_STUCK: &str = "0c4773bcf30e450c9bbaa60571734a88";
