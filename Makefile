@@ -1,0 +1,87 @@
+# Everything a newcomer needs: `make run` to see it, `make test` to check it, `make deb` to ship it.
+# Each target installs what it needs and does not find; that, and containers, need root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+export CARGO_TARGET_DIR := $(CURDIR)/target
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+
+CARGO_DEB := 3.8.0
+NEXTEST := 0.9.143
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build target/release/roundsman
+	cargo build --release --locked
+
+# Man pages and completions are made by the program itself, so that they cannot differ from it.
+.PHONY: generated
+generated: build
+
+.PHONY: deb
+deb: generated target/tools/bin/cargo-deb ## Build the package: target/debian/roundsman_VERSION_ARCH.deb
+	packaging/need dpkg-shlibdeps=dpkg-dev strip=binutils
+	rm -f target/debian/*.deb
+	cargo deb --no-build --strip --locked
+
+.PHONY: run
+run: deb ## Install what is needed, build, and bring up examples/hello on port 80
+	packaging/need curl=curl
+	packaging/demo start
+
+.PHONY: stop
+stop: ## End what `make run` has started
+	packaging/demo stop
+
+.PHONY: test
+test: lint test-unit lint-deb test-machine ## Run every test: format, lints, unit, integration, package, machines
+
+.PHONY: lint
+lint: ## Check formatting and lints (warnings are errors)
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+.PHONY: test-unit
+test-unit: nextest ## Run the tests that need nothing but this checkout
+	cargo nextest run --locked
+
+.PHONY: lint-deb
+lint-deb: deb ## Check the package with lintian and its units with systemd-analyze
+	packaging/need lintian=lintian systemd-analyze=systemd
+	lintian --fail-on error,warning --allow-root target/debian/*.deb
+	systemd-analyze security --offline=true --threshold=15 systemd/roundsman.service > /dev/null
+
+.PHONY: test-machine
+test-machine: deb nextest ## Run the end-to-end tests on booted Debian 12 and 13 machines (root)
+	packaging/need mmdebstrap=mmdebstrap systemd-nspawn=systemd-container nsenter=util-linux \
+	    setpriv=util-linux npm=npm
+	tests/machine/image bookworm > /dev/null
+	tests/machine/image trixie > /dev/null
+	rm -rf target/machines/next && mkdir -p target/machines/next
+	cargo deb --no-build --strip --locked --fast --quiet --deb-version 999.0.0 --output target/machines/next/
+	cargo nextest run --locked --profile machine
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	cargo bench --locked
+
+.PHONY: clean
+clean: ## Remove everything that was built, test machines too
+	-packaging/demo stop
+	rm -rf --one-file-system target
+
+.PHONY: nextest
+nextest:
+	@command -v cargo-nextest > /dev/null || $(MAKE) target/tools/bin/cargo-nextest
+
+target/tools/bin/cargo-deb: tool = cargo-deb@$(CARGO_DEB)
+target/tools/bin/cargo-nextest: tool = cargo-nextest@$(NEXTEST)
+# Without optimisation: these tools work for seconds, but would build for minutes.
+target/tools/bin/%:
+	CARGO_TARGET_DIR=target/tools/build cargo install --debug --locked --root target/tools $(tool)
+	rm -rf target/tools/build

@@ -1,0 +1,194 @@
+//! A Debian machine that systemd has booted: a container with its own processes, network and
+//! control groups. Everything about it is gone when the value is dropped.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::command::Said;
+use super::host::Root;
+use super::package::Package;
+
+/// How long anything may take that a test waits for: far longer than it does, since a machine that
+/// is busy with other tests is no reason to fail.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The releases that the package is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Debian {
+    /// Debian 12, systemd 252.
+    Bookworm,
+    /// Debian 13, systemd 257.
+    Trixie,
+}
+
+/// A booted machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    leader: u32,
+    nspawn: Child,
+    root: Root,
+}
+
+impl Machine {
+    /// Boots a pristine machine of this release and waits until it is up.
+    pub(crate) fn boot(debian: Debian) -> Self {
+        let release = match debian {
+            Debian::Bookworm => "bookworm",
+            Debian::Trixie => "trixie",
+        };
+        let root = Root::over_image(release);
+        let console = File::create(root.console()).expect("the directory is new");
+        // The shell enters the control group, setpriv ties the container's life to ours.
+        let mut nspawn = Command::new("sh")
+            .args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#])
+            .arg(root.cgroup())
+            .args(["setpriv", "--pdeathsig", "KILL"])
+            .args(["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"])
+            .args(["--private-network", "--link-journal=no", "--console=pipe", "--directory"])
+            .arg(root.path())
+            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .stdin(Stdio::null())
+            .stdout(console.try_clone().expect("descriptors are left"))
+            .stderr(console)
+            .spawn()
+            .expect("sh runs");
+        let leader = poll("a container's first process", || {
+            let ended = nspawn.try_wait().expect("it is our child");
+            assert!(ended.is_none(), "the container ended: {}", show(&root.console()));
+            first_process(nspawn.id())
+        });
+        let machine = Self { leader, nspawn, root };
+        machine.eventually("the machine is up", |machine| {
+            let state = machine.try_run("systemctl is-system-running").stdout;
+            matches!(state.trim(), "running" | "degraded")
+        });
+        machine
+    }
+
+    // === commands and files ===
+
+    /// Runs a shell command as root, whatever becomes of it.
+    pub(crate) fn try_run(&self, command: &str) -> Said {
+        let leader = self.leader.to_string();
+        let mut said = Said::by(
+            Command::new("nsenter")
+                .args(["-t", &leader, "-m", "-u", "-i", "-n", "-p", "--", "env", "-i"])
+                .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"])
+                .args(["DEBIAN_FRONTEND=noninteractive", "PAGER=cat", "sh", "-c", command]),
+        );
+        command.clone_into(&mut said.command);
+        said
+    }
+
+    /// Runs a shell command as root, which must succeed; its standard output.
+    #[track_caller]
+    pub(crate) fn run(&self, command: &str) -> String {
+        self.try_run(command).expect_ok()
+    }
+
+    /// Writes a file, and the directories above it.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.host_path(path);
+        fs::create_dir_all(path.parent().expect("it is absolute")).expect("the root is ours");
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// Copies a directory of this machine into a directory of that one.
+    pub(crate) fn copy_in(&self, from: impl AsRef<Path>, into: &str) {
+        let into = self.host_path(into);
+        fs::create_dir_all(&into).expect("the root is ours");
+        let mut copy = Command::new("cp");
+        Said::by(copy.arg("-rT").arg(from.as_ref()).arg(&into)).expect_ok();
+    }
+
+    /// Whether there is such a file or directory.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.try_run(&format!("test -e '{path}' || test -L '{path}'")).ok()
+    }
+
+    /// Where a path of the machine is on this one. Through the leader, since the machine has
+    /// mounted things (`/run`, `/tmp`) that the layer below does not have.
+    fn host_path(&self, path: &str) -> std::path::PathBuf {
+        format!("/proc/{}/root{path}", self.leader).into()
+    }
+
+    // === packages, units, journal ===
+
+    /// Installs, or upgrades to, a package.
+    #[track_caller]
+    pub(crate) fn install(&self, package: &Package) {
+        let name = package.path().file_name().expect("it is a file").to_string_lossy().into_owned();
+        fs::copy(package.path(), self.host_path(&format!("/tmp/{name}"))).expect("space is left");
+        self.run(&format!("apt-get install -y /tmp/{name}"));
+    }
+
+    /// A property of a unit, as `systemctl show` has it.
+    #[track_caller]
+    pub(crate) fn property(&self, unit: &str, property: &str) -> String {
+        let line = self.run(&format!("systemctl show --value -p {property} '{unit}'"));
+        line.trim_end().to_owned()
+    }
+
+    /// The journal's entries that match, as `journalctl` takes matches.
+    #[track_caller]
+    pub(crate) fn journal(&self, matches: &str) -> Vec<Value> {
+        self.run(&format!("journalctl --no-pager --all -o json {matches}"))
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("journalctl writes JSON"))
+            .collect()
+    }
+
+    // === waiting ===
+
+    /// Waits until the condition holds; a panic that says what did not happen otherwise.
+    #[track_caller]
+    pub(crate) fn eventually(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        poll(what, || condition(self).then_some(()));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let journal = self.try_run("journalctl --no-pager -n 300 -o short-precise");
+            let failed = self.try_run("systemctl --failed --no-pager");
+            eprintln!("=== journal\n{}\n=== failed units\n{}", journal.stdout, failed.stdout);
+        }
+        let _ = self.nspawn.kill();
+        let _ = self.nspawn.wait();
+    }
+}
+
+/// Asks until there is an answer, for as long as patience lasts.
+#[track_caller]
+fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("waited {PATIENCE:?} in vain for this: {what}");
+}
+
+/// The child of `systemd-nspawn` that is process 1 of a namespace of its own.
+fn first_process(nspawn: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
+    children.split_ascii_whitespace().filter_map(|id| id.parse().ok()).find(|id: &u32| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        status.lines().any(|line| {
+            line.strip_prefix("NSpid:")
+                .is_some_and(|ids| ids.split_ascii_whitespace().nth(1) == Some("1"))
+        })
+    })
+}
+
+fn show(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|error| error.to_string())
+}

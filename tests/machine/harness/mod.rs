@@ -1,0 +1,33 @@
+//! What the tests speak: machines that boot, commands on them, and load against them.
+#![expect(dead_code, reason = "the scenarios that use all of it follow with the front")]
+
+mod command;
+mod host;
+mod machine;
+mod package;
+
+pub(crate) use machine::{Debian, Machine};
+pub(crate) use package::Package;
+
+/// Declares a test for every release of Debian that the package is for.
+macro_rules! on_every_debian {
+    ($(#[$meta:meta])* fn $name:ident($machine:ident: &Machine) $body:block) => {
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            fn scenario($machine: &Machine) $body
+
+            #[test]
+            fn bookworm() {
+                scenario(&Machine::boot(crate::harness::Debian::Bookworm));
+            }
+
+            #[test]
+            fn trixie() {
+                scenario(&Machine::boot(crate::harness::Debian::Trixie));
+            }
+        }
+    };
+}
+pub(crate) use on_every_debian;
