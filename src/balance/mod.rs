@@ -1,7 +1,34 @@
 //! Which server gets a request.
+//!
+//! The algorithms are pure: one small file each, from numbers to a number, without I/O, clock or
+//! randomness of their own. [`Upstream`] feeds them from what the threads know about its servers.
 
+/// What [`gate`] is built of; its tests use others.
+mod atomics {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+}
+mod gate;
+mod in_flight;
+mod input;
+pub mod ip_hash;
+pub mod ketama;
+pub mod key;
+mod latency;
+pub mod least_connections;
+pub mod maglev;
+pub mod modulo;
+pub mod peak_ewma;
+pub mod round_robin;
 mod server;
+mod shared;
+pub mod smooth;
+pub mod split;
+pub mod sticky;
 mod upstream;
+mod view;
 
-pub use server::{InFlight, Server, State};
-pub use upstream::{Picked, Upstream};
+pub use in_flight::{Failure, InFlight};
+pub use input::{NoKeys, PickInput, RequestKeys};
+pub use server::{Counts, Server, State};
+pub use upstream::{Explanation, Picked, Upstream};
+pub use view::Reason;

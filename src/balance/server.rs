@@ -1,11 +1,18 @@
 //! One server: what every thread of the front knows about it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use crate::config::settings::Address;
+use arc_swap::ArcSwap;
 
-/// Whether a server may get requests.
+use super::gate::{Entry, Gate, UNLIMITED};
+use super::in_flight::InFlight;
+use super::latency::{Errors, Latency};
+use super::shared::Shared;
+use crate::config::settings::{Address, Passive, ServerOptions};
+use crate::health::{Status, Verdict};
+
+/// Whether a server may get requests, as systemd and the administrator say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -26,26 +33,49 @@ pub struct Server {
     pub address: Address,
     /// Process-wide number of this server, for per-thread tables such as connection pools.
     pub id: u32,
-    state: AtomicU8,
-    /// Grows each time the server comes back: pooled connections of an older one are stale.
-    incarnation: AtomicU32,
-    threads: Box<[ThreadCounters]>,
+    pub(super) gate: Gate,
+    pub(super) latency: Latency,
+    pub(super) errors: Errors,
+    pub(super) counters: Box<[ThreadCounters]>,
+    /// Whether somebody wants [`Gate::total`], [`Latency`] and [`Errors`]: they cost a little.
+    measured: AtomicBool,
+    weight: AtomicU32,
+    options: ArcSwap<ServerOptions>,
+    passive: ArcSwap<Passive>,
+    verdict: AtomicU32,
+    /// Failures so far, in one number for all threads; each lowers the effective weights.
+    pub(super) setbacks: AtomicU32,
+    /// Trial requests that passed and failed.
+    pub(super) trials: [AtomicU64; 2],
+    transitions: [AtomicU64; Status::ALL.len()],
+    shared: OnceLock<Arc<Shared>>,
 }
 
 /// What one thread counts about one server; its own cache line, so that threads do not contend.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct ThreadCounters {
-    in_flight: AtomicU32,
-    requests: AtomicU64,
-    failures: AtomicU64,
+pub(super) struct ThreadCounters {
+    pub(super) requests: AtomicU64,
+    pub(super) answered: AtomicU64,
+    pub(super) errors: AtomicU64,
+    pub(super) failures: AtomicU64,
 }
 
-/// One request in flight at a server; dropping it counts it out.
-#[derive(Debug)]
-pub struct InFlight {
-    server: Arc<Server>,
-    thread: usize,
+/// What has been counted about one server, over all threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests sent to it.
+    pub requests: u64,
+    /// Requests that it answered and that do not count as failed.
+    pub answered: u64,
+    /// Of these, those with a 5xx status.
+    pub errors: u64,
+    /// Requests that it failed.
+    pub failures: u64,
+    /// Trial requests that passed.
+    pub trials_passed: u64,
+    /// Trial requests that failed.
+    pub trials_failed: u64,
 }
 
 // === impl Server ===
@@ -55,87 +85,214 @@ static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 impl Server {
     /// A server that is up until somebody says otherwise.
     pub fn new(name: impl Into<String>, address: Address, threads: usize) -> Self {
-        Self {
+        Self::with_options(name, address, threads, &ServerOptions::default())
+    }
+
+    /// A server with other options than the default ones.
+    pub fn with_options(
+        name: impl Into<String>,
+        address: Address,
+        threads: usize,
+        options: &ServerOptions,
+    ) -> Self {
+        let server = Self {
             name: name.into(),
             address,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            state: AtomicU8::new(State::Up as u8),
-            incarnation: AtomicU32::new(0),
-            threads: (0..threads).map(|_| ThreadCounters::default()).collect(),
-        }
+            gate: Gate::new(threads),
+            latency: Latency::default(),
+            errors: Errors::default(),
+            counters: (0..threads).map(|_| ThreadCounters::default()).collect(),
+            measured: AtomicBool::new(false),
+            weight: AtomicU32::new(0),
+            options: ArcSwap::from_pointee(ServerOptions::default()),
+            passive: ArcSwap::from_pointee(Passive::default()),
+            verdict: AtomicU32::new(Verdict::default().pack()),
+            setbacks: AtomicU32::new(0),
+            trials: Default::default(),
+            transitions: Default::default(),
+            shared: OnceLock::new(),
+        };
+        server.weight.store(options.weight, Ordering::Relaxed);
+        server.set_options(options);
+        server
     }
 
-    /// Whether it may get requests now.
+    /// Whether it may get requests, as systemd and the administrator say.
     pub fn state(&self) -> State {
-        match self.state.load(Ordering::SeqCst) {
+        match self.gate.state() {
             0 => State::Up,
             1 => State::Draining,
             _ => State::Down,
         }
     }
 
-    /// Changes the state; true when it was another one before.
+    /// Changes the state, at once for all threads; true when it was another one before.
     pub fn set_state(&self, state: State) -> bool {
-        let before = self.state.swap(state as u8, Ordering::SeqCst);
-        if state == State::Up && before != State::Up as u8 {
-            self.incarnation.fetch_add(1, Ordering::SeqCst);
+        let changed = self.gate.set_state(state as u8) != state as u8;
+        if changed {
+            if state == State::Up {
+                self.latency.forget(); // it may be another process
+                self.errors.forget();
+            }
+            self.changed();
+            self.alert();
         }
-        before != state as u8
+        changed
     }
 
-    /// Which life of the server this is.
+    /// Which life of the server this is: pooled connections of an older one are stale.
     pub fn incarnation(&self) -> u32 {
-        self.incarnation.load(Ordering::Relaxed)
+        self.gate.incarnation()
     }
 
     /// Counts a request in, unless the server takes none.
-    ///
-    /// It counts first and looks at the state second, a drain sets the state first and looks at
-    /// the count second (all sequentially consistent): so either this sees the drain or the drain
-    /// sees this.
     pub fn begin(self: &Arc<Self>, thread: usize) -> Option<InFlight> {
-        let counters = &self.threads[thread];
-        counters.in_flight.fetch_add(1, Ordering::SeqCst);
-        let in_flight = InFlight { server: Arc::clone(self), thread };
-        if self.state() != State::Up {
-            return None; // dropping `in_flight` counts it out again
-        }
-        counters.requests.fetch_add(1, Ordering::Relaxed);
-        Some(in_flight)
+        self.begin_as(thread, Entry { counted: self.is_counted(), ..Entry::default() })
+    }
+
+    /// As [`Self::begin`], for those who come in a special way.
+    pub(super) fn begin_as(self: &Arc<Self>, thread: usize, entry: Entry) -> Option<InFlight> {
+        self.gate.enter(thread, entry).ok()?;
+        self.counters[thread].requests.fetch_add(1, Ordering::Relaxed);
+        Some(InFlight::new(Arc::clone(self), thread, entry))
     }
 
     /// Requests in flight, over all threads.
     pub fn in_flight(&self) -> u32 {
-        self.threads.iter().map(|t| t.in_flight.load(Ordering::SeqCst)).sum()
+        self.gate.in_flight()
     }
 
     /// Requests begun, over all threads.
     pub fn requests(&self) -> u64 {
-        self.threads.iter().map(|t| t.requests.load(Ordering::Relaxed)).sum()
+        self.counts().requests
     }
 
     /// Requests that this server failed, over all threads.
     pub fn failures(&self) -> u64 {
-        self.threads.iter().map(|t| t.failures.load(Ordering::Relaxed)).sum()
-    }
-}
-
-// === impl InFlight ===
-
-impl InFlight {
-    /// The server it is at.
-    pub fn server(&self) -> &Arc<Server> {
-        &self.server
+        self.counters.iter().map(|t| t.failures.load(Ordering::Relaxed)).sum()
     }
 
-    /// Says that the server failed this request.
-    pub fn failed(&self) {
-        self.server.threads[self.thread].failures.fetch_add(1, Ordering::Relaxed);
+    /// Everything that is counted.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            trials_passed: self.trials[0].load(Ordering::Acquire),
+            trials_failed: self.trials[1].load(Ordering::Acquire),
+            ..Counts::default()
+        };
+        for thread in &self.counters {
+            counts.requests += thread.requests.load(Ordering::Relaxed);
+            counts.answered += thread.answered.load(Ordering::Relaxed);
+            counts.errors += thread.errors.load(Ordering::Relaxed);
+            counts.failures += thread.failures.load(Ordering::Relaxed);
+        }
+        counts
     }
-}
 
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.server.threads[self.thread].in_flight.fetch_sub(1, Ordering::SeqCst);
+    /// What the health sources together make of it.
+    ///
+    /// The state that was set counts at once, the rest as the monitor (`health::run`) saw it last.
+    pub fn health(&self) -> Verdict {
+        let verdict = Verdict::unpack(self.verdict.load(Ordering::Acquire));
+        match (self.state(), verdict.status) {
+            (State::Draining, _) => Verdict { status: Status::Draining, ..verdict },
+            (State::Down, _) => Verdict { status: Status::Down, ..verdict },
+            // The monitor has not seen yet that it is back.
+            (State::Up, Status::Draining | Status::Down) => Verdict::default(),
+            (State::Up, _) => verdict,
+        }
+    }
+
+    /// Publishes what the health sources make of it; only the monitor does that. True when it was
+    /// something else before.
+    pub fn set_health(&self, verdict: Verdict) -> bool {
+        let before = self.verdict.swap(verdict.pack(), Ordering::AcqRel);
+        if before == verdict.pack() {
+            return false;
+        }
+        if Verdict::unpack(before).status != verdict.status {
+            self.transitions[verdict.status as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        self.changed();
+        true
+    }
+
+    /// How often it became each status, in the order of [`Status::ALL`].
+    pub fn transitions(&self) -> [u64; Status::ALL.len()] {
+        std::array::from_fn(|i| self.transitions[i].load(Ordering::Relaxed))
+    }
+
+    /// Its weight now.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Changes its weight until the next reload that changes it in the files. An upstream that
+    /// hashes needs [`super::Upstream::rebuild`] to see it.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight.min(super::smooth::MAX_WEIGHT), Ordering::Relaxed);
+        self.changed();
+    }
+
+    /// What the configuration says about it.
+    pub fn options(&self) -> Arc<ServerOptions> {
+        self.options.load_full()
+    }
+
+    /// Puts another configuration to work. What was changed at run time stays, unless the same
+    /// thing was changed in the files.
+    pub fn set_options(&self, options: &ServerOptions) {
+        let before = self.options.swap(Arc::new(options.clone()));
+        self.gate.set_limit(options.max_connections.unwrap_or(UNLIMITED));
+        if options.weight != before.weight {
+            self.set_weight(options.weight);
+        }
+        if options.down != before.down {
+            self.set_state(if options.down { State::Down } else { State::Up });
+        }
+        self.changed();
+    }
+
+    /// What counts as a failure.
+    pub(super) fn passive(&self) -> arc_swap::Guard<Arc<Passive>> {
+        self.passive.load()
+    }
+
+    /// Makes it one of an upstream's servers.
+    pub(super) fn join(&self, shared: &Arc<Shared>, passive: &Passive, measured: bool) {
+        let _ = self.shared.set(Arc::clone(shared)); // a server that stays has it already
+        if **self.passive.load() != *passive {
+            self.passive.store(Arc::new(passive.clone()));
+        }
+        self.measured.store(measured, Ordering::Relaxed);
+    }
+
+    /// What it shares with the other servers of its upstream.
+    pub(super) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.get()
+    }
+
+    /// Whether latency and errors are wanted.
+    pub(super) fn is_measured(&self) -> bool {
+        self.measured.load(Ordering::Relaxed)
+    }
+
+    /// Whether the front-wide number of requests in flight is wanted.
+    pub(super) fn is_counted(&self) -> bool {
+        self.is_measured() || self.gate.has_limit()
+    }
+
+    /// Tells the threads to look at it again.
+    pub(super) fn changed(&self) {
+        if let Some(shared) = self.shared.get() {
+            shared.touch();
+        }
+    }
+
+    /// Tells the monitor to look at it.
+    pub(super) fn alert(&self) {
+        if let Some(shared) = self.shared.get() {
+            shared.alert();
+        }
     }
 }

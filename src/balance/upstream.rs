@@ -1,10 +1,22 @@
 //! A named set of servers that requests are balanced over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::server::{InFlight, Server};
-use crate::config::settings::Balancing;
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::in_flight::InFlight;
+use super::input::{NoKeys, PickInput};
+use super::ketama::Ring;
+use super::maglev;
+use super::server::Server;
+use super::shared::Shared;
+use super::sticky::{Cookies, Key};
+use super::view::{self, Reason, View};
+use crate::config::settings::{Algorithm, Balancing, HashMethod};
+use crate::health::access::Access;
 
 /// A named set of servers.
 #[derive(Debug)]
@@ -17,7 +29,11 @@ pub struct Upstream {
     pub balancing: Balancing,
     /// Requests that wait for a server to come up, over all threads.
     pub waiting: AtomicUsize,
-    turn: AtomicUsize,
+    /// Tells this object from its predecessor of the same name.
+    pub(super) generation: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) table: ArcSwapOption<Table>,
+    pub(super) cookies: Option<Cookies>,
 }
 
 /// What picking came to.
@@ -25,38 +41,114 @@ pub struct Upstream {
 pub enum Picked {
     /// This server, with the request counted in.
     Server(InFlight),
-    /// No server is up that has not been tried.
+    /// No server that has not been tried is up and has room.
     NoneUp,
 }
 
+/// What a hash algorithm looks its keys up in.
+#[derive(Debug)]
+pub(super) enum Table {
+    Maglev(maglev::Table),
+    Ketama(Ring),
+    /// It needs none.
+    Modulo,
+}
+
+/// Where a request would go, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// Index of the server, and why it.
+    pub server: Option<(usize, Reason)>,
+    /// What requests may do with each server.
+    pub access: Vec<Access>,
+    /// Whether this request may go to each server.
+    pub open: Vec<bool>,
+}
+
+static NEXT_GENERATION: AtomicU64 = AtomicU64::new(0);
+
 impl Upstream {
-    /// An upstream of these servers.
+    /// An upstream of these servers. Those that were in one before bring its turns along.
     pub fn new(name: impl Into<String>, servers: Vec<Arc<Server>>, balancing: Balancing) -> Self {
-        Self {
-            name: name.into(),
+        let name = name.into();
+        let shared = servers
+            .iter()
+            .find_map(|server| server.shared().map(Arc::clone))
+            .unwrap_or_else(|| Arc::new(Shared::new()));
+        let measured =
+            matches!(balancing.algorithm, Algorithm::LeastConnections | Algorithm::PeakEwma);
+        for server in &servers {
+            server.join(&shared, &balancing.passive, measured);
+        }
+        let cookies = balancing.sticky.as_ref().map(|sticky| {
+            let key = Key::of(sticky);
+            Cookies::new(sticky, &key, &name, servers.iter().map(|s| s.name.as_str()))
+        });
+        let upstream = Self {
+            name,
             servers,
             balancing,
             waiting: AtomicUsize::new(0),
-            turn: AtomicUsize::new(0),
-        }
+            generation: NEXT_GENERATION.fetch_add(1, Ordering::Relaxed),
+            shared,
+            table: ArcSwapOption::empty(),
+            cookies,
+        };
+        upstream.rebuild();
+        upstream
     }
 
-    /// Picks a server that is up and not among `tried` (ids), for a request on `thread`.
+    /// Puts changed weights into the tables of the hash algorithms.
+    pub fn rebuild(&self) {
+        let Algorithm::Hash(hash) = &self.balancing.algorithm else { return };
+        let servers =
+            || self.servers.iter().map(|s| (s, if s.options().backup { 0 } else { s.weight() }));
+        let table = match hash.method {
+            HashMethod::Maglev => {
+                maglev::Table::new(servers().map(|(s, weight)| (s.name.as_str(), weight)))
+                    .map(Table::Maglev)
+            }
+            HashMethod::Ketama => {
+                Some(Table::Ketama(Ring::new(servers().map(|(s, weight)| (&s.address, weight)))))
+            }
+            HashMethod::Modulo => Some(Table::Modulo),
+        };
+        self.table.store(table.map(Arc::new));
+        self.shared.touch();
+    }
+
+    /// Picks a server that is up and not among `tried` (ids), for a request on `thread` about
+    /// which nothing else is known.
     pub fn pick(&self, thread: usize, tried: &[u32]) -> Picked {
-        let count = self.servers.len();
-        if count == 0 {
-            return Picked::NoneUp;
-        }
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        for step in 0..count {
-            let server = &self.servers[first.wrapping_add(step) % count];
-            if tried.contains(&server.id) {
-                continue;
-            }
-            if let Some(in_flight) = server.begin(thread) {
-                return Picked::Server(in_flight);
-            }
-        }
-        Picked::NoneUp
+        let random = view::random();
+        let now = Instant::now();
+        self.pick_for(&PickInput { thread, tried, client: None, request: &NoKeys, now, random })
+    }
+
+    /// Picks a server for this request and counts it in.
+    pub fn pick_for(&self, input: &PickInput<'_>) -> Picked {
+        view::with(self, input.thread, |view| view.pick(self, input))
+            .map_or(Picked::NoneUp, Picked::Server)
+    }
+
+    /// Where this request would go, without sending it there. Takes its time: for people.
+    pub fn explain(&self, input: &PickInput<'_>) -> Explanation {
+        let (server, access, open) = View::default().explain(self, input);
+        Explanation { server, access, open }
+    }
+
+    /// The `Set-Cookie` value that the response to this request needs, if it needs one.
+    pub fn set_cookie(&self, in_flight: &InFlight) -> Option<&str> {
+        self.cookies.as_ref()?.set_cookie(in_flight.pin?)
+    }
+
+    /// Wakes one waiting request whenever a server with `max-connections` has room again.
+    pub fn freed(&self) -> &Notify {
+        &self.shared.freed
+    }
+
+    /// Has `monitor` notified whenever a server fails a request or changes its state.
+    pub fn monitored_by(&self, monitor: &Arc<Notify>) {
+        self.shared.monitored_by(monitor);
     }
 }

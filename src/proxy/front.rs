@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::balance::{Server, State, Upstream};
 use crate::config::Settings;
-use crate::config::settings::{Balancing, Target};
+use crate::config::settings::{Address, Balancing, ServerOptions, Target};
 
 /// What all threads share. Reading it takes no lock.
 #[derive(Debug)]
@@ -83,36 +83,49 @@ impl Front {
     }
 }
 
+/// A server as the files want it: name, address, options.
+type Wanted = (String, Address, ServerOptions);
+
 // === impl Snapshot ===
 
 impl Snapshot {
     fn build(settings: Settings, before: Option<&Self>, threads: usize) -> Self {
         let mut upstreams = BTreeMap::new();
-        let mut add = |target: Target, servers: Vec<(String, _)>, balancing: &Balancing| {
+        let mut add = |target: Target, servers: Vec<Wanted>, balancing: &Balancing| {
             let name = target.to_string();
             let old = before.and_then(|b| b.upstreams.get(&name));
             let servers = servers
                 .into_iter()
-                .map(|(server, address)| {
-                    old.and_then(|o| {
+                .map(|(server, address, options)| {
+                    let stays = old.and_then(|o| {
                         o.servers.iter().find(|s| s.name == server && s.address == address)
-                    })
-                    .map_or_else(|| Arc::new(Server::new(server, address, threads)), Arc::clone)
+                    });
+                    if let Some(server) = stays {
+                        server.set_options(&options);
+                        return Arc::clone(server);
+                    }
+                    Arc::new(Server::with_options(server, address, threads, &options))
                 })
                 .collect();
             upstreams
                 .insert(name.clone(), Arc::new(Upstream::new(name, servers, balancing.clone())));
         };
         for app in settings.apps.values() {
-            let servers =
-                (1..=app.workers).map(|n| (app.instance(n), app.worker_address(n))).collect();
+            let options = ServerOptions {
+                max_connections: app.balancing.max_connections,
+                slow_start: app.balancing.slow_start,
+                ..ServerOptions::default()
+            };
+            let servers = (1..=app.workers)
+                .map(|n| (app.instance(n), app.worker_address(n), options.clone()))
+                .collect();
             add(Target::App(app.name.clone()), servers, &app.balancing);
         }
         for upstream in settings.upstreams.values() {
             let servers = upstream
                 .servers
                 .iter()
-                .map(|s| (s.address.to_string(), s.address.clone()))
+                .map(|s| (s.address.to_string(), s.address.clone(), s.options.clone()))
                 .collect();
             add(Target::Upstream(upstream.name.clone()), servers, &upstream.balancing);
         }

@@ -1,0 +1,125 @@
+//! One request at a server, from the pick to the end of the response.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::gate::Entry;
+use super::server::Server;
+
+/// One request in flight at a server; dropping it counts it out.
+#[derive(Debug)]
+pub struct InFlight {
+    server: Arc<Server>,
+    thread: usize,
+    entry: Entry,
+    began: Option<Instant>,
+    /// The server's place in its upstream, and whether the client must be told by a cookie.
+    pub(super) pin: Option<usize>,
+}
+
+/// In which way a server failed a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection could be made.
+    Connect,
+    /// No response in time.
+    Timeout,
+    /// What came was not HTTP, or broke off.
+    InvalidResponse,
+}
+
+impl InFlight {
+    pub(super) fn new(server: Arc<Server>, thread: usize, entry: Entry) -> Self {
+        Self { server, thread, entry, began: None, pin: None }
+    }
+
+    pub(super) fn begun(mut self, now: Instant) -> Self {
+        self.began = Some(now);
+        self
+    }
+
+    /// The server it is at.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Whether it is the one request that tries a suspect server.
+    pub fn is_trial(&self) -> bool {
+        self.entry.trial
+    }
+
+    /// Says that the server failed this request, whatever the reason.
+    ///
+    /// Not for a kept-alive connection that turned out to be closed: that is no failure at all.
+    pub fn failed(&self) {
+        self.count_failure();
+    }
+
+    /// Says in which way the server failed this request; whether it counts is configured.
+    pub fn failed_by(&self, failure: Failure) {
+        let counted = self.server.passive().failures;
+        let counts = match failure {
+            Failure::Connect => counted.connect,
+            Failure::Timeout => counted.timeout,
+            Failure::InvalidResponse => counted.invalid_response,
+        };
+        if counts {
+            self.count_failure();
+        }
+    }
+
+    /// Says that the head of a final response came with this status.
+    pub fn responded(&self, status: u16, now: Instant) {
+        if status >= 400 && self.server.passive().statuses.contains(status) {
+            return self.count_failure();
+        }
+        let error = status >= 500;
+        let counters = &self.server.counters[self.thread];
+        counters.answered.fetch_add(1, Ordering::Relaxed);
+        if error {
+            counters.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.server.is_measured() {
+            if self.server.errors.learn(error) {
+                self.server.changed();
+            }
+            // An error that comes fast says nothing about how fast the server works.
+            if let Some(began) = self.began
+                && !error
+            {
+                self.server.latency.learn(now.saturating_duration_since(began), now);
+            }
+        }
+        if self.entry.trial {
+            self.server.trials[0].fetch_add(1, Ordering::Release);
+            self.server.alert();
+        }
+    }
+
+    fn count_failure(&self) {
+        self.server.counters[self.thread].failures.fetch_add(1, Ordering::Relaxed);
+        self.server.setbacks.fetch_add(1, Ordering::Relaxed);
+        if self.server.is_measured() {
+            self.server.errors.learn(true);
+        }
+        if self.entry.trial {
+            self.server.trials[1].fetch_add(1, Ordering::Release);
+        }
+        self.server.changed(); // effective weights fall
+        self.server.alert();
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.server.gate.leave(self.thread, self.entry);
+        if self.entry.counted
+            && self.server.gate.has_limit()
+            && let Some(shared) = self.server.shared()
+        {
+            shared.freed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What is made of everything that is known about a server's health.
+
+use std::fmt;
+
+/// What a server is, all sources taken together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Status {
+    /// It gets its full share.
+    #[default]
+    Up = 0,
+    /// It came back a while ago; its share is still rising.
+    SlowStart = 1,
+    /// It was ejected long enough: one request at a time tries it.
+    Suspect = 2,
+    /// It gets nothing, because it failed requests or checks.
+    Ejected = 3,
+    /// It gets nothing, until its first check has passed.
+    Starting = 4,
+    /// It gets nothing new; what is in flight finishes.
+    Draining = 5,
+    /// It gets nothing: its unit is not running, or somebody said so.
+    Down = 6,
+}
+
+/// A [`Status`] as the request path reads it, with the share that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The status.
+    pub status: Status,
+    /// How much of its full share the server gets, in thousandths; at least 1.
+    pub share: u16,
+}
+
+/// The full share, in the unit of [`Verdict::share`].
+pub const FULL: u16 = 1000;
+
+impl Status {
+    /// Every status.
+    pub const ALL: [Self; 7] = [
+        Self::Up,
+        Self::SlowStart,
+        Self::Suspect,
+        Self::Ejected,
+        Self::Starting,
+        Self::Draining,
+        Self::Down,
+    ];
+
+    /// Its name in logs, metrics and on the terminal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::SlowStart => "slow-start",
+            Self::Suspect => "suspect",
+            Self::Ejected => "ejected",
+            Self::Starting => "starting",
+            Self::Draining => "draining",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Default for Verdict {
+    fn default() -> Self {
+        Self { status: Status::Up, share: FULL }
+    }
+}
+
+impl Verdict {
+    /// As one number, for an atomic.
+    pub(crate) fn pack(self) -> u32 {
+        u32::from(self.share) << 8 | self.status as u32
+    }
+
+    /// The reverse of [`Self::pack`].
+    pub(crate) fn unpack(number: u32) -> Self {
+        let status = Status::ALL.get((number & 0xff) as usize).copied().unwrap_or_default();
+        Self { status, share: (number >> 8) as u16 }
+    }
+}
