@@ -5,5 +5,10 @@
 
 mod harness;
 
+mod app_kinds;
+mod crash;
 mod install;
+mod journal;
+mod misbehaving_apps;
+mod restart_under_load;
 mod upgrade_purge;

@@ -1,6 +1,6 @@
 //! Upgrading and removing the package.
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Clients, Machine, Package, on_every_debian};
 
 /// Every path that a package, an administrator or a service may leave something at. What the
 /// system itself writes all the time (logs, caches, the package manager's and PID 1's own books)
@@ -33,5 +33,49 @@ on_every_debian! {
         assert!(left.is_empty(), "left behind: {left:#?}");
         let units = machine.run("systemctl list-units --all --no-legend -t service,socket,target 'roundsman*'");
         assert!(units.is_empty(), "units are still known:\n{units}");
+    }
+}
+
+on_every_debian! {
+    /// An upgrade under load restarts the front alone, and loses no request.
+    fn upgrade_loses_nothing(machine: &Machine) {
+        machine.start_hello(2);
+        let started = |unit: &str| machine.property(unit, "ActiveEnterTimestampMonotonic");
+        let untouched = [
+            "roundsman-http.socket",
+            "roundsman-admin.socket",
+            "roundsman-worker@hello:1.service",
+            "roundsman-worker@hello:2.socket",
+        ];
+        let before = untouched.map(started);
+        let front = started("roundsman.service");
+        let load = machine.load(Clients::new(64, 8));
+        load.goes_on_for(500);
+
+        machine.install(&Package::next_version());
+
+        load.goes_on_for(500);
+        load.stop().assert_nothing_failed();
+        let version = machine.run("dpkg-query -W -f '${Version}' roundsman");
+        assert_eq!(version, "999.0.0");
+        assert_ne!(started("roundsman.service"), front, "the new version runs");
+        assert_eq!(untouched.map(started), before, "nothing else was restarted: {untouched:?}");
+    }
+}
+
+on_every_debian! {
+    /// Removing the package stops all of it, even under load, and closes the port.
+    fn removal_stops_everything(machine: &Machine) {
+        machine.start_hello(2);
+        let load = machine.load(Clients::new(4, 4));
+        load.goes_on_for(200);
+
+        machine.run("apt-get remove -y roundsman");
+
+        drop(load);
+        assert!(!machine.try_run("pgrep -x roundsman").ok(), "a process is left");
+        assert!(!machine.try_run("pgrep -x node").ok(), "an app is left");
+        assert!(machine.curl("/").is_empty(), "the port is open");
+        assert!(machine.exists("/etc/roundsman/apps/hello.toml"), "only purge takes the files");
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::command::Said;
 use super::host::Root;
+use super::load::{Clients, Load};
 use super::package::Package;
 
 /// How long anything may take that a test waits for: far longer than it does, since a machine that
@@ -31,7 +32,8 @@ pub(crate) enum Debian {
 pub(crate) struct Machine {
     leader: u32,
     nspawn: Child,
-    root: Root,
+    /// Dropped last: its mount is in use until the container has ended.
+    _root: Root,
 }
 
 impl Machine {
@@ -62,7 +64,7 @@ impl Machine {
             assert!(ended.is_none(), "the container ended: {}", show(&root.console()));
             first_process(nspawn.id())
         });
-        let machine = Self { leader, nspawn, root };
+        let machine = Self { leader, nspawn, _root: root };
         machine.eventually("the machine is up", |machine| {
             let state = machine.try_run("systemctl is-system-running").stdout;
             matches!(state.trim(), "running" | "degraded")
@@ -143,6 +145,18 @@ impl Machine {
             .collect()
     }
 
+    // === requests ===
+
+    /// Sets clients to work against the machine's port 80.
+    pub(crate) fn load(&self, clients: Clients) -> Load {
+        Load::start(self.leader, clients)
+    }
+
+    /// What `curl` gets from port 80 of the machine; empty when it gets nothing.
+    pub(crate) fn curl(&self, path: &str) -> String {
+        self.try_run(&format!("curl --silent --max-time 40 'http://localhost{path}'")).stdout
+    }
+
     // === waiting ===
 
     /// Waits until the condition holds; a panic that says what did not happen otherwise.
@@ -166,7 +180,7 @@ impl Drop for Machine {
 
 /// Asks until there is an answer, for as long as patience lasts.
 #[track_caller]
-fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         if let Some(answer) = ask() {

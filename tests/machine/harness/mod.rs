@@ -1,11 +1,14 @@
 //! What the tests speak: machines that boot, commands on them, and load against them.
-#![expect(dead_code, reason = "the scenarios that use all of it follow with the front")]
 
+mod apps;
 mod command;
 mod host;
+mod http;
+mod load;
 mod machine;
 mod package;
 
+pub(crate) use load::{Clients, Failed, Load};
 pub(crate) use machine::{Debian, Machine};
 pub(crate) use package::Package;
 

@@ -1,0 +1,85 @@
+//! Unmodified apps of every kind.
+
+use serde_json::Value;
+
+use crate::harness::{Machine, Package, on_every_debian};
+
+/// Starts tests/apps/DIRECTORY and waits for its first good answer.
+fn start(machine: &Machine, directory: &str, configuration: &str) -> String {
+    machine.install(&Package::built());
+    machine.add_app("app", &format!("tests/apps/{directory}"), configuration);
+    machine.run("systemctl enable --now roundsman-app@app.target");
+    let mut answer = String::new();
+    machine.eventually("the app answers", |machine| {
+        let said = machine.try_run("curl --silent --fail --max-time 40 http://localhost/");
+        answer.clone_from(&said.stdout);
+        said.ok()
+    });
+    answer
+}
+
+const NODE: &str = "command = [\"node\", \"server.js\"]\n";
+
+on_every_debian! {
+    /// A plain server is told the port that it asked for, whatever it is really behind.
+    fn plain_http_server(machine: &Machine) {
+        let answer: Value = serde_json::from_str(&start(machine, "plain", NODE)).expect("JSON");
+        assert_eq!(answer["port"], 3232);
+        assert!(answer["from"].as_str().expect("text").contains("127."), "{answer}");
+    }
+}
+
+on_every_debian! {
+    /// An Express app sees the client as behind any proxy on the same machine.
+    fn express_app(machine: &Machine) {
+        let answer: Value = serde_json::from_str(&start(machine, "express", NODE)).expect("JSON");
+        assert_eq!(answer["hello"], "express");
+        assert_eq!(answer["host"], "localhost");
+        assert_eq!(answer["protocol"], "http");
+        let body = "x".repeat(50_000);
+        machine.write("/tmp/body", &body);
+        assert_eq!(machine.run("curl --silent --data-binary @/tmp/body http://localhost/echo"), body);
+    }
+}
+
+on_every_debian! {
+    /// A WebSocket app gets its upgrade, and messages flow both ways.
+    fn websocket_app(machine: &Machine) {
+        start(machine, "websocket", NODE);
+        let said = machine.run("node /srv/app/client.js one two three");
+        assert_eq!(said, "one\ntwo\nthree\n");
+    }
+}
+
+on_every_debian! {
+    /// What Node's documentation says of messages to and from a worker holds.
+    fn messages_of_a_node_worker(machine: &Machine) {
+        let answer: Value = serde_json::from_str(&start(machine, "messages", NODE)).expect("JSON");
+        assert_eq!(answer["isWorker"], true);
+        assert_eq!(answer["connected"], true);
+        assert_eq!(answer["sent"], true);
+
+        machine.run("systemctl stop roundsman-app@app.target");
+        let entries = machine.journal("-u roundsman-worker@app:1.service");
+        assert!(
+            entries.iter().any(|entry| entry["MESSAGE"] == "disconnect event"),
+            "a stop disconnects first: {entries:#?}"
+        );
+    }
+}
+
+on_every_debian! {
+    /// A Python app under gunicorn inherits its listener.
+    fn python_app_under_gunicorn(machine: &Machine) {
+        let configuration = "command = [\"gunicorn\", \"--workers\", \"1\", \"app:app\"]\nworkers = 2\n";
+        assert!(start(machine, "python-fd", configuration).starts_with("hello from python"));
+    }
+}
+
+on_every_debian! {
+    /// A Python app under uvicorn inherits its listener.
+    fn python_app_under_uvicorn(machine: &Machine) {
+        let configuration = "command = [\"uvicorn\", \"--fd\", \"3\", \"app:app\"]\n";
+        assert_eq!(start(machine, "python-asgi", configuration), "hello from asgi\n");
+    }
+}

@@ -1,0 +1,109 @@
+//! Apps that do what apps should not, and what becomes of them.
+
+use crate::harness::{Machine, Package, on_every_debian};
+
+const UNIT: &str = "roundsman-worker@bad:1.service";
+
+/// Starts tests/apps/misbehaving with this behaviour; does not wait for it to be ready.
+fn start(machine: &Machine, behaviour: &str, more: &str) {
+    machine.install(&Package::built());
+    let configuration = format!("command = [\"node\", \"server.js\", \"{behaviour}\"]\n{more}");
+    machine.add_app("bad", "tests/apps/misbehaving", &configuration);
+    machine.run("systemctl enable --now --no-block roundsman-app@bad.target");
+}
+
+fn wait_until_it_answers(machine: &Machine) -> String {
+    machine.eventually("it answers", |machine| machine.curl("/").starts_with("pid "));
+    machine.curl("/")
+}
+
+/// Waits for an entry of the worker's journal that says this.
+#[track_caller]
+fn wait_for_the_journal_to_say(machine: &Machine, text: &str) {
+    machine.eventually(&format!("the worker's journal says {text:?}"), |machine| {
+        machine.run(&format!("journalctl --no-pager -o cat -u {UNIT}")).contains(text)
+    });
+}
+
+on_every_debian! {
+    /// An app whose event loop is blocked for good is killed and restarted by the watchdog.
+    fn blocked_event_loop_is_found_and_replaced(machine: &Machine) {
+        start(machine, "blocks", "watchdog = \"3s\"\n[health]\npath = \"/\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\n");
+        let before = wait_until_it_answers(machine);
+
+        machine.try_run("curl --silent --max-time 1 http://localhost/block");
+
+        wait_for_the_journal_to_say(machine, "Watchdog timeout");
+        assert!(!machine.journal("MESSAGE_ID=0c4773bcf30e450c9bbaa60571734a88").is_empty());
+        let after = wait_until_it_answers(machine);
+        assert_ne!(before, after, "it is another process");
+    }
+}
+
+on_every_debian! {
+    /// A child process that an app leaves behind goes with the worker.
+    fn leaked_child_goes_with_the_worker(machine: &Machine) {
+        start(machine, "leaks", "");
+        wait_until_it_answers(machine);
+        assert!(machine.try_run("pgrep -f 'sleep 987654'").ok(), "the child is there");
+
+        machine.run("systemctl restart roundsman-worker@bad:1.service");
+        wait_until_it_answers(machine);
+        assert_eq!(machine.run("pgrep -c -f '^sleep 987654'").trim(), "1", "only the new one's");
+        machine.run("systemctl stop roundsman-app@bad.target");
+        assert!(!machine.try_run("pgrep -f '^sleep 987654'").ok(), "none is left");
+    }
+}
+
+on_every_debian! {
+    /// An app that never listens fails by its start-timeout, and the journal says what it did not do.
+    fn app_that_never_listens_fails_to_start(machine: &Machine) {
+        start(machine, "never-listens", "start-timeout = \"2s\"\n");
+        machine.eventually("the start has failed", |machine| {
+            machine.property(UNIT, "NRestarts") != "0"
+        });
+        let entries = machine.journal("MESSAGE_ID=472e51126dc444db8e3e3f287978fd0a");
+        let message = entries[0]["MESSAGE"].as_str().expect("text");
+        assert!(message.contains("listen"), "{message}");
+        assert_eq!(entries[0]["ROUNDSMAN_WORKER"], "bad:1");
+    }
+}
+
+on_every_debian! {
+    /// An app that exits at once is started again, until systemd gives up on it; the journal has
+    /// what it printed and how it ended.
+    fn app_that_exits_at_once_ends_as_a_failed_unit(machine: &Machine) {
+        // The limit that ships is meant for minutes.
+        machine.write(
+            "/etc/systemd/system/roundsman-worker@.service.d/limit.conf",
+            "[Unit]\nStartLimitBurst=4\n",
+        );
+        start(machine, "exits", "");
+        machine.eventually("systemd has given up", |machine| {
+            machine.property(UNIT, "ActiveState") == "failed"
+        });
+        let journal = machine.run(&format!("journalctl --no-pager -o cat -u {UNIT}"));
+        assert!(journal.contains("cannot go on"), "what it printed: {journal}");
+        let entries = machine.journal("MESSAGE_ID=fe12ff17325149f8b3fff9b2452859ae");
+        let message = entries[0]["MESSAGE"].as_str().expect("text");
+        assert!(message.contains("status 3"), "how it ended: {message}");
+        // The front is none the worse for it.
+        assert_eq!(machine.property("roundsman.service", "ActiveState"), "active");
+        assert_eq!(machine.property("roundsman-http.socket", "ActiveState"), "active");
+    }
+}
+
+on_every_debian! {
+    /// An app that ignores SIGTERM is killed after its stop-timeout.
+    fn app_that_ignores_sigterm_is_killed(machine: &Machine) {
+        start(machine, "ignores-sigterm", "stop-timeout = \"2s\"\n");
+        let pid = wait_until_it_answers(machine);
+        let pid = pid.trim().strip_prefix("pid ").expect("it says so");
+
+        machine.run("systemctl stop roundsman-app@bad.target");
+
+        wait_for_the_journal_to_say(machine, "SIGTERM ignored");
+        assert!(!machine.exists(&format!("/proc/{pid}")), "it is gone");
+        wait_for_the_journal_to_say(machine, "stop-timeout");
+    }
+}

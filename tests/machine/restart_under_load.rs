@@ -1,0 +1,92 @@
+//! Restarts and reloads while clients ask: none of them may notice.
+
+use crate::harness::{Clients, Failed, Load, Machine, on_every_debian};
+
+/// How often each thing is done.
+const TIMES: usize = 3;
+
+/// How many more answers there are before the next thing is done.
+const ANSWERS: u64 = 500;
+
+/// Clients of both kinds.
+const KEPT_ALIVE: usize = 64;
+const CONNECTING: usize = 8;
+
+fn load(machine: &Machine) -> Load {
+    machine.load(Clients::new(KEPT_ALIVE, CONNECTING))
+}
+
+on_every_debian! {
+    /// `systemctl restart` of the front loses no request, on new connections and on kept ones.
+    fn restart_of_the_front_loses_nothing(machine: &Machine) {
+        machine.start_hello(2);
+        let load = load(machine);
+        for _ in 0..TIMES {
+            load.goes_on_for(ANSWERS);
+            machine.run("systemctl restart roundsman.service");
+        }
+        load.goes_on_for(ANSWERS);
+        load.stop().assert_nothing_failed();
+    }
+}
+
+on_every_debian! {
+    /// A good configuration is put to work, a bad one refused with its errors on the terminal, and
+    /// neither loses a request.
+    fn reload_of_the_front_loses_nothing(machine: &Machine) {
+        machine.start_hello(2);
+        let load = load(machine);
+        for time in 0..TIMES {
+            load.goes_on_for(ANSWERS);
+            machine.write("/etc/roundsman/roundsman.toml", &format!("[limits]\nheaders = {}\n", 100 + time));
+            machine.run("systemctl reload roundsman.service");
+
+            load.goes_on_for(ANSWERS);
+            machine.write("/etc/roundsman/roundsman.toml", "[limits]\nheadres = 100\n");
+            let said = machine.try_run("roundsman reload");
+            assert!(!said.ok() && said.stderr.contains("headres"), "{said}");
+            assert!(!machine.try_run("systemctl reload roundsman.service").ok());
+            assert_eq!(machine.property("roundsman.service", "ActiveState"), "active");
+        }
+        load.stop().assert_nothing_failed();
+        let refusals = machine.journal("MESSAGE_ID=a09645ddcea34ce39df4abe7a3514284");
+        assert_eq!(refusals.len(), 2 * TIMES, "each refusal is in the journal");
+        assert!(refusals[0]["MESSAGE"].as_str().expect("text").contains("headres"), "{refusals:?}");
+    }
+}
+
+on_every_debian! {
+    /// `systemctl restart` of a worker drains it first, so that nothing is lost.
+    fn restart_of_a_worker_loses_nothing(machine: &Machine) {
+        machine.start_hello(2);
+        let load = load(machine);
+        for _ in 0..TIMES {
+            load.goes_on_for(ANSWERS);
+            machine.run("systemctl restart roundsman-worker@hello:1.service");
+        }
+        load.goes_on_for(ANSWERS);
+        let tally = load.stop();
+        tally.assert_nothing_failed();
+        assert_eq!(tally.bodies.len(), 2, "both workers answer: {:?}", tally.bodies);
+    }
+}
+
+on_every_debian! {
+    /// `kill -9` of the front loses what was in flight in that process and nothing else: every new
+    /// connection is served.
+    fn killed_front_loses_only_what_it_had(machine: &Machine) {
+        machine.start_hello(2);
+        let load = load(machine);
+        for _ in 0..TIMES {
+            load.goes_on_for(ANSWERS);
+            machine.run("systemctl kill --kill-whom=main --signal=KILL roundsman.service");
+        }
+        load.goes_on_for(ANSWERS);
+        let tally = load.stop();
+        println!("kill -9 of the front, {TIMES} times: {tally}");
+        assert!(tally.failed.iter().all(Failed::is_lost_connection), "{tally}");
+        // Each client has at most one request in flight.
+        assert!(tally.failed.len() <= TIMES * (KEPT_ALIVE + CONNECTING), "{tally}");
+        assert_eq!(machine.property("roundsman.service", "NRestarts"), TIMES.to_string());
+    }
+}
