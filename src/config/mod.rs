@@ -1,6 +1,32 @@
 //! The configuration: files → fragments → inputs → settings.
+//!
+//! - [`Sources`] says which files count: three directories that override each other as systemd's
+//!   do, or one given directory;
+//! - fragments are these files as trees that remember where everything was written;
+//! - inputs are the fragments of one thing (an app, the front), merged, read under the rules of
+//!   [`schema`];
+//! - [`Settings`] are complete, valid, consistent across files, and all that the runtime sees.
+//!
+//! [`load`] never fails: it gives the settings of what is right and [`Problems`] about the rest.
 
+mod app;
 mod balancing;
+mod cores;
+mod diagnostic;
+mod fragment;
+mod front;
+mod input;
+mod load;
+mod net;
+mod route;
+pub mod schema;
 pub mod settings;
+mod sharing;
+mod source;
+mod units;
+mod upstream;
 
+pub use diagnostic::{Place, Problem, Problems, Severity};
+pub use load::{Loaded, load};
 pub use settings::Settings;
+pub use source::Sources;

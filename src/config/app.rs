@@ -1,0 +1,309 @@
+//! `apps/NAME.toml`: input → settings.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::diagnostic::{Place, Problem, Problems};
+use super::fragment::{Node, Table, Value};
+use super::input::{
+    self, Input, Read, absolute_path, choice, duration, duration_or_zero, integer, list, or_word,
+    quoted, size_within, string,
+};
+use super::route::{self, OwnRoutes};
+use super::settings::{App, Health, Listen, Ready, Transport, WORKER_PORT};
+use super::{net, schema, sharing};
+
+const LISTEN: &[(&str, Option<Listen>)] = &[
+    ("auto", None),
+    ("cluster", Some(Listen::Cluster)),
+    ("fd", Some(Listen::Fd)),
+    ("port", Some(Listen::Port)),
+    ("unix", Some(Listen::Unix)),
+];
+
+const TRANSPORT: &[(&str, Option<Transport>)] =
+    &[("auto", None), ("tcp", Some(Transport::Tcp)), ("unix", Some(Transport::Unix))];
+
+const READY: &[(&str, Ready)] =
+    &[("listening", Ready::Listening), ("message", Ready::Message), ("notify", Ready::Notify)];
+
+/// Variables that systemd or the worker's main process set; a value of the user's would break the
+/// app in ways that are hard to find.
+const RESERVED: &[&str] = &[
+    "HOST",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+    "NOTIFY_SOCKET",
+    "PORT",
+    "SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
+/// A worker below this cannot even start Node, and would be restarted for ever.
+const MIN_MEMORY: u64 = 16 * 1024 * 1024;
+
+/// Reads the file; what is missing or wrong has a placeholder, and a problem.
+pub(super) fn read(
+    name: &str,
+    table: &Table,
+    place: &Place,
+    cores: usize,
+    problems: &mut Problems,
+) -> (App, OwnRoutes) {
+    let top = Input::new(table, place, &[&schema::APP, &schema::BALANCING], problems);
+    let command =
+        top.required("command", "[\"node\", \"server.js\"]", problems, command).unwrap_or_default();
+    let directory = top.optional("directory", problems, absolute_path);
+    if let (Some(program), None, Some(node)) = (command.first(), &directory, top.node("command"))
+        && program.contains('/')
+        && !Path::new(program).is_absolute()
+    {
+        problems.error(
+            &node.place,
+            format!("`{program}` is relative, but there is no directory that it is relative to"),
+            "",
+            "write the whole path of the program, or add `directory = \"/…\"`",
+        );
+    }
+    let auto = u16::try_from(cores).unwrap_or(u16::MAX).clamp(1, 250);
+    let workers = top
+        .get("workers", Some(1), problems, or_word("auto", integer(1..=250_u16)))
+        .unwrap_or(auto);
+    let listen = top
+        .get("listen", None, problems, choice(LISTEN))
+        .unwrap_or_else(|| if is_node(&command) { Listen::Cluster } else { Listen::Fd });
+    let transport = transport(listen, top, problems);
+    let health = top
+        .node("health")
+        .and_then(|node| Input::of_node(node, &[&schema::APP_HEALTH], problems))
+        .and_then(|section| health(section, problems));
+    let seconds = Duration::from_secs;
+    let app = App {
+        name: name.to_owned(),
+        directory,
+        user: top.optional("user", problems, account),
+        group: top.optional("group", problems, account),
+        workers,
+        environment: top.get("environment", BTreeMap::new(), problems, environment),
+        environment_files: top
+            .get("environment-files", Vec::new(), problems, |n, p| list(n, p, absolute_path)),
+        listen,
+        port: port(listen, workers, top, problems),
+        transport,
+        ready: ready(listen, &command, top, problems),
+        health,
+        balancing: sharing::read(top, problems),
+        start_timeout: top.get("start-timeout", seconds(60), problems, duration), // big apps compile first
+        stop_timeout: top.get("stop-timeout", seconds(30), problems, duration),
+        drain_timeout: top.get("drain-timeout", seconds(30), problems, duration_or_zero),
+        watchdog: top.get("watchdog", seconds(30), problems, duration_or_zero),
+        max_memory: top.optional(
+            "max-memory",
+            problems,
+            size_within(MIN_MEMORY..=u64::MAX, "write \"16MiB\" or more"),
+        ),
+        slot: 0, // assigned when all names are known
+        command,
+    };
+    (app, route::own(top, problems))
+}
+
+/// Program and arguments.
+fn command(node: &Node, problems: &mut Problems) -> Read<Vec<String>> {
+    if let Value::String(text) = &node.value {
+        // The likeliest mistake of all: show the array, as a shell would split it without quotes.
+        let words: Vec<String> = text.split_whitespace().map(quoted).collect();
+        let help = format!("write command = [{}]", words.join(", "));
+        return input::mismatch(node, "an array: the program, then each argument", &help, problems);
+    }
+    let words = list(node, problems, |node, problems| {
+        let word = string(node, problems)?;
+        if word.contains('\0') {
+            problems.push(Problem::error(
+                &node.place,
+                "an argument cannot contain a zero byte",
+                "",
+            ));
+            return None;
+        }
+        Some(word.to_owned())
+    })?;
+    if words.first().is_none_or(|program| program.trim().is_empty()) {
+        problems.error(
+            &node.place,
+            "the program is missing",
+            "",
+            "write command = [\"node\", \"server.js\"]",
+        );
+        return None;
+    }
+    Some(words)
+}
+
+/// Whether the command starts Node, directly or by its package managers.
+fn is_node(command: &[String]) -> bool {
+    let Some(program) = command.first().and_then(|p| Path::new(p).file_name()?.to_str()) else {
+        return false;
+    };
+    let script =
+        Path::new(program).extension().is_some_and(|e| e == "js" || e == "mjs" || e == "cjs");
+    script || matches!(program, "node" | "nodejs" | "npm" | "npx" | "yarn" | "pnpm")
+}
+
+fn transport(listen: Listen, top: Input<'_>, problems: &mut Problems) -> Transport {
+    let natural = match listen {
+        Listen::Cluster | Listen::Port => Transport::Tcp,
+        Listen::Fd | Listen::Unix => Transport::Unix,
+    };
+    let asked = top.get("transport", None, problems, choice(TRANSPORT)).unwrap_or(natural);
+    let fixed = matches!(listen, Listen::Port | Listen::Unix);
+    if fixed
+        && asked != natural
+        && let Some(node) = top.node("transport")
+    {
+        let kind = if listen == Listen::Port { "port" } else { "unix" };
+        problems.error(
+            &node.place,
+            format!("with listen = \"{kind}\" the app itself decides the transport"),
+            "cannot be so",
+            "leave `transport` out",
+        );
+    }
+    asked
+}
+
+fn port(listen: Listen, workers: u16, top: Input<'_>, problems: &mut Problems) -> Option<u16> {
+    let port = top.optional("port", problems, integer(1..=u16::MAX))?;
+    let place = &top.node("port")?.place;
+    if listen != Listen::Port {
+        let help = "add `listen = \"port\"`, or leave `port` out";
+        problems.error(place, "`port` means something only with listen = \"port\"", "", help);
+        return None;
+    }
+    let Some(last) = port.checked_add(workers - 1) else {
+        let title = format!("{workers} workers from port {port} on need ports above 65535");
+        problems.error(place, title, "", format!("write at most {}", u16::MAX - (workers - 1)));
+        return None;
+    };
+    if (port..=last).contains(&WORKER_PORT) {
+        let title =
+            format!("port {WORKER_PORT} is the one that other apps' workers are reached by");
+        problems.error(place, title, format!("{port} to {last}"), "choose other ports");
+        return None;
+    }
+    if port < 1024 {
+        let problem =
+            Problem::warning(place, "workers may not bind ports below 1024 without privileges", "");
+        problems.push(
+            problem.help("choose a higher one: clients reach the app by the front's port anyway"),
+        );
+    }
+    Some(port)
+}
+
+fn ready(listen: Listen, command: &[String], top: Input<'_>, problems: &mut Problems) -> Ready {
+    let ready = top.get("ready", Ready::Listening, problems, choice(READY));
+    if ready == Ready::Message
+        && listen != Listen::Cluster
+        && !is_node(command)
+        && let Some(node) = top.node("ready")
+    {
+        problems.error(
+            &node.place,
+            "only Node apps can send a message",
+            "needs Node's channel",
+            "write \"listening\", or \"notify\" if the app calls sd_notify",
+        );
+    }
+    ready
+}
+
+fn health(section: Input<'_>, problems: &mut Problems) -> Option<Health> {
+    let two = Duration::from_secs(2); // soon enough to be noticed, seldom enough to cost nothing
+    let interval = section.get("interval", two, problems, duration);
+    let timeout = section.get("timeout", two, problems, duration);
+    let host = section.optional("host", problems, net::host_header);
+    let path = section.required("path", "\"/healthz\"", problems, net::path)?.to_owned();
+    Some(Health { path, host, interval, timeout })
+}
+
+/// A user or group: a name that systemd takes, or a number.
+fn account(node: &Node, problems: &mut Problems) -> Read<String> {
+    if let Value::Integer(id @ 0..=4_294_967_294) = node.value {
+        return Some(id.to_string());
+    }
+    let text = string(node, problems)?;
+    let number = text.bytes().all(|b| b.is_ascii_digit())
+        && text.parse::<u32>().is_ok_and(|id| id != u32::MAX);
+    let first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    let name = text.len() <= 31
+        && text.bytes().next().is_some_and(first)
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if !number && !name {
+        let help = "write a name of letters, digits, '_' and '-', at most 31 of them";
+        problems.error(
+            &node.place,
+            format!("`{text}` cannot be the name of a user or group"),
+            "",
+            help,
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn environment(node: &Node, problems: &mut Problems) -> Read<BTreeMap<String, String>> {
+    let mut variables = BTreeMap::new();
+    for (name, key, value) in Input::named(node, problems)? {
+        if let Some(value) = variable(name, key, value, problems) {
+            variables.insert(name.to_owned(), value);
+        }
+    }
+    Some(variables)
+}
+
+fn variable(name: &str, key: &Place, value: &Node, problems: &mut Problems) -> Read<String> {
+    let first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    let valid = name.bytes().next().is_some_and(first)
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !valid {
+        let help = "write letters, digits and '_', not starting with a digit";
+        problems.error(key, format!("`{name}` cannot be the name of a variable"), "", help);
+    }
+    if RESERVED.contains(&name) {
+        let help = match name {
+            "PORT" => {
+                "leave it out; for an app that listens on $PORT write `listen = \"port\"` and `port = …`"
+            }
+            _ => "leave it out",
+        };
+        problems.error(
+            key,
+            format!("`{name}` is set for each worker by Roundsman or systemd"),
+            "",
+            help,
+        );
+    }
+    let text = string(value, problems)?;
+    // systemd refuses the whole line otherwise, and the app would start without its variables.
+    if text.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
+        let help = "leave control characters out; line ends and tabs are fine";
+        problems.error(&value.place, "systemd passes no control characters to a service", "", help);
+        return None;
+    }
+    if text.len() > 128 * 1024 - 256 {
+        problems.push(Problem::error(
+            &value.place,
+            "the kernel takes at most 128 KiB for one variable",
+            "",
+        ));
+        return None;
+    }
+    (valid && !RESERVED.contains(&name)).then(|| text.to_owned())
+}

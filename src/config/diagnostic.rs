@@ -1,0 +1,265 @@
+//! What is wrong with the files, shown as rustc shows it: file, line, caret, and what to write.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+/// One file as it was read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it was read from; what messages name.
+    pub path: PathBuf,
+    /// Its content.
+    pub text: String,
+}
+
+/// A stretch of one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    file: Arc<File>,
+    span: Range<usize>,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The file is not used.
+    Error,
+    /// The file is used; somebody should look at it all the same.
+    Warning,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    severity: Severity,
+    title: String,
+    path: PathBuf,
+    place: Option<(Place, String)>,
+    also: Option<(Place, String)>,
+    help: Option<String>,
+}
+
+/// Everything that is wrong, in the order in which it was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems {
+    list: Vec<Problem>,
+}
+
+// === impl Place ===
+
+impl Place {
+    /// The stretch `span` of `file`, moved inside the file and onto character borders.
+    pub fn new(file: &Arc<File>, span: Range<usize>) -> Self {
+        let border = |at: usize| file.text.floor_char_boundary(at);
+        let start = border(span.start);
+        Self { file: Arc::clone(file), span: start..border(span.end).max(start) }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Line, from 1.
+    pub fn line(&self) -> usize {
+        self.before().bytes().filter(|b| *b == b'\n').count() + 1
+    }
+
+    /// Column in characters, from 1.
+    pub fn column(&self) -> usize {
+        let before = self.before();
+        let line = before.rfind('\n').map_or(before, |at| &before[at + 1..]);
+        line.chars().count() + 1
+    }
+
+    fn before(&self) -> &str {
+        &self.file.text[..self.span.start]
+    }
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// An error at a place; `label` stands beside the caret.
+    pub fn error(place: &Place, title: impl Into<String>, label: impl Into<String>) -> Self {
+        Self::at(Severity::Error, place, title.into(), label.into())
+    }
+
+    /// A warning at a place.
+    pub fn warning(place: &Place, title: impl Into<String>, label: impl Into<String>) -> Self {
+        Self::at(Severity::Warning, place, title.into(), label.into())
+    }
+
+    /// A problem with a file or directory as a whole.
+    pub fn file(severity: Severity, path: &Path, title: impl Into<String>) -> Self {
+        let (title, path) = (title.into(), path.to_owned());
+        Self { severity, title, path, place: None, also: None, help: None }
+    }
+
+    fn at(severity: Severity, place: &Place, title: String, label: String) -> Self {
+        let path = place.path().to_owned();
+        Self { severity, title, path, place: Some((place.clone(), label)), also: None, help: None }
+    }
+
+    /// Adds what to write instead.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds a second place that has to do with it.
+    #[must_use]
+    pub fn also(mut self, place: &Place, label: impl Into<String>) -> Self {
+        self.also = Some((place.clone(), label.into()));
+        self
+    }
+
+    /// Whether the file is not used because of it.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// What is wrong, in one line.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// What stands beside the caret.
+    pub fn label(&self) -> Option<&str> {
+        self.place.as_ref().map(|(_, label)| label.as_str())
+    }
+
+    /// What to write instead, where there is something to say.
+    pub fn help_text(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// The file that it is in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where in the file, when it is not the file as a whole.
+    pub fn place(&self) -> Option<&Place> {
+        self.place.as_ref().map(|(place, _)| place)
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let level = if self.is_error() { Level::ERROR } else { Level::WARNING };
+        let title = level.primary_title(self.title.as_str());
+        let mut group = if let Some((place, label)) = &self.place {
+            let primary = AnnotationKind::Primary.span(place.span.clone()).label(label);
+            title.element(snippet(place).annotation(primary))
+        } else {
+            Group::with_title(title).element(Origin::path(self.path.to_string_lossy()))
+        };
+        if let Some((also, label)) = &self.also {
+            let context = AnnotationKind::Context.span(also.span.clone()).label(label);
+            group = group.element(snippet(also).annotation(context));
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help.as_str()));
+        }
+        renderer.render(&[group])
+    }
+}
+
+fn snippet(place: &Place) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
+    Snippet::source(place.file.text.as_str()).path(place.file.path.to_string_lossy())
+}
+
+impl fmt::Display for Problem {
+    /// One line for logs: `path:line:column: what is wrong; what to write`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.path.display())?;
+        if let Some(place) = self.place() {
+            write!(f, "{}:{}:", place.line(), place.column())?;
+        }
+        write!(f, " {}", self.title)?;
+        match &self.help {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl Problems ===
+
+impl Problems {
+    /// Adds one.
+    pub fn push(&mut self, problem: Problem) {
+        self.list.push(problem);
+    }
+
+    /// Adds an error at a place, with what to write instead.
+    pub fn error(
+        &mut self,
+        place: &Place,
+        title: impl Into<String>,
+        label: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.push(Problem::error(place, title, label).help(help));
+    }
+
+    /// Whether there is none, not even a warning.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Number of errors, without the warnings.
+    pub fn errors(&self) -> usize {
+        self.list.iter().filter(|p| p.is_error()).count()
+    }
+
+    /// Number of warnings.
+    pub fn warnings(&self) -> usize {
+        self.list.len() - self.errors()
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.list.iter()
+    }
+
+    /// Those of one file.
+    pub fn of_file<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Problem> {
+        self.list.iter().filter(move |p| p.path == path)
+    }
+
+    /// All of them as rustc shows its own, with a closing line that counts them.
+    pub fn render(&self, color: bool) -> String {
+        use fmt::Write as _;
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let mut text = String::new();
+        for problem in &self.list {
+            let _ = writeln!(text, "{}\n", problem.render(&renderer));
+        }
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        match (self.errors(), self.warnings()) {
+            (0, 0) => {}
+            (0, w) => text.push_str(&count(w, "warning")),
+            (e, 0) => text.push_str(&count(e, "error")),
+            (e, w) => {
+                let _ = write!(text, "{}, {}", count(e, "error"), count(w, "warning"));
+            }
+        }
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Problems {}

@@ -1,0 +1,131 @@
+//! `roundsman.toml`: input → settings.
+
+use std::time::Duration;
+
+use super::diagnostic::{Place, Problem, Problems};
+use super::fragment::Table;
+use super::input::{
+    self, Input, boolean, choice, duration, integer, list, or_word, size, size_within,
+};
+use super::schema;
+use super::settings::{
+    Front, HandOff, Limits, ListenProtocol, Listener, Retries, Threads, Timeouts,
+};
+
+const HAND_OFF: &[(&str, HandOff)] =
+    &[("round-robin", HandOff::RoundRobin), ("least-connections", HandOff::LeastConnections)];
+
+const PROTOCOLS: &[(&str, ListenProtocol)] = &[("http", ListenProtocol::Http)];
+
+/// Reads the file.
+pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Front {
+    let top = Input::new(table, place, &[&schema::FRONT], problems);
+    let mut front = Front {
+        trusted_proxies: top
+            .get("trusted-proxies", Vec::new(), problems, |n, p| list(n, p, input::network)),
+        ..Front::default()
+    };
+    if let Some(node) = top.node("threads")
+        && let Some(section) = Input::of_node(node, &[&schema::THREADS], problems)
+    {
+        threads(&mut front.threads, section, problems);
+    }
+    if let Some(listeners) = top.optional("listen", problems, Input::named) {
+        for (name, key, node) in listeners {
+            if name.is_empty()
+                || name.len() > 255
+                || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':')
+            {
+                problems.error(
+                    key,
+                    format!("`{name}` cannot be a FileDescriptorName="),
+                    "",
+                    "use letters, digits and '-', as in [listen.http]",
+                );
+            }
+            if let Some(section) = Input::of_node(node, &[&schema::LISTENER], problems) {
+                let default = Listener::default();
+                let protocol =
+                    section.get("protocol", default.protocol, problems, choice(PROTOCOLS));
+                front.listeners.insert(name.to_owned(), Listener { protocol });
+            }
+        }
+    }
+    if let Some(node) = top.node("timeouts")
+        && let Some(section) = Input::of_node(node, &[&schema::TIMEOUTS], problems)
+    {
+        timeouts(&mut front.timeouts, section, problems);
+    }
+    if let Some(node) = top.node("limits")
+        && let Some(section) = Input::of_node(node, &[&schema::LIMITS], problems)
+    {
+        limits(&mut front.limits, section, problems);
+    }
+    if let Some(node) = top.node("retries")
+        && let Some(section) = Input::of_node(node, &[&schema::RETRIES], problems)
+    {
+        retries(&mut front.retries, section, problems);
+    }
+    front
+}
+
+fn threads(to: &mut Threads, from: Input<'_>, problems: &mut Problems) {
+    to.count = from.get("count", to.count, problems, or_word("auto", integer(1..=1024_usize)));
+    to.pin = from.get("pin", to.pin, problems, boolean);
+    to.hand_off = from.get("hand-off", to.hand_off, problems, choice(HAND_OFF));
+}
+
+fn timeouts(to: &mut Timeouts, from: Input<'_>, problems: &mut Problems) {
+    let mut set = |key: &str, value: &mut Duration| {
+        *value = from.get(key, *value, problems, duration);
+    };
+    set("client-header", &mut to.client_header);
+    set("client-body", &mut to.client_body);
+    set("client-write", &mut to.client_write);
+    set("idle", &mut to.idle);
+    set("connect", &mut to.connect);
+    set("response-header", &mut to.response_header);
+    set("response-body", &mut to.response_body);
+    set("upstream-idle", &mut to.upstream_idle);
+    set("tunnel-idle", &mut to.tunnel_idle);
+    set("shutdown", &mut to.shutdown);
+    if to.upstream_idle >= Duration::from_secs(5)
+        && let Some(node) = from.node("upstream-idle")
+    {
+        let title =
+            "Node closes unused connections after 5 s: some requests will meet a closing one";
+        problems.push(
+            Problem::warning(&node.place, title, "")
+                .help("write less than \"5s\", unless every server keeps connections longer"),
+        );
+    }
+}
+
+fn limits(to: &mut Limits, from: Input<'_>, problems: &mut Problems) {
+    let header_bytes = size_within(1024..=1024 * 1024, "write a size from \"1KiB\" to \"1MiB\"");
+    let connections = || integer(1..=10_000_000_usize);
+    if let Some(bytes) = from.optional("header-bytes", problems, header_bytes) {
+        to.header_bytes = usize::try_from(bytes).unwrap_or(to.header_bytes);
+    }
+    to.headers = from.get("headers", to.headers, problems, integer(1..=1024_usize));
+    to.body = from.get("body", to.body, problems, or_word("none", size));
+    to.connections = from.get("connections", to.connections, problems, connections());
+    to.connections_per_client = from.get(
+        "connections-per-client",
+        to.connections_per_client,
+        problems,
+        or_word("none", connections()),
+    );
+    to.requests_per_connection = from.get(
+        "requests-per-connection",
+        to.requests_per_connection,
+        problems,
+        integer(1..=i64::MAX.cast_unsigned()),
+    );
+}
+
+fn retries(to: &mut Retries, from: Input<'_>, problems: &mut Problems) {
+    to.attempts = from.get("attempts", to.attempts, problems, integer(0..=10_u32));
+    to.budget_percent =
+        from.get("budget-percent", to.budget_percent, problems, integer(0..=100_u32));
+}

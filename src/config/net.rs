@@ -1,0 +1,318 @@
+//! Names and places on the network: hosts, paths, addresses, and each app's loopback network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::diagnostic::Problems;
+use super::fragment::Node;
+use super::input::{Read, string};
+use super::settings::{Address, HostPattern};
+
+/// Loopback networks for apps: `127.64.0.0/10` in pieces of `/24`.
+const SLOTS: u16 = 16384;
+
+/// What is wrong with the name of an app or upstream; `None` when nothing is.
+pub(super) fn name_fault(name: &str) -> Option<&'static str> {
+    let allowed = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    if name.is_empty() {
+        Some("a name has at least one character")
+    } else if name.len() > 64 {
+        Some("a name has at most 64 characters")
+    } else if name.starts_with('-') {
+        Some("a name does not start with '-'")
+    } else if name.bytes().any(|c| c.is_ascii_uppercase()) {
+        Some("a name has no capital letters")
+    } else if !name.bytes().all(allowed) {
+        Some("a name is made of a-z, 0-9, '-' and '_'")
+    } else {
+        None
+    }
+}
+
+/// A slot for each name: by a hash of the name, so that it stays when other apps come and go, and
+/// the next free one where two names have the same hash.
+pub(super) fn slots<'a>(names: &BTreeSet<&'a str>) -> BTreeMap<&'a str, u16> {
+    let mut taken = BTreeSet::new();
+    let mut slots = BTreeMap::new();
+    for name in names.iter().take(usize::from(SLOTS)) {
+        let mut slot = hash(name) % SLOTS;
+        while !taken.insert(slot) {
+            slot = (slot + 1) % SLOTS;
+        }
+        slots.insert(*name, slot);
+    }
+    slots
+}
+
+/// FNV-1a, folded to 16 bits: the same on every machine and in every version.
+fn hash(name: &str) -> u16 {
+    let hash = name
+        .bytes()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    ((hash >> 16) ^ hash) as u16
+}
+
+/// A host as a route has it.
+pub(super) fn host_pattern(node: &Node, problems: &mut Problems) -> Read<HostPattern> {
+    let text = string(node, problems)?;
+    if text == "*" {
+        return Some(HostPattern::Any);
+    }
+    match text.strip_prefix("*.") {
+        Some(rest) => host_of(rest, node, problems).map(HostPattern::Wildcard),
+        None => host_of(text, node, problems).map(HostPattern::Exact),
+    }
+}
+
+/// A host to ask with: a name or address, with or without a port.
+pub(super) fn host_header(node: &Node, problems: &mut Problems) -> Read<String> {
+    let text = string(node, problems)?;
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    match port {
+        Some((host, port)) if port.parse::<u16>().is_ok() => {
+            host_of(host, node, problems).map(|host| format!("{host}:{port}"))
+        }
+        _ => host_of(text, node, problems),
+    }
+}
+
+fn host_of(text: &str, node: &Node, problems: &mut Problems) -> Read<String> {
+    match host(text) {
+        Ok(host) => Some(host),
+        Err(help) => {
+            problems.error(&node.place, format!("`{text}` is no host"), "", help);
+            None
+        }
+    }
+}
+
+/// A name or address in lower case; the error is what to write.
+fn host(text: &str) -> Result<String, String> {
+    let example = "write a name as in \"shop.example.com\" or \"*.example.com\"".to_owned();
+    if text.is_empty() {
+        return Err(example);
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        return Err(format!("write the host alone: \"{}\"", rest.split('/').next().unwrap_or("")));
+    }
+    if let Some((host, path)) = text.split_once('/') {
+        return Err(format!("write host = \"{host}\" and path = \"/{path}\""));
+    }
+    if let Some(address) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        return match address.parse::<IpAddr>() {
+            Ok(IpAddr::V6(address)) => Ok(format!("[{address}]")),
+            _ => Err("between brackets belongs an IPv6 address".to_owned()),
+        };
+    }
+    if let Ok(IpAddr::V6(address)) = text.parse() {
+        return Err(format!("write \"[{address}]\""));
+    }
+    if let Some((host, port)) = text.rsplit_once(':')
+        && port.bytes().all(|b| b.is_ascii_digit())
+    {
+        return Err(format!("write it without the port: \"{host}\""));
+    }
+    if let Some(host) = text.strip_suffix('.') {
+        return Err(format!("write it without the final dot: \"{host}\""));
+    }
+    if !text.is_ascii() {
+        return Err(
+            "write a name with other letters in its ASCII form, as browsers send it: \"xn--…\""
+                .into(),
+        );
+    }
+    if text.contains('*') {
+        return Err("a wildcard stands for whole labels at the start: \"*.example.com\"".to_owned());
+    }
+    if text.len() > 253 || text.split('.').any(|label| label.is_empty() || label.len() > 63) {
+        return Err("a name has at most 253 characters, and 1 to 63 between two dots".to_owned());
+    }
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    if !text.bytes().all(allowed) {
+        return Err(example);
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// A path prefix of a route, without a slash at its end.
+pub(super) fn path_prefix(node: &Node, problems: &mut Problems) -> Read<String> {
+    let path = path(node, problems)?;
+    if path.contains('?') {
+        let plain = path.split('?').next().unwrap_or("/");
+        problems.error(
+            &node.place,
+            "routes do not look at the query",
+            "",
+            format!("write \"{plain}\""),
+        );
+        return None;
+    }
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.contains("//") || trimmed.split('/').any(|segment| matches!(segment, "." | "..")) {
+        problems.error(
+            &node.place,
+            "this path has empty, `.` or `..` segments",
+            "",
+            "write the path that is meant",
+        );
+        return None;
+    }
+    Some(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() })
+}
+
+/// A path, perhaps with a query, as it stands in a request line.
+pub(super) fn path<'a>(node: &'a Node, problems: &mut Problems) -> Read<&'a str> {
+    let text = string(node, problems)?;
+    let mut fail = |title: &str, help: String| {
+        problems.error(&node.place, title, "", help);
+        None
+    };
+    if !text.starts_with('/') {
+        let path = text
+            .split_once("://")
+            .map_or(text, |(_, rest)| rest.split_once('/').map_or("", |(_, p)| p));
+        return fail(
+            "a path starts with `/`",
+            format!("write \"/{}\"", path.trim_end_matches('*')),
+        );
+    }
+    if text.ends_with('*') {
+        let plain = text.trim_end_matches('*');
+        return fail(
+            "paths have no wildcards",
+            format!("write \"{plain}\": it is for everything below, too"),
+        );
+    }
+    if let Some(bad) =
+        text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '#' | '"' | '<' | '>' | '\\'))
+    {
+        let mut bytes = [0; 4];
+        let bytes = bad.encode_utf8(&mut bytes).bytes();
+        let encoded: Vec<String> = bytes.map(|b| format!("%{b:02X}")).collect();
+        let encoded = encoded.concat();
+        return fail(
+            "a path like this cannot be in a request",
+            format!("write {bad:?} as {encoded}"),
+        );
+    }
+    Some(text)
+}
+
+/// Where a server is.
+pub(super) fn address(node: &Node, problems: &mut Problems) -> Read<Address> {
+    let text = string(node, problems)?;
+    let mut fail = |help: String| {
+        problems.error(&node.place, format!("`{text}` is no address of a server"), "", help);
+        None
+    };
+    if let Some(path) = text.strip_prefix("unix:") {
+        // What sun_path holds, with the zero at its end.
+        return if !path.starts_with('/') {
+            fail(format!("write the whole path: \"unix:/run/{}\"", path.trim_start_matches("./")))
+        } else if path.len() > 107 || path.contains('\0') {
+            fail("a socket's path has at most 107 bytes".to_owned())
+        } else {
+            Some(Address::Unix(path.into()))
+        };
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return match address.port() {
+            0 => fail("0 is no port that a server can have".to_owned()),
+            _ if address.ip().is_unspecified() => fail(
+                "this is every address; write one that the server has, as in \"127.0.0.1:8080\""
+                    .into(),
+            ),
+            _ => Some(Address::Tcp(address)),
+        };
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        return fail(format!(
+            "write the address and port alone: \"{}\"",
+            rest.split('/').next().unwrap_or("")
+        ));
+    }
+    if text.parse::<IpAddr>().is_ok_and(|a| a.is_ipv6()) {
+        return fail(format!("add the port: \"[{text}]:8080\""));
+    }
+    if text.parse::<IpAddr>().is_ok() {
+        return fail(format!("add the port: \"{text}:8080\""));
+    }
+    if text.starts_with('/') {
+        return fail(format!("write \"unix:{text}\""));
+    }
+    if let Some(port) = text.strip_prefix("localhost:") {
+        return fail(format!("names are not looked up; write \"127.0.0.1:{port}\""));
+    }
+    fail(
+        "write an IP address and a port, as in \"10.0.0.1:8080\", or \"unix:/run/api.sock\""
+            .to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn slots_are_stable_and_never_shared() {
+        let names: Vec<String> = (0..2000).map(|i| format!("app-{i}")).collect();
+        let all: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        let slots_of_all = slots(&all);
+        let distinct: BTreeSet<u16> = slots_of_all.values().copied().collect();
+        assert_eq!(distinct.len(), 2000);
+        assert!(distinct.iter().all(|slot| *slot < SLOTS));
+        // A name alone has its hash's slot; this value may never change between versions.
+        assert_eq!(slots(&BTreeSet::from(["shop"]))["shop"], hash("shop") % SLOTS);
+        assert_eq!(hash("shop") % SLOTS, 2286);
+    }
+
+    #[test]
+    fn names_of_apps() {
+        for good in ["a", "my-app_2", "0", "_x"] {
+            assert_eq!(name_fault(good), None, "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in ["", "-a", "A", "a.b", "a:1", "ä", "a b", "a\n", &long] {
+            assert!(name_fault(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_lower_cased_or_explained() {
+        assert_eq!(host("Shop.Example.COM").as_deref(), Ok("shop.example.com"));
+        assert_eq!(host("192.0.2.1").as_deref(), Ok("192.0.2.1"));
+        assert_eq!(host("[2001:DB8::1]").as_deref(), Ok("[2001:db8::1]"));
+        for (bad, help) in [
+            ("shop.example.com:80", "without the port: \"shop.example.com\""),
+            ("https://shop.example.com/x", "\"shop.example.com\""),
+            ("example.com/api", "path = \"/api\""),
+            ("example.com.", "without the final dot"),
+            ("bücher.example", "xn--"),
+            ("a.*.example.com", "at the start"),
+            ("2001:db8::1", "\"[2001:db8::1]\""),
+            ("a..b", "63"),
+            ("", "shop.example.com"),
+            ("a b", "shop.example.com"),
+        ] {
+            let error = host(bad).unwrap_err();
+            assert!(error.contains(help), "{bad}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_host_that_passes_is_its_own_lower_case(text in "[a-zA-Z0-9.*:/\\[\\]-]{0,20}") {
+            if let Ok(host) = host(&text) {
+                prop_assert_eq!(host.to_ascii_lowercase(), host.clone());
+                prop_assert!(!host.contains('/') && !host.contains('*'));
+            }
+        }
+
+        #[test]
+        fn no_host_panics(text in ".*") {
+            let _ = host(&text);
+        }
+    }
+}

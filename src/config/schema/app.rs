@@ -1,0 +1,121 @@
+//! The keys of `apps/NAME.toml` that are an app's alone.
+
+use super::{Section, key};
+
+pub(in crate::config) const APP: Section = Section {
+    title: "",
+    doc: "",
+    keys: &[
+        key(
+            "command",
+            "array of strings, required",
+            "",
+            "Program and arguments: [\"node\", \"server.js\"]. No shell is involved. A program without a \
+             '/' is looked up in the PATH; a relative one with a '/' is below directory.",
+        ),
+        key("directory", "absolute path", "", "Where it runs. Without it: the root directory."),
+        key(
+            "user",
+            "string",
+            "",
+            "As whom it runs. Without it: a user that exists only while the worker runs (DynamicUser=).",
+        ),
+        key("group", "string", "", "Its group, when it is not the user's own."),
+        key(
+            "workers",
+            "1 to 250 or \"auto\"",
+            "1",
+            "Number of workers; \"auto\" is one per core of the machine that services may use.",
+        ),
+        key(
+            "environment",
+            "table of strings",
+            "{}",
+            "Variables for the app. The unit files that they end up in are readable by everybody: put \
+             secrets into environment-files.",
+        ),
+        key(
+            "environment-files",
+            "array of absolute paths",
+            "[]",
+            "Files of NAME=value lines that systemd reads as root before each start (EnvironmentFile=).",
+        ),
+        key(
+            "route",
+            "array of tables",
+            "",
+            "Which requests the app answers; see [[route]]. Without it, and unless a file in routes/ sends \
+             requests to the app: every host and path.",
+        ),
+        key(
+            "listen",
+            "\"auto\", \"cluster\", \"fd\", \"port\" or \"unix\"",
+            "\"auto\"",
+            "How the app takes connections. \"cluster\": a Node app, unmodified, whatever port it listens \
+             on. \"fd\": it inherits its listener as descriptor 3 (LISTEN_FDS, as gunicorn, uvicorn, puma \
+             and most Go and Rust servers can). \"port\": it binds the address in $HOST and the port in $PORT. \
+             \"unix\": it binds the UNIX socket in $SOCKET. \"auto\": \"cluster\" for Node, otherwise \"fd\".",
+        ),
+        key(
+            "port",
+            "1 to 65535",
+            "",
+            "With listen = \"port\", for apps that bind the port on every address: the port of worker 1; \
+             worker N gets port + N - 1. Without it all workers get one port, each on a loopback address \
+             of its own.",
+        ),
+        key(
+            "transport",
+            "\"auto\", \"tcp\" or \"unix\"",
+            "\"auto\"",
+            "How the front reaches a worker: over TCP on a loopback address of the worker's own, or over a \
+             UNIX socket. \"auto\": \"tcp\" for listen = \"cluster\" and \"port\", otherwise \"unix\".",
+        ),
+        key(
+            "ready",
+            "\"listening\", \"message\" or \"notify\"",
+            "\"listening\"",
+            "What makes a worker ready: that it listens, that it calls process.send('ready') (Node), or \
+             that it sends READY=1 (sd_notify). With [health], its path must answer, too.",
+        ),
+        key(
+            "start-timeout",
+            "duration",
+            "\"1min\"",
+            "From the start of a worker until it is ready.",
+        ),
+        key("stop-timeout", "duration", "\"30s\"", "From SIGTERM until a worker is killed."),
+        key(
+            "drain-timeout",
+            "duration",
+            "\"30s\"",
+            "For a worker's requests in flight before it is stopped, whatever is left then.",
+        ),
+        key(
+            "watchdog",
+            "duration",
+            "\"30s\"",
+            "How long a worker may not answer before systemd restarts it; \"0s\" for never.",
+        ),
+        key(
+            "max-memory",
+            "size",
+            "",
+            "Memory of one worker with all its processes. The kernel slows a worker down at nine tenths of it \
+             (MemoryHigh=) and kills it there (MemoryMax=).",
+        ),
+        key("health", "table", "", "See [health]."),
+    ],
+};
+
+pub(in crate::config) const APP_HEALTH: Section = Section {
+    title: "[health] of an app",
+    doc: "A path that a worker answers with a status below 400 while it is well. A worker is ready when it \
+          first answers, and is restarted when it stops answering (see watchdog).",
+    keys: &[
+        key("path", "path, required", "", "What is asked for, with GET."),
+        key("host", "host", "", "The Host field to ask with. Without it: localhost."),
+        key("interval", "duration", "\"2s\"", "Between two checks."),
+        key("timeout", "duration", "\"2s\"", "For one answer."),
+    ],
+};

@@ -1,0 +1,137 @@
+//! The keys of `roundsman.toml`.
+
+use super::{Section, key};
+
+pub(in crate::config) const FRONT: Section = Section {
+    title: "",
+    doc: "",
+    keys: &[
+        key(
+            "trusted-proxies",
+            "array of networks",
+            "[]",
+            "Addresses or networks, as in \"10.0.0.0/8\", of proxies in front of this one. What they say in \
+             X-Forwarded-* and Forwarded is believed; from everybody else these fields are removed.",
+        ),
+        key("threads", "table", "", "See [threads]."),
+        key("listen", "tables", "", "See [listen.NAME]."),
+        key("timeouts", "table", "", "See [timeouts]."),
+        key("limits", "table", "", "See [limits]."),
+        key("retries", "table", "", "See [retries]."),
+    ],
+};
+
+pub(in crate::config) const THREADS: Section = Section {
+    title: "[threads]",
+    doc: "The front's worker threads.",
+    keys: &[
+        key(
+            "count",
+            "\"auto\" or 1 to 1024",
+            "\"auto\"",
+            "Number of threads; \"auto\" is one per core that the service may use.",
+        ),
+        key("pin", "boolean", "true", "Whether each thread stays on a core of its own."),
+        key(
+            "hand-off",
+            "\"round-robin\" or \"least-connections\"",
+            "\"round-robin\"",
+            "Which thread a new connection is handed to: the next one in turn, or the one with the \
+             fewest open connections.",
+        ),
+    ],
+};
+
+pub(in crate::config) const LISTENER: Section = Section {
+    title: "[listen.NAME]",
+    doc: "What is spoken on a listener. NAME is the FileDescriptorName= of its socket unit: http for \
+          roundsman-http.socket. Addresses and ports are set in the socket unit.",
+    keys: &[key("protocol", "\"http\"", "\"http\"", "Cleartext HTTP/1.1.")],
+};
+
+pub(in crate::config) const TIMEOUTS: Section = Section {
+    title: "[timeouts]",
+    doc: "How long the front waits. Each is the longest time without the progress that it names.",
+    keys: &[
+        key(
+            "client-header",
+            "duration",
+            "\"15s\"",
+            "For a client's whole request head, from its first byte.",
+        ),
+        key("client-body", "duration", "\"30s\"", "Between two reads of a request body."),
+        key(
+            "client-write",
+            "duration",
+            "\"30s\"",
+            "Between two writes of a response to a client that does not read it.",
+        ),
+        key(
+            "idle",
+            "duration",
+            "\"75s\"",
+            "For the next request on a kept-alive client connection.",
+        ),
+        key("connect", "duration", "\"2s\"", "For a connection to a server."),
+        key(
+            "response-header",
+            "duration",
+            "\"60s\"",
+            "From the last byte of a request to the end of the response head.",
+        ),
+        key("response-body", "duration", "\"60s\"", "Between two reads of a response body."),
+        key(
+            "upstream-idle",
+            "duration",
+            "\"4s\"",
+            "How long an unused connection to a server is kept. Keep it below the server's own limit; \
+             Node's is 5 s.",
+        ),
+        key(
+            "tunnel-idle",
+            "duration",
+            "\"1h\"",
+            "For a byte in either direction on an upgraded connection (WebSocket).",
+        ),
+        key("shutdown", "duration", "\"30s\"", "For requests in flight when the front stops."),
+    ],
+};
+
+pub(in crate::config) const LIMITS: Section = Section {
+    title: "[limits]",
+    doc: "How much the front takes.",
+    keys: &[
+        key("header-bytes", "size", "\"32KiB\"", "Of a request or response head; 1KiB to 1MiB."),
+        key("headers", "1 to 1024", "128", "Fields of a request or response head."),
+        key("body", "size or \"none\"", "\"1GiB\"", "Of a request body."),
+        key("connections", "1 to 10000000", "100000", "Open client connections in all."),
+        key(
+            "connections-per-client",
+            "1 to 10000000 or \"none\"",
+            "\"none\"",
+            "Open client connections of one address.",
+        ),
+        key(
+            "requests-per-connection",
+            "integer from 1",
+            "100000",
+            "Requests on one client connection, which is closed after the last of them.",
+        ),
+    ],
+};
+
+pub(in crate::config) const RETRIES: Section = Section {
+    title: "[retries]",
+    doc: "When a server fails before anything of its response was passed on, a request that is safe to \
+          repeat goes to another one.",
+    keys: &[
+        key("attempts", "0 to 10", "2", "Further servers that one request may be tried on."),
+        key(
+            "budget-percent",
+            "0 to 100",
+            "20",
+            "Retries as a share of all requests, so that a failing upstream is not flooded. Ten retries \
+             a second are always allowed.",
+        ),
+    ],
+};

@@ -1,0 +1,232 @@
+//! Which files there are: the directories, how a later one overrides an earlier one, and reading.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::diagnostic::{File, Problem, Problems, Severity};
+
+/// The largest file that is read. The largest sensible one has a few KiB; the bound keeps a file
+/// put there by mistake from filling the memory.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// Where the configuration is read from, and the facts about the machine that complete it.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// In rising priority.
+    roots: Vec<PathBuf>,
+    cores: Option<usize>,
+}
+
+/// A file's place below the roots: its directory there, and its name.
+type Relative = PathBuf;
+
+/// One file that counts, after overriding.
+pub(super) struct Found {
+    /// Below its root: `apps/shop.toml`.
+    pub(super) relative: Relative,
+    pub(super) file: Arc<File>,
+}
+
+/// The files that count, sorted by relative path.
+#[derive(Default)]
+pub(super) struct Files {
+    pub(super) files: Vec<Found>,
+    /// Files that are there but cannot be read: their names still count.
+    pub(super) broken: Vec<Relative>,
+}
+
+// === impl Sources ===
+
+impl Sources {
+    /// `/usr/lib/roundsman`, `/run/roundsman.d` and `/etc/roundsman`, the last one strongest.
+    pub fn system() -> Self {
+        Self::system_below(Path::new("/"))
+    }
+
+    /// As [`Sources::system`], in a file system that is mounted at `root`.
+    pub fn system_below(root: &Path) -> Self {
+        let roots = ["usr/lib/roundsman", "run/roundsman.d", "etc/roundsman"].map(|d| root.join(d));
+        Self { roots: roots.to_vec(), cores: None }
+    }
+
+    /// This directory and no other.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self { roots: vec![path.into()], cores: None }
+    }
+
+    /// What `workers = "auto"` means, instead of what the machine has.
+    #[must_use]
+    pub fn with_cores(self, cores: usize) -> Self {
+        Self { cores: Some(cores), ..self }
+    }
+
+    /// What `workers = "auto"` means.
+    pub(super) fn cores(&self) -> usize {
+        self.cores.unwrap_or_else(super::cores::usable)
+    }
+
+    /// The directories, the strongest last.
+    pub fn roots(&self) -> &[PathBuf] {
+        &self.roots
+    }
+
+    /// Reads every file that counts.
+    pub(super) fn read(&self, problems: &mut Problems) -> Files {
+        let mut found = Files::default();
+        for (relative, path) in self.list(problems) {
+            match read(&path, problems) {
+                Content::Text(text) => {
+                    found.files.push(Found { relative, file: Arc::new(File { path, text }) });
+                }
+                Content::Masked => {}
+                Content::Broken => found.broken.push(relative),
+            }
+        }
+        found
+    }
+
+    /// Relative path → the file of the strongest root that has it.
+    fn list(&self, problems: &mut Problems) -> BTreeMap<Relative, PathBuf> {
+        let mut files = BTreeMap::new();
+        for root in &self.roots {
+            if self.roots.len() == 1 && !root.is_dir() {
+                let title = "the configuration directory is not there, or is no directory";
+                problems.push(
+                    Problem::file(Severity::Error, root, title)
+                        .help("create it; an empty directory is a valid configuration"),
+                );
+            }
+            for directory in ["", "roundsman.toml.d", "apps", "upstreams", "routes"] {
+                for name in list_directory(&root.join(directory), problems) {
+                    let relative = Path::new(directory).join(&name);
+                    if directory.is_empty() && name != "roundsman.toml" {
+                        continue; // certificates, notes, …: not ours to judge
+                    }
+                    if is_fragment(&name) {
+                        files.insert(relative.clone(), root.join(&relative));
+                    } else if has_drop_ins(directory) && name.ends_with(".toml.d") {
+                        for drop_in in list_directory(&root.join(&relative), problems) {
+                            if is_fragment(&drop_in) {
+                                let relative = relative.join(drop_in);
+                                files.insert(relative.clone(), root.join(&relative));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        files
+    }
+}
+
+/// What a file holds.
+enum Content {
+    Text(String),
+    /// Nothing: it is empty, or a link to /dev/null, and hides the files that it overrides.
+    Masked,
+    /// It cannot be used, as was reported.
+    Broken,
+}
+
+/// Backups of editors and package managers (`shop.toml~`, `.shop.toml.swp`, `shop.toml.dpkg-old`)
+/// are not configuration.
+fn is_fragment(name: &str) -> bool {
+    !name.starts_with('.') && name.strip_suffix(".toml").is_some()
+}
+
+fn has_drop_ins(directory: &str) -> bool {
+    matches!(directory, "apps" | "upstreams" | "routes")
+}
+
+fn list_directory(path: &Path, problems: &mut Problems) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut fail = |error: &io::Error| {
+        let title = format!("the directory cannot be read: {error}");
+        problems.push(Problem::file(Severity::Error, path, title));
+    };
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in entries {
+                match entry {
+                    // A name that is not UTF-8 cannot end in `.toml` and be an app's name.
+                    Ok(entry) => names.extend(entry.file_name().into_string()),
+                    Err(error) => fail(&error),
+                }
+            }
+        }
+        Err(error) if is_absent(&error) => {}
+        Err(error) => fail(&error),
+    }
+    names.sort();
+    names
+}
+
+/// Not there at all, or a file where a directory could be (then what it would hold is not there).
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn read(path: &Path, problems: &mut Problems) -> Content {
+    match read_bytes(path, problems) {
+        Ok(bytes) if bytes.is_empty() => Content::Masked,
+        Ok(bytes) if bytes.len() as u64 > MAX_FILE => {
+            problems.push(Problem::file(Severity::Error, path, "the file is larger than 1 MiB"));
+            Content::Broken
+        }
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Content::Text(text),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let line = String::from_utf8_lossy(&error.as_bytes()[..at]).lines().count().max(1);
+                let title = format!("line {line} is not UTF-8 (byte {at} of the file)");
+                problems.push(
+                    Problem::file(Severity::Error, path, title).help("save the file as UTF-8"),
+                );
+                Content::Broken
+            }
+        },
+        Err(error) => {
+            let title = format!("the file cannot be read: {error}");
+            let problem = Problem::file(Severity::Error, path, title);
+            problems.push(match error.kind() {
+                io::ErrorKind::PermissionDenied => problem.help(format!(
+                    "make it readable (`chmod 644 {}`); secrets belong in `environment-files`",
+                    path.display()
+                )),
+                _ => problem,
+            });
+            Content::Broken
+        }
+    }
+}
+
+/// At most one byte more than a file may have; none for the null device.
+fn read_bytes(path: &Path, problems: &mut Problems) -> io::Result<Vec<u8>> {
+    // Not blocking: a FIFO under this name must not hold up the boot.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    let metadata = file.metadata()?;
+    if is_null_device(&metadata) {
+        return Ok(Vec::new());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is neither a regular file nor a link to one"));
+    }
+    if metadata.mode() & 0o002 != 0 {
+        let title = "everybody may write to this file, and so decide what is run";
+        let problem = Problem::file(Severity::Warning, path, title);
+        problems.push(problem.help(format!("run `chmod o-w {}`", path.display())));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn is_null_device(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    metadata.file_type().is_char_device() && metadata.rdev() == rustix::fs::makedev(1, 3)
+}

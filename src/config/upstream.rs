@@ -1,0 +1,85 @@
+//! `upstreams/NAME.toml`: input → settings.
+
+use super::diagnostic::{Place, Problem, Problems};
+use super::fragment::{Node, Table, Value};
+use super::input::{self, Input, Read, array, boolean, duration_or_zero, integer, quoted};
+use super::route::{self, OwnRoutes};
+use super::settings::{Balancing, ServerOptions, Upstream, UpstreamServer};
+use super::{net, schema, sharing};
+
+/// Reads the file; what is missing or wrong has a placeholder, and a problem.
+pub(super) fn read(
+    name: &str,
+    table: &Table,
+    place: &Place,
+    problems: &mut Problems,
+) -> (Upstream, OwnRoutes) {
+    let top = Input::new(table, place, &[&schema::UPSTREAM, &schema::BALANCING], problems);
+    let mut balancing = sharing::read(top, problems);
+    balancing.active = top
+        .node("health")
+        .and_then(|node| Input::of_node(node, &[&schema::UPSTREAM_HEALTH], problems))
+        .and_then(|section| sharing::active(section, problems));
+    let example = "[{ address = \"10.0.0.1:8080\" }]";
+    let servers = top
+        .required("servers", example, problems, |node, problems| {
+            servers(node, &balancing, problems)
+        })
+        .unwrap_or_default();
+    (Upstream { name: name.to_owned(), servers, balancing }, route::own(top, problems))
+}
+
+fn servers(
+    node: &Node,
+    balancing: &Balancing,
+    problems: &mut Problems,
+) -> Read<Vec<UpstreamServer>> {
+    let nodes = array(node, problems)?;
+    if nodes.is_empty() {
+        problems.error(
+            &node.place,
+            "there is no server",
+            "",
+            "write servers = [{ address = \"10.0.0.1:8080\" }]",
+        );
+        return None;
+    }
+    let mut servers: Vec<(UpstreamServer, &Place)> = Vec::new();
+    for node in nodes {
+        let Some(server) = server(node, balancing, problems) else { continue };
+        match servers.iter().find(|(other, _)| other.address == server.address) {
+            Some((_, first)) => {
+                let title = format!("the server {} is listed twice", server.address);
+                problems.push(
+                    Problem::error(&node.place, title, "again here")
+                        .also(first, "first here")
+                        .help("give it a higher `weight` instead"),
+                );
+            }
+            None => servers.push((server, &node.place)),
+        }
+    }
+    Some(servers.into_iter().map(|(server, _)| server).collect())
+}
+
+fn server(node: &Node, balancing: &Balancing, problems: &mut Problems) -> Read<UpstreamServer> {
+    if let Value::String(text) = &node.value {
+        let help = format!("write {{ address = {} }}", quoted(text));
+        return input::mismatch(node, "a table", &help, problems);
+    }
+    let section = Input::of_node(node, &[&schema::SERVER], problems)?;
+    let default = ServerOptions::default();
+    let options = ServerOptions {
+        weight: section.get("weight", default.weight, problems, integer(0..=65535_u32)),
+        max_connections: section
+            .optional("max-connections", problems, integer(1..=u32::MAX))
+            .or(balancing.max_connections),
+        backup: section.get("backup", default.backup, problems, boolean),
+        down: section.get("down", default.down, problems, boolean),
+        slow_start: section
+            .optional("slow-start", problems, duration_or_zero)
+            .unwrap_or(balancing.slow_start),
+    };
+    let address = section.required("address", "\"10.0.0.1:8080\"", problems, net::address)?;
+    Some(UpstreamServer { address, options })
+}
