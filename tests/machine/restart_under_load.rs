@@ -67,7 +67,9 @@ on_every_debian! {
         load.goes_on_for(ANSWERS);
         let tally = load.stop();
         tally.assert_nothing_failed();
-        assert_eq!(tally.bodies.len(), 2, "both workers answer: {:?}", tally.bodies);
+        for worker in ["Hello from worker 1,", "Hello from worker 2,"] {
+            assert!(tally.bodies.keys().any(|body| body.starts_with(worker)), "{tally:?}");
+        }
     }
 }
 

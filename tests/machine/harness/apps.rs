@@ -18,7 +18,7 @@ impl Machine {
         let mut seen = BTreeSet::new();
         self.eventually("every worker of hello has answered", |machine| {
             let reply = machine.curl("/");
-            if reply.starts_with("hello from worker") {
+            if reply.starts_with("Hello from worker") {
                 seen.insert(reply);
             }
             seen.len() == workers
