@@ -9,7 +9,7 @@ use super::gate::{Entry, Gate, UNLIMITED};
 use super::in_flight::InFlight;
 use super::latency::{Errors, Latency};
 use super::shared::Shared;
-use crate::config::settings::{Address, Passive, ServerOptions};
+use crate::config::settings::{Address, Algorithm, Balancing, Passive, ServerOptions, StartState};
 use crate::health::{Status, Verdict};
 
 /// Whether a server may get requests, as systemd and the administrator say.
@@ -39,6 +39,8 @@ pub struct Server {
     pub(super) counters: Box<[ThreadCounters]>,
     /// Whether somebody wants [`Gate::total`], [`Latency`] and [`Errors`]: they cost a little.
     measured: AtomicBool,
+    /// Whether it gets nothing before its first check has passed.
+    starts_down: AtomicBool,
     weight: AtomicU32,
     options: ArcSwap<ServerOptions>,
     passive: ArcSwap<Passive>,
@@ -104,6 +106,7 @@ impl Server {
             errors: Errors::default(),
             counters: (0..threads).map(|_| ThreadCounters::default()).collect(),
             measured: AtomicBool::new(false),
+            starts_down: AtomicBool::new(false),
             weight: AtomicU32::new(0),
             options: ArcSwap::from_pointee(ServerOptions::default()),
             passive: ArcSwap::from_pointee(Passive::default()),
@@ -198,9 +201,16 @@ impl Server {
             (State::Draining, _) => Verdict { status: Status::Draining, ..verdict },
             (State::Down, _) => Verdict { status: Status::Down, ..verdict },
             // The monitor has not seen yet that it is back.
-            (State::Up, Status::Draining | Status::Down) => Verdict::default(),
+            (State::Up, Status::Draining) => Verdict::default(),
+            (State::Up, Status::Down) => self.first_verdict(),
             (State::Up, _) => verdict,
         }
+    }
+
+    fn first_verdict(&self) -> Verdict {
+        let starts_down = self.starts_down.load(Ordering::Relaxed);
+        let status = if starts_down { Status::Starting } else { Status::Up };
+        Verdict { status, ..Verdict::default() }
     }
 
     /// Publishes what the health sources make of it; only the monitor does that. True when it was
@@ -259,12 +269,19 @@ impl Server {
     }
 
     /// Makes it one of an upstream's servers.
-    pub(super) fn join(&self, shared: &Arc<Shared>, passive: &Passive, measured: bool) {
-        let _ = self.shared.set(Arc::clone(shared)); // a server that stays has it already
-        if **self.passive.load() != *passive {
-            self.passive.store(Arc::new(passive.clone()));
+    pub(super) fn join(&self, shared: &Arc<Shared>, balancing: &Balancing) {
+        let starts_down = matches!(&balancing.active, Some(c) if c.start == StartState::Down);
+        self.starts_down.store(starts_down, Ordering::Relaxed);
+        if self.shared.set(Arc::clone(shared)).is_ok() {
+            // It is new. One that stays keeps what is known of it.
+            self.verdict.store(self.first_verdict().pack(), Ordering::Release);
         }
-        self.measured.store(measured, Ordering::Relaxed);
+        if **self.passive.load() != balancing.passive {
+            self.passive.store(Arc::new(balancing.passive.clone()));
+        }
+        let by_load =
+            matches!(balancing.algorithm, Algorithm::LeastConnections | Algorithm::PeakEwma);
+        self.measured.store(by_load, Ordering::Relaxed);
     }
 
     /// What it shares with the other servers of its upstream.

@@ -75,10 +75,8 @@ impl Upstream {
             .iter()
             .find_map(|server| server.shared().map(Arc::clone))
             .unwrap_or_else(|| Arc::new(Shared::new()));
-        let measured =
-            matches!(balancing.algorithm, Algorithm::LeastConnections | Algorithm::PeakEwma);
         for server in &servers {
-            server.join(&shared, &balancing.passive, measured);
+            server.join(&shared, &balancing);
         }
         let cookies = balancing.sticky.as_ref().map(|sticky| {
             let key = Key::of(sticky);

@@ -78,6 +78,11 @@ impl Front {
         self.changed.subscribe()
     }
 
+    /// Says that a server's health changed, which a request that waits may have waited for.
+    pub(crate) fn health_changed(&self) {
+        self.notify_changed();
+    }
+
     fn notify_changed(&self) {
         self.changed.send_modify(|tick| *tick = tick.wrapping_add(1));
     }

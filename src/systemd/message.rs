@@ -31,3 +31,11 @@ pub const WORKER_NOT_READY: &str = "472e51126dc444db8e3e3f287978fd0a";
 pub const WORKER_EXITED: &str = "fe12ff17325149f8b3fff9b2452859ae";
 /// A worker's app does not answer.
 pub const WORKER_STUCK: &str = "0c4773bcf30e450c9bbaa60571734a88";
+/// A server failed requests or checks and gets nothing for a while.
+pub const SERVER_EJECTED: &str = "1475a27a13164405bc79a69bc53b2629";
+/// An ejected server is tried, one request at a time.
+pub const SERVER_SUSPECT: &str = "7639a7fd72344b3da1fcb6a5938c094b";
+/// Most servers of an upstream look ill: health is not believed, all are used.
+pub const PANIC: &str = "546f3dbc78644d2aac3e365adbf962aa";
+/// Enough servers of an upstream look healthy again.
+pub const PANIC_OVER: &str = "de48d13206404182bbf55b2a487e9645";
