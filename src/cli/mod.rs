@@ -2,7 +2,9 @@
 
 pub mod exit;
 
+mod check;
 mod drain;
+mod generate;
 mod reload;
 mod status;
 
@@ -15,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin;
+use crate::systemd::generator;
 
 /// A systemd-native HTTP application cluster.
 #[derive(Debug, Parser)]
@@ -28,9 +31,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Status(status::Status),
+    Check(check::Check),
     Reload(reload::Reload),
     Drain(drain::Drain),
     Undrain(drain::Undrain),
+    Generate(generate::Generate),
 }
 
 /// Which front a command talks to.
@@ -46,11 +51,16 @@ const ANSWER: Duration = Duration::from_secs(30);
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    if generator::is_called() {
+        return generator::main();
+    }
     match Cli::parse().command {
         Command::Status(status) => status.run(),
+        Command::Check(check) => check.run(),
         Command::Reload(reload) => reload.run(),
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
+        Command::Generate(generate) => generate.run(),
     }
 }
 

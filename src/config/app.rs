@@ -31,7 +31,6 @@ const READY: &[(&str, Ready)] =
 /// Variables that systemd or the worker's main process set; a value of the user's would break the
 /// app in ways that are hard to find.
 const RESERVED: &[&str] = &[
-    "HOST",
     "LISTEN_FDNAMES",
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -39,8 +38,6 @@ const RESERVED: &[&str] = &[
     "NODE_CHANNEL_SERIALIZATION_MODE",
     "NODE_UNIQUE_ID",
     "NOTIFY_SOCKET",
-    "PORT",
-    "SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
 ];
@@ -90,7 +87,8 @@ pub(super) fn read(
         user: top.optional("user", problems, account),
         group: top.optional("group", problems, account),
         workers,
-        environment: top.get("environment", BTreeMap::new(), problems, environment),
+        environment: top
+            .get("environment", BTreeMap::new(), problems, |n, p| environment(n, listen, p)),
         environment_files: top
             .get("environment-files", Vec::new(), problems, |n, p| list(n, p, absolute_path)),
         listen,
@@ -258,17 +256,27 @@ fn account(node: &Node, problems: &mut Problems) -> Read<String> {
     Some(text.to_owned())
 }
 
-fn environment(node: &Node, problems: &mut Problems) -> Read<BTreeMap<String, String>> {
+fn environment(
+    node: &Node,
+    listen: Listen,
+    problems: &mut Problems,
+) -> Read<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
     for (name, key, value) in Input::named(node, problems)? {
-        if let Some(value) = variable(name, key, value, problems) {
+        if let Some(value) = variable(name, key, value, listen, problems) {
             variables.insert(name.to_owned(), value);
         }
     }
     Some(variables)
 }
 
-fn variable(name: &str, key: &Place, value: &Node, problems: &mut Problems) -> Read<String> {
+fn variable(
+    name: &str,
+    key: &Place,
+    value: &Node,
+    listen: Listen,
+    problems: &mut Problems,
+) -> Read<String> {
     let first = |b: u8| b.is_ascii_alphabetic() || b == b'_';
     let valid = name.bytes().next().is_some_and(first)
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -276,19 +284,19 @@ fn variable(name: &str, key: &Place, value: &Node, problems: &mut Problems) -> R
         let help = "write letters, digits and '_', not starting with a digit";
         problems.error(key, format!("`{name}` cannot be the name of a variable"), "", help);
     }
-    if RESERVED.contains(&name) {
+    let reserved = RESERVED.contains(&name)
+        || match listen {
+            Listen::Port => matches!(name, "HOST" | "PORT"),
+            Listen::Unix => name == "SOCKET",
+            Listen::Cluster | Listen::Fd => false,
+        };
+    if reserved {
+        let title = format!("`{name}` is set for each worker by Roundsman or systemd");
         let help = match name {
-            "PORT" => {
-                "leave it out; for an app that listens on $PORT write `listen = \"port\"` and `port = …`"
-            }
+            "PORT" => "leave it out; the first worker's port is `port`",
             _ => "leave it out",
         };
-        problems.error(
-            key,
-            format!("`{name}` is set for each worker by Roundsman or systemd"),
-            "",
-            help,
-        );
+        problems.error(key, title, "", help);
     }
     let text = string(value, problems)?;
     // systemd refuses the whole line otherwise, and the app would start without its variables.
@@ -305,5 +313,5 @@ fn variable(name: &str, key: &Place, value: &Node, problems: &mut Problems) -> R
         ));
         return None;
     }
-    (valid && !RESERVED.contains(&name)).then(|| text.to_owned())
+    (valid && !reserved).then(|| text.to_owned())
 }

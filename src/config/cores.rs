@@ -1,18 +1,19 @@
 //! The number of cores that `workers = "auto"` stands for.
 
 use std::fs;
+use std::path::Path;
 
 /// One per core that services of this machine (or container) may use.
 ///
 /// Read from what every process of the machine reads alike: the generator, the front and the
 /// workers each resolve `"auto"` on their own and must come to the same number, whatever
 /// `CPUQuota=` or `CPUAffinity=` their own units have.
-pub(super) fn usable() -> usize {
-    let read = |path: &str| fs::read_to_string(path).ok();
-    let listed = read("/sys/fs/cgroup/cpuset.cpus.effective")
+pub(super) fn usable(root: &Path) -> usize {
+    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+    let listed = read("sys/fs/cgroup/cpuset.cpus.effective")
         .and_then(|list| count(&list))
-        .or_else(|| read("/sys/devices/system/cpu/online").and_then(|list| count(&list)));
-    let quota = read("/sys/fs/cgroup/cpu.max").and_then(|quota| whole_cores(&quota));
+        .or_else(|| read("sys/devices/system/cpu/online").and_then(|list| count(&list)));
+    let quota = read("sys/fs/cgroup/cpu.max").and_then(|quota| whole_cores(&quota));
     match (listed, quota) {
         (Some(listed), Some(quota)) => listed.min(quota),
         (Some(cores), None) | (None, Some(cores)) => cores,

@@ -43,7 +43,7 @@ pub struct Problem {
     help: Option<String>,
 }
 
-/// Everything that is wrong, in the order in which it was found.
+/// Everything that is wrong, by file and place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems {
     list: Vec<Problem>,
@@ -154,14 +154,20 @@ impl Problem {
         let title = level.primary_title(self.title.as_str());
         let mut group = if let Some((place, label)) = &self.place {
             let primary = AnnotationKind::Primary.span(place.span.clone()).label(label);
-            title.element(snippet(place).annotation(primary))
+            let shown = snippet(place).annotation(primary);
+            if let Some((also, label)) = &self.also {
+                let context = AnnotationKind::Context.span(also.span.clone()).label(label);
+                if Arc::ptr_eq(&place.file, &also.file) {
+                    title.element(shown.annotation(context))
+                } else {
+                    title.element(shown).element(snippet(also).annotation(context))
+                }
+            } else {
+                title.element(shown)
+            }
         } else {
             Group::with_title(title).element(Origin::path(self.path.to_string_lossy()))
         };
-        if let Some((also, label)) = &self.also {
-            let context = AnnotationKind::Context.span(also.span.clone()).label(label);
-            group = group.element(snippet(also).annotation(context));
-        }
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
@@ -205,6 +211,12 @@ impl Problems {
         help: impl Into<String>,
     ) {
         self.push(Problem::error(place, title, label).help(help));
+    }
+
+    /// Sorts by file and place, so that people can work from top to bottom.
+    pub(super) fn sort(&mut self) {
+        let start = |p: &Problem| p.place().map(|place| place.span.start);
+        self.list.sort_by(|a, b| a.path.cmp(&b.path).then(start(a).cmp(&start(b))));
     }
 
     /// Whether there is none, not even a warning.

@@ -46,12 +46,18 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// Parses one file; `None` when it is not TOML, with every syntax error reported.
+/// Parses one file; `None` when it is not TOML, with the first syntax error of each line
+/// reported.
 pub(super) fn parse(file: &Arc<File>, problems: &mut Problems) -> Option<Table> {
     let (document, errors) = DeTable::parse_recoverable(&file.text);
+    let mut last_line = 0;
     for error in &errors {
         let end = file.text.len();
         let place = Place::new(file, error.span().unwrap_or(end..end));
+        if place.line() <= last_line {
+            continue; // what follows on the same line is mostly a consequence
+        }
+        last_line = place.line();
         // toml's messages are one line with the cause, sometimes followed by what it expected.
         let (first, rest) = error.message().split_once('\n').unwrap_or((error.message(), ""));
         let problem = Problem::error(&place, format!("not valid TOML: {first}"), "");

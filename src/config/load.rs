@@ -22,6 +22,8 @@ pub struct Loaded {
     /// Every file that was read, by its path below the configuration directory, so that a copy of
     /// them in one directory is the same configuration.
     pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// The main file of each app, by the app's name, as it was read.
+    pub app_files: BTreeMap<String, PathBuf>,
 }
 
 /// Reads the configuration.
@@ -37,8 +39,19 @@ pub fn load(sources: &Sources) -> Loaded {
     let Loading { mut problems, routes, implicit, .. } = state;
     let mut settings = Settings { front, upstreams, ..Settings::default() };
     finish(&files, &mut settings, apps, routes, implicit, &mut problems);
+    problems.sort();
     let copy = |found: &Found| (found.relative.clone(), found.file.text.clone().into_bytes());
-    Loaded { settings, problems, files: files.files.iter().map(copy).collect() }
+    let app_file = |found: &Found| {
+        let is_app = found.relative.parent() == Some(Path::new("apps"));
+        let name = is_app.then(|| found.relative.file_stem()?.to_str())??;
+        Some((name.to_owned(), found.file.path.clone()))
+    };
+    Loaded {
+        settings,
+        problems,
+        files: files.files.iter().map(copy).collect(),
+        app_files: files.files.iter().filter_map(app_file).collect(),
+    }
 }
 
 // === impl Loaded ===

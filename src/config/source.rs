@@ -18,6 +18,8 @@ const MAX_FILE: u64 = 1024 * 1024;
 pub struct Sources {
     /// In rising priority.
     roots: Vec<PathBuf>,
+    /// The file system that the machine's own facts are read from.
+    machine: PathBuf,
     cores: Option<usize>,
 }
 
@@ -50,12 +52,12 @@ impl Sources {
     /// As [`Sources::system`], in a file system that is mounted at `root`.
     pub fn system_below(root: &Path) -> Self {
         let roots = ["usr/lib/roundsman", "run/roundsman.d", "etc/roundsman"].map(|d| root.join(d));
-        Self { roots: roots.to_vec(), cores: None }
+        Self { roots: roots.to_vec(), machine: root.to_owned(), cores: None }
     }
 
     /// This directory and no other.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self { roots: vec![path.into()], cores: None }
+        Self { roots: vec![path.into()], machine: "/".into(), cores: None }
     }
 
     /// What `workers = "auto"` means, instead of what the machine has.
@@ -66,7 +68,7 @@ impl Sources {
 
     /// What `workers = "auto"` means.
     pub(super) fn cores(&self) -> usize {
-        self.cores.unwrap_or_else(super::cores::usable)
+        self.cores.unwrap_or_else(|| super::cores::usable(&self.machine))
     }
 
     /// The directories, the strongest last.

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod bus;
+pub mod generator;
 pub mod journal;
 pub mod message;
 pub mod notify;

@@ -1,0 +1,100 @@
+//! `roundsman check`: what is wrong with the configuration, before it is put to work.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit;
+use crate::config::{self, Loaded, Problem, Sources};
+
+/// Print every error of every configuration file, with its place and what to write instead
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Check the files of this directory, instead of those of the system
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    valid: bool,
+    problems: Vec<Entry<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry<'a> {
+    severity: &'static str,
+    path: String,
+    /// From 1; absent for problems with a file as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<&'a str>,
+}
+
+// === impl Check ===
+
+impl Check {
+    /// Checks and prints.
+    pub(super) fn run(self) -> ExitCode {
+        let sources = self.config.map_or_else(Sources::system, Sources::directory);
+        let loaded = config::load(&sources);
+        // A reader that went away, as in `check | head`, is no reason to fail differently.
+        let _ = if self.json { print_json(&loaded) } else { print_text(&loaded) };
+        let valid = loaded.problems.errors() == 0;
+        ExitCode::from(if valid { exit::OK } else { exit::CONFIG })
+    }
+}
+
+fn print_json(loaded: &Loaded) -> io::Result<()> {
+    let report = Report {
+        valid: loaded.problems.errors() == 0,
+        problems: loaded.problems.iter().map(entry).collect(),
+    };
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &report)?;
+    writeln!(out)
+}
+
+fn entry(problem: &Problem) -> Entry<'_> {
+    Entry {
+        severity: if problem.is_error() { "error" } else { "warning" },
+        path: problem.path().display().to_string(),
+        line: problem.place().map(config::Place::line),
+        column: problem.place().map(config::Place::column),
+        message: problem.title(),
+        help: problem.help_text(),
+    }
+}
+
+fn print_text(loaded: &Loaded) -> io::Result<()> {
+    let stderr = io::stderr();
+    let color = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    stderr.lock().write_all(loaded.problems.render(color).as_bytes())?;
+    if loaded.problems.errors() > 0 {
+        return Ok(());
+    }
+    let settings = &loaded.settings;
+    let workers: usize = settings.apps.values().map(|app| usize::from(app.workers)).sum();
+    writeln!(
+        io::stdout(),
+        "The configuration is valid: {}, {}, {}, {}.",
+        count(settings.apps.len(), "app"),
+        count(workers, "worker"),
+        count(settings.upstreams.len(), "upstream"),
+        count(settings.routes.len(), "route"),
+    )
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}

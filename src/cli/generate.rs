@@ -1,0 +1,199 @@
+//! `roundsman generate`: manual pages and shell completions, from the one definition of the
+//! command line and the one list of configuration keys. What the package ships is made by it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Command, CommandFactory as _};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, italic, roman};
+
+use super::{Cli, exit};
+use crate::config::schema::{FILES, Key, SHARED, Section};
+
+/// Write manual pages and shell completions into a directory
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub(super) struct Generate {
+    /// Where to; it is created if need be
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// What no definition in the code can say: files, signals, how things belong together.
+const MAIN_END: &str = include_str!("../../docs/man/roundsman.8.end");
+const TOML_START: &str = include_str!("../../docs/man/roundsman.toml.5.start");
+const TOML_END: &str = include_str!("../../docs/man/roundsman.toml.5.end");
+
+const MANUAL: &str = "Roundsman";
+
+// === impl Generate ===
+
+impl Generate {
+    /// Writes everything.
+    pub(super) fn run(self) -> ExitCode {
+        match write(&self.directory) {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(error) => {
+                eprintln!("error: {}: {error}", self.directory.display());
+                ExitCode::from(exit::FAILURE)
+            }
+        }
+    }
+}
+
+fn write(directory: &Path) -> io::Result<()> {
+    let man = directory.join("man");
+    fs::create_dir_all(&man)?;
+    for (name, page) in pages()? {
+        fs::write(man.join(name), page)?;
+    }
+    let completions = directory.join("completions");
+    fs::create_dir_all(&completions)?;
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        clap_complete::generate_to(shell, &mut Cli::command(), "roundsman", &completions)?;
+    }
+    // Debian's name for it; the generator's own is roundsman.bash.
+    fs::rename(completions.join("roundsman.bash"), completions.join("roundsman"))
+}
+
+/// Every page by its file name.
+fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut command = Cli::command();
+    command.build();
+    let mut pages = vec![
+        ("roundsman.8".to_owned(), main_page(&command)?),
+        ("roundsman.toml.5".to_owned(), toml_page()?),
+    ];
+    for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        let mut page = Vec::new();
+        let man = man(subcommand);
+        man.render(&mut page)?;
+        page.extend_from_slice(b".SH SEE ALSO\n\\fBroundsman\\fR(8), \\fBroundsman.toml\\fR(5)\n");
+        pages.push((man.get_filename(), page));
+    }
+    Ok(pages)
+}
+
+fn man(command: &Command) -> Man {
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    Man::new(command.clone())
+        .title(name)
+        .section("8")
+        .source(concat!("Roundsman ", env!("CARGO_PKG_VERSION")))
+        .manual(MANUAL)
+}
+
+fn main_page(command: &Command) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let man = man(command);
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_subcommands_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    page.extend_from_slice(MAIN_END.as_bytes());
+    Ok(page)
+}
+
+fn toml_page() -> io::Result<Vec<u8>> {
+    let source = concat!("Roundsman ", env!("CARGO_PKG_VERSION"));
+    let mut page = Roff::new();
+    page.control("TH", ["roundsman.toml", "5", "", source, MANUAL]);
+    let mut bytes = Vec::new();
+    page.to_writer(&mut bytes)?;
+    bytes.extend_from_slice(TOML_START.as_bytes());
+
+    let mut page = Roff::new();
+    for file in FILES {
+        let heading = format!("/etc/roundsman/{}", file.path);
+        page.control("SH", [heading.as_str()]).text([roman(file.doc)]);
+        for s in file.sections {
+            section(&mut page, s);
+        }
+    }
+    page.control("SH", ["BALANCING"]);
+    for s in SHARED {
+        section(&mut page, s);
+    }
+    page.to_writer(&mut bytes)?;
+    bytes.extend_from_slice(TOML_END.as_bytes());
+    Ok(bytes)
+}
+
+fn section(page: &mut Roff, section: &Section) {
+    if !section.title.is_empty() {
+        page.control("SS", [section.title]);
+    }
+    if !section.doc.is_empty() {
+        page.text([roman(section.doc)]);
+    }
+    for key in section.keys {
+        explain(page, key);
+    }
+}
+
+fn explain(page: &mut Roff, key: &Key) {
+    page.control("TP", []);
+    page.text([bold(key.name), roman(" = "), italic(key.form)]);
+    let doc = match key.default {
+        "" => key.doc.to_owned(),
+        default => format!("{} Default: {default}.", key.doc),
+    };
+    page.text([roman(doc)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(name: &str) -> String {
+        let (_, page) = pages().unwrap().into_iter().find(|(n, _)| n == name).unwrap();
+        // As a reader sees it: roff's escapes of hyphens and quotes undone.
+        let text = String::from_utf8(page).unwrap();
+        text.replace("\\-", "-").replace("\\*(Aq", "'").replace("\\fB", "").replace("\\fR", "")
+    }
+
+    #[test]
+    fn every_command_and_option_is_in_a_manual_page() {
+        let mut command = Cli::command();
+        command.build();
+        let main = page("roundsman.8");
+        for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let name = subcommand.get_name();
+            assert!(main.contains(&format!("roundsman-{name}(8)")), "{name} in\n{main}");
+            let own = page(&format!("roundsman-{name}.8"));
+            for argument in subcommand.get_arguments().filter(|a| !a.is_hide_set()) {
+                if let Some(long) = argument.get_long() {
+                    assert!(own.contains(&format!("--{long}")), "{name} --{long} in\n{own}");
+                } else if let Some(names) = argument.get_value_names() {
+                    assert!(own.contains(names[0].as_str()), "{name} {names:?} in\n{own}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_in_the_manual() {
+        let manual = page("roundsman.toml.5");
+        let sections = FILES.iter().flat_map(|f| f.sections).chain(SHARED);
+        for key in sections.flat_map(|s| s.keys) {
+            assert!(manual.contains(&format!("\n{} = ", key.name)), "{} in\n{manual}", key.name);
+            assert!(key.doc.ends_with('.'), "{}: {}", key.name, key.doc);
+        }
+    }
+
+    #[test]
+    fn every_exit_status_is_in_the_manual() {
+        let main = page("roundsman.8");
+        for status in
+            [exit::OK, exit::FAILURE, exit::USAGE, exit::UNAVAILABLE, exit::OS, exit::CONFIG]
+        {
+            assert!(main.contains(&format!("\n.TP\n{status}\n")), "{status} in\n{main}");
+        }
+    }
+}

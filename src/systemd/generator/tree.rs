@@ -1,0 +1,147 @@
+//! Which files the generator makes for which apps: a pure function.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::text;
+use crate::config::Settings;
+use crate::config::settings::{Address, App, Listen, Transport};
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A file with this text.
+    File(String),
+    /// A symbolic link to this.
+    Link(PathBuf),
+}
+
+/// Paths below the generator's output directory.
+pub type Tree = BTreeMap<PathBuf, Item>;
+
+/// Where the package has its units.
+const UNITS: &str = "/usr/lib/systemd/system";
+
+/// What systemd waits longer than the worker's main process, which keeps the same limits itself:
+/// it can say why, systemd only that.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// The units of all workers; `source` names the file that an app is from.
+pub fn tree(settings: &Settings, source: impl Fn(&str) -> Option<PathBuf>) -> Tree {
+    let mut tree = Tree::new();
+    for app in settings.apps.values() {
+        let source = source(&app.name);
+        for number in 1..=app.workers {
+            worker(app, number, source.as_deref(), &mut tree);
+        }
+    }
+    tree
+}
+
+fn worker(app: &App, number: u16, source: Option<&Path>, tree: &mut Tree) {
+    let wants = format!("roundsman-app@{}.target.wants", app.name);
+    let mut unit = |kind: &str, drop_in: String| {
+        let name = format!("roundsman-worker@{}.{kind}", app.instance(number));
+        let link = Path::new(UNITS).join(format!("roundsman-worker@.{kind}"));
+        tree.insert(Path::new(&wants).join(&name), Item::Link(link));
+        let path = Path::new(&format!("{name}.d")).join("50-roundsman.conf");
+        tree.insert(path, Item::File(drop_in));
+    };
+    unit("service", service(app, number, source));
+    if has_socket(app) {
+        unit("socket", socket(app, number, source));
+    }
+}
+
+/// Whether systemd holds the worker's listener; otherwise the app makes its own.
+fn has_socket(app: &App) -> bool {
+    matches!(app.listen, Listen::Cluster | Listen::Fd)
+}
+
+/// One line of a drop-in. Writing to a string cannot fail.
+macro_rules! line {
+    ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
+}
+
+fn head(description: &str, source: Option<&Path>) -> String {
+    let mut out = String::from(
+        "# Made by roundsman-generator from the app's file. Change that one, then:\n\
+         # systemctl daemon-reload\n\n[Unit]\n",
+    );
+    line!(out, "Description={description}");
+    if let Some(source) = source {
+        // Lets systemctl say that the file has changed since the last daemon-reload.
+        line!(out, "SourcePath={}", text::path(source));
+    }
+    out
+}
+
+fn service(app: &App, number: u16, source: Option<&Path>) -> String {
+    let (name, workers) = (&app.name, app.workers);
+    let mut out = head(&format!("{name}, worker {number} of {workers}"), source);
+    line!(out, "PartOf=roundsman-app@{name}.target");
+    if has_socket(app) {
+        // The main process inherits its listener, so there is no starting without it.
+        line!(out, "Requires=roundsman-worker@%i.socket");
+        line!(out, "After=roundsman-worker@%i.socket");
+    }
+
+    line!(out, "\n[Service]");
+    match &app.user {
+        Some(user) => line!(out, "User={user}"),
+        None => line!(out, "DynamicUser=yes"),
+    }
+    if let Some(group) = &app.group {
+        line!(out, "Group={group}");
+    }
+    if let Some(directory) = &app.directory {
+        line!(out, "WorkingDirectory={}", text::path(directory));
+    }
+    for (name, value) in &app.environment {
+        line!(out, "Environment={}", text::environment(name, value));
+    }
+    for file in &app.environment_files {
+        line!(out, "EnvironmentFile={}", text::path(file));
+    }
+    if app.listen == Listen::Unix {
+        // `%i`, because a literal colon would be read as "directory:link".
+        line!(out, "RuntimeDirectory=roundsman-workers/%i");
+    }
+
+    let start = app.start_timeout + MARGIN;
+    line!(out, "# start-timeout, and what the main process needs to say that it is over.");
+    line!(out, "TimeoutStartSec={}", text::seconds(start));
+    // systemd waits this long for ExecStop= (the drain), and then again for the processes to end.
+    let stop = app.drain_timeout.max(app.stop_timeout) + MARGIN;
+    line!(out, "# For each of the two steps of a stop: drain-timeout, then stop-timeout.");
+    line!(out, "TimeoutStopSec={}", text::seconds(stop));
+    line!(out, "WatchdogSec={}", text::seconds(app.watchdog));
+    if let Some(max) = app.max_memory {
+        line!(
+            out,
+            "# Slower at nine tenths, so that the worker can be replaced before it is killed."
+        );
+        line!(out, "MemoryHigh={}", max - max / 10);
+        line!(out, "MemoryMax={max}");
+    }
+    line!(out, "LogExtraFields=ROUNDSMAN_APP={name}");
+    out
+}
+
+fn socket(app: &App, number: u16, source: Option<&Path>) -> String {
+    let (name, workers) = (&app.name, app.workers);
+    let mut out = head(&format!("{name}, listener of worker {number} of {workers}"), source);
+    // Stops with the app, but unlike with PartOf= it is not restarted with it: connections wait.
+    line!(out, "StopPropagatedFrom=roundsman-app@{name}.target");
+    if let (Transport::Tcp, Address::Tcp(address)) = (app.transport, app.worker_address(number)) {
+        line!(out, "\n[Socket]");
+        line!(out, "ListenStream=");
+        line!(out, "ListenStream={address}");
+        line!(out, "NoDelay=yes");
+        // A loopback address is there, even when its interface is not up yet.
+        line!(out, "FreeBind=yes");
+    }
+    out
+}

@@ -1,0 +1,180 @@
+//! The generator, run as systemd runs it, over the trees in `tests/units/`.
+//!
+//! Each tree is a small file system with `etc/roundsman` and so on, and in `expected` what the
+//! generator must make of it: files as they are, links as files `NAME.link` with their target, and
+//! what it says in `messages`. After a change that is meant, write them anew and read the
+//! difference: `BLESS=1 cargo nextest run --test generator && git diff tests/units`.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A tree of files by relative path, as in `expected`.
+type Tree = BTreeMap<PathBuf, String>;
+
+fn generate(arguments: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_roundsman"))
+        .arg0("/usr/lib/systemd/system-generators/roundsman-generator")
+        .args(arguments)
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+fn read(directory: &Path) -> Tree {
+    let mut tree = Tree::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(current) = directories.pop() {
+        let Ok(entries) = fs::read_dir(&current) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            let relative = path.strip_prefix(directory).unwrap().to_owned();
+            if path.is_symlink() {
+                let target = fs::read_link(&path).unwrap();
+                let name = format!("{}.link", relative.display());
+                tree.insert(name.into(), format!("{}\n", target.display()));
+            } else if path.is_dir() {
+                directories.push(path);
+            } else {
+                tree.insert(relative, fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    tree
+}
+
+fn cases() -> Vec<PathBuf> {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units");
+    let mut cases: Vec<PathBuf> =
+        fs::read_dir(units).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    assert!(!cases.is_empty());
+    cases
+}
+
+#[test]
+fn every_tree_gives_what_is_expected() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let out = TempDir::new().unwrap();
+        let output = generate(&[Path::new("--root"), &case, out.path(), out.path(), out.path()]);
+        assert!(output.status.success(), "{}: {output:?}", case.display());
+        let mut made = read(out.path());
+        let said = String::from_utf8(output.stderr).unwrap();
+        if !said.is_empty() {
+            let root = format!("{}/", case.display());
+            made.insert("messages".into(), said.replace(&root, "/"));
+        }
+        let expected = case.join("expected");
+        if std::env::var_os("BLESS").is_some() {
+            let _ = fs::remove_dir_all(&expected);
+            for (path, text) in &made {
+                let path = expected.join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+        } else if made != read(&expected) {
+            wrong.push(format!(
+                "{}\n made: {made:#?}\n expected: {:#?}",
+                case.display(),
+                read(&expected)
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn nothing_makes_it_fail() {
+    let out = TempDir::new().unwrap();
+    let file = out.path().join("file");
+    fs::write(&file, "").unwrap();
+    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/01-node");
+    let root = Path::new("--root");
+    for arguments in [
+        &[] as &[&Path],
+        &[root],
+        &[root, Path::new("/nonexistent"), out.path()],
+        &[root, &shop, &file], // cannot be written to
+        &[root, &file, out.path()],
+    ] {
+        let output = generate(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+    let said = String::from_utf8(generate(&[root, &shop, &file]).stderr).unwrap();
+    assert!(said.contains("file/roundsman-app@shop.target.wants/"), "{said}");
+}
+
+#[test]
+fn a_fifo_or_a_huge_file_does_not_hold_up_the_boot() {
+    let root = TempDir::new().unwrap();
+    let apps = root.path().join("etc/roundsman/apps");
+    fs::create_dir_all(&apps).unwrap();
+    assert!(Command::new("mkfifo").arg(apps.join("fifo.toml")).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", apps.join("zero.toml")).unwrap();
+    fs::File::create(apps.join("huge.toml")).unwrap().set_len(1 << 40).unwrap();
+    fs::write(apps.join("good.toml"), "command = [\"node\", \"x.js\"]\n").unwrap();
+
+    let out = TempDir::new().unwrap();
+    let output = generate(&[Path::new("--root"), root.path(), out.path()]);
+
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    for name in ["fifo", "zero", "huge"] {
+        assert!(said.contains(&format!("apps/{name}.toml: ")), "{said}");
+    }
+    assert!(out.path().join("roundsman-worker@good:1.service.d/50-roundsman.conf").exists());
+}
+
+/// Lets systemd itself read the shipped units with the drop-ins over them.
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
+        eprintln!("skipped: no systemd-analyze here");
+        return;
+    };
+    assert!(version.status.success());
+    for case in cases() {
+        let root = TempDir::new().unwrap();
+        let units = root.path().join("units");
+        fs::create_dir(&units).unwrap();
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            // The program is not installed here; what it is called with is not what is tested.
+            let text = text.replace("/usr/bin/roundsman", "/bin/true");
+            fs::write(units.join(path.file_name().unwrap()), text).unwrap();
+        }
+        let output = generate(&[Path::new("--root"), &case, &units]);
+        assert!(output.status.success());
+        // Named as aliases of their templates: as paths their colons would be taken for that.
+        let mut instances = Vec::new();
+        let tree = read(&units);
+        for directory in tree.keys().filter_map(|path| path.parent()?.to_str()) {
+            if let Some(name) = directory.strip_suffix(".d")
+                && let Some((_, kind)) = name.rsplit_once('.')
+            {
+                let template = units.join(format!("roundsman-worker@.{kind}"));
+                instances.push(format!("{}:{name}", template.display()));
+            }
+        }
+        if instances.is_empty() {
+            assert!(case.ends_with("02-empty"), "{}", case.display());
+            continue;
+        }
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .args(&instances)
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", units.display()))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.is_empty(), "{}: {said}", case.display());
+    }
+}
