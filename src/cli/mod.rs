@@ -7,6 +7,8 @@ mod drain;
 mod generate;
 mod reload;
 mod status;
+mod worker;
+mod worker_exec;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +38,8 @@ enum Command {
     Drain(drain::Drain),
     Undrain(drain::Undrain),
     Generate(generate::Generate),
+    Worker(worker::Worker),
+    WorkerExec(worker_exec::WorkerExec),
 }
 
 /// Which front a command talks to.
@@ -61,6 +65,8 @@ pub fn main() -> ExitCode {
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Worker(worker) => worker.run(),
+        Command::WorkerExec(exec) => exec.run(),
     }
 }
 

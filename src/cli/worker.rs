@@ -1,0 +1,216 @@
+//! `roundsman worker`: the main process of a worker unit.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::exit;
+use crate::config::settings::{Address, App};
+use crate::config::{Sources, load};
+use crate::systemd::activation::{Inherited, Socket, adopt};
+use crate::systemd::{journal, notify};
+use crate::worker::{self, Notifier};
+
+/// The name of the worker's own listener (`FileDescriptorName=`).
+const LISTENER: &str = "http";
+
+/// Run one worker of an app (what roundsman-worker@APP:N.service starts)
+#[derive(Debug, Args)]
+pub(super) struct Worker {
+    /// Which one, as in shop:1
+    #[arg(value_name = "APP:N")]
+    instance: Instance,
+    /// The directory of the configuration [default: /etc/roundsman and what is below it]
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// Without systemd: listen here, at ADDRESS:PORT or unix:PATH
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<ListenAddress>,
+}
+
+/// `shop:1`.
+#[derive(Debug, Clone)]
+struct Instance {
+    app: String,
+    number: u16,
+}
+
+#[derive(Debug, Clone)]
+struct ListenAddress(Address);
+
+impl Worker {
+    /// Returns when the worker has ended.
+    pub(super) fn run(self) -> ExitCode {
+        let inherited = adopt(); // first of all: it changes the environment
+        journal::init();
+        let code = match inherited.and_then(|sockets| self.listener(sockets)) {
+            Ok(listener) => self.run_on(listener),
+            Err(error) => {
+                tracing::error!(roundsman_app = self.instance.app, "{error}");
+                exit::OS
+            }
+        };
+        journal::flush();
+        ExitCode::from(code)
+    }
+
+    fn listener(&self, sockets: Vec<Inherited>) -> io::Result<Option<Socket>> {
+        let inherited = sockets.into_iter().find(|socket| socket.name == LISTENER);
+        if let Some(inherited) = inherited {
+            return Ok(Some(inherited.socket));
+        }
+        let Some(ListenAddress(address)) = &self.listen else { return Ok(None) };
+        let bound = match address {
+            Address::Tcp(address) => TcpListener::bind(address).map(Socket::Tcp),
+            Address::Unix(path) => UnixListener::bind(path).map(Socket::Unix),
+        };
+        let explain = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        };
+        bound.map(Some).map_err(explain)
+    }
+
+    fn run_on(&self, listener: Option<Socket>) -> u8 {
+        let Some(app) = self.app() else { return exit::CONFIG };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let result = runtime.and_then(|runtime| runtime.block_on(self.serve(app, listener)));
+        result.unwrap_or_else(|error| {
+            tracing::error!(roundsman_app = self.instance.app, "cannot run: {error}");
+            exit::OS
+        })
+    }
+
+    /// The app's settings, if its file has no error. What is wrong elsewhere is not ours.
+    fn app(&self) -> Option<App> {
+        let Instance { app: name, number } = &self.instance;
+        let sources = self.config.as_ref().map_or_else(Sources::system, Sources::directory);
+        let mut loaded = load(&sources);
+        let Some(app) = loaded.settings.apps.remove(name) else {
+            if loaded.problems.errors() > 0 {
+                eprint!("{}", loaded.problems.render(false));
+            }
+            let roots: Vec<String> =
+                sources.roots().iter().map(|root| root.display().to_string()).collect();
+            tracing::error!(
+                roundsman_app = name,
+                "there is no valid apps/{name}.toml in {}: `roundsman check` says what is wrong",
+                roots.join(", ")
+            );
+            return None;
+        };
+        if *number > app.workers {
+            tracing::warn!(
+                roundsman_app = name,
+                "{name}:{number} is more than the workers = {} of its file: the front does not know it",
+                app.workers
+            );
+        }
+        Some(app)
+    }
+
+    async fn serve(&self, app: App, listener: Option<Socket>) -> io::Result<u8> {
+        let number = self.instance.number;
+        let address = match &listener {
+            Some(socket) => address_of(socket)?,
+            None => app.worker_address(number),
+        };
+        let worker = worker::Worker {
+            app,
+            number,
+            address,
+            listener,
+            environment: std::env::vars_os().collect(),
+            notifier: Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref())?,
+            watchdog: notify::watchdog_interval(),
+            stop: stop_signals()?,
+            program: "/proc/self/exe".into(), // also when the package was upgraded meanwhile
+            messages: worker::messages(),
+        };
+        Ok(worker::run(worker).await)
+    }
+}
+
+fn address_of(socket: &Socket) -> io::Result<Address> {
+    match socket {
+        Socket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
+        Socket::Unix(listener) => {
+            let address = listener.local_addr()?;
+            let path = address
+                .as_pathname()
+                .ok_or_else(|| io::Error::other("the listener has no path"))?;
+            Ok(Address::Unix(path.to_owned()))
+        }
+    }
+}
+
+/// Something for every SIGTERM and SIGINT.
+fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
+    let (sender, receiver) = mpsc::channel(1);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if sender.send(()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+// === impl Instance ===
+
+impl FromStr for Instance {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.rsplit_once(':').and_then(|(app, number)| {
+            let number = number.parse().ok().filter(|number| *number > 0)?;
+            (!app.is_empty()).then(|| Self { app: app.to_owned(), number })
+        });
+        parsed.ok_or_else(|| {
+            "write the app's name, a colon and a number from 1, as in shop:1".to_owned()
+        })
+    }
+}
+
+// === impl ListenAddress ===
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self(Address::Unix(path.into())));
+        }
+        let address = text
+            .parse::<SocketAddr>()
+            .map_err(|error| format!("{error}: write 127.0.0.1:7080 or unix:/path"))?;
+        Ok(Self(Address::Tcp(address)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_a_name_and_a_number() {
+        let instance: Instance = "my-app:12".parse().unwrap();
+        assert_eq!((instance.app.as_str(), instance.number), ("my-app", 12));
+        for wrong in ["shop", "shop:", "shop:0", ":1", "shop:x", "shop:-1", "shop:70000"] {
+            assert!(wrong.parse::<Instance>().is_err(), "{wrong}");
+        }
+    }
+}

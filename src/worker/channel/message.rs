@@ -1,0 +1,210 @@
+//! What is said on Node's channel: one JSON value a line.
+//!
+//! Values whose `cmd` starts with `NODE_` are Node's own and never reach the app's `message`
+//! listeners; everything else belongs to the user.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+/// A line from the app.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// Node's cluster module speaks.
+    Cluster(Box<ClusterMessage>),
+    /// A message with a handle: it must be acknowledged, or the app's channel stalls for good.
+    Handle,
+    /// The handle that we sent has arrived.
+    HandleAck,
+    /// The handle that we sent has not arrived with its message.
+    HandleNack,
+    /// A message of Node's own that we have no use for.
+    Internal,
+    /// A user's message, as the JSON text that it came as; it need not be valid.
+    User(Vec<u8>),
+    /// A message that was too long to be kept, and its length.
+    TooLong(usize),
+}
+
+/// The fields that Node's cluster workers send, all of them optional, and absent when they are not
+/// of the kind that is expected: what arrives is as hostile as any other input.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterMessage {
+    /// What is wanted: `online`, `queryServer`, `listening`, `close`, `exitedAfterDisconnect`.
+    pub(crate) act: Option<String>,
+    /// The sender's number for this message.
+    pub(crate) seq: Option<u64>,
+    /// The number of our message that this one answers.
+    pub(crate) ack: Option<u64>,
+    /// Whether a connection was taken.
+    pub(crate) accepted: Option<bool>,
+    /// Which server, by the name that we gave it.
+    pub(crate) key: Option<String>,
+    /// To be returned as it came: TLS ticket keys, for instance.
+    pub(crate) data: Value,
+    /// The host, or the path of a UNIX socket.
+    pub(crate) address: Option<String>,
+    /// The port; -1 for a UNIX socket.
+    pub(crate) port: Option<i64>,
+    /// 4, 6, -1, `"udp4"`, `"udp6"`, or null for a descriptor.
+    pub(crate) address_type: Value,
+    /// The descriptor of `listen({fd})`.
+    pub(crate) fd: Option<i64>,
+    /// libuv's flags: 1 is IPv6 only.
+    pub(crate) flags: Option<i64>,
+}
+
+impl From<Value> for ClusterMessage {
+    fn from(mut value: Value) -> Self {
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let number = |name: &str| value[name].as_i64();
+        Self {
+            act: text("act"),
+            seq: value["seq"].as_u64(),
+            ack: value["ack"].as_u64(),
+            accepted: value["accepted"].as_bool(),
+            key: text("key"),
+            address: text("address"),
+            port: number("port"),
+            fd: number("fd"),
+            flags: number("flags"),
+            address_type: value["addressType"].take(),
+            data: value["data"].take(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    cmd: Option<Cmd>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Cmd {
+    Text(String),
+    Other(IgnoredAny),
+}
+
+impl Incoming {
+    /// Reads one line.
+    pub(super) fn parse(line: &[u8]) -> Self {
+        let Some(command) = internal_command(line) else {
+            return Self::User(line.to_vec());
+        };
+        match command.as_str() {
+            "NODE_CLUSTER" => serde_json::from_slice::<Value>(line)
+                .map_or(Self::Internal, |message| {
+                    Self::Cluster(Box::new(ClusterMessage::from(message)))
+                }),
+            "NODE_HANDLE" => Self::Handle,
+            "NODE_HANDLE_ACK" => Self::HandleAck,
+            "NODE_HANDLE_NACK" => Self::HandleNack,
+            _ => Self::Internal,
+        }
+    }
+
+    /// Reads what is known of a line that was too long to be kept.
+    pub(super) fn parse_truncated(beginning: &[u8], length: usize) -> Self {
+        // Node writes `cmd` first. The message is lost, but its handle must not block the channel.
+        if beginning.starts_with(br#"{"cmd":"NODE_HANDLE","#) {
+            Self::Handle
+        } else {
+            Self::TooLong(length)
+        }
+    }
+}
+
+/// The `cmd` of a message of Node's own: longer than `NODE_`, which Node itself takes for a user's.
+fn internal_command(line: &[u8]) -> Option<String> {
+    let suspicious = line.starts_with(b"{") && memchr::memmem::find(line, b"\"NODE_").is_some();
+    if !suspicious {
+        return None; // the common case: no need to parse what only the user understands
+    }
+    match serde_json::from_slice::<Head>(line).ok()?.cmd? {
+        Cmd::Text(text) if text.starts_with("NODE_") && text.len() > "NODE_".len() => Some(text),
+        Cmd::Text(_) | Cmd::Other(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn is_user(text: &str) -> bool {
+        matches!(Incoming::parse(text.as_bytes()), Incoming::User(bytes) if bytes == text.as_bytes())
+    }
+
+    #[test]
+    fn every_kind_of_value_is_a_users_message() {
+        for text in [
+            "\"ready\"",
+            "null",
+            "1",
+            "true",
+            "[]",
+            "{}",
+            "",
+            "not json \"NODE_\"",
+            r#"{"__proto__":{"cmd":"NODE_CLUSTER"}}"#,
+            r#"{"cmd":"NODE_"}"#,
+            r#"{"cmd":5,"x":"NODE_HANDLE"}"#,
+            r#"{"cmd":null,"x":"NODE_HANDLE"}"#,
+            r#"{"cmd":["NODE_HANDLE"]}"#,
+            r#"{"a":{"cmd":"NODE_HANDLE"}}"#,
+            r#"{"cmd":"NODE_HANDLE""#,
+        ] {
+            assert!(is_user(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn nodes_own_messages_are_recognized_wherever_cmd_stands() {
+        let kind = |text: &str| format!("{:?}", Incoming::parse(text.as_bytes()));
+        assert_eq!(kind(r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"a":1}}"#), "Handle");
+        assert_eq!(kind(r#"{"cmd":"NODE_HANDLE_ACK"}"#), "HandleAck");
+        assert_eq!(kind(r#"{"cmd":"NODE_HANDLE_NACK"}"#), "HandleNack");
+        assert_eq!(kind(r#"{"a":1,"cmd":"NODE_DEBUG"}"#), "Internal");
+        // As Node sends it; `backlog` is false when a host is given but no backlog.
+        let query = r#"{"cmd":"NODE_CLUSTER","act":"queryServer","index":0,"data":null,"address":null,"port":3000,"addressType":4,"backlog":false,"seq":1}"#;
+        let Incoming::Cluster(message) = Incoming::parse(query.as_bytes()) else {
+            panic!("a cluster message");
+        };
+        assert_eq!(
+            (message.act.as_deref(), message.port, message.seq),
+            (Some("queryServer"), Some(3000), Some(1))
+        );
+    }
+
+    #[test]
+    fn one_field_of_a_strange_kind_does_not_spoil_the_rest() {
+        let text = br#"{"cmd":"NODE_CLUSTER","act":"close","key":5,"seq":-1,"port":"x","ack":7}"#;
+        let Incoming::Cluster(message) = Incoming::parse(text) else {
+            panic!("a cluster message");
+        };
+        assert_eq!((message.act.as_deref(), message.key, message.seq), (Some("close"), None, None));
+        assert_eq!((message.port, message.ack), (None, Some(7)));
+    }
+
+    #[test]
+    fn a_handle_in_a_message_too_long_to_keep_is_still_acknowledged() {
+        let beginning = br#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":"aaaa"#;
+        assert!(matches!(Incoming::parse_truncated(beginning, 1 << 30), Incoming::Handle));
+        assert!(matches!(Incoming::parse_truncated(b"\"aaaa", 77), Incoming::TooLong(77)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_it(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Incoming::parse(&bytes);
+        }
+
+        #[test]
+        fn hostile_cluster_messages_do_not_panic_it(text in r#"\{"cmd":"NODE_CLUSTER",("act"|"seq"|"key"|"port"|"fd"|"data"):(-?[0-9]{1,30}|null|"[a-z]{0,5}"|\[\]|\{\})\}"#) {
+            let _ = Incoming::parse(text.as_bytes());
+        }
+    }
+}

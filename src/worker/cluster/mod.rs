@@ -1,0 +1,447 @@
+//! The shim's side of Node's channel: messages, and for cluster workers the connections.
+//!
+//! One task owns the channel and the worker's listener. It accepts a connection only when the app
+//! can be offered one, so that everything else waits in the socket that systemd holds and survives
+//! a crash of this process; a connection that the app does not take is offered again.
+
+mod bind;
+mod endpoint;
+mod primary;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use serde_json::Value;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use self::primary::{Decision, Primary, Request};
+use super::channel::{Channel, Incoming};
+use super::identity::{Identity, report};
+use crate::systemd::activation::Socket;
+
+/// How long a connection that the app did not take waits before it is offered again; doubled each
+/// time, up to the second one.
+const RETRY_MIN: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// How long nothing is accepted when this process is out of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Questions that may be open at a time.
+const MAX_OFFERED: usize = 16;
+
+/// A server that does not exist: offering it a connection makes the app's event loop answer, and
+/// none of the app's code run.
+const NO_SERVER: &str = "roundsman-ping";
+
+/// What is known of the app by what it said.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// It speaks the cluster protocol.
+    pub(crate) online: bool,
+    /// Where it believes to listen for the front.
+    pub(crate) front: Option<String>,
+    /// Where else it listens.
+    pub(crate) others: Vec<String>,
+    /// It sent the message `"ready"`.
+    pub(crate) said_ready: bool,
+    /// It has closed the channel: it is leaving, or gone.
+    pub(crate) gone: bool,
+}
+
+/// What the task can be asked for.
+#[derive(Debug)]
+enum Command {
+    /// Take connections from the worker's listener.
+    Accept,
+    /// Make the app's event loop answer.
+    Ping(oneshot::Sender<()>),
+    /// Offer this connection to the front's server; the answer says whether it was taken.
+    Offer(OwnedFd, oneshot::Sender<bool>),
+    /// Take no more connections, let the app close its servers and leave.
+    Disconnect,
+}
+
+/// The rest of the shim's way to the task.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    view: watch::Receiver<View>,
+    is_cluster: bool,
+}
+
+/// What a channel is for.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) identity: Identity,
+    /// The worker's own listener; without it the channel carries messages only.
+    pub(crate) listener: Option<Socket>,
+    /// The app's `PORT`.
+    pub(crate) port_variable: Option<String>,
+    /// Where the user's messages go, as JSON texts.
+    pub(crate) messages: broadcast::Sender<Arc<[u8]>>,
+}
+
+/// Starts the task that serves `channel` until the app closes it.
+pub(crate) fn serve(channel: Channel, options: Options) -> io::Result<Handle> {
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (view, view_receiver) = watch::channel(View::default());
+    let is_cluster = options.listener.is_some();
+    let listener = options.listener.map(Listener::new).transpose()?;
+    let task = Task {
+        channel,
+        primary: Primary::new(options.port_variable),
+        listener,
+        accepting: false,
+        pause_until: None,
+        offered: VecDeque::new(),
+        held: None,
+        retry: RETRY_MIN,
+        identity: options.identity,
+        messages: options.messages,
+        view,
+    };
+    tokio::spawn(task.run(receiver));
+    Ok(Handle { commands, view: view_receiver, is_cluster })
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// What is known of the app; changes can be waited for.
+    pub(crate) fn view(&self) -> watch::Receiver<View> {
+        self.view.clone()
+    }
+
+    /// Whether the app is a cluster worker, that is, whether all the rest has a meaning.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.is_cluster
+    }
+
+    pub(crate) fn accept(&self) {
+        self.command(Command::Accept);
+    }
+
+    pub(crate) fn disconnect(&self) {
+        self.command(Command::Disconnect);
+    }
+
+    /// Returns when the app's event loop has answered; never, if it does not.
+    pub(crate) async fn ping(&self) {
+        let (sender, answer) = oneshot::channel();
+        self.command(Command::Ping(sender));
+        if answer.await.is_err() {
+            std::future::pending::<()>().await; // the app is gone; its exit is reported elsewhere
+        }
+    }
+
+    /// Offers a connection to the app's server for the front, past everything that waits.
+    pub(crate) async fn offer(&self, connection: OwnedFd) -> bool {
+        let (sender, answer) = oneshot::channel();
+        self.command(Command::Offer(connection, sender));
+        match answer.await {
+            Ok(accepted) => accepted,
+            Err(_gone) => std::future::pending().await, // nobody is there to say no
+        }
+    }
+
+    fn command(&self, command: Command) {
+        let _ = self.commands.send(command); // the task ends with the app's channel
+    }
+}
+
+/// A connection that the app has not answered about.
+#[derive(Debug)]
+struct Offered {
+    sequence: u64,
+    purpose: Purpose,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    /// From the listener: must not be lost.
+    Traffic(Arc<OwnedFd>),
+    Ping(oneshot::Sender<()>),
+    Probe(oneshot::Sender<bool>),
+}
+
+#[derive(Debug)]
+struct Task {
+    channel: Channel,
+    primary: Primary,
+    listener: Option<Listener>,
+    accepting: bool,
+    pause_until: Option<Instant>,
+    offered: VecDeque<Offered>,
+    /// A connection that the app did not take, to be offered again.
+    held: Option<Arc<OwnedFd>>,
+    retry: Duration,
+    identity: Identity,
+    messages: broadcast::Sender<Arc<[u8]>>,
+    view: watch::Sender<View>,
+}
+
+// === impl Task ===
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            let pause = self.pause_until;
+            let may_accept = self.may_offer() && self.held.is_none() && pause.is_none();
+            tokio::select! {
+                message = self.channel.next() => match message {
+                    Ok(Some(message)) => self.receive(message),
+                    Ok(None) => break,
+                    Err(error) => {
+                        report!(error, self.identity, "cannot read the app's channel: {error}");
+                        break;
+                    }
+                },
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command),
+                    None => break, // nobody wants anything of the app any more
+                },
+                accepted = accept(self.listener.as_ref()), if may_accept => match accepted {
+                    Ok(connection) => self.offer(Arc::new(connection)),
+                    Err(error) => {
+                        report!(error, self.identity, "cannot accept a connection, trying again: {error}");
+                        self.pause(ACCEPT_PAUSE);
+                    }
+                },
+                () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {
+                    self.pause_until = None;
+                    self.offer_held();
+                }
+            }
+        }
+        self.view.send_modify(|view| view.gone = true);
+        // An app may close its channel and live on for a while, answering what it has taken.
+        // Pending questions are dropped, which their askers take for no answer.
+        self.offered.clear();
+        while let Some(command) = commands.recv().await {
+            drop(command);
+        }
+    }
+
+    fn may_offer(&self) -> bool {
+        let busy =
+            self.offered.iter().any(|offered| matches!(offered.purpose, Purpose::Traffic(_)));
+        self.accepting && !busy && self.primary.front().is_some()
+    }
+
+    fn pause(&mut self, duration: Duration) {
+        self.pause_until = Some(Instant::now() + duration);
+    }
+
+    fn offer(&mut self, connection: Arc<OwnedFd>) {
+        let Some(key) = self.primary.front().map(str::to_owned) else {
+            self.held = Some(connection);
+            return;
+        };
+        self.send_connection(&key, connection.clone(), Purpose::Traffic(connection));
+    }
+
+    fn offer_held(&mut self) {
+        if self.may_offer()
+            && self.pause_until.is_none()
+            && let Some(connection) = self.held.take()
+        {
+            self.offer(connection);
+        }
+    }
+
+    fn send_connection(&mut self, key: &str, connection: Arc<OwnedFd>, purpose: Purpose) {
+        let (sequence, message) = self.primary.connection(key);
+        self.channel.send_handle("net.Native", &message, connection);
+        self.offered.push_back(Offered { sequence, purpose });
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Accept => {
+                self.accepting = true;
+                self.offer_held();
+            }
+            Command::Disconnect => {
+                self.accepting = false;
+                let message = self.primary.disconnect();
+                self.channel.send(&message);
+            }
+            // A stuck app is not asked more and more often: dropping the question is no answer.
+            Command::Ping(_) | Command::Offer(..) if self.offered.len() >= MAX_OFFERED => {}
+            Command::Ping(answer) => {
+                let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+                match socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None) {
+                    Ok((theirs, _ours)) => {
+                        self.send_connection(NO_SERVER, Arc::new(theirs), Purpose::Ping(answer));
+                    }
+                    Err(error) => {
+                        report!(
+                            warn,
+                            self.identity,
+                            "cannot ask the app whether it lives: {error}"
+                        );
+                    }
+                }
+            }
+            Command::Offer(connection, answer) => {
+                // Without the server the app still says no, which is a sign of life.
+                let key = self.primary.front().unwrap_or(NO_SERVER).to_owned();
+                self.send_connection(&key, Arc::new(connection), Purpose::Probe(answer));
+            }
+        }
+    }
+
+    fn receive(&mut self, message: Incoming) {
+        match message {
+            Incoming::Cluster(message) => {
+                let decision = self.primary.receive(*message);
+                self.carry_out(decision);
+            }
+            Incoming::User(text) => {
+                if text == b"\"ready\"" {
+                    self.view
+                        .send_if_modified(|view| !std::mem::replace(&mut view.said_ready, true));
+                }
+                if self.messages.receiver_count() > 0 {
+                    let _ = self.messages.send(text.into()); // a slow receiver loses the oldest
+                }
+            }
+            Incoming::TooLong(length) => {
+                report!(
+                    warn,
+                    self.identity,
+                    "the app sent a message of {length} bytes, which is too long and was dropped"
+                );
+            }
+            // The channel has dealt with these.
+            Incoming::Handle | Incoming::HandleAck | Incoming::HandleNack | Incoming::Internal => {}
+        }
+    }
+
+    fn carry_out(&mut self, decision: Decision) {
+        match decision {
+            Decision::Nothing => {}
+            Decision::Online => self.view.send_modify(|view| view.online = true),
+            Decision::Reply(value) | Decision::Leaving(value) => self.channel.send(&value),
+            Decision::Refuse(value, endpoint, errno) => {
+                report!(warn, self.identity, "the app cannot listen on {endpoint}: {errno}");
+                self.channel.send(&value);
+            }
+            Decision::Bind(request) => self.bind(request),
+            Decision::Listening(endpoint, front) => {
+                let text = endpoint.to_string();
+                report!(debug, self.identity, "the app listens on {text}");
+                self.view.send_modify(|view| {
+                    if front {
+                        view.front = Some(text);
+                    } else {
+                        view.others.push(text);
+                    }
+                });
+                self.offer_held();
+            }
+            Decision::Closed(endpoint, front) => {
+                let text = endpoint.to_string();
+                report!(debug, self.identity, "the app closed its server on {text}");
+                self.view.send_modify(|view| {
+                    if front {
+                        view.front = None;
+                    } else {
+                        view.others.retain(|other| *other != text);
+                    }
+                });
+            }
+            Decision::Answered { sequence, accepted } => self.answered(sequence, accepted),
+        }
+    }
+
+    fn bind(&mut self, request: Request) {
+        match bind::bind_endpoint(&request.endpoint) {
+            Ok(bound) => {
+                report!(
+                    info,
+                    self.identity,
+                    "{} is a socket of the app's own, which the front does not use: its server is the one \
+                     that PORT names, or else the first one that listens",
+                    request.endpoint
+                );
+                let reply: Value = self.primary.bound(request, bound.port);
+                self.channel.send_handle(bound.kind, &reply, Arc::new(bound.socket));
+            }
+            Err(errno) => {
+                report!(
+                    warn,
+                    self.identity,
+                    "the app cannot listen on {}: {errno}",
+                    request.endpoint
+                );
+                let reply = self.primary.not_bound(&request, errno);
+                self.channel.send(&reply);
+            }
+        }
+    }
+
+    fn answered(&mut self, sequence: u64, accepted: bool) {
+        let Some(index) = self.offered.iter().position(|offered| offered.sequence == sequence)
+        else {
+            return;
+        };
+        match self.offered.remove(index).map(|offered| offered.purpose) {
+            Some(Purpose::Traffic(_)) if accepted => {
+                self.retry = RETRY_MIN;
+                self.offer_held();
+            }
+            Some(Purpose::Traffic(connection)) => {
+                // Its server has just closed, or has all the connections that it wants.
+                self.held = Some(connection);
+                self.pause(self.retry);
+                self.retry = (self.retry * 2).min(RETRY_MAX);
+            }
+            Some(Purpose::Ping(answer)) => drop(answer.send(())),
+            Some(Purpose::Probe(answer)) => drop(answer.send(accepted)),
+            None => {}
+        }
+    }
+}
+
+/// The worker's own listener.
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn new(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Socket::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(listener) => listener.accept().await?.0.into_std()?.into(),
+            Self::Unix(listener) => listener.accept().await?.0.into_std()?.into(),
+        })
+    }
+}
+
+async fn accept(listener: Option<&Listener>) -> io::Result<OwnedFd> {
+    let Some(listener) = listener else {
+        return std::future::pending().await;
+    };
+    loop {
+        match listener.accept().await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What an app finds in its environment.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use crate::config::settings::{Address, App, Listen};
+
+/// Variables by name.
+pub type Environment = BTreeMap<OsString, OsString>;
+
+/// What systemd says to this process alone, and what would make the app believe that somebody else
+/// is its parent on Node's channel.
+const NOT_THE_APPS: [&str; 10] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NODE_CHANNEL_FD",
+    "NODE_CHANNEL_SERIALIZATION_MODE",
+    "NODE_UNIQUE_ID",
+];
+
+/// The environment of the app, from that of the shim. The channel's and the listener's variables
+/// are added where those are made.
+pub(super) fn of_app(ours: &Environment, app: &App, number: u16, address: &Address) -> Environment {
+    let mut theirs = ours.clone();
+    for name in NOT_THE_APPS {
+        theirs.remove(OsStr::new(name));
+    }
+    // Under systemd these are set already, and files of variables may have changed them since.
+    for (name, value) in &app.environment {
+        theirs.entry(name.into()).or_insert_with(|| value.into());
+    }
+    let mut set = |name: &str, value: String| theirs.insert(name.into(), value.into());
+    set("ROUNDSMAN_APP", app.name.clone());
+    set("ROUNDSMAN_WORKER", app.instance(number));
+    match (app.listen, address) {
+        (Listen::Port, Address::Tcp(address)) => {
+            set("PORT", address.port().to_string());
+            set("HOST", address.ip().to_string());
+        }
+        (Listen::Unix, Address::Unix(path)) => {
+            set("SOCKET", path.display().to_string());
+        }
+        _ => {}
+    }
+    // PM2 numbers from 0, and apps compare with that: `if (process.env.NODE_APP_INSTANCE === "0")`.
+    let instance = (number.saturating_sub(1)).to_string();
+    theirs.entry("NODE_APP_INSTANCE".into()).or_insert_with(|| instance.into());
+    theirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::tests::app;
+
+    fn of(pairs: &[(&str, &str)]) -> Environment {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    fn get<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
+        environment.get(OsStr::new(name)).map(|value| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn what_systemd_says_to_the_shim_is_not_the_apps() {
+        let ours = of(&[
+            ("NOTIFY_SOCKET", "/run/systemd/notify"),
+            ("WATCHDOG_USEC", "1"),
+            ("LISTEN_FDS", "1"),
+            ("NODE_CHANNEL_FD", "3"),
+            ("PATH", "/bin"),
+        ]);
+        let app = app(Listen::Cluster, &["node", "a.js"]);
+        let theirs = of_app(&ours, &app, 2, &app.worker_address(2));
+        let names: Vec<_> = theirs.keys().map(|name| name.to_str().unwrap()).collect();
+        assert_eq!(names, ["NODE_APP_INSTANCE", "PATH", "ROUNDSMAN_APP", "ROUNDSMAN_WORKER"]);
+        assert_eq!(get(&theirs, "NODE_APP_INSTANCE"), Some("1"));
+        assert_eq!(get(&theirs, "ROUNDSMAN_WORKER"), Some("test:2"));
+    }
+
+    #[test]
+    fn what_systemd_read_from_files_stays() {
+        let mut app = app(Listen::Cluster, &["node", "a.js"]);
+        app.environment = [("A".into(), "settings".into()), ("B".into(), "settings".into())].into();
+        let theirs = of_app(&of(&[("A", "file")]), &app, 1, &app.worker_address(1));
+        assert_eq!((get(&theirs, "A"), get(&theirs, "B")), (Some("file"), Some("settings")));
+    }
+
+    #[test]
+    fn an_app_that_binds_learns_where() {
+        let mut port = app(Listen::Port, &["x"]);
+        port.port = Some(4000);
+        let theirs = of_app(&of(&[("PORT", "1")]), &port, 3, &port.worker_address(3));
+        assert_eq!((get(&theirs, "PORT"), get(&theirs, "HOST")), (Some("4002"), Some("127.0.0.1")));
+        let unix = app(Listen::Unix, &["x"]);
+        let theirs = of_app(&of(&[]), &unix, 1, &unix.worker_address(1));
+        assert_eq!(get(&theirs, "SOCKET"), Some("/run/roundsman-workers/test:1/http.sock"));
+    }
+}

@@ -1,0 +1,125 @@
+//! The way to the service manager, and the app's way to it through us.
+//!
+//! `systemd::notify` waits when the service manager does not read; the shim must not, since an app
+//! and its connections wait with it. And an app with `ready = "notify"` gets a socket of ours: with
+//! `NotifyAccess=main` systemd would not listen to the app itself.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+/// How often and how long a notification is tried again while the service manager's queue is full.
+const RETRY: Duration = Duration::from_millis(20);
+const RETRIES: u32 = 250;
+
+/// What systemd itself reads of a notification.
+const MAX_NOTIFICATION: usize = 4096;
+
+/// Sends notifications to the socket that `NOTIFY_SOCKET` named, if there is one.
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    address: Option<SocketAddr>,
+}
+
+impl Notifier {
+    /// `socket` is the value of `NOTIFY_SOCKET`.
+    pub fn new(socket: Option<&OsStr>) -> io::Result<Self> {
+        let address = socket.filter(|name| !name.is_empty()).map(address_of).transpose()?;
+        Ok(Self { address })
+    }
+
+    /// Sends `states` in one notification; a service manager that does not read for seconds
+    /// misses it.
+    pub(super) async fn send(&self, states: &[NotifyState<'_>]) {
+        let Some(address) = &self.address else { return };
+        let mut text = String::new();
+        for state in states {
+            let _ = writeln!(text, "{state}"); // writing to a string cannot fail
+        }
+        let mut result = Ok(());
+        for _ in 0..RETRIES {
+            result = send_now(address, &text);
+            match &result {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(RETRY).await,
+                _ => break,
+            }
+        }
+        if let Err(error) = result {
+            tracing::warn!(%error, "cannot notify the service manager");
+        }
+    }
+
+    /// Sends one line for `systemctl status`.
+    pub(super) async fn status(&self, text: &str) {
+        self.send(&[NotifyState::Status(text)]).await;
+    }
+}
+
+fn send_now(address: &SocketAddr, text: &str) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(text.as_bytes(), address)?;
+    Ok(())
+}
+
+fn address_of(name: &OsStr) -> io::Result<SocketAddr> {
+    match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(name),
+    }
+}
+
+/// What the app said on its own notification socket.
+#[derive(Debug)]
+pub(super) struct AppNotifications {
+    /// The app's `NOTIFY_SOCKET`.
+    pub(super) variable: OsString,
+    /// Turns true when it sends `READY=1`.
+    pub(super) ready: watch::Receiver<bool>,
+}
+
+impl AppNotifications {
+    /// Makes the socket, in `directory` if the unit has one that the app may use, and relays the
+    /// app's `STATUS=` to the service manager.
+    pub(super) fn listen(
+        name: &str,
+        directory: Option<PathBuf>,
+        notifier: Notifier,
+    ) -> io::Result<Self> {
+        let (socket, variable) = if let Some(directory) = directory {
+            let path = directory.join("notify.sock");
+            let _ = std::fs::remove_file(&path); // of a shim before this one
+            (UnixDatagram::bind(&path)?, path.into_os_string())
+        } else {
+            let name = format!("roundsman/{name}/{}", std::process::id());
+            let address = SocketAddr::from_abstract_name(&name)?;
+            (UnixDatagram::bind_addr(&address)?, format!("@{name}").into())
+        };
+        socket.set_nonblocking(true)?;
+        let socket = tokio::net::UnixDatagram::from_std(socket)?;
+        let (sender, ready) = watch::channel(false);
+        tokio::spawn(async move {
+            let mut buffer = vec![0; MAX_NOTIFICATION];
+            while let Ok(length) = socket.recv(&mut buffer).await {
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                for line in text.lines() {
+                    match line.split_once('=') {
+                        Some(("READY", "1")) => sender.send_modify(|ready| *ready = true),
+                        Some(("STATUS", status)) => notifier.status(status).await,
+                        _ => {} // the rest of the protocol is between systemd and the shim
+                    }
+                }
+            }
+        });
+        Ok(Self { variable, ready })
+    }
+}

@@ -1,0 +1,205 @@
+//! Questions to the app: does it listen, does its health path answer?
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use super::cluster;
+use crate::config::settings::{Address, Health, Transport};
+
+/// What is read of an answer at most; the rest tells nothing.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// How long the rest of an answer is read once its status is known.
+const REST: Duration = Duration::from_millis(200);
+
+/// How the app is reached.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// As a connection handed to a cluster worker, past everything that waits in the listener.
+    Cluster(cluster::Handle, Transport),
+    /// Where the front connects to.
+    Address(Address),
+}
+
+/// Why there is no good answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// This process may not connect to the worker's own socket.
+    Forbidden,
+    /// It answered, but with this status.
+    Status(u16),
+    /// It lives, but takes no connection.
+    Refused,
+    /// Something else, in words.
+    Other(String),
+}
+
+/// Asks for the health path; returns the status of an answer within the time for one.
+pub(super) async fn health(target: &Target, health: &Health) -> Result<u16, Failure> {
+    match timeout(health.timeout, ask(target, health)).await {
+        Ok(result) => result,
+        Err(_elapsed) => {
+            Err(Failure::Other(format!("no answer within {}", Seconds(health.timeout))))
+        }
+    }
+}
+
+async fn ask(target: &Target, health: &Health) -> Result<u16, Failure> {
+    let host = health.host.as_deref().unwrap_or("localhost");
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: roundsman-worker/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+        health.path,
+        env!("CARGO_PKG_VERSION"),
+    );
+    match target {
+        Target::Cluster(handle, Transport::Tcp) => {
+            let (ours, theirs) = tcp_pair().await?;
+            offer(handle, theirs.into_std()?.into()).await?;
+            exchange(ours, &request).await
+        }
+        Target::Cluster(handle, Transport::Unix) => {
+            let (ours, theirs) = UnixStream::pair()?;
+            offer(handle, theirs.into_std()?.into()).await?;
+            exchange(ours, &request).await
+        }
+        Target::Address(Address::Tcp(address)) => {
+            exchange(TcpStream::connect(address).await?, &request).await
+        }
+        Target::Address(Address::Unix(path)) => {
+            exchange(UnixStream::connect(path).await?, &request).await
+        }
+    }
+}
+
+async fn offer(handle: &cluster::Handle, connection: OwnedFd) -> Result<(), Failure> {
+    if handle.offer(connection).await { Ok(()) } else { Err(Failure::Refused) }
+}
+
+/// Both ends of a TCP connection. A pair of UNIX sockets would do, but apps expect the address of
+/// a client to be one.
+async fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let ours = TcpStream::connect(listener.local_addr()?).await?;
+    loop {
+        let (theirs, from) = listener.accept().await?;
+        if from == ours.local_addr()? {
+            return Ok((ours, theirs));
+        }
+    }
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+) -> Result<u16, Failure> {
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::with_capacity(1024);
+    let status = loop {
+        if answer.len() > MAX_ANSWER || stream.read_buf(&mut answer).await? == 0 {
+            let text = "the connection was closed before an answer came";
+            return Err(Failure::Other(text.to_owned()));
+        }
+        if let Some(status) = final_status(&answer)? {
+            break status;
+        }
+    };
+    // The app shall not see its answer cut off, if it does not take long.
+    let rest = async {
+        let mut taken = answer.len();
+        while taken < MAX_ANSWER {
+            answer.clear();
+            match stream.read_buf(&mut answer).await {
+                Ok(1..) => taken += answer.len(),
+                _ => break,
+            }
+        }
+    };
+    let _ = timeout(REST, rest).await;
+    Ok(status)
+}
+
+/// The status of the first head that is not an interim one; `None` while it is incomplete.
+fn final_status(mut bytes: &[u8]) -> Result<Option<u16>, Failure> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 128];
+        let mut response = httparse::Response::new(&mut headers);
+        match response.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) => match response.code {
+                Some(100..=199) => bytes = &bytes[length..],
+                code => return Ok(code),
+            },
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => return Err(Failure::Other(format!("the answer is not HTTP: {error}"))),
+        }
+    }
+}
+
+/// Whether somebody accepts connections at `address`. Nothing is sent.
+pub(super) async fn connect(address: &Address) -> io::Result<()> {
+    match address {
+        Address::Tcp(address) => drop(TcpStream::connect(address).await?),
+        Address::Unix(path) => drop(UnixStream::connect(path).await?),
+    }
+    Ok(())
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Forbidden,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forbidden => f.write_str("the worker may not connect to its own socket"),
+            Self::Refused => f.write_str("its server takes no connections"),
+            Self::Status(status) => write!(f, "it answers {status}"),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+/// A duration for people: `2 s`, `0.5 s`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seconds(pub(super) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = (self.0.as_secs_f64() * 10.0).round() / 10.0;
+        write!(f, "{tenths} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interim_answers_are_not_the_answer() {
+        let status = |text: &str| final_status(text.as_bytes()).unwrap();
+        assert_eq!(status("HTTP/1.1 204 No Content\r\n\r\n"), Some(204));
+        assert_eq!(
+            status("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"),
+            Some(200)
+        );
+        assert_eq!(status("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 20"), None);
+        assert!(final_status(b"SSH-2.0-OpenSSH\r\n").is_err());
+    }
+
+    #[test]
+    fn durations_are_for_people() {
+        assert_eq!(Seconds(Duration::from_secs(2)).to_string(), "2 s");
+        assert_eq!(Seconds(Duration::from_millis(1540)).to_string(), "1.5 s");
+    }
+}

@@ -1,0 +1,76 @@
+//! The stage between the shim and the app: the child process before it becomes the app.
+//!
+//! A variable that names the app's own process id (`LISTEN_PID`) and a descriptor with a certain
+//! number (3) can only be prepared in the child itself. Between fork and exec that would be unsafe
+//! code; so the child first runs this program once more, which prepares both and then becomes the
+//! app. It also ties the app's life to the shim's: without a shim nobody speaks on its channel.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+
+/// The first descriptor that a process inherits by systemd's convention.
+const LISTEN_FDS_START: i32 = 3;
+
+/// What the shells return for a command that is not there, and for one that cannot be run.
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+/// What to prepare.
+#[derive(Debug)]
+pub struct Stage {
+    /// The shim.
+    pub parent: u32,
+    /// Standard input is the listener, to become descriptor 3.
+    pub listener: bool,
+    /// The app.
+    pub command: Vec<OsString>,
+}
+
+impl Stage {
+    /// Becomes the app; returns an exit code only if that is not possible.
+    pub fn run(self) -> u8 {
+        let Some((program, arguments)) = self.command.split_first() else {
+            eprintln!("error: no command to run");
+            return NOT_FOUND;
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        if let Err(error) = self.prepare(&mut command) {
+            eprintln!("error: cannot prepare the app's process: {error}");
+            return NOT_EXECUTABLE;
+        }
+        let error = command.exec();
+        eprintln!("error: cannot run {}: {error}", program.display());
+        match error.kind() {
+            io::ErrorKind::NotFound => NOT_FOUND,
+            _ => NOT_EXECUTABLE,
+        }
+    }
+
+    fn prepare(&self, command: &mut Command) -> io::Result<()> {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let parent = i32::try_from(self.parent).ok().and_then(Pid::from_raw);
+        if getppid() != parent {
+            return Err(io::Error::other("the shim has died")); // before the line above took effect
+        }
+        if self.listener {
+            let inherited = std::path::Path::new("/proc/self/fd/3").exists();
+            if inherited {
+                drop(crate::sys::adopt_inherited_fd(LISTEN_FDS_START)); // whatever leaked there
+            }
+            let listener: OwnedFd = rustix::io::fcntl_dupfd_cloexec(io::stdin(), LISTEN_FDS_START)?;
+            if listener.as_raw_fd() != LISTEN_FDS_START {
+                return Err(io::Error::other("descriptor 3 cannot be made free"));
+            }
+            rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty())?;
+            std::mem::forget(listener); // it is the app's from here on
+            command.stdin(Stdio::null()).env("LISTEN_PID", std::process::id().to_string());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Asking the app to end, more and more firmly.
+//!
+//! The front has drained the worker before. A cluster worker is first asked over the channel: it
+//! closes its servers, lets what is in flight finish, and closes the channel; Node then ends when
+//! nothing else keeps it. What still runs after that, or after half of the time, gets SIGTERM, and
+//! at the end of the time SIGKILL. A second request to stop skips what is left of the present step.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::cluster;
+use super::identity::{Identity, report};
+use super::probe::Seconds;
+use super::process::{Exit, Process};
+
+/// How long an app that has closed everything may take to end before it gets SIGTERM: what keeps
+/// it is a timer or a connection to a database, which would keep it for ever.
+const AFTER_DISCONNECT: Duration = Duration::from_secs(1);
+
+/// What a stop needs to know.
+#[derive(Debug)]
+pub(super) struct Stop<'a> {
+    pub(super) process: &'a mut Process,
+    pub(super) channel: Option<&'a cluster::Handle>,
+    pub(super) limit: Duration,
+    pub(super) hurry: &'a mut mpsc::Receiver<()>,
+    pub(super) identity: &'a Identity,
+}
+
+/// How it went.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stopped {
+    /// The app ended by itself.
+    Ended(Exit),
+    /// It had to be killed.
+    Killed,
+}
+
+impl Stop<'_> {
+    pub(super) async fn run(self) -> std::io::Result<Stopped> {
+        let begin = Instant::now();
+        if let Some(channel) = self.channel.filter(|channel| channel.is_cluster()) {
+            channel.disconnect();
+            let until = begin + self.limit / 2;
+            tokio::select! {
+                exit = self.process.wait() => return Ok(Stopped::Ended(exit?)),
+                () = disconnected(channel) => {}
+                () = sleep_until(until) => {}
+                _ = self.hurry.recv() => {}
+            }
+        }
+        report!(debug, self.identity, "sending the app SIGTERM");
+        self.process.signal(Signal::TERM);
+        tokio::select! {
+            exit = self.process.wait() => return Ok(Stopped::Ended(exit?)),
+            () = sleep_until(begin + self.limit) => {}
+            _ = self.hurry.recv() => {}
+        }
+        report!(
+            error,
+            self.identity,
+            "the app did not end within {} (SIGTERM was sent): it is killed",
+            Seconds(begin.elapsed())
+        );
+        self.process.signal(Signal::KILL);
+        self.process.wait().await?;
+        Ok(Stopped::Killed)
+    }
+}
+
+/// Returns when the app has closed its servers and the channel, and had some time to end.
+async fn disconnected(channel: &cluster::Handle) {
+    let mut view = channel.view();
+    let gone = view.wait_for(|view| view.gone).await.is_ok();
+    drop(view);
+    if gone {
+        sleep(AFTER_DISCONNECT).await;
+    } else {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,11 @@
+//! The shim with real apps: Node as cluster workers, Python by the other ways of listening.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+
+mod answering;
+mod binding;
+mod harness;
+mod listening;
+mod messaging;
+mod starting;
+mod stopping;
+mod traffic;
