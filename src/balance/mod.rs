@@ -7,6 +7,7 @@
 mod atomics {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 }
+mod draw;
 mod gate;
 mod in_flight;
 mod input;

@@ -4,11 +4,17 @@
 //! go round, whichever threads they arrive on. It counts over the servers that can be picked, not
 //! over all: a server that is out does not give its turns to its neighbour alone.
 
-/// The first of `candidates` from this turn on that is `usable`.
+use super::draw::draw;
+use super::key;
+
+/// The one of `candidates` whose turn it is. When that one is not `usable`, one of the others takes
+/// over, each time another: its neighbour alone would get twice its share.
 pub fn pick(turn: usize, candidates: &[u16], usable: &[bool]) -> Option<usize> {
-    let first = turn.checked_rem(candidates.len())?;
-    let (before, after) = candidates.split_at(first);
-    after.iter().chain(before).map(|&i| usize::from(i)).find(|&i| usable[i])
+    let first = usize::from(candidates[turn.checked_rem(candidates.len())?]);
+    if usable[first] {
+        return Some(first);
+    }
+    draw(candidates, key::mix(turn as u64), |i| usable[i])
 }
 
 #[cfg(test)]
@@ -22,6 +28,11 @@ mod tests {
         let picks: Vec<_> = (0..6).filter_map(|t| pick(t, &candidates, &all)).collect();
         assert_eq!(picks, [0, 2, 3, 0, 2, 3]);
         assert_eq!(pick(1, &candidates, &[true, true, false, false]), Some(0));
+        let mut counts = [0_u32; 4];
+        for turn in 0..3_000 {
+            counts[pick(turn, &candidates, &[true, true, false, true]).unwrap()] += 1;
+        }
+        assert!(counts[0].abs_diff(1_500) < 250 && counts[3].abs_diff(1_500) < 250, "{counts:?}");
         assert_eq!(pick(5, &candidates, &[false; 4]), None);
         assert_eq!(pick(5, &[], &[]), None);
     }
