@@ -284,3 +284,49 @@ fn an_error_in_a_drop_in_is_shown_in_the_drop_in() {
     assert!(problem.path().ends_with("apps/a.toml.d/10.toml"));
     assert_eq!(problem.place().map(|p| (p.line(), p.column())), Some((2, 11)));
 }
+
+#[test]
+fn a_drop_in_for_nothing_is_a_warning_unless_its_file_is_masked() {
+    let loaded = loaded(&[
+        ("apps/shpo.toml.d/10.toml", "workers = 2\n"),
+        ("apps/old.toml", ""),
+        ("apps/old.toml.d/10.toml", "workers = 2\n"),
+        ("roundsman.toml.d/10.toml", "[timeouts]\nidle = \"9s\"\n"),
+    ]);
+    let text = loaded.problems.render(false);
+    assert_eq!((loaded.problems.errors(), loaded.problems.warnings()), (0, 1), "{text}");
+    assert!(text.contains("there is no apps/shpo.toml that this could change"), "{text}");
+    assert_eq!(loaded.settings.front.timeouts.idle, Duration::from_secs(9));
+    assert!(loaded.settings.apps.is_empty());
+}
+
+#[test]
+fn what_contradicts_something_else_is_shown_with_both_places() {
+    let loaded = loaded(&[
+        (
+            "apps/a.toml",
+            "command = [\"node\"]\nlisten = \"port\"\nport = 4000\nworkers = 3\nroute = []\n",
+        ),
+        ("apps/b.toml", "command = [\"node\"]\nlisten = \"port\"\nport = 4002\nroute = []\n"),
+        ("apps/c.toml", "command = [\"node\"]\n[[route]]\nhost = \"x.example\"\n"),
+        ("apps/d.toml", "command = [\"node\"]\n[[route]]\nhost = \"X.example\"\npath = \"//\"\n"),
+        (
+            "upstreams/e.toml",
+            "servers = [{ address = \"10.0.0.1:1\" }, { address = \"10.0.0.1:1\" }]\nroute = []\n",
+        ),
+    ]);
+    let text = loaded.problems.render(false);
+    for expected in [
+        "a and b want the same ports",
+        "4002 to 4002",
+        "two routes are for x.example/",
+        "the server 10.0.0.1:1 is listed twice",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is missing in\n{text}");
+    }
+    assert_eq!(loaded.problems.errors(), 3, "{text}");
+    assert_eq!(text.matches("first here").count(), 2, "{text}");
+    // The apps themselves are right: their workers go on, and only the second route is left out.
+    assert_eq!(loaded.settings.apps.len(), 4);
+    assert_eq!(loaded.settings.routes.len(), 1);
+}

@@ -14,6 +14,8 @@ pub struct File {
     pub path: PathBuf,
     /// Its content.
     pub text: String,
+    /// Where its lines start.
+    lines: Vec<usize>,
 }
 
 /// A stretch of one file.
@@ -49,6 +51,29 @@ pub struct Problems {
     list: Vec<Problem>,
 }
 
+// === impl File ===
+
+impl File {
+    /// The file at `path` with this content.
+    pub fn new(path: PathBuf, text: String) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Self { path, text, lines }
+    }
+
+    /// The line, from 1, that this byte is on.
+    fn line_at(&self, at: usize) -> usize {
+        self.lines.partition_point(|start| *start <= at)
+    }
+
+    /// The whole lines of a span: where they start, and their text.
+    fn lines_of(&self, span: &Range<usize>) -> (usize, &str) {
+        let start = self.lines[self.line_at(span.start) - 1];
+        let end = self.lines.get(self.line_at(span.end)).copied().unwrap_or(self.text.len());
+        (start, &self.text[start..end])
+    }
+}
+
 // === impl Place ===
 
 impl Place {
@@ -66,18 +91,13 @@ impl Place {
 
     /// Line, from 1.
     pub fn line(&self) -> usize {
-        self.before().bytes().filter(|b| *b == b'\n').count() + 1
+        self.file.line_at(self.span.start)
     }
 
     /// Column in characters, from 1.
     pub fn column(&self) -> usize {
-        let before = self.before();
-        let line = before.rfind('\n').map_or(before, |at| &before[at + 1..]);
-        line.chars().count() + 1
-    }
-
-    fn before(&self) -> &str {
-        &self.file.text[..self.span.start]
+        let start = self.file.lines[self.line() - 1];
+        self.file.text[start..self.span.start].chars().count() + 1
     }
 }
 
@@ -96,26 +116,27 @@ impl Problem {
 
     /// A problem with a file or directory as a whole.
     pub fn file(severity: Severity, path: &Path, title: impl Into<String>) -> Self {
-        let (title, path) = (title.into(), path.to_owned());
+        let (title, path) = (printable(title.into()), path.to_owned());
         Self { severity, title, path, place: None, also: None, help: None }
     }
 
     fn at(severity: Severity, place: &Place, title: String, label: String) -> Self {
         let path = place.path().to_owned();
+        let (title, label) = (printable(title), printable(label));
         Self { severity, title, path, place: Some((place.clone(), label)), also: None, help: None }
     }
 
     /// Adds what to write instead.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(printable(help.into()));
         self
     }
 
     /// Adds a second place that has to do with it.
     #[must_use]
     pub fn also(mut self, place: &Place, label: impl Into<String>) -> Self {
-        self.also = Some((place.clone(), label.into()));
+        self.also = Some((place.clone(), printable(label.into())));
         self
     }
 
@@ -153,17 +174,19 @@ impl Problem {
         let level = if self.is_error() { Level::ERROR } else { Level::WARNING };
         let title = level.primary_title(self.title.as_str());
         let mut group = if let Some((place, label)) = &self.place {
-            let primary = AnnotationKind::Primary.span(place.span.clone()).label(label);
-            let shown = snippet(place).annotation(primary);
-            if let Some((also, label)) = &self.also {
-                let context = AnnotationKind::Context.span(also.span.clone()).label(label);
-                if Arc::ptr_eq(&place.file, &also.file) {
-                    title.element(shown.annotation(context))
-                } else {
-                    title.element(shown).element(snippet(also).annotation(context))
+            let primary = (&place.span, label, AnnotationKind::Primary);
+            match &self.also {
+                None => title.element(snippet(&place.file, &[primary])),
+                Some((also, label)) => {
+                    let context = (&also.span, label, AnnotationKind::Context);
+                    if Arc::ptr_eq(&place.file, &also.file) {
+                        title.element(snippet(&place.file, &[primary, context]))
+                    } else {
+                        title
+                            .element(snippet(&place.file, &[primary]))
+                            .element(snippet(&also.file, &[context]))
+                    }
                 }
-            } else {
-                title.element(shown)
             }
         } else {
             Group::with_title(title).element(Origin::path(self.path.to_string_lossy()))
@@ -175,8 +198,33 @@ impl Problem {
     }
 }
 
-fn snippet(place: &Place) -> Snippet<'_, annotate_snippets::Annotation<'_>> {
-    Snippet::source(place.file.text.as_str()).path(place.file.path.to_string_lossy())
+/// What files hold goes into messages, and messages to terminals and logs: one line, no escapes.
+fn printable(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut printable = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { printable.extend(c.escape_default()) } else { printable.push(c) }
+    }
+    printable
+}
+
+/// The lines that are marked, not the whole file: the renderer takes its time for every line.
+fn snippet<'a>(
+    file: &'a File,
+    marks: &[(&Range<usize>, &'a String, AnnotationKind)],
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let start = marks.iter().map(|(span, ..)| span.start).min().unwrap_or(0);
+    let end = marks.iter().map(|(span, ..)| span.end).max().unwrap_or(start);
+    let (start, text) = file.lines_of(&(start..end));
+    let annotate = |(span, label, kind): &(&Range<usize>, &'a String, AnnotationKind)| {
+        kind.span(span.start - start..span.end - start).label(*label)
+    };
+    Snippet::source(text)
+        .line_start(file.line_at(start))
+        .path(file.path.to_string_lossy())
+        .annotations(marks.iter().map(annotate))
 }
 
 impl fmt::Display for Problem {

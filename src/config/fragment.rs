@@ -61,7 +61,11 @@ pub(super) fn parse(file: &Arc<File>, problems: &mut Problems) -> Option<Table> 
         // toml's messages are one line with the cause, sometimes followed by what it expected.
         let (first, rest) = error.message().split_once('\n').unwrap_or((error.message(), ""));
         let problem = Problem::error(&place, format!("not valid TOML: {first}"), "");
-        problems.push(if rest.is_empty() { problem } else { problem.help(rest) });
+        problems.push(if rest.is_empty() {
+            problem
+        } else {
+            problem.help(rest.replace('\n', ", "))
+        });
     }
     errors.is_empty().then(|| table(file, document.get_ref()))
 }

@@ -36,6 +36,7 @@ pub fn load(sources: &Sources) -> Loaded {
     let apps = state.apps(cores);
     let upstreams = state.upstreams();
     state.route_files();
+    state.lost_drop_ins();
     let Loading { mut problems, routes, implicit, .. } = state;
     let mut settings = Settings { front, upstreams, ..Settings::default() };
     finish(&files, &mut settings, apps, routes, implicit, &mut problems);
@@ -49,8 +50,8 @@ pub fn load(sources: &Sources) -> Loaded {
     Loaded {
         settings,
         problems,
-        files: files.files.iter().map(copy).collect(),
-        app_files: files.files.iter().filter_map(app_file).collect(),
+        files: files.found.iter().map(copy).collect(),
+        app_files: files.found.iter().filter_map(app_file).collect(),
     }
 }
 
@@ -128,6 +129,25 @@ impl<'a> Loading<'a> {
         }
     }
 
+    /// Drop-ins without a file that they could be laid over.
+    fn lost_drop_ins(&mut self) {
+        let there = |path: &Path| {
+            let files = self.files.found.iter().map(|found| &found.relative);
+            files.chain(&self.files.broken).chain(&self.files.masked).any(|p| p == path)
+        };
+        for found in &self.files.found {
+            let directory = found.relative.parent().filter(|d| d.extension() == Some("d".as_ref()));
+            let Some(main) = directory.map(|d| d.with_extension("")) else { continue };
+            if main != Path::new("roundsman.toml") && !there(&main) {
+                let title = format!("there is no {} that this could change", main.display());
+                self.problems.push(
+                    Problem::file(Severity::Warning, &found.file.path, title)
+                        .help("remove it, or correct the name of its directory"),
+                );
+            }
+        }
+    }
+
     fn own_routes(&mut self, target: Target, routes: OwnRoutes, place: &Place) {
         match routes {
             None => self.implicit.push((target, place.clone())),
@@ -144,7 +164,7 @@ impl<'a> Loading<'a> {
             if directory != "routes"
                 && let Some(fault) = net::name_fault(name)
             {
-                let found = self.files.files.iter().find(|f| f.relative == path);
+                let found = self.files.found.iter().find(|f| f.relative == path);
                 let path = found.map_or(path.as_path(), |f| f.file.path.as_path());
                 let title = format!("`{name}` cannot be a name: {fault}");
                 self.problems.push(
@@ -177,7 +197,7 @@ impl<'a> Loading<'a> {
             (Some(table), none) => *none = Some((table, top_of(file))),
         };
         // Sorted by path: the drop-ins come after the main file, in the order of their names.
-        let found = &self.files.files;
+        let found = &self.files.found;
         for found in found.iter().filter(|f| f.relative == main) {
             lay(&found.file, &mut self.problems);
         }
@@ -196,7 +216,7 @@ fn top_of(file: &Arc<File>) -> Place {
 
 /// The names in a directory, whether or not their files can be used, with the main files' paths.
 fn names<'a>(files: &'a Files, directory: &str) -> Vec<(&'a str, PathBuf)> {
-    let found = files.files.iter().map(|found| &found.relative).chain(&files.broken);
+    let found = files.found.iter().map(|found| &found.relative).chain(&files.broken);
     found
         .filter(|path| path.parent() == Some(Path::new(directory)))
         .filter_map(|path| Some((path.file_stem()?.to_str()?, path.clone())))

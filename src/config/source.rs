@@ -36,9 +36,11 @@ pub(super) struct Found {
 /// The files that count, sorted by relative path.
 #[derive(Default)]
 pub(super) struct Files {
-    pub(super) files: Vec<Found>,
+    pub(super) found: Vec<Found>,
     /// Files that are there but cannot be read: their names still count.
     pub(super) broken: Vec<Relative>,
+    /// Files that hide others and say nothing themselves.
+    pub(super) masked: Vec<Relative>,
 }
 
 // === impl Sources ===
@@ -78,17 +80,17 @@ impl Sources {
 
     /// Reads every file that counts.
     pub(super) fn read(&self, problems: &mut Problems) -> Files {
-        let mut found = Files::default();
+        let mut files = Files::default();
         for (relative, path) in self.list(problems) {
             match read(&path, problems) {
                 Content::Text(text) => {
-                    found.files.push(Found { relative, file: Arc::new(File { path, text }) });
+                    files.found.push(Found { relative, file: Arc::new(File::new(path, text)) });
                 }
-                Content::Masked => {}
-                Content::Broken => found.broken.push(relative),
+                Content::Masked => files.masked.push(relative),
+                Content::Broken => files.broken.push(relative),
             }
         }
-        found
+        files
     }
 
     /// Relative path → the file of the strongest root that has it.

@@ -26,6 +26,9 @@ const NAME: &str = "roundsman-generator";
 /// Reading a hundred app files takes milliseconds. systemd itself would wait for 90 s.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
+/// More would push the kernel's own messages out of its log.
+const MAX_MESSAGES: usize = 50;
+
 /// Whether this process was started as the generator.
 pub fn is_called() -> bool {
     env::args_os().next().is_some_and(|name| Path::new(&name).file_name() == Some(OsStr::new(NAME)))
@@ -68,9 +71,12 @@ pub fn main() -> ExitCode {
 fn generate(arguments: &Arguments, log: Log) {
     let root = arguments.root.as_deref().unwrap_or(Path::new("/"));
     let loaded = load(&Sources::system_below(root));
-    for problem in loaded.problems.iter() {
+    for problem in loaded.problems.iter().take(MAX_MESSAGES) {
         let priority = if problem.is_error() { Priority::Error } else { Priority::Warning };
         log.write(priority, &problem.to_string());
+    }
+    if loaded.problems.iter().nth(MAX_MESSAGES).is_some() {
+        log.write(Priority::Error, "and more: see `roundsman check`");
     }
     let source = |app: &str| {
         let path = loaded.app_files.get(app)?;
