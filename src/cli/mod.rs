@@ -6,6 +6,7 @@ mod check;
 mod drain;
 mod generate;
 mod reload;
+mod session;
 mod status;
 mod worker;
 mod worker_exec;
@@ -40,6 +41,7 @@ enum Command {
     Generate(generate::Generate),
     Worker(worker::Worker),
     WorkerExec(worker_exec::WorkerExec),
+    Session(session::Session),
 }
 
 /// Which front a command talks to.
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Generate(generate) => generate.run(),
         Command::Worker(worker) => worker.run(),
         Command::WorkerExec(exec) => exec.run(),
+        Command::Session(session) => session.run(),
     }
 }
 

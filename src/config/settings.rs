@@ -44,6 +44,8 @@ pub struct Front {
     pub limits: Limits,
     /// To whom failed requests go next.
     pub retries: Retries,
+    /// The shared session store.
+    pub session: Session,
 }
 
 /// `[threads]`.
@@ -131,6 +133,33 @@ pub struct Retries {
     pub attempts: u32,
     /// Retries as a share of all requests, in percent, above a floor of ten a second.
     pub budget_percent: u32,
+}
+
+/// `[session]`: the store that `roundsman session` serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// When an acknowledged write is on the disk.
+    pub sync: SessionSync,
+    /// Bytes of all keys and values beyond which entries are evicted, nearest expiry first.
+    pub max_size: u64,
+    /// Open connections.
+    pub connections: usize,
+    /// How long the service may be without a connection before it stops; `None` for ever.
+    pub idle_stop: Option<Duration>,
+    /// An additional listener over TCP, for clients on other machines.
+    pub listen: Option<SocketAddr>,
+    /// What clients of that listener must know: lines of `NAMESPACE:PASSWORD`. It needs one.
+    pub password_file: Option<PathBuf>,
+}
+
+/// When an acknowledged write is on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SessionSync {
+    /// Before it is acknowledged.
+    Always,
+    /// Within a second. A crash of the program loses nothing, one of the machine that second.
+    #[default]
+    EverySecond,
 }
 
 /// `apps/NAME.toml`.
@@ -390,6 +419,19 @@ impl Default for Limits {
             connections: 100_000,
             connections_per_client: None,
             requests_per_connection: 100_000,
+        }
+    }
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            sync: SessionSync::EverySecond,
+            max_size: 1024 * 1024 * 1024, // half a million sessions of 2 KB
+            connections: 10_000,
+            idle_stop: None,
+            listen: None,
+            password_file: None,
         }
     }
 }

@@ -1,1 +1,18 @@
-//! The shared session store.
+//! The shared session store: a Redis-protocol server over one file and a log.
+//!
+//! `protocol` is bytes in, requests out and replies out, without I/O; `command` gives requests
+//! their meaning; `store` keeps the data; `server` owns the sockets. `namespace` decides which
+//! keys a peer may see.
+
+pub mod command;
+pub mod namespace;
+pub mod protocol;
+pub mod server;
+pub mod store;
+
+/// Milliseconds since 1970: the clock that expiries are told by.
+pub fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_millis() as u64)
+}

@@ -1,0 +1,305 @@
+//! `roundsman session`: the shared session store, and the tools that look after it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::exit;
+use crate::config::settings::{Session as Settings, SessionSync};
+use crate::session::command::{ServerInfo, is_namespace};
+use crate::session::server::{self, Listener};
+use crate::session::store::{MEMTABLE_BYTES, OpenError, Options, Store};
+use crate::systemd::{activation, journal, notify};
+
+/// Serve the shared session store, or look after it
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Session {
+    #[command(subcommand)]
+    tool: Option<Tool>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// Where the data is [default: $STATE_DIRECTORY, or /var/lib/roundsman-session]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Listen here instead of on what systemd passes: a path, or an address with a port
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// When an acknowledged write is on the disk
+    #[arg(long, value_enum)]
+    sync: Option<Sync>,
+    /// Bytes of all keys and values beyond which entries are evicted, nearest expiry first
+    #[arg(long, value_name = "BYTES")]
+    max_size: Option<u64>,
+    /// Lines of NAMESPACE:PASSWORD, for clients over TCP
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Sync {
+    /// Before it is acknowledged
+    Always,
+    /// Within a second
+    Everysec,
+}
+
+/// Verify a store that no service has open: pages, values, indexes, log
+#[derive(Debug, Args)]
+struct Check {
+    /// Where the data is
+    #[arg(long, value_name = "DIR", default_value = DATA)]
+    data: PathBuf,
+}
+
+const DATA: &str = "/var/lib/roundsman-session";
+/// What `FileDescriptorName=` calls the optional listener over TCP.
+const TCP_NAME: &str = "session-tcp";
+
+// === impl Session ===
+
+impl Session {
+    pub(super) fn run(self) -> ExitCode {
+        let result = match self.tool {
+            None => self.serve.run(),
+            Some(Tool::Check(check)) => check.run(),
+        };
+        match result {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err(Failed(code, message)) => {
+                eprintln!("error: {message}");
+                journal::flush();
+                ExitCode::from(code)
+            }
+        }
+    }
+}
+
+/// Why it did not work: exit status and words.
+struct Failed(u8, String);
+
+impl Failed {
+    fn new(message: impl Into<String>) -> Self {
+        Self(exit::FAILURE, message.into())
+    }
+}
+
+impl From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        let code = match error {
+            OpenError::InUse(_) => exit::UNAVAILABLE,
+            _ => exit::OS,
+        };
+        Self(code, error.to_string())
+    }
+}
+
+// === impl Serve ===
+
+impl Serve {
+    fn run(self) -> Result<(), Failed> {
+        // Before any thread exists: see there.
+        let inherited = activation::adopt().map_err(|error| Failed(exit::OS, error.to_string()))?;
+        journal::init();
+        let settings = self.settings();
+        let passwords = match &settings.password_file {
+            Some(path) => read_passwords(path)?,
+            None => BTreeMap::new(),
+        };
+        let mut listeners = Vec::new();
+        for socket in inherited {
+            listeners.push(match socket.socket {
+                activation::Socket::Unix(listener) => Listener::Unix(listener),
+                activation::Socket::Tcp(listener) => Listener::Tcp(listener),
+            });
+        }
+        for address in &self.listen {
+            listeners.push(listen(address)?);
+        }
+        if let Some(address) = settings.listen {
+            listeners.push(listen_tcp(address)?);
+        }
+        if listeners.is_empty() {
+            return Err(Failed(
+                exit::USAGE,
+                "there is no socket to listen on; start roundsman-session.socket, or give \
+                 --listen PATH"
+                    .to_owned(),
+            ));
+        }
+        if passwords.is_empty() && listeners.iter().any(|l| matches!(l, Listener::Tcp(_))) {
+            return Err(Failed(
+                exit::CONFIG,
+                format!(
+                    "a listener over TCP ({TCP_NAME}) needs passwords; set password-file to a \
+                     file with lines of NAMESPACE:PASSWORD"
+                ),
+            ));
+        }
+        let options = Options {
+            directory: self.directory(),
+            sync: settings.sync,
+            max_size: settings.max_size,
+            memory: MEMTABLE_BYTES,
+        };
+        let directory = options.directory.display().to_string();
+        let (store, problems) = Store::open(options)?;
+        for problem in &problems {
+            // Loud on purpose, and with the way out: sessions may be lost.
+            tracing::error!(
+                "session data was damaged: {}. It was set aside in {aside}; what can be read in \
+                 it comes back with: roundsman session export --data {aside} | roundsman session \
+                 import",
+                problem.what,
+                aside = problem.aside.display(),
+            );
+        }
+        let info = ServerInfo {
+            passwords,
+            started: crate::session::now(),
+            max_connections: settings.connections,
+            ..ServerInfo::default()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failed(exit::OS, format!("cannot start: {error}")))?;
+        runtime
+            .block_on(async {
+                // Before the first READY=1: from then on a signal may come.
+                let mut terminate = signal(SignalKind::terminate())?;
+                let mut interrupt = signal(SignalKind::interrupt())?;
+                let stop = async move {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                    notify::stopping("answering the last requests");
+                };
+                let ready = || {
+                    let status = match problems.first() {
+                        None => format!("serving sessions from {directory}"),
+                        Some(problem) => format!(
+                            "serving sessions; damaged data is in {}",
+                            problem.aside.display()
+                        ),
+                    };
+                    tracing::info!("{status}");
+                    notify::ready(&status);
+                };
+                let options = server::Options { info, idle_stop: settings.idle_stop };
+                server::serve(store, listeners, options, ready, stop).await
+            })
+            .map_err(|error: std::io::Error| Failed(exit::OS, error.to_string()))?;
+        journal::flush();
+        Ok(())
+    }
+
+    fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        if let Some(sync) = self.sync {
+            settings.sync = match sync {
+                Sync::Always => SessionSync::Always,
+                Sync::Everysec => SessionSync::EverySecond,
+            };
+        }
+        if let Some(max_size) = self.max_size {
+            settings.max_size = max_size;
+        }
+        if let Some(file) = &self.password_file {
+            settings.password_file = Some(file.clone());
+        }
+        settings
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.data
+            .clone()
+            .or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from))
+            .unwrap_or_else(|| PathBuf::from(DATA))
+    }
+}
+
+fn listen(address: &str) -> Result<Listener, Failed> {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return listen_tcp(address);
+    }
+    let path = Path::new(address.strip_prefix("unix:").unwrap_or(address));
+    // A socket that an earlier run has left behind is in the way; anything else is not ours.
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+        && std::os::unix::net::UnixStream::connect(path).is_err()
+    {
+        let _ = fs::remove_file(path);
+    }
+    UnixListener::bind(path)
+        .map(Listener::Unix)
+        .map_err(|error| Failed(exit::OS, format!("cannot listen on {}: {error}", path.display())))
+}
+
+fn listen_tcp(address: SocketAddr) -> Result<Listener, Failed> {
+    TcpListener::bind(address)
+        .map(Listener::Tcp)
+        .map_err(|error| Failed(exit::OS, format!("cannot listen on {address}: {error}")))
+}
+
+fn read_passwords(path: &Path) -> Result<BTreeMap<String, String>, Failed> {
+    let failed = |what: String| Failed(exit::CONFIG, format!("{}: {what}", path.display()));
+    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let mut passwords = BTreeMap::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match line.split_once(':') {
+            Some((namespace, password)) if is_namespace(namespace) && !password.is_empty() => {
+                passwords.insert(namespace.to_owned(), password.to_owned());
+            }
+            _ => {
+                return Err(failed(format!(
+                    "line {} is not NAMESPACE:PASSWORD (a namespace is [a-z0-9_-]+)",
+                    number + 1
+                )));
+            }
+        }
+    }
+    if passwords.is_empty() {
+        return Err(failed("there is no line of NAMESPACE:PASSWORD in it".to_owned()));
+    }
+    Ok(passwords)
+}
+
+// === impl Check ===
+
+impl Check {
+    fn run(self) -> Result<(), Failed> {
+        let report = crate::session::store::verify(&self.data)?;
+        for problem in &report.problems {
+            println!("problem: {problem}");
+        }
+        if report.problems.is_empty() {
+            println!(
+                "{} keys and {} log records after them: no problem found",
+                report.keys, report.records
+            );
+            return Ok(());
+        }
+        Err(Failed::new(format!("{} problems found", report.problems.len())))
+    }
+}

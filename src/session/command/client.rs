@@ -1,0 +1,120 @@
+//! What the server knows about one connection.
+
+use super::super::protocol::Version;
+use super::super::store::key::Space;
+use super::super::store::{NOWHERE, Touched};
+use super::sets::next_random;
+use super::transactions::Queue;
+
+/// Who is at the other end, as far as the kernel or a password says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// A process of a worker of this app: it sees this app's keys, and no others.
+    Worker(String),
+    /// The administrator, or whoever runs the store: may choose a namespace.
+    Admin,
+    /// Over TCP: nobody, until a password says for which namespace.
+    Remote,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Client {
+    /// Its number, as in `CLIENT ID`.
+    pub id: u64,
+    /// Who it is.
+    pub identity: Identity,
+    /// Whether it may do more than authenticate.
+    pub authenticated: bool,
+    /// The database, as in `SELECT`.
+    pub database: u8,
+    /// The database of the namespace, once there is something in it.
+    pub space: Space,
+    /// The protocol it speaks.
+    pub version: Version,
+    /// What `CLIENT SETNAME` says.
+    pub name: String,
+    /// What `CLIENT SETINFO` says.
+    pub library: (String, String),
+    /// Where it comes from.
+    pub address: String,
+    /// When it came, in milliseconds since 1970.
+    pub since: u64,
+    /// It closes after the replies so far.
+    pub closing: bool,
+    /// Set when a key that it watches was touched.
+    pub touched: Touched,
+    pub(super) namespace: String,
+    pub(super) queue: Option<Queue>,
+    pub(super) watched: Vec<WatchedKey>,
+    random: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct WatchedKey {
+    pub(super) key: Vec<u8>,
+    /// It was there and has an expiry: when it is gone at `EXEC`, that counts as a touch.
+    pub(super) expires: bool,
+}
+
+/// The namespace of those who name none.
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
+
+impl Client {
+    /// A connection that has just been accepted.
+    pub fn new(id: u64, identity: Identity, address: String, now: u64) -> Self {
+        let namespace = match &identity {
+            Identity::Worker(app) => app.clone(),
+            Identity::Admin | Identity::Remote => DEFAULT_NAMESPACE.to_owned(),
+        };
+        Self {
+            id,
+            authenticated: identity != Identity::Remote,
+            identity,
+            database: 0,
+            space: NOWHERE,
+            version: Version::Two,
+            name: String::new(),
+            library: Default::default(),
+            address,
+            since: now,
+            closing: false,
+            touched: Touched::default(),
+            namespace,
+            queue: None,
+            watched: Vec::new(),
+            random: id.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ now,
+        }
+    }
+
+    /// Whose keys it sees.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Bytes that it holds between requests.
+    pub fn memory(&self) -> usize {
+        self.queue.as_ref().map_or(0, Queue::memory)
+            + self.watched.iter().map(|watched| watched.key.len() + 64).sum::<usize>()
+    }
+
+    /// Whether it is between `MULTI` and `EXEC`.
+    pub fn in_transaction(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    pub(super) fn set_namespace(&mut self, namespace: &str) {
+        namespace.clone_into(&mut self.namespace);
+        self.space = NOWHERE;
+    }
+
+    pub(super) fn unwatch(&mut self) {
+        // A new cell: the registry keeps only weak references to the old one.
+        self.touched = Touched::default();
+        self.watched.clear();
+    }
+
+    pub(super) fn random(&mut self) -> u64 {
+        next_random(&mut self.random)
+    }
+}

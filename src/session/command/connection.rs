@@ -1,0 +1,261 @@
+//! The connection itself: who it is, what it speaks, which database it uses.
+
+use super::super::protocol::{Arguments, Reply, Version};
+use super::super::store::NOWHERE;
+use super::client::{DEFAULT_NAMESPACE, Identity};
+use super::number::integer;
+use super::{Context, Failure, Outcome, is, not_supported, unknown_subcommand};
+
+/// Databases of a namespace, as many as Redis has by default.
+pub(super) const DATABASES: u8 = 16;
+
+pub(super) fn ping(_cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    match args.len() {
+        1 => reply.simple("PONG"),
+        2 => reply.bulk(args.at(1)),
+        _ => return Err(super::wrong_arity("ping")),
+    }
+    Ok(())
+}
+
+pub(super) fn echo(_cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.bulk(args.at(1));
+    Ok(())
+}
+
+pub(super) fn quit(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    cx.client.closing = true;
+    reply.ok();
+    Ok(())
+}
+
+pub(super) fn select(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    cx.client.database = database(args.at(1))?;
+    cx.client.space = NOWHERE;
+    reply.ok();
+    Ok(())
+}
+
+/// The number of a database.
+pub(super) fn database(text: &[u8]) -> Result<u8, Failure> {
+    u8::try_from(integer(text)?)
+        .ok()
+        .filter(|number| *number < DATABASES)
+        .ok_or_else(|| Failure::other("ERR DB index is out of range"))
+}
+
+pub(super) fn reset(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let client = &mut *cx.client;
+    client.queue = None;
+    client.unwatch();
+    client.name.clear();
+    client.database = 0;
+    client.space = NOWHERE;
+    client.version = Version::Two;
+    client.authenticated = client.identity != Identity::Remote;
+    if !matches!(client.identity, Identity::Worker(_)) {
+        client.set_namespace(DEFAULT_NAMESPACE);
+    }
+    reply.set_version(Version::Two);
+    reply.simple("RESET");
+    Ok(())
+}
+
+pub(super) fn auth(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    match args.len() {
+        2 if cx.client.identity != Identity::Remote => {
+            return Err(Failure::other(
+                "ERR AUTH <password> called without any password configured for the default \
+                 user. Are you sure your configuration is correct?",
+            ));
+        }
+        2 => authenticate(cx, DEFAULT_NAMESPACE.as_bytes(), args.at(1))?,
+        3 => authenticate(cx, args.at(1), args.at(2))?,
+        _ => return Err(Failure::Syntax),
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// The user's name is the namespace. A worker has its own already, by the kernel's word; whoever
+/// runs the store may have any; everybody else needs the password of one.
+fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
+    let wrong = || Failure::other("WRONGPASS invalid username-password pair or user is disabled.");
+    let user = std::str::from_utf8(user).map_err(|_| wrong())?;
+    let allowed = match &cx.client.identity {
+        Identity::Worker(app) => user == app || user == DEFAULT_NAMESPACE,
+        Identity::Admin => is_namespace(user),
+        Identity::Remote => cx
+            .server
+            .passwords
+            .get(user)
+            .is_some_and(|expected| constant_time_eq(expected.as_bytes(), password)),
+    };
+    if !allowed {
+        return Err(wrong());
+    }
+    if !matches!(cx.client.identity, Identity::Worker(_)) {
+        cx.client.set_namespace(user);
+    }
+    cx.client.authenticated = true;
+    Ok(())
+}
+
+/// Whether this can be a namespace: the rule for the names of apps.
+pub fn is_namespace(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+}
+
+/// Compares without saying by its duration how much was right.
+fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+pub(super) fn hello(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let mut version = cx.client.version;
+    if let Some(text) = args.get(1) {
+        let number = integer(text).map_err(|_| {
+            Failure::other("ERR Protocol version is not an integer or out of range")
+        })?;
+        version = match number {
+            2 => Version::Two,
+            3 => Version::Three,
+            _ => return Err(Failure::other("NOPROTO unsupported protocol version")),
+        };
+    }
+    let (mut credentials, mut name) = (None, None);
+    let mut rest = args.from(2);
+    while let Some(word) = rest.next() {
+        if is(word, "AUTH") && rest.len() >= 2 {
+            credentials = rest.next().zip(rest.next());
+        } else if is(word, "SETNAME") && rest.len() >= 1 {
+            name = rest.next();
+        } else {
+            let word = String::from_utf8_lossy(word);
+            return Err(Failure::Other(format!("ERR Syntax error in HELLO option '{word}'")));
+        }
+    }
+    if let Some((user, password)) = credentials {
+        authenticate(cx, user, password)?;
+    }
+    if !cx.client.authenticated {
+        return Err(Failure::other(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
+             select the RESP protocol version at the same time",
+        ));
+    }
+    if let Some(name) = name {
+        cx.client.name = client_name(name)?;
+    }
+    cx.client.version = version;
+    reply.set_version(version);
+    reply.map(7);
+    for (key, value) in [("server", "redis"), ("version", super::server::REDIS_VERSION)] {
+        reply.bulk(key.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"proto");
+    reply.integer(if version == Version::Two { 2 } else { 3 });
+    reply.bulk(b"id");
+    reply.integer(cx.client.id.cast_signed());
+    for (key, value) in [("mode", "standalone"), ("role", "master")] {
+        reply.bulk(key.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"modules");
+    reply.array(0);
+    Ok(())
+}
+
+fn client_name(name: &[u8]) -> Result<String, Failure> {
+    if !name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Err(Failure::other(
+            "ERR Client names cannot contain spaces, newlines or special characters.",
+        ));
+    }
+    Ok(String::from_utf8_lossy(&name[..name.len().min(128)]).into_owned())
+}
+
+pub(super) fn client(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let word = args.at(1).to_ascii_uppercase();
+    let exactly = |count: usize| {
+        if args.len() == count {
+            return Ok(());
+        }
+        let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
+        Err(super::wrong_arity(&format!("client|{name}")))
+    };
+    match word.as_slice() {
+        b"ID" => {
+            exactly(2)?;
+            reply.integer(cx.client.id.cast_signed());
+        }
+        b"GETNAME" => {
+            exactly(2)?;
+            let name = cx.client.name.as_bytes();
+            reply.bulk_or_null((!name.is_empty()).then_some(name));
+        }
+        b"SETNAME" => {
+            exactly(3)?;
+            cx.client.name = client_name(args.at(2))?;
+            reply.ok();
+        }
+        b"SETINFO" => {
+            exactly(4)?;
+            let value = client_name(args.at(3)).map_err(|_| {
+                Failure::other(
+                    "ERR CLIENT SETINFO values cannot contain spaces, newlines or special \
+                     characters.",
+                )
+            })?;
+            if is(args.at(2), "LIB-NAME") {
+                cx.client.library.0 = value;
+            } else if is(args.at(2), "LIB-VER") {
+                cx.client.library.1 = value;
+            } else {
+                let option = String::from_utf8_lossy(args.at(2));
+                return Err(Failure::Other(format!("ERR Unrecognized option '{option}'")));
+            }
+            reply.ok();
+        }
+        // A client sees itself only: who else is connected is not its business.
+        b"INFO" | b"LIST" => {
+            let line = describe(cx);
+            reply.verbatim(&line);
+        }
+        // Nothing here evicts clients or counts accesses, so both are so already.
+        b"NO-EVICT" | b"NO-TOUCH" => {
+            exactly(3)?;
+            if !is(args.at(2), "ON") && !is(args.at(2), "OFF") {
+                return Err(Failure::Syntax);
+            }
+            reply.ok();
+        }
+        b"TRACKING" | b"CACHING" | b"REPLY" | b"KILL" | b"PAUSE" | b"UNPAUSE" | b"UNBLOCK"
+        | b"GETREDIR" | b"TRACKINGINFO" => {
+            not_supported(reply, &format!("CLIENT {}", String::from_utf8_lossy(&word)));
+        }
+        _ => return Err(unknown_subcommand("CLIENT", args)),
+    }
+    Ok(())
+}
+
+fn describe(cx: &Context<'_>) -> String {
+    let client = &*cx.client;
+    format!(
+        "id={} addr={} name={} age={} db={} multi={} resp={} user={} lib-name={} lib-ver={}\n",
+        client.id,
+        client.address,
+        client.name,
+        cx.now.saturating_sub(client.since) / 1000,
+        client.database,
+        if client.queue.is_some() { 0 } else { -1 },
+        if client.version == Version::Two { 2 } else { 3 },
+        client.namespace(),
+        client.library.0,
+        client.library.1,
+    )
+}

@@ -1,0 +1,76 @@
+//! Strings that are numbers.
+
+use super::super::protocol::{Arguments, Reply};
+use super::number::{decimal_sum, integer, is_float};
+use super::strings::edit;
+use super::{Context, Failure, Outcome};
+
+pub(super) fn incr(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    add(cx, args.at(1), 1, reply)
+}
+
+pub(super) fn decr(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    add(cx, args.at(1), -1, reply)
+}
+
+pub(super) fn incrby(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    add(cx, args.at(1), integer(args.at(2))?, reply)
+}
+
+pub(super) fn decrby(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let amount = integer(args.at(2))?
+        .checked_neg()
+        .ok_or_else(|| Failure::other("ERR decrement would overflow"))?;
+    add(cx, args.at(1), amount, reply)
+}
+
+pub(super) fn incrbyfloat(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let mut shown = Vec::new();
+    edit(cx, args.at(1), |value| {
+        let before = if value.is_empty() { b"0" } else { value.as_slice() };
+        let sum = float_sum(before, args.at(2))?;
+        *value = sum.into_bytes();
+        shown.clone_from(value);
+        Ok(true)
+    })?;
+    reply.bulk(&shown);
+    Ok(())
+}
+
+/// The sum for `INCRBYFLOAT`.
+fn float_sum(before: &[u8], amount: &[u8]) -> Result<String, Failure> {
+    let not_a_float = || Failure::other("ERR value is not a valid float");
+    if !is_float(amount) {
+        return Err(not_a_float());
+    }
+    decimal_sum(before, amount)
+        .ok_or_else(not_a_float)?
+        .map_err(|()| Failure::other("ERR increment would produce NaN or Infinity"))
+}
+
+/// The sum for `HINCRBYFLOAT`, which words one error differently.
+pub(super) fn field_float_sum(before: &[u8], amount: &[u8]) -> Result<String, Failure> {
+    if is_float(amount) && !is_float(before) {
+        return Err(Failure::other("ERR hash value is not a float"));
+    }
+    float_sum(before, amount)
+}
+
+fn add(cx: &mut Context<'_>, name: &[u8], amount: i64, reply: &mut Reply<'_>) -> Outcome {
+    let mut sum = 0;
+    edit(cx, name, |value| {
+        let before = if value.is_empty() { 0 } else { integer(value)? };
+        sum = before
+            .checked_add(amount)
+            .ok_or_else(|| Failure::other("ERR increment or decrement would overflow"))?;
+        value.clear();
+        value.extend_from_slice(itoa::Buffer::new().format(sum).as_bytes());
+        Ok(true)
+    })?;
+    reply.integer(sum);
+    Ok(())
+}

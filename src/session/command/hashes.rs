@@ -1,0 +1,242 @@
+//! Hashes: sessions of Spring, and counters by name.
+
+use std::hash::RandomState;
+
+use indexmap::IndexMap;
+
+use super::super::protocol::{Arguments, Reply, Version};
+use super::super::store::Op;
+use super::super::store::value::{Bytes, Kind, Value};
+use super::number::integer;
+use super::{Context, Failure, LONGEST_STRING, Outcome, is};
+
+type Fields = IndexMap<Bytes, Bytes, RandomState>;
+
+/// Reads a hash for a command that only reads; an empty one if there is none.
+pub(super) fn with_fields<T>(
+    cx: &mut Context<'_>,
+    name: &[u8],
+    read: impl FnOnce(&Fields) -> T,
+) -> Result<T, Failure> {
+    cx.read(name, |found| match &found {
+        None => Ok(read(&Fields::default())),
+        Some(found) if found.kind() == Kind::Hash => match &*found.value()? {
+            Value::Hash(fields) => Ok(read(fields)),
+            _ => Err(Failure::WrongType),
+        },
+        Some(_) => Err(Failure::WrongType),
+    })
+}
+
+/// The key of a hash that is about to change, and one field of it.
+fn field_to_change(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+) -> Result<(Vec<u8>, Option<Bytes>), Failure> {
+    let key = cx.key_to_change(args.at(1))?;
+    cx.expect_kind(&key, Kind::Hash)?;
+    let value = match cx.store.find(&key, cx.now)? {
+        None => None,
+        Some(found) => match &*found.value()? {
+            Value::Hash(fields) => fields.get(args.at(2)).cloned(),
+            _ => None,
+        },
+    };
+    Ok((key, value))
+}
+
+fn set_fields(cx: &mut Context<'_>, args: Arguments<'_>, name: &str) -> Result<usize, Failure> {
+    if !args.len().is_multiple_of(2) {
+        return Err(super::wrong_arity(name));
+    }
+    let key = cx.key_to_change(args.at(1))?;
+    cx.expect_kind(&key, Kind::Hash)?;
+    let fields: Vec<_> = args.from(2).step_by(2).zip(args.from(3).step_by(2)).collect();
+    let before = length(cx, &key)?;
+    cx.apply(Op::SetFields(&key, fields))?;
+    let added = length(cx, &key)? - before;
+    cx.done(key);
+    Ok(added)
+}
+
+fn length(cx: &Context<'_>, key: &[u8]) -> Result<usize, Failure> {
+    Ok(match cx.store.find(key, cx.now)? {
+        None => 0,
+        Some(found) => match &*found.value()? {
+            Value::Hash(fields) => fields.len(),
+            _ => 0,
+        },
+    })
+}
+
+pub(super) fn hset(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let added = set_fields(cx, args, "hset")?;
+    reply.count(added);
+    Ok(())
+}
+
+pub(super) fn hmset(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    set_fields(cx, args, "hmset")?;
+    reply.ok();
+    Ok(())
+}
+
+pub(super) fn hsetnx(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let (key, before) = field_to_change(cx, args)?;
+    if before.is_none() {
+        cx.apply(Op::SetFields(&key, vec![(args.at(2), args.at(3))]))?;
+    }
+    cx.done(key);
+    reply.flag(before.is_none());
+    Ok(())
+}
+
+pub(super) fn hget(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_fields(cx, args.at(1), |fields| {
+        reply.bulk_or_null(fields.get(args.at(2)).map(|value| &**value));
+    })
+}
+
+pub(super) fn hmget(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_fields(cx, args.at(1), |fields| {
+        reply.array(args.len() - 2);
+        for field in args.from(2) {
+            reply.bulk_or_null(fields.get(field).map(|value| &**value));
+        }
+    })
+}
+
+pub(super) fn hgetall(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_fields(cx, args.at(1), |fields| {
+        reply.map(fields.len());
+        for (field, value) in fields {
+            reply.bulk(field);
+            reply.bulk(value);
+        }
+    })
+}
+
+pub(super) fn hkeys(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_fields(cx, args.at(1), |fields| {
+        reply.array(fields.len());
+        for field in fields.keys() {
+            reply.bulk(field);
+        }
+    })
+}
+
+pub(super) fn hvals(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_fields(cx, args.at(1), |fields| {
+        reply.array(fields.len());
+        for value in fields.values() {
+            reply.bulk(value);
+        }
+    })
+}
+
+pub(super) fn hlen(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_fields(cx, args.at(1), |fields| reply.count(fields.len()))
+}
+
+pub(super) fn hexists(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_fields(cx, args.at(1), |fields| reply.flag(fields.contains_key(args.at(2))))
+}
+
+pub(super) fn hstrlen(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_fields(cx, args.at(1), |fields| {
+        reply.count(fields.get(args.at(2)).map_or(0, |value| value.len()));
+    })
+}
+
+pub(super) fn hdel(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let key = cx.key_to_change(args.at(1))?;
+    let mut present: Vec<&[u8]> = Vec::new();
+    if cx.expect_kind(&key, Kind::Hash)? {
+        let found = cx.store.find(&key, cx.now)?;
+        if let Some(found) = &found
+            && let Value::Hash(fields) = &*found.value()?
+        {
+            let mut seen = indexmap::IndexSet::<&[u8], RandomState>::default();
+            present.extend(
+                args.from(2).filter(|field| fields.contains_key(*field) && seen.insert(*field)),
+            );
+        }
+    }
+    let removed = present.len();
+    if removed > 0 {
+        cx.apply(Op::RemoveFields(&key, present))?;
+    }
+    cx.done(key);
+    reply.count(removed);
+    Ok(())
+}
+
+pub(super) fn hincrby(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let amount = integer(args.at(3))?;
+    let (key, before) = field_to_change(cx, args)?;
+    let before = before
+        .map_or(Ok(0), |value| integer(&value))
+        .map_err(|_| Failure::other("ERR hash value is not an integer"))?;
+    let sum = before
+        .checked_add(amount)
+        .ok_or_else(|| Failure::other("ERR increment or decrement would overflow"))?;
+    let text = sum.to_string();
+    cx.apply(Op::SetFields(&key, vec![(args.at(2), text.as_bytes())]))?;
+    cx.done(key);
+    reply.integer(sum);
+    Ok(())
+}
+
+pub(super) fn hincrbyfloat(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let (key, before) = field_to_change(cx, args)?;
+    let before = before.as_deref().unwrap_or(b"0");
+    if before.len() > LONGEST_STRING {
+        return Err(Failure::TooLong);
+    }
+    let sum = super::counters::field_float_sum(before, args.at(3))?;
+    cx.apply(Op::SetFields(&key, vec![(args.at(2), sum.as_bytes())]))?;
+    cx.done(key);
+    reply.bulk(sum.as_bytes());
+    Ok(())
+}
+
+pub(super) fn hrandfield(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let Some(count) = args.get(2) else {
+        let random = cx.client.random();
+        return with_fields(cx, args.at(1), |fields| {
+            let picked = (!fields.is_empty()).then(|| (random % fields.len() as u64) as usize);
+            reply.bulk_or_null(
+                picked.and_then(|index| fields.get_index(index)).map(|(field, _)| &**field),
+            );
+        });
+    };
+    let count = integer(count)?;
+    let with_values = match args.get(3) {
+        None => false,
+        Some(word) if is(word, "WITHVALUES") && args.len() == 4 => true,
+        Some(_) => return Err(Failure::Syntax),
+    };
+    let mut random = cx.client.random();
+    with_fields(cx, args.at(1), |fields| {
+        let picked = super::sets::pick(fields.len(), count, &mut random);
+        let nested = with_values && reply.version() == Version::Three;
+        reply.array(if with_values && !nested { picked.len() * 2 } else { picked.len() });
+        for (field, value) in picked.into_iter().filter_map(|index| fields.get_index(index)) {
+            if nested {
+                reply.array(2);
+            }
+            reply.bulk(field);
+            if with_values {
+                reply.bulk(value);
+            }
+        }
+    })
+}

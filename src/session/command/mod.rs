@@ -1,0 +1,158 @@
+//! What requests mean: one table of commands, one file per family.
+
+#![expect(clippy::unnecessary_wraps, reason = "all handlers have one signature")]
+
+mod client;
+mod connection;
+mod counters;
+mod glob;
+mod hashes;
+mod keys;
+mod number;
+mod scan;
+mod server;
+mod sets;
+mod strings;
+mod table;
+mod transactions;
+
+use thiserror::Error;
+
+use super::protocol::{Arguments, Reply};
+use super::store::value::Kind;
+use super::store::{Found, Op, Store, StoreError, key};
+
+pub use client::{Client, Identity};
+pub use connection::is_namespace;
+pub use glob::matches as glob_matches;
+pub use server::ServerInfo;
+pub use table::{COMMANDS, Command, Flags, NOT_SUPPORTED, dispatch, may_write};
+
+/// Why a command was not carried out. The text begins with the code that clients look at.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The arguments do not fit together.
+    #[error("ERR syntax error")]
+    Syntax,
+    /// The key holds another kind of value.
+    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
+    WrongType,
+    /// An argument or a value is no 64-bit integer.
+    #[error("ERR value is not an integer or out of range")]
+    NotInteger,
+    /// A cursor that no scan gave out.
+    #[error("ERR invalid cursor")]
+    Cursor,
+    /// A value would become larger than a client may send.
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    TooLong,
+    /// Anything else, in words.
+    #[error("{0}")]
+    Other(String),
+    /// The store could not do it.
+    #[error("ERR {0}")]
+    Store(#[from] StoreError),
+}
+
+/// What handlers return.
+pub type Outcome = Result<(), Failure>;
+
+/// What handlers work with.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The data.
+    pub store: &'a mut Store,
+    /// The connection's own state.
+    pub client: &'a mut Client,
+    /// Facts about the server.
+    pub server: &'a ServerInfo,
+    /// Milliseconds since 1970. It stands still within a transaction.
+    pub now: u64,
+    /// The stored form of the key at hand; kept to spare an allocation for each command.
+    pub scratch: Vec<u8>,
+}
+
+/// Bytes that a string may grow to: no more than a client may send at once.
+const LONGEST_STRING: usize = 32 * 1024 * 1024;
+
+impl Failure {
+    fn other(text: impl Into<String>) -> Self {
+        Self::Other(text.into())
+    }
+}
+
+impl Context<'_> {
+    /// The stored form of a key of the client's namespace and database.
+    fn key(&mut self, name: &[u8]) -> Vec<u8> {
+        let mut key = std::mem::take(&mut self.scratch);
+        key::build(&mut key, self.client.space, name);
+        key
+    }
+
+    /// Gives the buffer back for the next key.
+    fn done(&mut self, key: Vec<u8>) {
+        self.scratch = key;
+    }
+
+    /// As [`Context::key`], with an entry removed whose time is over: before a change.
+    fn key_to_change(&mut self, name: &[u8]) -> Result<Vec<u8>, Failure> {
+        let key = self.key(name);
+        self.store.remove_if_expired(&key, self.now)?;
+        Ok(key)
+    }
+
+    /// Reads an entry for a command that only reads.
+    fn read<T>(
+        &mut self,
+        name: &[u8],
+        read: impl FnOnce(Option<Found<'_>>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let key = self.key(name);
+        let result = read(self.store.look_up(&key, self.now)?);
+        self.done(key);
+        result
+    }
+
+    /// The kind of an entry; `None` when there is none.
+    fn kind(&self, key: &[u8]) -> Result<Option<Kind>, Failure> {
+        Ok(self.store.find(key, self.now)?.map(|found| found.kind()))
+    }
+
+    /// Fails when the key holds another kind; false when it holds nothing.
+    fn expect_kind(&self, key: &[u8], kind: Kind) -> Result<bool, Failure> {
+        match self.kind(key)? {
+            None => Ok(false),
+            Some(found) if found == kind => Ok(true),
+            Some(_) => Err(Failure::WrongType),
+        }
+    }
+
+    fn apply(&mut self, op: Op<'_>) -> Result<(), Failure> {
+        Ok(self.store.apply(op)?)
+    }
+}
+
+/// Compares an argument with a word, as clients write it in any case.
+fn is(argument: &[u8], word: &str) -> bool {
+    argument.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// An unknown subcommand, in the words that Redis uses.
+fn unknown_subcommand(command: &str, arguments: Arguments<'_>) -> Failure {
+    let name = String::from_utf8_lossy(arguments.at(1));
+    let name: String = name.chars().take(128).collect();
+    Failure::Other(format!("ERR unknown subcommand '{name}'. Try {command} HELP."))
+}
+
+/// The error for a wrong number of arguments.
+fn wrong_arity(name: &str) -> Failure {
+    Failure::Other(format!("ERR wrong number of arguments for '{name}' command"))
+}
+
+/// A part of the protocol that this store does not have, said so that people understand it.
+fn not_supported(reply: &mut Reply<'_>, name: &str) {
+    reply.error(&format!(
+        "ERR {name} is not supported by the Roundsman session store; see docs/sessions.md for \
+         what is"
+    ));
+}

@@ -1,0 +1,332 @@
+//! Sets: the secondary indexes of session libraries ("all sessions of this user").
+
+use std::hash::RandomState;
+
+use indexmap::IndexSet;
+
+use super::super::protocol::{Arguments, Reply};
+use super::super::store::Op;
+use super::super::store::value::{Bytes, Entry, Kind, Value};
+use super::number::integer;
+use super::{Context, Failure, Outcome, is};
+
+type Members = IndexSet<Bytes, RandomState>;
+
+/// Reads a set for a command that only reads; an empty one if there is none.
+pub(super) fn with_members<T>(
+    cx: &mut Context<'_>,
+    name: &[u8],
+    read: impl FnOnce(&Members) -> T,
+) -> Result<T, Failure> {
+    cx.read(name, |found| match &found {
+        None => Ok(read(&Members::default())),
+        Some(found) if found.kind() == Kind::Set => match &*found.value()? {
+            Value::Set(members) => Ok(read(members)),
+            _ => Err(Failure::WrongType),
+        },
+        Some(_) => Err(Failure::WrongType),
+    })
+}
+
+pub(super) fn sadd(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let added = change(cx, args, |members, member| !members.contains(member))?;
+    let count = added.1.len();
+    if count > 0 {
+        cx.apply(Op::AddMembers(&added.0, added.1))?;
+    }
+    cx.done(added.0);
+    reply.count(count);
+    Ok(())
+}
+
+pub(super) fn srem(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let removed = change(cx, args, indexmap::IndexSet::contains)?;
+    let count = removed.1.len();
+    if count > 0 {
+        cx.apply(Op::RemoveMembers(&removed.0, removed.1))?;
+    }
+    cx.done(removed.0);
+    reply.count(count);
+    Ok(())
+}
+
+/// The key of a set, and those of the arguments, each once, for which `matters` holds.
+fn change<'a>(
+    cx: &mut Context<'_>,
+    args: Arguments<'a>,
+    matters: impl Fn(&Members, &[u8]) -> bool,
+) -> Result<(Vec<u8>, Vec<&'a [u8]>), Failure> {
+    let key = cx.key_to_change(args.at(1))?;
+    cx.expect_kind(&key, Kind::Set)?;
+    let found = cx.store.find(&key, cx.now)?;
+    let empty = Members::default();
+    let value = found.as_ref().map(super::super::store::Found::value).transpose()?;
+    let members = match value.as_deref() {
+        Some(Value::Set(members)) => members,
+        _ => &empty,
+    };
+    let mut chosen = IndexSet::<&[u8], RandomState>::default();
+    chosen.extend(args.from(2).filter(|member| matters(members, member)));
+    Ok((key, chosen.into_iter().collect()))
+}
+
+pub(super) fn smembers(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    with_members(cx, args.at(1), |members| {
+        reply.set(members.len());
+        for member in members {
+            reply.bulk(member);
+        }
+    })
+}
+
+pub(super) fn scard(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    with_members(cx, args.at(1), |members| reply.count(members.len()))
+}
+
+pub(super) fn sismember(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    with_members(cx, args.at(1), |members| reply.flag(members.contains(args.at(2))))
+}
+
+pub(super) fn smismember(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    with_members(cx, args.at(1), |members| {
+        reply.array(args.len() - 2);
+        args.from(2).for_each(|member| reply.flag(members.contains(member)));
+    })
+}
+
+pub(super) fn smove(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let member = args.at(3);
+    let source = cx.key_to_change(args.at(1))?;
+    let target = cx.key_to_change(args.at(2))?;
+    if !cx.expect_kind(&source, Kind::Set)? {
+        reply.flag(false);
+        return Ok(());
+    }
+    cx.expect_kind(&target, Kind::Set)?;
+    let moved = with_members(cx, args.at(1), |members| members.contains(member))?;
+    if moved && source != target {
+        cx.apply(Op::RemoveMembers(&source, vec![member]))?;
+        cx.apply(Op::AddMembers(&target, vec![member]))?;
+    }
+    reply.flag(moved);
+    Ok(())
+}
+
+pub(super) fn spop(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    if args.len() > 3 {
+        return Err(Failure::Syntax);
+    }
+    let count = args.get(2).map(integer).transpose()?;
+    if count.is_some_and(|count| count < 0) {
+        return Err(Failure::other("ERR value is out of range, must be positive"));
+    }
+    let key = cx.key_to_change(args.at(1))?;
+    let mut random = cx.client.random();
+    let popped: Vec<Bytes> = with_members(cx, args.at(1), |members| {
+        pick(members.len(), count.unwrap_or(1), &mut random)
+            .into_iter()
+            .filter_map(|index| members.get_index(index).cloned())
+            .collect()
+    })?;
+    if !popped.is_empty() {
+        cx.apply(Op::RemoveMembers(&key, popped.iter().map(|member| &**member).collect()))?;
+    }
+    if count.is_none() {
+        reply.bulk_or_null(popped.first().map(|member| &**member));
+    } else {
+        reply.set(popped.len());
+        for member in &popped {
+            reply.bulk(member);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn srandmember(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    if args.len() > 3 {
+        return Err(Failure::Syntax);
+    }
+    let count = args.get(2).map(integer).transpose()?;
+    let mut random = cx.client.random();
+    with_members(cx, args.at(1), |members| {
+        let picked = pick(members.len(), count.unwrap_or(1), &mut random);
+        let mut picked = picked.into_iter().filter_map(|index| members.get_index(index));
+        if count.is_none() {
+            return reply.bulk_or_null(picked.next().map(|member| &**member));
+        }
+        let picked: Vec<_> = picked.collect();
+        reply.array(picked.len());
+        for member in &picked {
+            reply.bulk(member);
+        }
+    })
+}
+
+/// Picks indexes below `length`: `count` different ones, or `-count` of which some may be the
+/// same.
+pub(super) fn pick(length: usize, count: i64, random: &mut u64) -> Vec<usize> {
+    // More than this many with repetition would only be a way to fill our memory.
+    const MOST: u64 = 1 << 20;
+    let wanted = count.unsigned_abs();
+    if length == 0 {
+        return Vec::new();
+    }
+    if count < 0 {
+        return (0..wanted.min(MOST))
+            .map(|_| (next_random(random) % length as u64) as usize)
+            .collect();
+    }
+    let mut indexes: Vec<usize> = (0..length).collect();
+    let wanted = usize::try_from(wanted).unwrap_or(length).min(length);
+    for place in 0..wanted {
+        let other = place + (next_random(random) % (length - place) as u64) as usize;
+        indexes.swap(place, other);
+    }
+    indexes.truncate(wanted);
+    indexes
+}
+
+/// Splitmix64: even enough to pick a member with, and never meant for secrets.
+pub(super) fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
+}
+
+#[derive(Clone, Copy)]
+enum Combination {
+    Intersection,
+    Union,
+    Difference,
+}
+
+fn combine<'a>(
+    cx: &mut Context<'_>,
+    names: impl Iterator<Item = &'a [u8]>,
+    how: Combination,
+) -> Result<Members, Failure> {
+    let mut result: Option<Members> = None;
+    for name in names {
+        with_members(cx, name, |members| match (&mut result, how) {
+            (None, _) => result = Some(members.clone()),
+            (Some(result), Combination::Intersection) => result.retain(|m| members.contains(m)),
+            (Some(result), Combination::Union) => result.extend(members.iter().cloned()),
+            (Some(result), Combination::Difference) => result.retain(|m| !members.contains(m)),
+        })?;
+    }
+    Ok(result.unwrap_or_default())
+}
+
+fn show(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+    how: Combination,
+) -> Outcome {
+    let members = combine(cx, args.from(1), how)?;
+    reply.set(members.len());
+    for member in &members {
+        reply.bulk(member);
+    }
+    Ok(())
+}
+
+fn store(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+    how: Combination,
+) -> Outcome {
+    let members = combine(cx, args.from(2), how)?;
+    let key = cx.key_to_change(args.at(1))?;
+    let count = members.len();
+    if count > 0 {
+        cx.apply(Op::Put(&key, Entry { expires: 0, value: Value::Set(members) }))?;
+    } else if cx.kind(&key)?.is_some() {
+        cx.apply(Op::Remove(&key))?;
+    }
+    cx.done(key);
+    reply.count(count);
+    Ok(())
+}
+
+pub(super) fn sinter(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    show(cx, args, reply, Combination::Intersection)
+}
+
+pub(super) fn sunion(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    show(cx, args, reply, Combination::Union)
+}
+
+pub(super) fn sdiff(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    show(cx, args, reply, Combination::Difference)
+}
+
+pub(super) fn sinterstore(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    store(cx, args, reply, Combination::Intersection)
+}
+
+pub(super) fn sunionstore(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    store(cx, args, reply, Combination::Union)
+}
+
+pub(super) fn sdiffstore(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    store(cx, args, reply, Combination::Difference)
+}
+
+pub(super) fn sintercard(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let keys = integer(args.at(1))
+        .ok()
+        .filter(|keys| *keys > 0)
+        .and_then(|keys| usize::try_from(keys).ok())
+        .ok_or_else(|| Failure::other("ERR numkeys should be greater than 0"))?;
+    if keys > args.len() - 2 {
+        return Err(Failure::other("ERR Number of keys can't be greater than number of args"));
+    }
+    let mut limit = 0;
+    let mut rest = args.from(2 + keys);
+    while let Some(word) = rest.next() {
+        let value = rest.next().filter(|_| is(word, "LIMIT")).ok_or(Failure::Syntax)?;
+        limit = integer(value)
+            .ok()
+            .and_then(|limit| usize::try_from(limit).ok())
+            .ok_or_else(|| Failure::other("ERR LIMIT can't be negative"))?;
+    }
+    let count = combine(cx, args.from(2).take(keys), Combination::Intersection)?.len();
+    reply.count(if limit == 0 { count } else { count.min(limit) });
+    Ok(())
+}

@@ -1,0 +1,327 @@
+//! Strings: what nearly every session is stored as.
+
+use super::super::protocol::{Arguments, Reply};
+use super::super::store::Op;
+use super::super::store::value::{Entry, Kind, Value};
+use super::keys::{Unit, expiry};
+use super::number::integer;
+use super::{Context, Failure, LONGEST_STRING, Outcome, is};
+
+pub(super) fn get(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    cx.read(args.at(1), |found| {
+        match found {
+            None => reply.null(),
+            Some(found) => reply.bulk(found.string().ok_or(Failure::WrongType)?),
+        }
+        Ok(())
+    })
+}
+
+/// The options of `SET`, as far as they do not exclude each other.
+#[derive(Default)]
+struct SetOptions {
+    only_new: bool,
+    only_existing: bool,
+    get: bool,
+    keep_ttl: bool,
+    expires: Option<u64>,
+}
+
+pub(super) fn set(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let options = set_options(args, cx.now)?;
+    let key = cx.key_to_change(args.at(1))?;
+    let (mut exists, mut expires, mut old) = (false, 0, None);
+    if let Some(found) = cx.store.find(&key, cx.now)? {
+        exists = true;
+        expires = found.expires();
+        if options.get {
+            old = Some(found.string().ok_or(Failure::WrongType)?.to_vec());
+        }
+    }
+    let refused = options.only_new && exists || options.only_existing && !exists;
+    if !refused {
+        let expires = options.expires.unwrap_or(if options.keep_ttl { expires } else { 0 });
+        put(cx, &key, expires, args.at(2))?;
+    }
+    cx.done(key);
+    match (options.get, refused) {
+        (true, _) => reply.bulk_or_null(old.as_deref()),
+        (false, true) => reply.null(),
+        (false, false) => reply.ok(),
+    }
+    Ok(())
+}
+
+fn set_options(args: Arguments<'_>, now: u64) -> Result<SetOptions, Failure> {
+    let mut options = SetOptions::default();
+    let mut time = None;
+    let mut rest = args.from(3);
+    while let Some(word) = rest.next() {
+        if is(word, "NX") && !options.only_existing {
+            options.only_new = true;
+        } else if is(word, "XX") && !options.only_new {
+            options.only_existing = true;
+        } else if is(word, "GET") {
+            options.get = true;
+        } else if is(word, "KEEPTTL") && time.is_none() {
+            options.keep_ttl = true;
+        } else if let Some(unit) = Unit::of_option(word)
+            && time.is_none()
+            && !options.keep_ttl
+        {
+            time = Some((unit, rest.next().ok_or(Failure::Syntax)?));
+        } else {
+            return Err(Failure::Syntax);
+        }
+    }
+    if let Some((unit, text)) = time {
+        options.expires = Some(expiry(text, unit, now, "set")?);
+    }
+    Ok(options)
+}
+
+fn put(cx: &mut Context<'_>, key: &[u8], expires: u64, bytes: &[u8]) -> Outcome {
+    // An expiry that has passed already, as in EXAT 1: the key is gone at once.
+    if super::super::store::value::is_expired(expires, cx.now) {
+        return cx.apply(Op::Remove(key));
+    }
+    cx.apply(Op::Put(key, Entry { expires, value: Value::String(bytes.into()) }))
+}
+
+pub(super) fn setex(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    set_for(cx, args, reply, Unit::Seconds, "setex")
+}
+
+pub(super) fn psetex(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    set_for(cx, args, reply, Unit::Milliseconds, "psetex")
+}
+
+fn set_for(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+    unit: Unit,
+    name: &str,
+) -> Outcome {
+    let expires = expiry(args.at(2), unit, cx.now, name)?;
+    let key = cx.key_to_change(args.at(1))?;
+    put(cx, &key, expires, args.at(3))?;
+    cx.done(key);
+    reply.ok();
+    Ok(())
+}
+
+pub(super) fn setnx(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let key = cx.key_to_change(args.at(1))?;
+    let free = cx.kind(&key)?.is_none();
+    if free {
+        put(cx, &key, 0, args.at(2))?;
+    }
+    cx.done(key);
+    reply.flag(free);
+    Ok(())
+}
+
+pub(super) fn getset(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let key = cx.key_to_change(args.at(1))?;
+    let old = string(cx, &key)?;
+    put(cx, &key, 0, args.at(2))?;
+    cx.done(key);
+    reply.bulk_or_null(old.as_deref());
+    Ok(())
+}
+
+pub(super) fn getdel(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let key = cx.key_to_change(args.at(1))?;
+    let old = string(cx, &key)?;
+    if old.is_some() {
+        cx.apply(Op::Remove(&key))?;
+    }
+    cx.done(key);
+    reply.bulk_or_null(old.as_deref());
+    Ok(())
+}
+
+pub(super) fn getex(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let option = args.get(2);
+    let change = match (option, args.len()) {
+        (None, _) => None,
+        (Some(word), 3) if is(word, "PERSIST") => Some(None),
+        (Some(word), 4) => Some(Some(Unit::of_option(word).ok_or(Failure::Syntax)?)),
+        _ => return Err(Failure::Syntax),
+    };
+    let key = cx.key_to_change(args.at(1))?;
+    let Some(value) = string(cx, &key)? else {
+        cx.done(key);
+        reply.null();
+        return Ok(());
+    };
+    match change {
+        None => {}
+        Some(None) => cx.apply(Op::Expire(&key, 0))?,
+        Some(Some(unit)) => {
+            let expires = expiry(args.at(3), unit, cx.now, "getex")?;
+            super::keys::expire_at(cx, &key, expires)?;
+        }
+    }
+    cx.done(key);
+    reply.bulk(&value);
+    Ok(())
+}
+
+pub(super) fn mget(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    reply.array(args.len() - 1);
+    for name in args.from(1) {
+        cx.read(name, |found| {
+            reply.bulk_or_null(found.as_ref().and_then(|found| found.string()));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+pub(super) fn mset(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let pairs = pairs(args, "mset")?;
+    for (name, value) in pairs {
+        let key = cx.key_to_change(name)?;
+        put(cx, &key, 0, value)?;
+        cx.done(key);
+    }
+    reply.ok();
+    Ok(())
+}
+
+pub(super) fn msetnx(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let pairs = pairs(args, "msetnx")?;
+    for (name, _) in pairs.clone() {
+        let key = cx.key_to_change(name)?;
+        let taken = cx.kind(&key)?.is_some();
+        cx.done(key);
+        if taken {
+            reply.flag(false);
+            return Ok(());
+        }
+    }
+    for (name, value) in pairs {
+        let key = cx.key(name);
+        put(cx, &key, 0, value)?;
+        cx.done(key);
+    }
+    reply.flag(true);
+    Ok(())
+}
+
+fn pairs<'a>(
+    args: Arguments<'a>,
+    name: &str,
+) -> Result<impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a>, Failure> {
+    if args.len().is_multiple_of(2) {
+        return Err(super::wrong_arity(name));
+    }
+    let values = args.from(2).step_by(2);
+    Ok(args.from(1).step_by(2).zip(values))
+}
+
+pub(super) fn append(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    let length = edit(cx, args.at(1), |value| {
+        if value.len() + args.at(2).len() > LONGEST_STRING {
+            return Err(Failure::TooLong);
+        }
+        value.extend_from_slice(args.at(2));
+        Ok(true)
+    })?;
+    reply.count(length);
+    Ok(())
+}
+
+pub(super) fn setrange(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let offset = integer(args.at(2))?;
+    let offset =
+        usize::try_from(offset).map_err(|_| Failure::other("ERR offset is out of range"))?;
+    let piece = args.at(3);
+    let length = edit(cx, args.at(1), |value| {
+        if piece.is_empty() {
+            return Ok(false);
+        }
+        let end = offset.checked_add(piece.len()).filter(|end| *end <= LONGEST_STRING);
+        let end = end.ok_or(Failure::TooLong)?;
+        if value.len() < end {
+            value.resize(end, 0);
+        }
+        value[offset..end].copy_from_slice(piece);
+        Ok(true)
+    })?;
+    reply.count(length);
+    Ok(())
+}
+
+/// Changes a string in place, with its expiry kept; returns its length. Nothing is stored when
+/// `change` says that it changed nothing.
+pub(super) fn edit(
+    cx: &mut Context<'_>,
+    name: &[u8],
+    change: impl FnOnce(&mut Vec<u8>) -> Result<bool, Failure>,
+) -> Result<usize, Failure> {
+    let key = cx.key_to_change(name)?;
+    cx.expect_kind(&key, Kind::String)?;
+    let (expires, mut value) = cx.store.find(&key, cx.now)?.map_or((0, Vec::new()), |found| {
+        (found.expires(), found.string().unwrap_or_default().to_vec())
+    });
+    if change(&mut value)? {
+        cx.apply(Op::Put(&key, Entry { expires, value: Value::String(value.as_slice().into()) }))?;
+    }
+    cx.done(key);
+    Ok(value.len())
+}
+
+pub(super) fn strlen(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    cx.read(args.at(1), |found| {
+        let length = match &found {
+            None => 0,
+            Some(found) => found.string().ok_or(Failure::WrongType)?.len(),
+        };
+        reply.count(length);
+        Ok(())
+    })
+}
+
+pub(super) fn getrange(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
+    let (start, end) = (integer(args.at(2))?, integer(args.at(3))?);
+    cx.read(args.at(1), |found| {
+        let bytes = match &found {
+            None => &[][..],
+            Some(found) => found.string().ok_or(Failure::WrongType)?,
+        };
+        reply.bulk(range(bytes, start, end));
+        Ok(())
+    })
+}
+
+/// The part from `start` to `end`, both included, negative ones counted from the end.
+fn range(bytes: &[u8], start: i64, end: i64) -> &[u8] {
+    let length = bytes.len().cast_signed() as i64;
+    if start < 0 && end < 0 && start > end {
+        return &[];
+    }
+    let from_end = |index: i64| if index < 0 { (index + length).max(0) } else { index };
+    let (start, end) = (from_end(start), from_end(end).min(length - 1));
+    match (usize::try_from(start), usize::try_from(end)) {
+        (Ok(start), Ok(end)) if start <= end => bytes.get(start..=end).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+fn string(cx: &Context<'_>, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    match cx.store.look_up(key, cx.now)? {
+        None => Ok(None),
+        Some(found) => Ok(Some(found.string().ok_or(Failure::WrongType)?.to_vec())),
+    }
+}

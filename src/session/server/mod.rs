@@ -1,0 +1,258 @@
+//! The sockets: accepting, reading, answering, all on one thread and within stated bounds.
+
+mod budget;
+mod connection;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::TcpListener as StdTcpListener;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{Notify, watch};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::command::{Client, Identity, ServerInfo};
+use super::namespace::Trust;
+use super::protocol::Limits;
+use super::store::Store;
+
+use budget::Budget;
+
+/// Where clients connect.
+#[derive(Debug)]
+pub enum Listener {
+    /// A UNIX socket: the kernel says who connects.
+    Unix(StdUnixListener),
+    /// TCP: a password says for which namespace.
+    Tcp(StdTcpListener),
+}
+
+/// What the server is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Facts for the commands that ask for them, passwords among them.
+    pub info: ServerInfo,
+    /// Stop after so long without a connection.
+    pub idle_stop: Option<Duration>,
+}
+
+/// All that connections share.
+#[derive(Debug)]
+struct Server {
+    store: RefCell<Store>,
+    info: ServerInfo,
+    limits: Limits,
+    budget: Budget,
+    trust: Trust,
+    /// A checkpoint has ended: writers that waited for room may go on.
+    flushed: Notify,
+    stopping: watch::Sender<bool>,
+    beat: Cell<u64>,
+    next_id: Cell<u64>,
+}
+
+/// How often regular work is done.
+const TICK: Duration = Duration::from_millis(100);
+/// Index entries that one step of the sweep looks at.
+const SWEEP_STEP: usize = 200;
+/// What a tick may spend on sweeping, out of its 100 ms.
+const SWEEP_TIME: Duration = Duration::from_millis(10);
+/// What connections have for their last replies when the service stops.
+const LAST_REPLIES: Duration = Duration::from_secs(5);
+/// After an `accept` that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until `stop` completes, or until nobody has been connected for `idle_stop`. `ready` is
+/// called when clients are served.
+pub async fn serve(
+    store: Store,
+    listeners: Vec<Listener>,
+    options: Options,
+    ready: impl FnOnce(),
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let server = Rc::new(Server {
+        store: RefCell::new(store),
+        info: options.info,
+        limits: Limits::default(),
+        budget: Budget::default(),
+        trust: Trust::from_system(),
+        flushed: Notify::new(),
+        stopping: watch::Sender::new(false),
+        beat: Cell::new(0),
+        next_id: Cell::new(1),
+    });
+    let tasks = LocalSet::new();
+    tasks
+        .run_until(async {
+            let mut accepting = Vec::new();
+            for listener in listeners {
+                accepting.push(match listener {
+                    Listener::Unix(listener) => {
+                        listener.set_nonblocking(true)?;
+                        let listener = UnixListener::from_std(listener)?;
+                        spawn_local(accept_unix(Rc::clone(&server), listener))
+                    }
+                    Listener::Tcp(listener) => {
+                        listener.set_nonblocking(true)?;
+                        let listener = TcpListener::from_std(listener)?;
+                        spawn_local(accept_tcp(Rc::clone(&server), listener))
+                    }
+                });
+            }
+            spawn_local(take_outcomes(Rc::clone(&server)));
+            let work = spawn_local(regular_work(Rc::clone(&server)));
+            let beats = || vec![server.beat.get()];
+            ready();
+            tokio::select! {
+                () = stop => {}
+                () = idle(&server, options.idle_stop) => {
+                    tracing::info!("nobody is connected: stopping until somebody is");
+                }
+                () = crate::lifecycle::watchdog::run(beats) => {}
+            }
+            accepting.iter().for_each(tokio::task::JoinHandle::abort);
+            server.stopping.send_replace(true);
+            let deadline = Instant::now() + LAST_REPLIES;
+            while server.info.connections.get() > 0 && Instant::now() < deadline {
+                sleep(Duration::from_millis(5)).await;
+            }
+            work.abort();
+            io::Result::Ok(())
+        })
+        .await?;
+    drop(tasks); // with every task that still holds the server
+    match Rc::try_unwrap(server) {
+        Ok(server) => server.store.into_inner().close(),
+        Err(server) => {
+            // A task that outlives its set cannot be; the log is written all the same.
+            let _ = server.store.borrow_mut().write_log();
+        }
+    }
+    Ok(())
+}
+
+async fn accept_unix(server: Rc<Server>, listener: UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let identity = server.trust.identify(&stream);
+                start(&server, stream, identity, "unix".to_owned());
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn accept_tcp(server: Rc<Server>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                let _ = stream.set_nodelay(true);
+                start(&server, stream, Ok(Identity::Remote), address.to_string());
+            }
+            Err(error) => pause(&error).await,
+        }
+    }
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept a connection");
+    sleep(ACCEPT_PAUSE).await;
+}
+
+fn start<S: connection::Stream>(
+    server: &Rc<Server>,
+    stream: S,
+    identity: Result<Identity, String>,
+    address: String,
+) {
+    let info = &server.info;
+    info.accepted.set(info.accepted.get() + 1);
+    let identity = match identity {
+        Ok(_) if info.connections.get() >= info.max_connections => {
+            Err("ERR max number of clients reached".to_owned())
+        }
+        Ok(identity) => Ok(identity),
+        Err(reason) => {
+            tracing::warn!(reason, "a connection was refused");
+            Err(format!("NOPERM {reason}"))
+        }
+    };
+    match identity {
+        Ok(identity) => {
+            info.connections.set(info.connections.get() + 1);
+            let id = server.next_id.replace(server.next_id.get() + 1);
+            let client = Client::new(id, identity, address, super::now());
+            let server = Rc::clone(server);
+            spawn_local(async move {
+                connection::run(&server, stream, client).await;
+                server.info.connections.set(server.info.connections.get() - 1);
+            });
+        }
+        Err(refusal) => {
+            info.refused.set(info.refused.get() + 1);
+            connection::refuse(&stream, &refusal);
+        }
+    }
+}
+
+/// Expiry, retries, and the heartbeat that the watchdog looks at.
+async fn regular_work(server: Rc<Server>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        server.beat.set(server.beat.get() + 1);
+        let began = Instant::now();
+        while work_step(&mut server.store.borrow_mut()) && began.elapsed() < SWEEP_TIME {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// One step of the regular work; true when there is more to sweep.
+fn work_step(store: &mut Store) -> bool {
+    let more = store.check_writable().is_ok()
+        && !store.is_stalled()
+        && store.sweep(super::now(), SWEEP_STEP).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot remove expired entries");
+            false
+        });
+    // What a lower `max-size` or a burst has left over.
+    if let Err(error) = store.evict(SWEEP_STEP) {
+        tracing::error!(%error, "cannot evict entries");
+    }
+    store.end_record();
+    let _ = store.write_log(); // it has said so itself
+    store.tick();
+    more
+}
+
+async fn take_outcomes(server: Rc<Server>) {
+    let Some(mut outcomes) = server.store.borrow_mut().outcomes() else { return };
+    while let Some(outcome) = outcomes.recv().await {
+        server.store.borrow_mut().checkpointed(outcome);
+        server.flushed.notify_waiters();
+    }
+}
+
+/// Completes when nobody has been connected for this long.
+async fn idle(server: &Server, limit: Option<Duration>) {
+    let Some(limit) = limit else { return std::future::pending().await };
+    let mut since = Instant::now();
+    let mut seen = server.info.accepted.get();
+    loop {
+        sleep(limit.min(Duration::from_secs(1))).await;
+        let accepted = server.info.accepted.get();
+        if server.info.connections.get() > 0 || accepted != seen {
+            (since, seen) = (Instant::now(), accepted);
+        } else if since.elapsed() >= limit {
+            return;
+        }
+    }
+}

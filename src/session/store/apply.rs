@@ -1,0 +1,193 @@
+//! Changing the data: the one way in, for commands and for the replay of the log.
+
+use super::key;
+use super::memtable::Lookup;
+use super::value::{Bytes, Entry, Value};
+use super::{Found, Op, Space, Store, StoreError};
+
+use std::path::Path;
+
+impl Store {
+    /// Makes a change: in the log, in the memtable, in the counters.
+    pub fn apply(&mut self, op: Op<'_>) -> Result<(), StoreError> {
+        let before = self.prepare(&op)?;
+        self.log.add(|out| op.encode(out));
+        self.observe(self.log.sequence());
+        self.enact(op, before, self.log.sequence());
+        Ok(())
+    }
+
+    /// Makes a change that the log already has.
+    pub(super) fn replay(&mut self, op: Op<'_>, sequence: u64) -> Result<(), StoreError> {
+        let before = self.prepare(&op)?;
+        self.enact(op, before, sequence);
+        Ok(())
+    }
+
+    /// The space for this database of this namespace, made if there is none.
+    pub fn define_space(&mut self, namespace: &str, database: u8) -> Result<Space, StoreError> {
+        let known = self.space(namespace, database);
+        if known != super::NOWHERE {
+            return Ok(known);
+        }
+        let space = self.spaces.next();
+        self.apply(Op::Define(space, database, namespace))?;
+        Ok(space)
+    }
+
+    /// Removes the key if its time is over. A command calls it before it changes the key, so that
+    /// the replay of the log needs no clock.
+    pub fn remove_if_expired(&mut self, key: &[u8], now: u64) -> Result<(), StoreError> {
+        if self.find_any(key)?.is_some_and(|found| super::value::is_expired(found.expires(), now)) {
+            self.statistics.expired += 1;
+            self.apply(Op::Remove(key))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the changes of one command or transaction: they come into force together.
+    pub fn end_record(&mut self) {
+        self.log.end_record();
+    }
+
+    /// Reads what the change needs to know, which may fail, before anything is changed. Returns
+    /// the stored bytes of what the key holds.
+    fn prepare(&mut self, op: &Op<'_>) -> Result<Option<usize>, StoreError> {
+        match op {
+            Op::Put(key, _) | Op::Remove(key) => {
+                Ok(self.find_any(key)?.map(|found| found.stored_bytes()))
+            }
+            Op::Expire(key, _)
+            | Op::SetFields(key, _)
+            | Op::RemoveFields(key, _)
+            | Op::AddMembers(key, _)
+            | Op::RemoveMembers(key, _) => self.bring_into_memory(key),
+            Op::Clear(_) | Op::Define(..) => Ok(None),
+        }
+    }
+
+    /// Has the entry in the memtable that is being filled, if there is one at all.
+    fn bring_into_memory(&mut self, key: &[u8]) -> Result<Option<usize>, StoreError> {
+        if let Lookup::Known(slot) = self.active.get(key) {
+            // What it takes is not needed: it changes by what the change itself adds.
+            return Ok(slot.entry.as_ref().map(|_| 0));
+        }
+        let Some(entry) = self.find_any(key)?.map(|found: Found<'_>| found.entry()).transpose()?
+        else {
+            return Ok(None);
+        };
+        self.active.insert(key, Some(entry), 0);
+        Ok(Some(0))
+    }
+
+    fn enact(&mut self, op: Op<'_>, before: Option<usize>, sequence: u64) {
+        match op {
+            Op::Put(key, entry) => {
+                self.account(key, before, Some(entry.stored_bytes()));
+                self.active.insert(key, Some(entry), sequence);
+                self.watched.touch(key);
+            }
+            Op::Remove(key) => {
+                self.account(key, before, None);
+                self.active.insert(key, None, sequence);
+                self.watched.touch(key);
+            }
+            Op::Expire(key, expires) => {
+                if before.is_some() {
+                    self.active.set_expiry(key, sequence, expires);
+                    self.watched.touch(key);
+                }
+            }
+            Op::SetFields(key, fields) => {
+                self.change(
+                    key,
+                    before,
+                    sequence,
+                    Value::Hash(indexmap::IndexMap::default()),
+                    |v| v.set_fields(&fields),
+                );
+            }
+            Op::AddMembers(key, members) => {
+                self.change(
+                    key,
+                    before,
+                    sequence,
+                    Value::Set(indexmap::IndexSet::default()),
+                    |v| v.add_members(&members),
+                );
+            }
+            Op::RemoveFields(key, items) | Op::RemoveMembers(key, items) => {
+                self.change(key, before, sequence, Value::String(Bytes::default()), |value| {
+                    value.remove_elements(&items)
+                });
+            }
+            Op::Clear(space) => {
+                self.bytes = self.bytes.saturating_sub(self.space_bytes(space));
+                self.active.clear(space);
+                self.spaces.clear(space);
+                self.watched.touch_space(space);
+                self.last_clear = sequence;
+            }
+            Op::Define(space, database, namespace) => {
+                self.spaces.define(space, namespace, database);
+            }
+        }
+    }
+
+    /// Changes a collection, which is made from `empty` if there is none and which is removed when
+    /// nothing is left of it.
+    fn change(
+        &mut self,
+        key: &[u8],
+        before: Option<usize>,
+        sequence: u64,
+        empty: Value,
+        change: impl FnOnce(&mut Value) -> isize,
+    ) {
+        if before.is_none() {
+            if matches!(empty, Value::String(_)) {
+                return; // nothing to remove elements from
+            }
+            let entry = Entry { expires: 0, value: empty };
+            self.account(key, None, Some(entry.stored_bytes()));
+            self.active.insert(key, Some(entry), sequence);
+        }
+        let mut gone = false;
+        let grown = self.active.change(key, sequence, |value| {
+            let grown = change(value);
+            gone = value.is_empty_collection();
+            grown
+        });
+        self.add_bytes(key::space(key), grown as i64);
+        if gone && let Lookup::Known(slot) = self.active.get(key) {
+            let left = slot.entry.as_ref().map_or(0, Entry::stored_bytes);
+            self.account(key, Some(left), None);
+            self.active.insert(key, None, sequence);
+        }
+        self.watched.touch(key);
+    }
+
+    /// Counts a key that held `before` stored bytes and now holds `after`.
+    fn account(&mut self, key: &[u8], before: Option<usize>, after: Option<usize>) {
+        let size = |stored: Option<usize>| {
+            stored.map_or(0, |bytes| (key.len() + bytes).cast_signed() as i64)
+        };
+        let space = key::space(key);
+        self.add_bytes(space, size(after) - size(before));
+        self.spaces.add_keys(space, i64::from(after.is_some()) - i64::from(before.is_some()));
+    }
+
+    fn add_bytes(&mut self, space: Space, change: i64) {
+        self.bytes = self.bytes.saturating_add_signed(change);
+        self.spaces.add_bytes(space, change);
+    }
+
+    fn space_bytes(&self, space: Space) -> u64 {
+        self.spaces.bytes(space)
+    }
+
+    /// The directory with its files.
+    pub fn directory(&self) -> &Path {
+        &self.options.directory
+    }
+}

@@ -1,0 +1,253 @@
+//! The database file: everything up to the last checkpoint.
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition,
+};
+
+use super::key::{self, Space};
+use super::memtable::Memtable;
+use super::value;
+
+const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
+/// `expiry, big-endian · key`: what expires next is what comes first.
+const EXPIRIES: TableDefinition<'_, &[u8], ()> = TableDefinition::new("expiries");
+const SPACES: TableDefinition<'_, u32, (&str, u8, u64, u64)> = TableDefinition::new("spaces");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The layout that this version writes.
+const FORMAT: u64 = 1;
+/// The file's name in the data directory.
+pub(super) const FILE: &str = "sessions.redb";
+/// Memory for pages of the file, beside the kernel's own cache.
+const CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// One database of one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SpaceRecord {
+    /// Its number.
+    pub space: Space,
+    /// The namespace.
+    pub namespace: String,
+    /// The database, as in `SELECT`.
+    pub database: u8,
+    /// Keys in it, those expired and not yet removed included.
+    pub keys: u64,
+    /// Stored bytes of its keys and values.
+    pub bytes: u64,
+}
+
+/// What the file says beside the data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    /// Every log record up to this one is in the file.
+    pub sequence: u64,
+    /// All spaces.
+    pub spaces: Vec<SpaceRecord>,
+}
+
+/// The file as of one checkpoint. Reading it is not disturbed by the next checkpoint.
+pub(super) struct View {
+    data: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    expiries: ReadOnlyTable<&'static [u8], ()>,
+    /// What the file said beside the data.
+    pub summary: Summary,
+}
+
+/// A key and a value, both in their stored form.
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
+/// A value in the file, in its stored form.
+pub struct Stored(redb::OwnedAccessGuard<&'static [u8]>);
+
+/// Opens the file, or makes it; `check` reads all of it and verifies every checksum.
+pub(super) fn open(directory: &Path, check: bool) -> Result<Database, redb::Error> {
+    let path = directory.join(FILE);
+    let database = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(check)
+        .create(path)?;
+    // The tables must exist before anybody reads them, also in a store without a checkpoint.
+    let missing = {
+        let read = database.begin_read()?;
+        read.open_table(META).is_err()
+    };
+    if missing {
+        let write = database.begin_write()?;
+        write.open_table(DATA)?;
+        write.open_table(EXPIRIES)?;
+        write.open_table(SPACES)?;
+        write.open_table(META)?.insert("format", FORMAT)?;
+        write.commit()?;
+    }
+    Ok(database)
+}
+
+/// Brings a frozen table into the file, durably, with what `summary` says.
+pub(super) fn checkpoint(
+    database: &Database,
+    frozen: &Memtable,
+    summary: &Summary,
+) -> Result<(), redb::Error> {
+    let mut write = database.begin_write()?;
+    // The next start after a crash then needs no walk over the whole file to find free pages.
+    write.set_quick_repair(true);
+    {
+        let mut data = write.open_table(DATA)?;
+        let mut expiries = write.open_table(EXPIRIES)?;
+        let mut index = Vec::new();
+        for space in frozen.cleared() {
+            let start = key::at_place(space, 0);
+            let end = space.checked_add(1).map(|next| key::at_place(next, 0));
+            let range = (
+                Bound::Included(&start[..]),
+                end.as_ref().map_or(Bound::Unbounded, |end| Bound::Excluded(&end[..])),
+            );
+            data.retain_in::<&[u8], _>(range, |key, stored| {
+                if let Some((expires @ 1.., _)) = value::header(stored) {
+                    index.push(index_key(expires, key));
+                }
+                false
+            })?;
+            for key in index.drain(..) {
+                expiries.remove(key.as_slice())?;
+            }
+        }
+        let mut encoded = Vec::new();
+        for (key, slot) in frozen.slots() {
+            let before = if let Some(entry) = &slot.entry {
+                encoded.clear();
+                entry.encode(&mut encoded);
+                if entry.expires != 0 {
+                    expiries.insert(index_key(entry.expires, key).as_slice(), ())?;
+                }
+                data.insert(&**key, encoded.as_slice())?
+            } else {
+                data.remove(&**key)?
+            };
+            let before = before.and_then(|stored| value::header(stored.value()));
+            let now = slot.entry.as_ref().map_or(0, |entry| entry.expires);
+            if let Some((expires @ 1.., _)) = before
+                && expires != now
+            {
+                expiries.remove(index_key(expires, key).as_slice())?;
+            }
+        }
+        let mut spaces = write.open_table(SPACES)?;
+        for record in &summary.spaces {
+            spaces.insert(
+                record.space,
+                (record.namespace.as_str(), record.database, record.keys, record.bytes),
+            )?;
+        }
+        let mut meta = write.open_table(META)?;
+        meta.insert("sequence", summary.sequence)?;
+    }
+    write.commit()?;
+    Ok(())
+}
+
+// === impl View ===
+
+impl View {
+    /// The file as it is now.
+    pub(super) fn new(database: &Arc<Database>) -> Result<Self, redb::Error> {
+        let read = database.begin_read()?;
+        let meta = read.open_table(META)?;
+        let number = |name| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |value| value.value()));
+        let format = number("format")?;
+        if format != FORMAT {
+            return Err(redb::Error::Corrupted(format!(
+                "format {format} of the session file is not the one that this version knows ({FORMAT})"
+            )));
+        }
+        let mut spaces = Vec::new();
+        for record in read.open_table(SPACES)?.iter()? {
+            let (space, record) = record?;
+            let (namespace, database, keys, bytes) = record.value();
+            let namespace = namespace.to_owned();
+            spaces.push(SpaceRecord { space: space.value(), namespace, database, keys, bytes });
+        }
+        let summary = Summary { sequence: number("sequence")?, spaces };
+        Ok(Self { data: read.open_table(DATA)?, expiries: read.open_table(EXPIRIES)?, summary })
+    }
+
+    /// The stored value of a key.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Stored>, redb::Error> {
+        Ok(self.data.get_owned(key)?.map(Stored))
+    }
+
+    /// Keys and stored values from a key on.
+    pub(super) fn from(
+        &self,
+        key: &[u8],
+    ) -> Result<impl Iterator<Item = Result<Pair, redb::Error>> + use<>, redb::Error> {
+        let range = self.data.range_owned::<&[u8]>((Bound::Included(key), Bound::Unbounded))?;
+        Ok(range.map(|item| {
+            let (key, stored) = item?;
+            Ok((key.value().to_vec(), stored.value().to_vec()))
+        }))
+    }
+
+    /// Up to `count` keys with their expiries, nearest first, after the entry `after`.
+    pub(super) fn expiries(
+        &self,
+        after: &[u8],
+        count: usize,
+    ) -> Result<Vec<(u64, Vec<u8>)>, redb::Error> {
+        let range = (Bound::Excluded(after), Bound::Unbounded);
+        self.expiries
+            .range_owned::<&[u8]>(range)?
+            .take(count)
+            .map(|item| {
+                let (entry, _) = item?;
+                let entry = entry.value();
+                let expires = entry.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+                Ok((expires, entry.get(8..).unwrap_or_default().to_vec()))
+            })
+            .collect()
+    }
+
+    /// Entries of the expiry index.
+    pub(super) fn expiring(&self) -> Result<u64, redb::Error> {
+        Ok(self.expiries.len()?)
+    }
+
+    /// Whether the expiry index has this entry.
+    pub(super) fn has_expiry(&self, expires: u64, key: &[u8]) -> Result<bool, redb::Error> {
+        Ok(self.expiries.get_owned(index_key(expires, key).as_slice())?.is_some())
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View").field("summary", &self.summary).finish_non_exhaustive()
+    }
+}
+
+// === impl Stored ===
+
+impl Stored {
+    /// The stored form.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.value()
+    }
+}
+
+impl std::fmt::Debug for Stored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stored({} bytes)", self.bytes().len())
+    }
+}
+
+/// The entry of the expiry index for a key.
+pub(super) fn index_key(expires: u64, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + key.len());
+    bytes.extend_from_slice(&expires.to_be_bytes());
+    bytes.extend_from_slice(key);
+    bytes
+}

@@ -1,0 +1,388 @@
+//! The data: a database file with everything up to a checkpoint, a log with everything after it,
+//! and in memory exactly what the log holds.
+//!
+//! - A read looks into the memtable being filled, the frozen one, the file, in this order.
+//! - A write changes the memtable and adds a record to the log, which is written before the client
+//!   hears of it.
+//! - When the log segment or the memtable is full, the table is frozen and a thread brings it into
+//!   the file in one durable transaction; the segment is then recycled.
+//!
+//! So memory and the time of a start depend on these limits and not on the number of sessions. One
+//! thread owns all of this; only frozen tables and file handles go to others.
+
+mod apply;
+mod checkpoint;
+mod disk;
+mod expiry;
+mod frame;
+pub mod key;
+mod log;
+mod memtable;
+mod op;
+mod recover;
+mod replay;
+mod spaces;
+mod syncer;
+pub mod value;
+mod verify;
+mod watched;
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use redb::Database;
+use thiserror::Error;
+
+use crate::config::settings::SessionSync;
+
+pub use checkpoint::Outcome;
+pub use op::Op;
+pub use recover::{OpenError, Problem};
+pub use spaces::NOWHERE;
+pub use syncer::Synced;
+pub use verify::{Report, salvage, verify};
+pub use watched::Touched;
+
+use checkpoint::Checkpointer;
+use disk::{Stored, Summary, View};
+use key::Space;
+use log::Log;
+use memtable::{Lookup, Memtable};
+use spaces::Spaces;
+use syncer::Syncer;
+use value::{Entry, Kind, Value};
+use watched::Watched;
+
+/// What the store is opened with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Where its files are.
+    pub directory: PathBuf,
+    /// When writes are brought to the disk.
+    pub sync: SessionSync,
+    /// Stored bytes of all keys and values beyond which entries are evicted.
+    pub max_size: u64,
+    /// Bytes that a memtable may take before it is frozen.
+    pub memory: usize,
+}
+
+/// What memtables may take by default. There are two at most, and the second may fill while the
+/// first is written.
+pub const MEMTABLE_BYTES: usize = 48 * 1024 * 1024;
+
+/// Why the store could not do what it was asked for.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The database file could not be read.
+    #[error("the session file cannot be read: {0}")]
+    Read(#[from] redb::Error),
+    /// The database file is being opened again after an error.
+    #[error("the session file cannot be read at the moment: an earlier error is being dealt with")]
+    Unavailable,
+    /// A value in the database file makes no sense.
+    #[error("the session file holds a value that makes no sense; run `roundsman session check`")]
+    Damaged,
+}
+
+/// Counters since the start.
+#[derive(Debug, Clone, Default)]
+pub struct Statistics {
+    /// Entries removed because their time was over.
+    pub expired: u64,
+    /// Entries removed because of `max-size`.
+    pub evicted: u64,
+    /// Checkpoints made.
+    pub checkpoints: u64,
+    /// Reads that found a key.
+    pub hits: Cell<u64>,
+    /// Reads that found none.
+    pub misses: Cell<u64>,
+}
+
+/// The session store.
+#[derive(Debug)]
+pub struct Store {
+    options: Options,
+    active: Memtable,
+    frozen: Option<Arc<Memtable>>,
+    /// `None` for as long as the file cannot be opened again after an error.
+    view: Option<View>,
+    database: Option<Arc<Database>>,
+    log: Log,
+    syncer: Syncer,
+    checkpointer: Checkpointer,
+    spaces: Spaces,
+    watched: Watched,
+    /// Stored bytes of all keys and values.
+    bytes: u64,
+    /// How far into the expiry index of the file sweeping and eviction have come.
+    index_cursor: Vec<u8>,
+    /// The youngest log record whose effect the current requests have seen.
+    observed: Cell<u64>,
+    /// The record that last cleared a space.
+    last_clear: u64,
+    /// Why writes are refused.
+    refusal: Option<String>,
+    /// A failed sync: writes are refused until a checkpoint holds every record up to this one.
+    unsynced: Option<u64>,
+    /// The failure of the sync that was dealt with last.
+    handled_failure: Option<Arc<std::io::Error>>,
+    checkpoint_failed: bool,
+    checkpoint_running: bool,
+    /// What goes into the file with the frozen table.
+    frozen_summary: Summary,
+    /// Counters since the start.
+    pub statistics: Statistics,
+}
+
+/// An entry where it lies.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// In a memtable.
+    Memory(&'a Entry),
+    /// In the file.
+    Disk(Stored),
+}
+
+// === impl Store ===
+
+impl Store {
+    /// The number of this database of this namespace; [`NOWHERE`] when nothing was ever in it.
+    pub fn space(&self, namespace: &str, database: u8) -> Space {
+        self.spaces.number(namespace, database).unwrap_or(NOWHERE)
+    }
+
+    /// The live entry of a key.
+    pub fn find(&self, key: &[u8], now: u64) -> Result<Option<Found<'_>>, StoreError> {
+        Ok(self.find_any(key)?.filter(|found| !value::is_expired(found.expires(), now)))
+    }
+
+    /// As [`Store::find`], counted as a hit or a miss.
+    pub fn look_up(&self, key: &[u8], now: u64) -> Result<Option<Found<'_>>, StoreError> {
+        let found = self.find(key, now)?;
+        let counter = if found.is_some() { &self.statistics.hits } else { &self.statistics.misses };
+        counter.set(counter.get() + 1);
+        Ok(found)
+    }
+
+    /// The entry of a key, expired or not.
+    fn find_any(&self, key: &[u8]) -> Result<Option<Found<'_>>, StoreError> {
+        for table in [Some(&self.active), self.frozen.as_deref()].into_iter().flatten() {
+            match table.get(key) {
+                Lookup::Known(slot) => {
+                    self.observe(slot.sequence);
+                    return Ok(slot.entry.as_ref().map(Found::Memory));
+                }
+                Lookup::Cleared => {
+                    self.observe(self.last_clear);
+                    return Ok(None);
+                }
+                Lookup::Unknown => {}
+            }
+        }
+        let view = self.view.as_ref().ok_or(StoreError::Unavailable)?;
+        let Some(stored) = view.get(key)? else { return Ok(None) };
+        value::header(stored.bytes()).ok_or(StoreError::Damaged)?;
+        Ok(Some(Found::Disk(stored)))
+    }
+
+    /// Keys of a space in the order of their places, live at `now`, beginning at `place`: at least
+    /// `count` of them if there are so many, and the place to go on from (0 at the end).
+    pub fn scan(
+        &self,
+        space: Space,
+        place: u64,
+        count: usize,
+        now: u64,
+    ) -> Result<(Vec<ScannedKey>, u64), StoreError> {
+        let start = key::at_place(space, place);
+        let mut merged: std::collections::BTreeMap<Vec<u8>, Option<(u64, Kind)>> =
+            std::collections::BTreeMap::new();
+        // Newer tables win: they are merged last. Each source gives one key more than asked for,
+        // so that the merged front is complete up to the smallest of their ends.
+        let limit = count.saturating_add(1);
+        let mut complete_to: Option<Vec<u8>> = None;
+        let mut bound = |last: Option<&[u8]>| {
+            if let Some(last) = last
+                && complete_to.as_deref().is_none_or(|to| last < to)
+            {
+                complete_to = Some(last.to_vec());
+            }
+        };
+        let frozen = self.frozen.as_deref();
+        let cleared = |table: Option<&Memtable>| table.is_some_and(|t| t.is_cleared(space));
+        if !cleared(Some(&self.active)) && !cleared(frozen) {
+            let view = self.view.as_ref().ok_or(StoreError::Unavailable)?;
+            let mut seen = 0;
+            for item in view.from(&start)? {
+                let (key, stored) = item?;
+                if key::space(&key) != space {
+                    break;
+                }
+                seen += 1;
+                if seen == limit {
+                    bound(Some(&key));
+                }
+                merged.insert(key, value::header(&stored));
+                if seen == limit {
+                    break;
+                }
+            }
+        }
+        let frozen = frozen.filter(|_| !cleared(Some(&self.active)));
+        for table in [frozen, Some(&self.active)].into_iter().flatten() {
+            let slots = table.slots_from(&start).take_while(|(key, _)| key::space(key) == space);
+            for (seen, (key, slot)) in slots.take(limit).enumerate() {
+                if seen + 1 == limit {
+                    bound(Some(key));
+                }
+                let state = slot.entry.as_ref().map(|e| (e.expires, e.value.kind()));
+                merged.insert(key.to_vec(), state);
+            }
+        }
+        // The last complete place may go on beyond the limit of its source, so the scan ends
+        // before it and the cursor points to it, unless it is the only one: then names that share
+        // a place (one in 2^48 pairs) are taken as far as they were read.
+        let end = complete_to.map(|to| key::place_of(&to));
+        let end = end.filter(|end| *end > place);
+        let keys = merged
+            .into_iter()
+            .take_while(|(key, _)| end.is_none_or(|end| key::place_of(key) < end))
+            .filter_map(|(key, state)| {
+                let (expires, kind) = state?;
+                let live = !value::is_expired(expires, now);
+                live.then_some(ScannedKey { key, expires, kind })
+            })
+            .collect();
+        Ok((keys, end.unwrap_or(0)))
+    }
+
+    /// Keys of a space, those expired and not yet removed included.
+    pub fn keys(&self, space: Space) -> u64 {
+        self.spaces.keys(space)
+    }
+
+    /// All spaces: namespace, database, keys.
+    pub fn all_spaces(&self) -> impl Iterator<Item = (Space, &str, u8, u64)> {
+        self.spaces.records().map(|r| (r.space, r.namespace.as_str(), r.database, r.keys))
+    }
+
+    /// Has `touched` set at the next change of the key.
+    pub fn watch(&mut self, key: &[u8], touched: &Touched) {
+        self.watched.watch(key, touched);
+    }
+
+    /// Stored bytes of all keys and values.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes in the current segment of the log.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.segment_bytes()
+    }
+
+    /// Bytes that the memtables take.
+    pub fn memory(&self) -> usize {
+        self.active.bytes() + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+    }
+
+    /// What it was opened with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// The number that the next record of the log gets.
+    pub fn sequence(&self) -> u64 {
+        self.log.sequence()
+    }
+
+    /// Follows what is on the disk.
+    pub fn synced(&self) -> tokio::sync::watch::Receiver<Synced> {
+        self.syncer.watch()
+    }
+
+    /// The youngest record that requests since the last call have seen the effect of: their
+    /// replies must not leave before it is as safe as `sync` says.
+    pub fn take_observed(&self) -> u64 {
+        self.observed.replace(0)
+    }
+
+    fn observe(&self, sequence: u64) {
+        self.observed.set(self.observed.get().max(sequence));
+    }
+}
+
+/// One key that a scan met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScannedKey {
+    /// Its stored form; [`key::name`] is what the user knows.
+    pub key: Vec<u8>,
+    /// Its expiry, 0 for never.
+    pub expires: u64,
+    /// What it holds.
+    pub kind: Kind,
+}
+
+// === impl Found ===
+
+impl Found<'_> {
+    /// When it expires; 0 for never.
+    pub fn expires(&self) -> u64 {
+        match self {
+            Self::Memory(entry) => entry.expires,
+            Self::Disk(stored) => value::header(stored.bytes()).map_or(0, |(expires, _)| expires),
+        }
+    }
+
+    /// What kind it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Memory(entry) => entry.value.kind(),
+            Self::Disk(stored) => {
+                value::header(stored.bytes()).map_or(Kind::String, |(_, kind)| kind)
+            }
+        }
+    }
+
+    /// The bytes of a string; `None` when it is of another kind.
+    pub fn string(&self) -> Option<&[u8]> {
+        match self {
+            Self::Memory(Entry { value: Value::String(bytes), .. }) => Some(bytes),
+            Self::Disk(stored) if self.kind() == Kind::String => {
+                Some(value::payload(stored.bytes()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The value, read from its stored form if it is in the file.
+    pub fn value(&self) -> Result<Cow<'_, Value>, StoreError> {
+        match self {
+            Self::Memory(entry) => Ok(Cow::Borrowed(&entry.value)),
+            Self::Disk(stored) => Entry::decode(stored.bytes())
+                .map(|entry| Cow::Owned(entry.value))
+                .ok_or(StoreError::Damaged),
+        }
+    }
+
+    /// The whole entry.
+    pub fn entry(&self) -> Result<Entry, StoreError> {
+        Ok(Entry { expires: self.expires(), value: self.value()?.into_owned() })
+    }
+
+    /// Bytes of its stored form.
+    pub fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Memory(entry) => entry.stored_bytes(),
+            Self::Disk(stored) => stored.bytes().len(),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Opening a store: the file, then the log; what is damaged is set aside and said aloud.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use redb::Database;
+use thiserror::Error;
+
+use super::checkpoint::Checkpointer;
+use super::disk::{self, Summary, View};
+use super::log::{self, Log};
+use super::memtable::Memtable;
+use super::replay::{self, Segment};
+use super::spaces::Spaces;
+use super::syncer::Syncer;
+use super::watched::Watched;
+use super::{Options, Statistics, Store, StoreError};
+
+/// Why a store cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{0} is in use by another process; is roundsman-session.service running?")]
+    InUse(PathBuf),
+    /// The file system says no.
+    #[error("{path}: {error}; look at the disk and at the owner of the directory")]
+    Io {
+        /// What was to be opened.
+        path: PathBuf,
+        /// What it says.
+        error: io::Error,
+    },
+    /// The file is damaged, and it could not even be set aside.
+    #[error("{path} cannot be opened: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: redb::Error,
+    },
+    /// Reading what should be there failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Something was damaged, and where it lies now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What is wrong.
+    pub what: String,
+    /// The directory that the damaged files were moved to.
+    pub aside: PathBuf,
+}
+
+impl Store {
+    /// Opens the store, and makes it if there is none.
+    pub fn open(options: Options) -> Result<(Self, Vec<Problem>), OpenError> {
+        let directory = options.directory.clone();
+        let failed = |error| OpenError::Io { path: directory.clone(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+        let mut problems = Vec::new();
+        let database = match open_file(&directory) {
+            Ok(database) => database,
+            Err(OpenError::File { error, path }) => {
+                let aside = set_aside(&directory, true).map_err(failed)?;
+                let what = format!("{} is damaged: {error}", path.display());
+                problems.push(Problem { what, aside });
+                open_file(&directory)?
+            }
+            Err(error) => return Err(error),
+        };
+        let database = Arc::new(database);
+        let view = View::new(&database).map_err(StoreError::from)?;
+        let in_file = view.summary.sequence;
+        let segments = log::segments(&directory).map_err(failed)?;
+        let number = segments.last().map_or(0, |(number, _)| *number) + 1;
+        let mut spaces = Spaces::default();
+        spaces.load(&view.summary.spaces);
+        let bytes = spaces.records().map(|record| record.bytes).sum();
+        // The log of this process begins after the last record that is found; until then the
+        // segment is only a place for the type.
+        let mut store = Self {
+            log: Log::start(&directory, number, in_file + 1).map_err(failed)?,
+            syncer: Syncer::start(options.sync, in_file).map_err(failed)?,
+            checkpointer: Checkpointer::start().map_err(failed)?,
+            options,
+            active: Memtable::default(),
+            frozen: None,
+            view: Some(view),
+            database: Some(database),
+            spaces,
+            watched: Watched::default(),
+            bytes,
+            index_cursor: Vec::new(),
+            observed: std::cell::Cell::new(0),
+            last_clear: 0,
+            refusal: None,
+            unsynced: None,
+            handled_failure: None,
+            checkpoint_failed: false,
+            checkpoint_running: false,
+            frozen_summary: Summary::default(),
+            statistics: Statistics::default(),
+        };
+        let (replayed, old) = store.replay_log(segments, in_file, &mut problems)?;
+        store.log.adopt(replayed, old);
+        store.freeze_replayed();
+        Ok((store, problems))
+    }
+
+    /// Replays what the file has not; returns the segments that the next checkpoint replaces and
+    /// those that nobody needs.
+    fn replay_log(
+        &mut self,
+        segments: Vec<(u64, PathBuf)>,
+        in_file: u64,
+        problems: &mut Vec<Problem>,
+    ) -> Result<(Vec<PathBuf>, Vec<PathBuf>), OpenError> {
+        let (mut replayed, mut old) = (Vec::new(), Vec::new());
+        let mut last = in_file;
+        let mut damage = None;
+        for (_, path) in segments {
+            let bytes =
+                fs::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+            let mut failure = None;
+            let found = replay::segment(&bytes, in_file, last, |sequence, op| {
+                if failure.is_none() {
+                    failure = self.replay(op, sequence).err();
+                }
+            });
+            if let Some(error) = failure {
+                return Err(error.into());
+            }
+            match found {
+                Segment::Old => old.push(path),
+                Segment::Whole { last: reached } => {
+                    last = reached;
+                    replayed.push(path);
+                }
+                Segment::Damaged { last: reached, offset } => {
+                    last = reached;
+                    damage = Some(format!("{} is damaged at byte {offset}", path.display()));
+                    break;
+                }
+            }
+        }
+        self.log.resume_after(last);
+        let Some(what) = damage else { return Ok((replayed, old)) };
+        // What was replayed goes into the file now, so that all segments can be set aside.
+        let summary = Summary { sequence: last, spaces: self.spaces.records().cloned().collect() };
+        let failed = |error| OpenError::File { path: self.options.directory.clone(), error };
+        if let Some(database) = &self.database {
+            disk::checkpoint(database, &self.active, &summary).map_err(failed)?;
+            self.view = Some(View::new(database).map_err(failed)?);
+        }
+        self.active = Memtable::default();
+        let aside = set_aside(&self.options.directory, false)
+            .and_then(|aside| {
+                self.log.restart()?;
+                Ok(aside)
+            })
+            .map_err(|error| OpenError::Io { path: self.options.directory.clone(), error })?;
+        problems.push(Problem { what, aside });
+        Ok((Vec::new(), Vec::new()))
+    }
+}
+
+/// Opens the file with every checksum verified.
+pub(super) fn open_file(directory: &Path) -> Result<Database, OpenError> {
+    let path = directory.join(disk::FILE);
+    match disk::open(directory, true).and_then(|database| {
+        let database = Arc::new(database);
+        View::new(&database)?;
+        Ok(database)
+    }) {
+        Ok(database) => Arc::try_unwrap(database).map_err(|_| OpenError::InUse(path)),
+        Err(redb::Error::DatabaseAlreadyOpen) => Err(OpenError::InUse(path)),
+        // These two are what a truncated or foreign file gives.
+        Err(redb::Error::Io(error))
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            Err(OpenError::Io { path, error })
+        }
+        Err(error) => Err(OpenError::File { path, error }),
+    }
+}
+
+/// Moves the log, and the file too if it is damaged, to a directory of their own.
+fn set_aside(directory: &Path, with_file: bool) -> io::Result<PathBuf> {
+    let aside = directory.join(format!("damaged-{}", crate::session::now()));
+    DirBuilder::new().mode(0o700).create(&aside)?;
+    let file = with_file.then(|| directory.join(disk::FILE));
+    let segments = log::segments(directory)?.into_iter().map(|(_, path)| path);
+    for path in file.into_iter().chain(segments) {
+        if let Some(name) = path.file_name() {
+            fs::rename(&path, aside.join(name))?;
+        }
+    }
+    if !with_file {
+        // The log alone cannot be understood: it says what changed since the checkpoint.
+        fs::copy(directory.join(disk::FILE), aside.join(disk::FILE))?;
+    }
+    fs::File::open(directory)?.sync_all()?;
+    Ok(aside)
+}

@@ -1,0 +1,241 @@
+//! What a key holds, in memory and as bytes.
+//!
+//! Stored form: `expiry in ms (8 bytes, 0 for never) · kind (1 byte) · payload`. A string's payload
+//! is the string; of the others it is each element with its length before it.
+
+use std::hash::RandomState;
+
+use indexmap::{IndexMap, IndexSet};
+
+/// A string of any bytes.
+pub type Bytes = Box<[u8]>;
+
+/// A value with its expiry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Milliseconds since 1970 after which the entry is gone; 0 for never.
+    pub expires: u64,
+    /// What is stored.
+    pub value: Value,
+}
+
+/// A value of one of the kinds that the store knows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Any bytes.
+    String(Bytes),
+    /// Fields with values, in the order in which they were added.
+    Hash(IndexMap<Bytes, Bytes, RandomState>),
+    /// Members, in the order in which they were added.
+    Set(IndexSet<Bytes, RandomState>),
+}
+
+/// The kind of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Value::String`].
+    String,
+    /// [`Value::Hash`].
+    Hash,
+    /// [`Value::Set`].
+    Set,
+}
+
+/// Bytes before the payload.
+const HEADER_BYTES: usize = 9;
+/// What an element costs in memory beside its bytes: two pointers, lengths, and its hash.
+const ELEMENT_OVERHEAD: usize = 64;
+
+// === impl Entry ===
+
+impl Entry {
+    /// Whether it is gone at `now`.
+    pub fn is_expired(&self, now: u64) -> bool {
+        is_expired(self.expires, now)
+    }
+
+    /// Appends the stored form.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.expires.to_le_bytes());
+        match &self.value {
+            Value::String(bytes) => {
+                out.push(b's');
+                out.extend_from_slice(bytes);
+            }
+            Value::Hash(fields) => {
+                out.push(b'h');
+                for (field, value) in fields {
+                    put_bytes(out, field);
+                    put_bytes(out, value);
+                }
+            }
+            Value::Set(members) => {
+                out.push(b't');
+                for member in members {
+                    put_bytes(out, member);
+                }
+            }
+        }
+    }
+
+    /// Reads the stored form; `None` when it is damaged.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (expires, kind) = header(bytes)?;
+        let mut payload = &bytes[HEADER_BYTES..];
+        let value = match kind {
+            Kind::String => Value::String(payload.into()),
+            Kind::Hash => {
+                let mut fields = IndexMap::default();
+                while !payload.is_empty() {
+                    let field = take_bytes(&mut payload)?;
+                    fields.insert(field.into(), take_bytes(&mut payload)?.into());
+                }
+                Value::Hash(fields)
+            }
+            Kind::Set => {
+                let mut members = IndexSet::default();
+                while !payload.is_empty() {
+                    members.insert(take_bytes(&mut payload)?.into());
+                }
+                Value::Set(members)
+            }
+        };
+        Some(Self { expires, value })
+    }
+
+    /// Bytes of the stored form, without making it. Counts against `max-size`.
+    pub fn stored_bytes(&self) -> usize {
+        HEADER_BYTES
+            + match &self.value {
+                Value::String(bytes) => bytes.len(),
+                Value::Hash(fields) => fields.iter().map(|(f, v)| 8 + f.len() + v.len()).sum(),
+                Value::Set(members) => members.iter().map(|m| 4 + m.len()).sum(),
+            }
+    }
+}
+
+// === impl Value ===
+
+impl Value {
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::String(_) => Kind::String,
+            Self::Hash(_) => Kind::Hash,
+            Self::Set(_) => Kind::Set,
+        }
+    }
+
+    /// Whether nothing is left of a collection: it then does not exist.
+    pub fn is_empty_collection(&self) -> bool {
+        match self {
+            Self::String(_) => false,
+            Self::Hash(fields) => fields.is_empty(),
+            Self::Set(members) => members.is_empty(),
+        }
+    }
+
+    /// Sets fields of a hash; returns by how many stored bytes it grew.
+    pub fn set_fields(&mut self, fields: &[(&[u8], &[u8])]) -> isize {
+        let Self::Hash(map) = self else { return 0 };
+        let mut grown = 0;
+        for (field, value) in fields {
+            grown += value.len().cast_signed();
+            if let Some(place) = map.get_mut(*field) {
+                grown -= place.len().cast_signed();
+                *place = (*value).into();
+            } else {
+                grown += (8 + field.len()).cast_signed();
+                map.insert((*field).into(), (*value).into());
+            }
+        }
+        grown
+    }
+
+    /// Removes fields of a hash or members of a set; returns by how many stored bytes it grew.
+    pub fn remove_elements(&mut self, elements: &[&[u8]]) -> isize {
+        let mut shrunk = 0;
+        for element in elements {
+            shrunk += match self {
+                Self::Hash(map) => {
+                    map.swap_remove(*element).map_or(0, |value| 8 + element.len() + value.len())
+                }
+                Self::Set(set) => usize::from(set.swap_remove(*element)) * (4 + element.len()),
+                Self::String(_) => 0,
+            };
+        }
+        -shrunk.cast_signed()
+    }
+
+    /// Adds members to a set; returns by how many stored bytes it grew.
+    pub fn add_members(&mut self, members: &[&[u8]]) -> isize {
+        let Self::Set(set) = self else { return 0 };
+        let mut grown = 0;
+        for member in members {
+            if !set.contains(*member) {
+                set.insert((*member).into());
+                grown += 4 + member.len();
+            }
+        }
+        grown.cast_signed()
+    }
+
+    /// Elements, for what they cost in memory.
+    pub fn overhead(&self) -> usize {
+        ELEMENT_OVERHEAD
+            * match self {
+                Self::String(_) => 1,
+                Self::Hash(fields) => fields.len(),
+                Self::Set(members) => members.len(),
+            }
+    }
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// The name that `TYPE` gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Hash => "hash",
+            Self::Set => "set",
+        }
+    }
+}
+
+/// Whether an expiry has passed.
+pub fn is_expired(expires: u64, now: u64) -> bool {
+    expires != 0 && expires <= now
+}
+
+/// Expiry and kind of a stored form.
+pub fn header(bytes: &[u8]) -> Option<(u64, Kind)> {
+    let expires = u64::from_le_bytes(*bytes.first_chunk()?);
+    let kind = match bytes.get(8)? {
+        b's' => Kind::String,
+        b'h' => Kind::Hash,
+        b't' => Kind::Set,
+        _ => return None,
+    };
+    Some((expires, kind))
+}
+
+/// The payload of a stored form: of a string, the string.
+pub fn payload(bytes: &[u8]) -> &[u8] {
+    bytes.get(HEADER_BYTES..).unwrap_or_default()
+}
+
+/// Appends bytes with their length before them.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Takes bytes that [`put_bytes`] wrote.
+pub fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = input.split_first_chunk()?;
+    let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *input = rest;
+    Some(bytes)
+}

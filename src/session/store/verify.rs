@@ -1,0 +1,169 @@
+//! Looking at a store that no process has open: is it whole, and what can be had from one that is
+//! not.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::{self, View};
+use super::recover::open_file;
+use super::replay::{self, Segment};
+use super::value::{self, Entry};
+use super::{OpenError, Options, Store, StoreError, log};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Keys in the database file.
+    pub keys: u64,
+    /// Log records that are not in it yet.
+    pub records: u64,
+    /// What is wrong, in words; empty when all is well.
+    pub problems: Vec<String>,
+}
+
+/// Verifies every page, value, index entry and log record of a store.
+pub fn verify(directory: &Path) -> Result<Report, OpenError> {
+    if !directory.join(disk::FILE).exists() {
+        return Err(OpenError::Io {
+            path: directory.join(disk::FILE),
+            error: std::io::ErrorKind::NotFound.into(),
+        });
+    }
+    let mut report = Report::default();
+    let in_file = match open_file(directory) {
+        Ok(database) => {
+            let database = Arc::new(database);
+            let view = View::new(&database).map_err(StoreError::from)?;
+            verify_file(&view, &mut report).map_err(StoreError::from)?;
+            view.summary.sequence
+        }
+        Err(OpenError::File { path, error }) => {
+            report.problems.push(format!("{}: {error}", path.display()));
+            return Ok(report);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut last = in_file;
+    let segments = log::segments(directory)
+        .map_err(|error| OpenError::Io { path: directory.to_path_buf(), error })?;
+    for (_, path) in segments {
+        let bytes = fs::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        match replay::segment(&bytes, in_file, last, |_, _| {}) {
+            Segment::Old => {}
+            Segment::Whole { last: reached } => last = reached,
+            Segment::Damaged { last: reached, offset } => {
+                last = reached;
+                report.problems.push(format!("{}: damaged at byte {offset}", path.display()));
+                break;
+            }
+        }
+    }
+    report.records = last - in_file;
+    Ok(report)
+}
+
+fn verify_file(view: &View, report: &mut Report) -> Result<(), redb::Error> {
+    let mut expiring = 0;
+    let mut counted = std::collections::BTreeMap::<_, (u64, u64)>::new();
+    for item in view.from(&[])? {
+        let (key, stored) = item?;
+        report.keys += 1;
+        let place = super::key::name(&key).escape_ascii().to_string();
+        let Some(entry) = Entry::decode(&stored) else {
+            report.problems.push(format!("the value of {place} makes no sense"));
+            continue;
+        };
+        if entry.expires != 0 {
+            expiring += 1;
+            if !view.has_expiry(entry.expires, &key)? {
+                report.problems.push(format!("{place} is not in the expiry index"));
+            }
+        }
+        let count = counted.entry(super::key::space(&key)).or_default();
+        *count = (count.0 + 1, count.1 + (key.len() + stored.len()) as u64);
+    }
+    let indexed = view.expiring()?;
+    if indexed != expiring {
+        report.problems.push(format!("the expiry index has {indexed} entries for {expiring} keys"));
+    }
+    for record in &view.summary.spaces {
+        let (keys, bytes) = counted.remove(&record.space).unwrap_or_default();
+        if (keys, bytes) != (record.keys, record.bytes) {
+            report.problems.push(format!(
+                "namespace {} database {} has {keys} keys ({bytes} bytes), not {} ({} bytes)",
+                record.namespace, record.database, record.keys, record.bytes
+            ));
+        }
+    }
+    for space in counted.keys() {
+        report.problems.push(format!("there are keys of space {space}, which is not defined"));
+    }
+    Ok(())
+}
+
+/// Makes a store in `scratch` out of whatever can be read in `damaged`, which is left as it is.
+/// Returns it with what could not be read.
+pub fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<String>), OpenError> {
+    let mut lost = Vec::new();
+    let copy = scratch.join("copy");
+    let failed = |error| OpenError::Io { path: damaged.to_path_buf(), error };
+    fs::create_dir_all(&copy).map_err(failed)?;
+    let options = Options {
+        directory: scratch.join("salvaged"),
+        sync: super::SessionSync::EverySecond,
+        max_size: u64::MAX,
+        memory: super::MEMTABLE_BYTES,
+    };
+    let (mut store, _) = Store::open(options)?;
+    let mut last = 0;
+    match fs::copy(damaged.join(disk::FILE), copy.join(disk::FILE)) {
+        Ok(_) => match read_file(&copy, &mut store) {
+            Ok(sequence) => last = sequence,
+            Err(error) => lost.push(format!("{}: {error}", damaged.join(disk::FILE).display())),
+        },
+        Err(error) => lost.push(format!("{}: {error}", damaged.join(disk::FILE).display())),
+    }
+    for (_, path) in log::segments(damaged).map_err(failed)? {
+        let bytes = fs::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        if let Segment::Damaged { offset, .. } = replay::segment(&bytes, last, last, |_, _| {}) {
+            lost.push(format!("{}: damaged at byte {offset}", path.display()));
+        }
+        let mut failure = None;
+        last = replay::salvage(&bytes, last, |_, op| {
+            if failure.is_none() {
+                failure = store.apply(op).err();
+            }
+        });
+        store.settle();
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+    }
+    Ok((store, lost))
+}
+
+/// Copies all that the file gives; returns the last log record that is in it.
+fn read_file(directory: &Path, store: &mut Store) -> Result<u64, redb::Error> {
+    let database = Arc::new(disk::open(directory, false)?);
+    let view = View::new(&database)?;
+    for record in &view.summary.spaces {
+        // The numbers of the spaces stay, because keys and log records use them.
+        let define = super::Op::Define(record.space, record.database, &record.namespace);
+        apply(store, define)?;
+    }
+    for item in view.from(&[])? {
+        let (key, stored) = item?;
+        if value::header(&stored).is_some()
+            && let Some(entry) = Entry::decode(&stored)
+        {
+            apply(store, super::Op::Put(&key, entry))?;
+            store.settle();
+        }
+    }
+    Ok(view.summary.sequence)
+}
+
+fn apply(store: &mut Store, op: super::Op<'_>) -> Result<(), redb::Error> {
+    store.apply(op).map_err(|error| redb::Error::Corrupted(error.to_string()))
+}
