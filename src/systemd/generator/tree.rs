@@ -142,6 +142,14 @@ fn socket(app: &App, number: u16, source: Option<&Path>) -> String {
         line!(out, "NoDelay=yes");
         // A loopback address is there, even when its interface is not up yet.
         line!(out, "FreeBind=yes");
+    } else {
+        // The worker's main process connects too, as the app's user, to see whether the app answers.
+        line!(out, "\n[Socket]");
+        match &app.user {
+            Some(user) => line!(out, "SocketUser={user}"),
+            // A dynamic user has no name yet. Like this the socket is as open as a TCP one.
+            None => line!(out, "SocketMode=0666"),
+        }
     }
     out
 }
