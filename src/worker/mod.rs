@@ -18,13 +18,14 @@ mod probe;
 mod process;
 mod ready;
 pub mod stage;
+mod start;
 mod stop;
 mod watchdog;
 
 use std::cell::RefCell;
-use std::ffi::OsStr;
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,18 +33,17 @@ use sd_notify::NotifyState;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::{sleep, timeout};
 
-use self::channel::Channel;
 use self::environment::Environment;
 use self::identity::{Identity, report};
 use self::notifier::AppNotifications;
 pub use self::notifier::Notifier;
 use self::probe::{Seconds, Target};
-use self::process::{Exit, Plan, Process};
+use self::process::{Exit, Process};
 use self::ready::Signs;
 use self::stop::{Stop, Stopped};
 use self::watchdog::{Question, Watchdog};
 use crate::cli::exit;
-use crate::config::settings::{Address, App, Listen, Ready};
+use crate::config::settings::{Address, App};
 use crate::systemd::activation::Socket;
 use crate::systemd::message::{WORKER_EXITED, WORKER_NOT_READY, WORKER_READY};
 
@@ -82,24 +82,6 @@ pub struct Worker {
     pub messages: broadcast::Sender<Arc<[u8]>>,
 }
 
-/// Why the worker cannot be started as it is.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("app {app:?}: {source}")]
-    Command { app: String, source: command::Unsuitable },
-    #[error(
-        "systemd passed no socket named \"http\", which listen = \"{listen}\" needs: start the worker \
-         by its unit, roundsman-worker@{instance}.service, or give --listen ADDRESS"
-    )]
-    NoListener { listen: &'static str, instance: String },
-    #[error("app {app:?}: ready = \"message\" needs a Node command, and `{command}` is none")]
-    NoChannel { app: String, command: String },
-    #[error("{address} is in use by another process: it is worker {instance}'s own address")]
-    AddressInUse { address: Address, instance: String },
-    #[error("cannot {what}: {source}")]
-    Io { what: String, source: std::io::Error },
-}
-
 /// A broadcast for [`Worker::messages`].
 pub fn messages() -> broadcast::Sender<Arc<[u8]>> {
     broadcast::Sender::new(MESSAGES)
@@ -108,7 +90,7 @@ pub fn messages() -> broadcast::Sender<Arc<[u8]>> {
 /// Runs one worker to its end; returns the exit code of the shim.
 pub async fn run(worker: Worker) -> u8 {
     let identity = Identity::new(&worker.app.name, worker.number);
-    match start(worker, &identity).await {
+    match start::start(worker, &identity).await {
         Ok(running) => running.run().await,
         Err(error) => {
             report!(error, identity, "{error}");
@@ -140,155 +122,6 @@ enum End {
     Exited(std::io::Result<Exit>),
     Stop,
     NotInTime,
-}
-
-async fn start(mut worker: Worker, identity: &Identity) -> Result<Running, Error> {
-    let app = &worker.app;
-    let io = |what: &str| {
-        let what = what.to_owned();
-        move |source| Error::Io { what, source }
-    };
-    let here = PathBuf::from(".");
-    let directory = app.directory.as_ref().unwrap_or(&here);
-    let needs_channel = app.listen == Listen::Cluster || app.ready == Ready::Message;
-    let command = if needs_channel {
-        command::resolve(&app.command, directory)
-            .map_err(|source| Error::Command { app: app.name.clone(), source })?
-    } else {
-        app.command.clone()
-    };
-    let mut environment =
-        environment::of_app(&worker.environment, app, worker.number, &worker.address);
-    let listener = own_listener(&mut worker, identity)?;
-    let app = &worker.app;
-    if matches!(app.listen, Listen::Port | Listen::Unix) {
-        free_address(&worker.address, identity).await?;
-    }
-    let notifications = match app.ready {
-        Ready::Notify => {
-            let directory =
-                worker.environment.get(OsStr::new("RUNTIME_DIRECTORY")).map(PathBuf::from);
-            let made =
-                AppNotifications::listen(&identity.to_string(), directory, worker.notifier.clone());
-            Some(made.map_err(io("make a notification socket for the app"))?)
-        }
-        _ => None,
-    };
-    if let Some(notifications) = &notifications {
-        environment.insert("NOTIFY_SOCKET".into(), notifications.variable.clone());
-    }
-    let port_variable =
-        environment.get(OsStr::new("PORT")).and_then(|port| port.to_str()).map(str::to_owned);
-    let is_node = command.first().is_some_and(|program| command::is_node(program));
-    if app.ready == Ready::Message && app.listen != Listen::Cluster && !is_node {
-        return Err(Error::NoChannel { app: app.name.clone(), command: app.command.join(" ") });
-    }
-    let pair = (app.listen == Listen::Cluster || is_node).then(Channel::pair).transpose();
-    let (channel, their_end) = pair.map_err(io("make a channel to the app"))?.unzip();
-    let (for_channel, for_app) = match (app.listen, listener) {
-        (Listen::Cluster, listener) => {
-            environment.insert("NODE_UNIQUE_ID".into(), worker.number.to_string().into());
-            (listener, None)
-        }
-        (_, Some(Socket::Tcp(tcp))) => (None, Some(OwnedFd::from(tcp))),
-        (_, Some(Socket::Unix(unix))) => (None, Some(OwnedFd::from(unix))),
-        (_, None) => (None, None),
-    };
-    let kept = for_app.as_ref().map(OwnedFd::try_clone).transpose();
-    let kept = kept.map_err(io("duplicate the listener"))?;
-    let plan = Plan {
-        stage: &worker.program,
-        command: &command,
-        directory: app.directory.as_ref(),
-        environment,
-        listener: for_app,
-        channel: their_end,
-    };
-    let process = plan.start().map_err(io("start the app's process"))?;
-    report!(debug, identity, "started `{}` as process {}", command.join(" "), process.id());
-    let channel = match channel {
-        Some(channel) => {
-            let options = cluster::Options {
-                identity: identity.clone(),
-                listener: for_channel,
-                port_variable: port_variable.clone(),
-                messages: worker.messages.clone(),
-            };
-            Some(cluster::serve(channel, options).map_err(io("serve the app's channel"))?)
-        }
-        None => None,
-    };
-    let target = match &channel {
-        Some(channel) if channel.is_cluster() => Target::Cluster(channel.clone(), app.transport),
-        _ => Target::Address(worker.address.clone()),
-    };
-    Ok(Running {
-        app: worker.app,
-        address: worker.address,
-        port_variable,
-        identity: identity.clone(),
-        notifier: worker.notifier,
-        watchdog: worker.watchdog,
-        stop: worker.stop,
-        process,
-        channel,
-        listener: kept,
-        notifications,
-        target,
-    })
-}
-
-/// The listener as the app's way of listening wants it.
-fn own_listener(worker: &mut Worker, identity: &Identity) -> Result<Option<Socket>, Error> {
-    let listen = match worker.app.listen {
-        Listen::Cluster => "cluster",
-        Listen::Fd => "fd",
-        Listen::Port | Listen::Unix => return Ok(None),
-    };
-    let socket = worker.listener.take();
-    let socket =
-        socket.ok_or_else(|| Error::NoListener { listen, instance: identity.to_string() })?;
-    // The flag belongs to the socket, not to the descriptor: apps that inherit it do not expect it.
-    let nonblocking = worker.app.listen == Listen::Cluster;
-    let result = match &socket {
-        Socket::Tcp(tcp) => tcp.set_nonblocking(nonblocking),
-        Socket::Unix(unix) => unix.set_nonblocking(nonblocking),
-    };
-    let what = "prepare the listener".to_owned();
-    result.map_err(|source| Error::Io { what, source })?;
-    Ok(Some(socket))
-}
-
-/// Makes sure that who answers at the app's own address will be the app.
-async fn free_address(address: &Address, identity: &Identity) -> Result<(), Error> {
-    if probe::connect(address).await.is_ok() {
-        let instance = identity.to_string();
-        return Err(Error::AddressInUse { address: address.clone(), instance });
-    }
-    if let Address::Unix(path) = address {
-        remove_stale(path);
-    }
-    Ok(())
-}
-
-/// A socket that nobody answers on is left from an app that was killed.
-fn remove_stale(path: &Path) {
-    let is_socket = std::fs::symlink_metadata(path)
-        .is_ok_and(|data| std::os::unix::fs::FileTypeExt::is_socket(&data.file_type()));
-    if is_socket {
-        let _ = std::fs::remove_file(path); // if it stays, the app's own error says so
-    }
-}
-
-// === impl Error ===
-
-impl Error {
-    fn code(&self) -> u8 {
-        match self {
-            Self::Command { .. } | Self::NoListener { .. } | Self::NoChannel { .. } => exit::CONFIG,
-            Self::AddressInUse { .. } | Self::Io { .. } => exit::OS,
-        }
-    }
 }
 
 // === impl Running ===
@@ -364,7 +197,8 @@ impl Running {
         tokio::select! {
             exit = self.process.wait() => End::Exited(exit),
             _ = self.stop.recv() => End::Stop,
-            () = watchdog => End::Stop,
+            never = watchdog => match never {},
+            never = follow(self.channel.as_ref(), &self.notifier, &self.identity, &status) => match never {},
         }
     }
 
@@ -439,12 +273,41 @@ impl Running {
     }
 }
 
+/// Tells when the app stops listening, and listens again.
+async fn follow(
+    channel: Option<&cluster::Handle>,
+    notifier: &Notifier,
+    identity: &Identity,
+    status: &str,
+) -> Infallible {
+    let Some(channel) = channel.filter(|channel| channel.is_cluster()) else {
+        return std::future::pending().await;
+    };
+    let mut view = channel.view();
+    let mut listening = true;
+    while view.wait_for(|view| view.front.is_some() != listening).await.is_ok() {
+        listening = !listening;
+        if listening {
+            report!(info, identity, "the app listens again");
+            notifier.status(status).await;
+        } else {
+            report!(
+                info,
+                identity,
+                "the app has closed its server: connections wait until it listens again"
+            );
+            notifier.status("the app does not listen: connections wait").await;
+        }
+    }
+    std::future::pending().await
+}
+
 #[cfg(test)]
 mod tests {
     //! What the tests of the parts share.
 
     use super::*;
-    use crate::config::settings::{Balancing, Transport};
+    use crate::config::settings::{Balancing, Listen, Ready, Transport};
 
     /// An app named `test` with the defaults of the rest.
     pub(super) fn app(listen: Listen, command: &[&str]) -> App {

@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -100,7 +101,9 @@ impl AppNotifications {
             let _ = std::fs::remove_file(&path); // of a shim before this one
             (UnixDatagram::bind(&path)?, path.into_os_string())
         } else {
-            let name = format!("roundsman/{name}/{}", std::process::id());
+            // What nobody can guess: any process may send to it.
+            let secret = RandomState::new().build_hasher().finish();
+            let name = format!("roundsman/{name}/{secret:016x}");
             let address = SocketAddr::from_abstract_name(&name)?;
             (UnixDatagram::bind_addr(&address)?, format!("@{name}").into())
         };

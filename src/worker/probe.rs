@@ -59,6 +59,10 @@ async fn ask(target: &Target, health: &Health) -> Result<u16, Failure> {
         env!("CARGO_PKG_VERSION"),
     );
     match target {
+        // It would refuse, but not as a server that has all the connections it wants.
+        Target::Cluster(handle, _) if handle.view().borrow().front.is_none() => {
+            Err(Failure::Other("it has closed its server".to_owned()))
+        }
         Target::Cluster(handle, Transport::Tcp) => {
             let (ours, theirs) = tcp_pair().await?;
             offer(handle, theirs.into_std()?.into()).await?;

@@ -70,6 +70,7 @@ impl Plan<'_> {
             command.current_dir(directory);
         }
         command.arg("--").args(self.command).env_clear().envs(environment).kill_on_drop(true);
+        command.process_group(0); // Ctrl-C at a terminal is for the shim, which passes it on in order
         let child = command.spawn()?;
         drop(inherited);
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));

@@ -42,7 +42,10 @@ pub(super) enum Stopped {
 impl Stop<'_> {
     pub(super) async fn run(self) -> std::io::Result<Stopped> {
         let begin = Instant::now();
-        if let Some(channel) = self.channel.filter(|channel| channel.is_cluster()) {
+        // One that has never spoken the protocol would not understand.
+        let speaks =
+            |channel: &&cluster::Handle| channel.is_cluster() && channel.view().borrow().online;
+        if let Some(channel) = self.channel.filter(speaks) {
             channel.disconnect();
             let until = begin + self.limit / 2;
             tokio::select! {

@@ -5,6 +5,7 @@
 //! of a cluster worker, which refuses a connection for a server that does not exist without running
 //! any of the app's code; else that the process is there.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -40,7 +41,7 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     /// Asks for ever.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(self) -> Infallible {
         let interval = match &self.question {
             Question::Health(_, health) => health.interval.min(self.limit / 4),
             _ => self.limit / 4,

@@ -1,13 +1,12 @@
 // Does what the path says.
+const { existsSync } = require('node:fs');
 const http = require('node:http');
 const server = http.createServer((request, response) => {
   const [, what, value] = request.url.split('/');
   switch (what) {
-    case 'block': { // the event loop, for so many milliseconds
-      const end = Date.now() + Number(value);
-      while (Date.now() < end);
+    case 'block': // the event loop, until the file in the argument is there
+      while (!existsSync(process.argv[2]));
       return response.end('blocked');
-    }
     case 'slow': return setTimeout(() => response.end('slow'), Number(value));
     case 'exit': return process.exit(Number(value));
     case 'kill': return process.kill(process.pid, value);

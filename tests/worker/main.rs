@@ -6,6 +6,7 @@ mod binding;
 mod harness;
 mod listening;
 mod messaging;
+mod process;
 mod starting;
 mod stopping;
 mod traffic;

@@ -101,3 +101,12 @@ fn connections_that_come_while_it_stops_wait_for_the_next_one() {
     assert!(exchange(late.as_mut(), "/").contains("ok "));
     drop(next);
 }
+
+#[test]
+fn a_server_that_the_app_closes_is_said_to_be_closed() {
+    let mut shim = node("moody.js", &[]).ready();
+    assert_eq!(shim.get("/again/100"), "again");
+    shim.hear("STATUS=the app does not listen");
+    shim.hear("STATUS=process ");
+    assert_eq!(shim.stop(), 0);
+}

@@ -1,0 +1,209 @@
+//! From what the shim was told to a started app.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::channel::Channel;
+use super::environment::{self, Environment};
+use super::identity::{Identity, report};
+use super::notifier::AppNotifications;
+use super::probe::{self, Target};
+use super::process::Plan;
+use super::{Running, Worker, cluster, command};
+use crate::cli::exit;
+use crate::config::settings::{Address, App, Listen, Ready};
+use crate::systemd::activation::Socket;
+
+/// Why the worker cannot be started as it is.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("app {app:?}: {source}")]
+    Command { app: String, source: command::Unsuitable },
+    #[error(
+        "systemd passed no socket named \"http\", which listen = \"{listen}\" needs: start the worker \
+         by its unit, roundsman-worker@{instance}.service, or give --listen ADDRESS"
+    )]
+    NoListener { listen: &'static str, instance: String },
+    #[error("app {app:?}: ready = \"message\" needs a Node command, and `{command}` is none")]
+    NoChannel { app: String, command: String },
+    #[error("{address} is in use by another process: it is worker {instance}'s own address")]
+    AddressInUse { address: Address, instance: String },
+    #[error("cannot {what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+}
+
+/// What the app listens with.
+#[derive(Debug, Default)]
+struct Listeners {
+    /// For a cluster worker: its connections are accepted here.
+    ours: Option<Socket>,
+    /// For the app to inherit, and a copy to look at.
+    apps: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// Starts the app.
+pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Running, Error> {
+    let command = command_of(&worker.app, identity)?;
+    let is_node = command.first().is_some_and(|program| command::is_node(program));
+    let app = &worker.app;
+    if app.ready == Ready::Message && app.listen != Listen::Cluster && !is_node {
+        return Err(Error::NoChannel { app: app.name.clone(), command: app.command.join(" ") });
+    }
+    let mut environment =
+        environment::of_app(&worker.environment, app, worker.number, &worker.address);
+    let listeners = listeners(&mut worker, identity)?;
+    let notifications = match worker.app.ready {
+        Ready::Notify => Some(notifications(&worker, identity, &mut environment)?),
+        Ready::Listening | Ready::Message => None,
+    };
+    let (channel, their_end) = if worker.app.listen == Listen::Cluster || is_node {
+        let pair = Channel::pair().map_err(io("make a channel to the app"))?;
+        (Some(pair.0), Some(pair.1))
+    } else {
+        (None, None)
+    };
+    if worker.app.listen == Listen::Cluster {
+        environment.insert("NODE_UNIQUE_ID".into(), worker.number.to_string().into());
+    }
+    if matches!(worker.app.listen, Listen::Port | Listen::Unix) {
+        free_address(&worker.address, identity).await?;
+    }
+    let port_variable =
+        environment.get(OsStr::new("PORT")).and_then(|port| port.to_str()).map(str::to_owned);
+    let (inherited, kept) = listeners.apps.unzip();
+    let plan = Plan {
+        stage: &worker.program,
+        command: &command,
+        directory: worker.app.directory.as_ref(),
+        environment,
+        listener: inherited,
+        channel: their_end,
+    };
+    let process = plan.start().map_err(io("start the app's process"))?;
+    report!(debug, identity, "started `{}` as process {}", command.join(" "), process.id());
+    let options = cluster::Options {
+        identity: identity.clone(),
+        listener: listeners.ours,
+        port_variable: port_variable.clone(),
+        messages: worker.messages,
+    };
+    let serve = |channel| cluster::serve(channel, options);
+    let channel = channel.map(serve).transpose().map_err(io("serve the app's channel"))?;
+    let target = match &channel {
+        Some(channel) if channel.is_cluster() => {
+            Target::Cluster(channel.clone(), worker.app.transport)
+        }
+        _ => Target::Address(worker.address.clone()),
+    };
+    Ok(Running {
+        app: worker.app,
+        address: worker.address,
+        port_variable,
+        identity: identity.clone(),
+        notifier: worker.notifier,
+        watchdog: worker.watchdog,
+        stop: worker.stop,
+        process,
+        channel,
+        listener: kept,
+        notifications,
+        target,
+    })
+}
+
+/// The command to run: the real one, where a package manager would come between.
+fn command_of(app: &App, identity: &Identity) -> Result<Vec<String>, Error> {
+    let here = PathBuf::from(".");
+    let resolved = command::resolve(&app.command, app.directory.as_ref().unwrap_or(&here));
+    match resolved {
+        Ok(command) => Ok(command),
+        // Who only binds a port needs neither the channel nor to be the process that was started.
+        Err(unsuitable @ command::Unsuitable::Wrapper { .. })
+            if matches!(app.listen, Listen::Port | Listen::Unix) && app.ready != Ready::Message =>
+        {
+            report!(warn, identity, "the app may not get the signal to stop: {unsuitable}");
+            Ok(app.command.clone())
+        }
+        Err(source) => Err(Error::Command { app: app.name.clone(), source }),
+    }
+}
+
+fn listeners(worker: &mut Worker, identity: &Identity) -> Result<Listeners, Error> {
+    let listen = match worker.app.listen {
+        Listen::Cluster => "cluster",
+        Listen::Fd => "fd",
+        Listen::Port | Listen::Unix => return Ok(Listeners::default()),
+    };
+    let socket = worker.listener.take();
+    let socket =
+        socket.ok_or_else(|| Error::NoListener { listen, instance: identity.to_string() })?;
+    // The flag belongs to the socket, not to the descriptor: apps that inherit it do not expect it.
+    let ours = worker.app.listen == Listen::Cluster;
+    let prepared = match &socket {
+        Socket::Tcp(tcp) => tcp.set_nonblocking(ours),
+        Socket::Unix(unix) => unix.set_nonblocking(ours),
+    };
+    prepared.map_err(io("prepare the listener"))?;
+    if ours {
+        return Ok(Listeners { ours: Some(socket), apps: None });
+    }
+    let descriptor: OwnedFd = match socket {
+        Socket::Tcp(tcp) => tcp.into(),
+        Socket::Unix(unix) => unix.into(),
+    };
+    let copy = descriptor.try_clone().map_err(io("duplicate the listener"))?;
+    Ok(Listeners { ours: None, apps: Some((descriptor, copy)) })
+}
+
+fn notifications(
+    worker: &Worker,
+    identity: &Identity,
+    environment: &mut Environment,
+) -> Result<AppNotifications, Error> {
+    let directory: Option<&OsString> = worker.environment.get(OsStr::new("RUNTIME_DIRECTORY"));
+    let made = AppNotifications::listen(
+        &identity.to_string(),
+        directory.map(PathBuf::from),
+        worker.notifier.clone(),
+    );
+    let notifications = made.map_err(io("make a notification socket for the app"))?;
+    environment.insert("NOTIFY_SOCKET".into(), notifications.variable.clone());
+    Ok(notifications)
+}
+
+/// Makes sure that who answers at the app's own address will be the app.
+async fn free_address(address: &Address, identity: &Identity) -> Result<(), Error> {
+    if probe::connect(address).await.is_ok() {
+        let instance = identity.to_string();
+        return Err(Error::AddressInUse { address: address.clone(), instance });
+    }
+    if let Address::Unix(path) = address {
+        remove_stale(path);
+    }
+    Ok(())
+}
+
+/// A socket that nobody answers on is left from an app that was killed.
+fn remove_stale(path: &Path) {
+    let is_socket = std::fs::symlink_metadata(path)
+        .is_ok_and(|data| std::os::unix::fs::FileTypeExt::is_socket(&data.file_type()));
+    if is_socket {
+        let _ = std::fs::remove_file(path); // if it stays, the app's own error says so
+    }
+}
+
+fn io(what: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io { what, source }
+}
+
+impl Error {
+    /// The exit code for it.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::Command { .. } | Self::NoListener { .. } | Self::NoChannel { .. } => exit::CONFIG,
+            Self::AddressInUse { .. } | Self::Io { .. } => exit::OS,
+        }
+    }
+}
