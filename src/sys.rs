@@ -1,7 +1,11 @@
 //! The only module that may use `unsafe`: the few calls for which no safe wrapper exists.
 #![expect(unsafe_code, reason = "the one place for it; every block says why it is sound")]
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Takes ownership of a descriptor that this process inherited.
 ///
@@ -17,4 +21,29 @@ pub fn adopt_inherited_fd(fd: RawFd) -> OwnedFd {
     // SAFETY: the descriptor is open (checked above) and was handed to this process by its parent
     // through an environment variable that names it, so nothing else in this process owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Has the kernel hand a connection over when its first bytes are there, or after about so many
+/// seconds without any.
+pub fn set_defer_accept(socket: &impl AsRawFd, seconds: i32) -> io::Result<()> {
+    let length = size_of_val(&seconds) as libc::socklen_t;
+    // SAFETY: the option takes an int, and `seconds` is one that lives through the call; the
+    // descriptor is open because `socket` owns it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            std::ptr::from_ref(&seconds).cast(),
+            length,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has the runtime watch a listening socket that it shall not accept from itself.
+pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays the same and open until it is dropped, and it is dropped
+    // by the `AsyncFd` after that has deregistered it.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }

@@ -84,11 +84,13 @@ fn timeouts(to: &mut Timeouts, from: Input<'_>, problems: &mut Problems) {
     set("client-write", &mut to.client_write);
     set("idle", &mut to.idle);
     set("connect", &mut to.connect);
+    set("upstream-write", &mut to.upstream_write);
     set("response-header", &mut to.response_header);
     set("response-body", &mut to.response_body);
     set("upstream-idle", &mut to.upstream_idle);
     set("tunnel-idle", &mut to.tunnel_idle);
     set("shutdown", &mut to.shutdown);
+    to.request = from.get("request", to.request, problems, or_word("none", duration));
     if to.upstream_idle >= Duration::from_secs(5)
         && let Some(node) = from.node("upstream-idle")
     {
@@ -107,7 +109,7 @@ fn limits(to: &mut Limits, from: Input<'_>, problems: &mut Problems) {
     if let Some(bytes) = from.optional("header-bytes", problems, header_bytes) {
         to.header_bytes = usize::try_from(bytes).unwrap_or(to.header_bytes);
     }
-    to.headers = from.get("headers", to.headers, problems, integer(1..=1024_usize));
+    to.headers = from.get("headers", to.headers, problems, integer(1..=512_usize));
     to.body = from.get("body", to.body, problems, or_word("none", size));
     to.connections = from.get("connections", to.connections, problems, connections());
     to.connections_per_client = from.get(
@@ -122,6 +124,14 @@ fn limits(to: &mut Limits, from: Input<'_>, problems: &mut Problems) {
         problems,
         integer(1..=i64::MAX.cast_unsigned()),
     );
+    to.upstream_idle_connections = from.get(
+        "upstream-idle-connections",
+        to.upstream_idle_connections,
+        problems,
+        integer(0..=100_000_usize),
+    );
+    to.body_rate =
+        from.get("body-rate", to.body_rate, problems, integer(0..=i64::MAX.cast_unsigned()));
 }
 
 fn retries(to: &mut Retries, from: Input<'_>, problems: &mut Problems) {

@@ -46,6 +46,9 @@ pub struct Front {
     pub retries: Retries,
     /// The shared session store.
     pub session: Session,
+    /// Pages by status, in place of the built-in ones; `{status}`, `{title}`, `{detail}` and
+    /// `{request-id}` in them are filled in.
+    pub error_pages: BTreeMap<u16, String>,
 }
 
 /// `[threads]`.
@@ -97,12 +100,16 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Connecting to a server.
     pub connect: Duration,
+    /// Between two writes of a request to a server that does not read.
+    pub upstream_write: Duration,
     /// From the last byte of the request to the end of the response head.
     pub response_header: Duration,
     /// Between two reads of a response body.
     pub response_body: Duration,
     /// A kept-alive connection to a server between two requests. Below Node's own 5 s on purpose.
     pub upstream_idle: Duration,
+    /// A request as a whole, from its head to the end of its response; `None` for no limit.
+    pub request: Option<Duration>,
     /// An upgraded connection (WebSocket) without a byte in either direction.
     pub tunnel_idle: Duration,
     /// Finishing what is in flight when the front stops.
@@ -124,6 +131,11 @@ pub struct Limits {
     pub connections_per_client: Option<usize>,
     /// Requests on one client connection.
     pub requests_per_connection: u64,
+    /// Idle connections that each thread keeps to one server.
+    pub upstream_idle_connections: usize,
+    /// Bytes a second that a client must send of its body, on average over the time that the
+    /// front waits for it, once that is longer than `timeouts.client-body`; 0 for any rate.
+    pub body_rate: u64,
 }
 
 /// `[retries]`.
@@ -401,9 +413,11 @@ impl Default for Timeouts {
             client_write: seconds(30),
             idle: seconds(75),   // browsers keep connections for a minute
             connect: seconds(2), // servers are near: a longer wait only hides a dead one
+            upstream_write: seconds(30),
             response_header: seconds(60),
             response_body: seconds(60),
             upstream_idle: seconds(4), // Node closes after 5 s; see Keep-Alive: timeout
+            request: None,             // downloads and event streams take as long as they take
             tunnel_idle: seconds(3600),
             shutdown: seconds(30),
         }
@@ -419,6 +433,8 @@ impl Default for Limits {
             connections: 100_000,
             connections_per_client: None,
             requests_per_connection: 100_000,
+            upstream_idle_connections: 256, // more than are busy at once, or they would be opened anew
+            body_rate: 240, // the worst modem does more; a byte now and then is an attack
         }
     }
 }

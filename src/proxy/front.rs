@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+use super::router::Router;
 use crate::balance::{Server, State, Upstream};
 use crate::config::Settings;
 use crate::config::settings::{Address, Balancing, ServerOptions, Target};
@@ -27,6 +28,10 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// Upstreams by [`Target`], in the `Display` form that names them everywhere.
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// Finds the number of a request's route in the settings.
+    pub router: Router,
+    /// Who answers each route: one upstream, or those of its split in the order of the shares.
+    pub answering: Vec<Vec<Arc<Upstream>>>,
 }
 
 // === impl Front ===
@@ -134,7 +139,14 @@ impl Snapshot {
                 .collect();
             add(Target::Upstream(upstream.name.clone()), servers, &upstream.balancing);
         }
-        Self { settings: Arc::new(settings), upstreams }
+        let find = |target: &Target| upstreams.get(&target.to_string()).map(Arc::clone);
+        let answering = settings.routes.iter().map(|route| match &route.target {
+            Target::Split(split) => split.shares.iter().filter_map(|s| find(&s.to)).collect(),
+            target => find(target).into_iter().collect(),
+        });
+        let answering = answering.collect();
+        let router = Router::new(&settings.routes);
+        Self { settings: Arc::new(settings), upstreams, router, answering }
     }
 
     /// Every server of every upstream, with its upstream.

@@ -1,5 +1,31 @@
 //! The request path: connection, request, route, forward, response.
 
+mod attempt;
+mod budget;
+mod buf;
+mod chunk;
+pub(crate) mod connection;
+pub(crate) mod counters;
+pub(crate) mod deadline;
+mod exchange;
+mod field;
+pub(crate) mod forwarded;
 mod front;
+mod incoming;
+pub(crate) mod local;
+mod reason;
+mod relay;
+mod reply;
+mod request;
+mod response;
+mod rewrite;
+mod router;
+mod server;
+mod target;
+mod tunnel;
+mod write;
 
+pub use counters::Totals;
 pub use front::{Front, Snapshot};
+pub use reason::{REASONS, Reason};
+pub use router::Router;

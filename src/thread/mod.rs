@@ -1,1 +1,225 @@
 //! The front's worker threads: one per core, each with its own runtime.
+//!
+//! Thread 0 also accepts, and hands connections round. A connection stays with its thread for life.
+
+mod accept;
+mod cores;
+mod lazy;
+mod worker;
+
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+
+use crate::config::settings;
+use crate::proxy::counters::Counters;
+use crate::proxy::{Front, Totals};
+pub use cores::usable_cores;
+use worker::{Command, Start};
+
+/// How often a shutdown looks whether all connections have ended.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A listening socket with what the configuration says about it.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its `FileDescriptorName=`.
+    pub name: String,
+    /// What is spoken on it.
+    pub settings: settings::Listener,
+    /// The socket, in non-blocking mode.
+    pub socket: Socket,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP, of either IP version.
+    Tcp(TcpListener),
+    /// A UNIX stream socket.
+    Unix(UnixListener),
+}
+
+/// The worker threads.
+#[derive(Debug)]
+pub struct Threads {
+    cores: Vec<usize>,
+    counters: Vec<Arc<Counters>>,
+    commands: Vec<UnboundedSender<Command>>,
+    on_the_way: Vec<Arc<AtomicUsize>>,
+}
+
+/// What one thread does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadStats {
+    /// The core it is for.
+    pub core: usize,
+    /// Connections handed to it from the start.
+    pub accepted: u64,
+    /// Connections open now.
+    pub open: u64,
+    /// Requests from the start.
+    pub requests: u64,
+}
+
+impl Threads {
+    /// Starts one thread for each of these cores; returns when every one has reported in.
+    ///
+    /// The front must have been made for as many threads.
+    #[expect(clippy::needless_pass_by_value, reason = "the threads keep it")]
+    pub fn start(front: Arc<Front>, cores: &[usize], pin: bool) -> io::Result<Self> {
+        if cores.len() != front.threads() || cores.is_empty() {
+            let text = format!("{} threads for {} cores", front.threads(), cores.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let counters: Vec<_> = cores.iter().map(|_| Arc::<Counters>::default()).collect();
+        let on_the_way: Vec<_> = cores.iter().map(|_| Arc::<AtomicUsize>::default()).collect();
+        let (commands, receivers): (Vec<_>, Vec<_>) =
+            cores.iter().map(|_| unbounded_channel()).unzip();
+        let (gone, gone_receiver) = unbounded_channel();
+        let mut gone_receiver = Some(gone_receiver);
+        let (report, reports) = mpsc::channel();
+        for ((index, core), receiver) in cores.iter().copied().enumerate().zip(receivers) {
+            let report = report.clone();
+            let start = Start {
+                index,
+                front: Arc::clone(&front),
+                counters: counters.clone(),
+                on_the_way: on_the_way.clone(),
+                commands: commands.clone(),
+                receiver,
+                gone: gone.clone(),
+                gone_receiver: gone_receiver.take(),
+            };
+            std::thread::Builder::new().name(format!("front-{index}")).spawn(move || {
+                if pin && let Err(error) = cores::pin(core) {
+                    let text = format!("pinning a thread to core {core}: {error}");
+                    let _ = report.send(Err(io::Error::new(error.kind(), text)));
+                    return;
+                }
+                worker::run(start, &report);
+            })?;
+        }
+        drop(report);
+        for _ in cores {
+            reports.recv().map_err(|_| io::Error::other("a thread ended before it began"))??;
+        }
+        Ok(Self { cores: cores.to_vec(), counters, commands, on_the_way })
+    }
+
+    /// Begins to accept from these.
+    pub fn accept(&self, listeners: Vec<Listener>) {
+        self.tell(0, Command::Accept(listeners));
+    }
+
+    /// Each thread's counter, which its own runtime moves at least every second.
+    pub fn heartbeats(&self) -> Vec<u64> {
+        self.counters.iter().map(|c| c.heartbeat.get()).collect()
+    }
+
+    /// What each thread does.
+    pub fn stats(&self) -> Vec<ThreadStats> {
+        self.counters
+            .iter()
+            .zip(&self.cores)
+            .map(|(counters, core)| ThreadStats {
+                core: *core,
+                accepted: counters.accepted.get(),
+                open: counters.open.get(),
+                requests: counters.requests.get(),
+            })
+            .collect()
+    }
+
+    /// What all threads counted together.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.counters.iter().for_each(|counters| totals.add(counters));
+        totals
+    }
+
+    /// Accepts nothing any more. What waits in a socket's backlog stays there.
+    pub fn stop_accepting(&self) {
+        self.tell(0, Command::StopAccepting(None));
+    }
+
+    /// Stops accepting and ends every connection: idle ones soon, others with their response.
+    ///
+    /// Returns how many were cut off at the end of `grace`.
+    pub async fn shutdown(&self, grace: Duration) -> usize {
+        let end = Instant::now() + grace;
+        let (stopped, has_stopped) = tokio::sync::oneshot::channel();
+        self.tell(0, Command::StopAccepting(Some(stopped)));
+        // From then on every connection is either counted as open or on its way.
+        let _ = tokio::time::timeout_at(end, has_stopped).await;
+        (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Stop));
+        loop {
+            let open = self.open();
+            if open == 0 || Instant::now() >= end {
+                (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Cut));
+                return open;
+            }
+            tokio::time::sleep(LOOK.min(end.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+
+    /// Has every thread close its idle connections to this server, as for a drain.
+    pub fn forget_idle(&self, server_id: u32) {
+        for thread in 0..self.commands.len() {
+            self.tell(thread, Command::ForgetIdle(server_id));
+        }
+    }
+
+    fn open(&self) -> usize {
+        let on_the_way = |way: &Arc<AtomicUsize>| way.load(std::sync::atomic::Ordering::SeqCst);
+        let waiting: usize = self.on_the_way.iter().map(on_the_way).sum();
+        waiting + self.counters.iter().map(|c| c.open.get() as usize).sum::<usize>()
+    }
+
+    fn tell(&self, thread: usize, command: Command) {
+        // A thread that has ended needs to be told nothing.
+        let _ = self.commands[thread].send(command);
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Cut));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::config::Settings;
+
+    #[test]
+    fn a_stuck_threads_heartbeat_stands_still_and_the_others_move() {
+        let front = Arc::new(Front::new(Settings::default(), 2));
+        let threads = Threads::start(front, &[0, 0], false).unwrap();
+        let (release, until) = mpsc::channel();
+        let (entered, has_entered) = mpsc::channel();
+        threads.tell(1, Command::Block(entered, until));
+        has_entered.recv().unwrap();
+        let before = threads.heartbeats();
+        let start = SystemTime::now();
+        while threads.heartbeats()[0] < before[0] + 3 {
+            assert!(start.elapsed().unwrap_or_default() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(threads.heartbeats()[1], before[1]);
+        drop(release);
+        while threads.heartbeats()[1] == before[1] {
+            assert!(start.elapsed().unwrap_or_default() < Duration::from_secs(40));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}

@@ -74,6 +74,12 @@ pub(in crate::config) const TIMEOUTS: Section = Section {
         ),
         key("connect", "duration", "\"2s\"", "For a connection to a server."),
         key(
+            "upstream-write",
+            "duration",
+            "\"30s\"",
+            "Between two writes of a request to a server that does not read it.",
+        ),
+        key(
             "response-header",
             "duration",
             "\"60s\"",
@@ -86,6 +92,12 @@ pub(in crate::config) const TIMEOUTS: Section = Section {
             "\"4s\"",
             "How long an unused connection to a server is kept. Keep it below the server's own limit; \
              Node's is 5 s.",
+        ),
+        key(
+            "request",
+            "duration or \"none\"",
+            "\"none\"",
+            "A request as a whole, from its head to the end of its response.",
         ),
         key(
             "tunnel-idle",
@@ -102,7 +114,7 @@ pub(in crate::config) const LIMITS: Section = Section {
     doc: "How much the front takes.",
     keys: &[
         key("header-bytes", "size", "\"32KiB\"", "Of a request or response head; 1KiB to 1MiB."),
-        key("headers", "1 to 1024", "128", "Fields of a request or response head."),
+        key("headers", "1 to 512", "128", "Fields of a request or response head."),
         key("body", "size or \"none\"", "\"1GiB\"", "Of a request body."),
         key("connections", "1 to 10000000", "100000", "Open client connections in all."),
         key(
@@ -116,6 +128,19 @@ pub(in crate::config) const LIMITS: Section = Section {
             "integer from 1",
             "100000",
             "Requests on one client connection, which is closed after the last of them.",
+        ),
+        key(
+            "upstream-idle-connections",
+            "0 to 100000",
+            "256",
+            "Unused connections that each thread keeps to one server.",
+        ),
+        key(
+            "body-rate",
+            "integer from 0",
+            "240",
+            "Bytes a second that a client must send of its body on average, once the front has waited \
+             for it longer than `timeouts.client-body`.",
         ),
     ],
 };

@@ -1,0 +1,307 @@
+//! A client connection: waiting for requests, serving them in order, and ending in a way that lets
+//! the client read the last answer.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::buf::{Buf, Input, Out, SMALL, poll_read};
+use super::deadline::Deadline;
+use super::forwarded::Origin;
+use super::incoming::Request;
+use super::local::{About, Local};
+use super::reason::Reason;
+use super::reply::Reply;
+use super::request::Framing;
+use super::rewrite::Connection as Persistence;
+use super::write::write_all;
+
+/// How long an idle connection is left to a client that may be sending already, when the front
+/// stops: its request is answered with `Connection: close` instead of being cut off.
+const STOPPING: Duration = Duration::from_secs(1);
+/// How long the client may take to read the last answer, and what it may still send meanwhile:
+/// closing with unread bytes would make its kernel throw the answer away.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 1024 * 1024;
+/// A body that is not wanted is read up to this size, so that the connection stays usable.
+const DRAIN: u64 = 64 * 1024;
+
+/// What a client connection can be made of: TCP and UNIX sockets, and TLS over them.
+pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Unpin + 'static {}
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ClientStream for S {}
+
+/// A client connection.
+#[derive(Debug)]
+pub(crate) struct Connection<C> {
+    pub(crate) stream: C,
+    pub(crate) input: Input,
+    pub(crate) origin: Origin,
+    pub(crate) local: Rc<Local>,
+    pub(crate) deadline: Deadline,
+    requests: u64,
+}
+
+/// How a connection goes on after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// With the next request.
+    Keep,
+    /// Not at all.
+    Close,
+    /// Not at all, but the client may still be sending.
+    Linger,
+}
+
+/// Serves a client connection to its end.
+pub(crate) async fn serve<C: ClientStream>(local: Rc<Local>, stream: C, origin: Origin) {
+    let deadline = local.deadlines.add();
+    let mut connection =
+        Connection { stream, input: Input::new(0), origin, local, deadline, requests: 0 };
+    while connection.wait_for_request().await {
+        // In a box, because an idle connection must not hold the room that a busy one needs.
+        match Box::pin(connection.serve_requests()).await {
+            After::Keep => {}
+            After::Close => break,
+            After::Linger => return connection.linger().await,
+        }
+    }
+}
+
+impl<C: ClientStream> Connection<C> {
+    /// Waits for the first byte of a request; false when none will come.
+    async fn wait_for_request(&mut self) -> bool {
+        let local = &self.local;
+        let (mut set, mut stopping) = (false, false);
+        poll_fn(|cx| {
+            let read = self.input.poll_fill(cx, &mut self.stream, Buf::small, SMALL);
+            if let Poll::Ready(read) = read {
+                return Poll::Ready(read.is_ok_and(|count| count > 0));
+            }
+            if local.stopping.get() && !std::mem::replace(&mut stopping, true) {
+                set = true;
+                self.deadline.set(STOPPING);
+            }
+            if !std::mem::replace(&mut set, true) {
+                self.deadline.set(local.snapshot().settings.front.timeouts.idle);
+            }
+            if self.deadline.poll_passed(cx) { Poll::Ready(false) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Serves what was sent until nothing of it is left.
+    async fn serve_requests(&mut self) -> After {
+        loop {
+            let request = match self.read_request().await {
+                Ok(request) => request,
+                Err(reason) => return self.refuse(reason).await,
+            };
+            let after = self.exchange(request).await;
+            self.deadline.set_total(None);
+            if after != After::Keep || self.input.is_empty() {
+                return after;
+            }
+        }
+    }
+
+    async fn read_request(&mut self) -> Result<Request, Reason> {
+        let snapshot = self.local.snapshot();
+        let settings = &snapshot.settings.front;
+        let mut parsed = 0;
+        let mut set = false;
+        let request = poll_fn(|cx| {
+            loop {
+                skip_empty_lines(&mut self.input);
+                let bytes = self.input.bytes();
+                if is_worth_parsing(bytes, parsed) {
+                    match Request::parse(bytes, &snapshot, &self.origin) {
+                        Ok(Some((request, len))) => {
+                            self.input.consume(len);
+                            return Poll::Ready(Ok(request));
+                        }
+                        Ok(None) => parsed = bytes.len(),
+                        Err(reason) => return Poll::Ready(Err(reason)),
+                    }
+                }
+                if bytes.len() >= settings.limits.header_bytes {
+                    let line_ends = memchr::memchr(b'\n', bytes).is_some();
+                    let reason =
+                        if line_ends { Reason::HeadTooLarge } else { Reason::TargetTooLong };
+                    return Poll::Ready(Err(reason));
+                }
+                let most = settings.limits.header_bytes;
+                match self.input.poll_fill(cx, &mut self.stream, Buf::small, most) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(_) => return Poll::Ready(Err(Reason::ClientGone)),
+                    Poll::Pending => {
+                        if !std::mem::replace(&mut set, true) {
+                            self.deadline.set(settings.timeouts.client_header);
+                        }
+                        if self.deadline.poll_passed(cx) {
+                            return Poll::Ready(Err(Reason::HeadTimeout));
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            }
+        })
+        .await?;
+        self.requests += 1;
+        self.local.counters.requests.add(1);
+        Ok(request)
+    }
+
+    /// Answers a head that is none, and ends the connection: where the next request would begin
+    /// is anybody's guess.
+    async fn refuse(&mut self, reason: Reason) -> After {
+        let id = self.local.request_id();
+        let about = About { id: &id, client: self.origin.peer, ..About::default() };
+        self.local.refused(reason, &about);
+        if reason == Reason::ClientGone {
+            return After::Close;
+        }
+        let reply = Reply {
+            reason,
+            id: &id,
+            json: false,
+            bodiless: false,
+            connection: Persistence::Close,
+            page: None,
+        };
+        self.send(&reply).await;
+        After::Linger
+    }
+
+    /// Answers a request ourselves. What is left of its body is read if it is short.
+    pub(crate) async fn answer(
+        &mut self,
+        request: &Request,
+        reason: Reason,
+        about: &About<'_>,
+    ) -> After {
+        let id = self.local.request_id();
+        let route = request.route_name();
+        let client = request.client;
+        self.local.refused(reason, &About { id: &id, client, route: &route, ..*about });
+        if reason == Reason::ClientGone {
+            return After::Close;
+        }
+        let keep = self.may_keep(request) && self.drain(request).await;
+        let connection = match (keep, request.old) {
+            (false, _) => Persistence::Close,
+            (true, true) => Persistence::KeepAlive,
+            (true, false) => Persistence::Persistent,
+        };
+        let pages = &request.snapshot.settings.front.error_pages;
+        let reply = Reply {
+            reason,
+            id: &id,
+            json: request.wants_json,
+            bodiless: request.is_head,
+            connection,
+            page: pages.get(&reason.status()).map(String::as_str),
+        };
+        match (self.send(&reply).await, keep) {
+            (true, true) => After::Keep,
+            (true, false) => After::Linger,
+            (false, _) => After::Close,
+        }
+    }
+
+    async fn send(&mut self, reply: &Reply<'_>) -> bool {
+        let status = reply.reason.status();
+        self.local.counters.statuses[usize::from(status / 100)].add(1);
+        let mut out = Out::new();
+        reply.write(&mut out);
+        let timeout = self.local.snapshot().settings.front.timeouts.client_write;
+        write_all(&mut self.stream, &out, &self.deadline, timeout).await.is_ok()
+    }
+
+    /// Whether the connection may serve another request after this one.
+    pub(crate) fn may_keep(&self, request: &Request) -> bool {
+        let limits = &request.snapshot.settings.front.limits;
+        request.keeps_alive
+            && !self.local.stopping.get()
+            && self.requests < limits.requests_per_connection
+    }
+
+    /// Reads what is left of a body that no server got any of; false when that is too much.
+    async fn drain(&mut self, request: &Request) -> bool {
+        let Framing::Length(length) = request.framing else { return false };
+        // What came with the head is in the request already.
+        let mut left = length.saturating_sub((request.out.len() - request.head_len) as u64);
+        if left == 0 {
+            return true;
+        }
+        if left > DRAIN || request.expects_continue {
+            return false;
+        }
+        let timeout = request.snapshot.settings.front.timeouts.client_body;
+        while left > 0 {
+            let (input, stream) = (&mut self.input, &mut self.stream);
+            if input.is_empty() {
+                let read = self
+                    .deadline
+                    .within(timeout, |cx| input.poll_fill(cx, stream, Buf::small, SMALL))
+                    .await;
+                if !matches!(read, Some(Ok(1..))) {
+                    return false;
+                }
+            }
+            let here = left.min(input.bytes().len() as u64);
+            input.consume(here as usize);
+            left -= here;
+        }
+        true
+    }
+
+    /// Ends our side and reads on for a while, so that the client gets to see the answer.
+    async fn linger(mut self) {
+        let stream = &mut self.stream;
+        self.deadline.set(LINGER);
+        let mut left = LINGER_BYTES;
+        let mut shut = false;
+        poll_fn(|cx| {
+            if !shut {
+                match std::pin::Pin::new(&mut *stream).poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => shut = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(()),
+                    Poll::Pending => {}
+                }
+            }
+            let mut buffer = Buf::small();
+            loop {
+                match poll_read(stream, cx, &mut buffer) {
+                    Poll::Ready(Ok(count @ 1..)) if left > count as u64 => left -= count as u64,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if self.deadline.poll_passed(cx) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// Some clients end a body with a line end too many; RFC 9112 2.2 has it ignored.
+fn skip_empty_lines(input: &mut Input) {
+    while input.bytes().starts_with(b"\r\n") {
+        input.consume(2);
+    }
+}
+
+/// Whether parsing may come to more than it did when there were `parsed` bytes: it would be work
+/// without end to try at every byte that a slow client sends.
+pub(crate) fn is_worth_parsing(bytes: &[u8], parsed: usize) -> bool {
+    if bytes.is_empty() || bytes == b"\r" {
+        return false;
+    }
+    let new = &bytes[parsed.saturating_sub(3).min(bytes.len())..];
+    parsed == 0
+        || bytes.len() >= parsed * 2
+        || memchr::memmem::find(new, b"\n\r\n").is_some()
+        || memchr::memmem::find(new, b"\n\n").is_some()
+}

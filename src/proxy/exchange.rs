@@ -1,0 +1,191 @@
+//! One request: to a server, to another one if that fails early enough, and the answer back.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::attempt::{Attempt, Failed};
+use super::connection::{After, ClientStream, Connection};
+use super::incoming::{Request, random};
+use super::local::About;
+use super::reason::Reason;
+use super::relay::{Relay, RelayError};
+use super::request::Framing;
+use crate::balance::{Failure, InFlight, PickInput, Picked, Upstream};
+
+/// How long a request waits for news when every server refused its connection: a crashed worker is
+/// known to be down within milliseconds, and then the request waits in the queue.
+const NEWS: Duration = Duration::from_millis(100);
+
+/// Counts a waiting request for as long as it waits.
+struct Waiting<'a> {
+    upstream: &'a Upstream,
+    counter: &'a super::counters::Counter,
+}
+
+impl<C: ClientStream> Connection<C> {
+    /// Serves one request.
+    pub(crate) async fn exchange(&mut self, mut request: Request) -> After {
+        if request.upstream().is_none() {
+            let empty = request.snapshot.upstreams.is_empty();
+            let reason = if empty { Reason::NothingConfigured } else { Reason::NoRoute };
+            return self.answer(&request, reason, &About::default()).await;
+        }
+        let settings = std::sync::Arc::clone(&request.snapshot.settings);
+        let (limits, retries) = (&settings.front.limits, &settings.front.retries);
+        self.deadline.set_total(settings.front.timeouts.request);
+        self.local.budget.borrow_mut().request(retries.budget_percent);
+
+        let chunked = request.framing == Framing::Chunked;
+        let mut upload = Relay::new(request.framing, chunked, limits.body, limits.header_bytes);
+        // What came with the head goes out with the head; and if it is no body, nothing goes out.
+        if let Err(error) = upload.append_to(&mut self.input, &mut request.out) {
+            request.keeps_alive = false;
+            return self.answer(&request, client_fault(&error), &About::default()).await;
+        }
+
+        let mut tried: Vec<u32> = Vec::new();
+        let mut left = retries.attempts;
+        loop {
+            let in_flight = match self.pick(&request, &mut tried).await {
+                Ok(in_flight) => in_flight,
+                Err(reason) => return self.give_up(&request, reason, &About::default()).await,
+            };
+            let mut attempt = Attempt::new(self, &mut request, &mut upload, in_flight);
+            let failed = match attempt.run().await {
+                Ok(after) => {
+                    self.local.counters.body_in.add(upload.payload);
+                    if !upload.rest().is_empty() {
+                        self.input.put(upload.rest());
+                    }
+                    return after;
+                }
+                Err(failed) => failed,
+            };
+            let in_flight = attempt.into_in_flight();
+            blame(&in_flight, &failed);
+            let may = failed.retryable && left > 0 && !self.deadline.total_passed();
+            if may && self.local.budget.borrow_mut().take(self.local.deadlines.now()) {
+                debug!(
+                    roundsman_worker = in_flight.server().name,
+                    roundsman_reason = failed.reason.name(),
+                    "trying another server: {}",
+                    failed.detail
+                );
+                left -= 1;
+                self.local.counters.retries.add(1);
+                tried.push(in_flight.server().id);
+                continue;
+            }
+            let about = About {
+                server: &in_flight.server().name,
+                detail: &failed.detail,
+                ..About::default()
+            };
+            return self.give_up(&request, failed.reason, &about).await;
+        }
+    }
+
+    /// Answers that no server did; a body that was begun to be read is not waited for.
+    async fn give_up(&mut self, request: &Request, reason: Reason, about: &About<'_>) -> After {
+        let upstream = request.upstream().map_or("", |u| u.name.as_str());
+        self.answer(request, reason, &About { upstream, ..*about }).await
+    }
+
+    fn try_pick(&self, request: &Request, upstream: &Upstream, tried: &[u32]) -> Option<InFlight> {
+        let input = PickInput {
+            thread: self.local.index,
+            tried,
+            client: request.client,
+            request: &request.keys(),
+            now: Instant::now(),
+            random: random(),
+        };
+        match upstream.pick_for(&input) {
+            Picked::Server(in_flight) => Some(in_flight),
+            Picked::NoneUp => None,
+        }
+    }
+
+    /// Picks a server that was not tried; while none is up, the request waits for one.
+    async fn pick(&self, request: &Request, tried: &mut Vec<u32>) -> Result<InFlight, Reason> {
+        let upstream = request.upstream().ok_or(Reason::NoRoute)?;
+        if let Some(in_flight) = self.try_pick(request, upstream, tried) {
+            return Ok(in_flight);
+        }
+        let changes = self.local.front.changes();
+        if !tried.is_empty() {
+            // All that are up have failed. Soon it is known which of them are really up.
+            let mut changes = changes.clone();
+            let _ = tokio::time::timeout(NEWS, changes.changed()).await;
+            tried.clear();
+        }
+        self.wait_for_server(request, upstream, changes).await
+    }
+
+    async fn wait_for_server(
+        &self,
+        request: &Request,
+        upstream: &Upstream,
+        mut changes: tokio::sync::watch::Receiver<u64>,
+    ) -> Result<InFlight, Reason> {
+        let waiting = Waiting::enter(upstream, &self.local.counters.waiting);
+        let waiting = waiting.ok_or(Reason::QueueFull)?;
+        let until = Instant::now() + upstream.balancing.queue_timeout;
+        loop {
+            // A reload may have brought new servers.
+            let snapshot = self.local.snapshot();
+            let current = snapshot.upstreams.get(&upstream.name).ok_or(Reason::NoServer)?;
+            let freed = current.freed().notified();
+            if let Some(in_flight) = self.try_pick(request, current, &[]) {
+                drop(waiting);
+                return Ok(in_flight);
+            }
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| Reason::NoServer)?,
+                () = freed => {}
+                () = tokio::time::sleep_until(until) => return Err(Reason::NoServer),
+            }
+        }
+    }
+}
+
+/// Counts a failure against the server, if it is its own.
+fn blame(in_flight: &InFlight, failed: &Failed) {
+    match failed.reason {
+        Reason::ConnectFailed => in_flight.failed_by(Failure::Connect),
+        Reason::ResponseTimeout => in_flight.failed_by(Failure::Timeout),
+        Reason::ServerGone | Reason::BadResponse | Reason::ResponseHeadTooLarge => {
+            in_flight.failed_by(Failure::InvalidResponse);
+        }
+        _ => {}
+    }
+}
+
+/// What is wrong with a request body.
+pub(crate) fn client_fault(error: &RelayError) -> Reason {
+    match error {
+        RelayError::Malformed(_) => Reason::MalformedBody,
+        RelayError::TooLarge => Reason::BodyTooLarge,
+        RelayError::Source(_) | RelayError::Sink(_) => Reason::ClientGone,
+    }
+}
+
+impl<'a> Waiting<'a> {
+    /// `None` when as many wait as may.
+    fn enter(upstream: &'a Upstream, counter: &'a super::counters::Counter) -> Option<Self> {
+        use std::sync::atomic::Ordering;
+        let before = upstream.waiting.fetch_add(1, Ordering::Relaxed);
+        counter.add(1);
+        let waiting = Self { upstream, counter };
+        (before < upstream.balancing.queue).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.upstream.waiting.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.counter.sub(1);
+    }
+}

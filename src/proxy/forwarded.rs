@@ -1,0 +1,150 @@
+//! Who the client is, and how servers are told: `X-Forwarded-*`, `Forwarded` and `Via`.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::field::{self, Field};
+use super::request::Head;
+
+/// Where a connection comes from and where it arrived.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    /// The peer's address; `None` on a UNIX socket.
+    pub(crate) peer: Option<IpAddr>,
+    /// Whether the client speaks TLS.
+    pub(crate) secure: bool,
+    /// The listener's port.
+    pub(crate) port: Option<u16>,
+}
+
+impl Origin {
+    /// Whether the peer is one of those whose word is believed.
+    pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
+        self.peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    }
+
+    /// The client: the peer, or the last address before the proxies that are trusted.
+    pub(crate) fn client(&self, head: &Head<'_, '_>, trusted: &[IpNet]) -> Option<IpAddr> {
+        let mut client = self.peer?;
+        if !self.is_trusted(trusted) {
+            return Some(client);
+        }
+        for field in head.fields.iter().rev() {
+            if Field::of(field.name.as_bytes()) != Field::ForwardedFor {
+                continue;
+            }
+            for hop in field.value.rsplit(|b| *b == b',').map(field::trim) {
+                let Some(address) = std::str::from_utf8(hop).ok().and_then(|h| h.parse().ok())
+                else {
+                    return Some(client);
+                };
+                client = address;
+                if !trusted.iter().any(|net| net.contains(&client)) {
+                    return Some(client);
+                }
+            }
+        }
+        Some(client)
+    }
+
+    /// Writes the fields that tell a server where this request comes from.
+    ///
+    /// What a trusted peer said of earlier hops is kept in front; of all others it was left out
+    /// of the copied fields.
+    pub(crate) fn write_fields(&self, out: &mut Vec<u8>, head: &Head<'_, '_>, trusted: bool) {
+        let values = |wanted: Field| {
+            head.fields
+                .iter()
+                .filter(move |f| trusted && Field::of(f.name.as_bytes()) == wanted)
+                .map(|f| f.value)
+                .filter(|v| !v.is_empty())
+        };
+        let mut text = [0; 48];
+        let peer = self.peer_text(&mut text);
+
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        for earlier in values(Field::ForwardedFor) {
+            out.extend_from_slice(earlier);
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(peer);
+        out.extend_from_slice(b"\r\n");
+
+        let protocol: &[u8] = if self.secure { b"https" } else { b"http" };
+        field(
+            out,
+            b"X-Forwarded-Proto",
+            values(Field::ForwardedProto).next_back().unwrap_or(protocol),
+        );
+        let host = head.authority.map(|a| a.text);
+        if let Some(host) = values(Field::ForwardedHost).next_back().or(host) {
+            field(out, b"X-Forwarded-Host", host);
+        }
+        if let Some(port) = values(Field::ForwardedPort).next_back() {
+            field(out, b"X-Forwarded-Port", port);
+        } else if let Some(port) = self.port {
+            out.extend_from_slice(b"X-Forwarded-Port: ");
+            decimal(out, u64::from(port));
+            out.extend_from_slice(b"\r\n");
+        }
+
+        out.extend_from_slice(b"Forwarded: ");
+        for earlier in values(Field::Forwarded) {
+            out.extend_from_slice(earlier);
+            out.extend_from_slice(b", ");
+        }
+        let (before, after): (&[u8], &[u8]) = match self.peer {
+            Some(IpAddr::V6(_)) => (b"for=\"[", b"]\""),
+            _ => (b"for=", b""),
+        };
+        for part in [before, peer, after] {
+            out.extend_from_slice(part);
+        }
+        if let Some(host) = host {
+            // A port's colon and an IPv6 address are no token characters.
+            let quote: &[u8] = if field::is_token(host) { b"" } else { b"\"" };
+            for part in [b";host=", quote, host, quote] {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(b";proto=");
+        out.extend_from_slice(protocol);
+        out.extend_from_slice(if head.old {
+            b"\r\nVia: 1.0 roundsman\r\n"
+        } else {
+            b"\r\nVia: 1.1 roundsman\r\n"
+        });
+    }
+
+    fn peer_text<'t>(&self, text: &'t mut [u8; 48]) -> &'t [u8] {
+        let Some(peer) = self.peer else { return b"unknown" };
+        let mut rest = &mut text[..];
+        // No address is longer than 45 bytes.
+        let _ = write!(rest, "{peer}");
+        let left = rest.len();
+        &text[..48 - left]
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    for part in [name, b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Writes a number in decimal.
+pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}

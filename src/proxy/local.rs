@@ -1,0 +1,154 @@
+//! What a thread's connections share: all of it belongs to that thread alone, but for the front.
+
+use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::budget::Budget;
+use super::counters::Counters;
+use super::deadline::Deadlines;
+use super::front::{Front, Snapshot};
+use super::reason::Reason;
+use super::server::Pool;
+
+/// Warnings a second that a thread writes: enough to see what is wrong, too few to do harm.
+const WARNINGS: u32 = 20;
+
+/// A thread's own part of the front.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) index: usize,
+    pub(crate) front: Arc<Front>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) pool: RefCell<Pool>,
+    pub(crate) budget: RefCell<Budget>,
+    pub(crate) stopping: Cell<bool>,
+    snapshot: RefCell<Rc<Current>>,
+    ids: Cell<u64>,
+    id_key: RandomState,
+    warnings: Cell<Warnings>,
+}
+
+/// The configuration at work, behind a count of the thread's own: the shared one would be fought
+/// for by all threads at every request.
+#[derive(Debug)]
+pub(crate) struct Current(Arc<Snapshot>);
+
+impl Deref for Current {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Warnings {
+    since: Instant,
+    written: u32,
+    left_out: u64,
+}
+
+/// What an event in the journal is about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct About<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) client: Option<std::net::IpAddr>,
+    pub(crate) upstream: &'a str,
+    pub(crate) server: &'a str,
+    pub(crate) route: &'a str,
+    pub(crate) detail: &'a str,
+}
+
+impl Local {
+    pub(crate) fn new(index: usize, front: Arc<Front>, counters: Arc<Counters>) -> Rc<Self> {
+        let snapshot = RefCell::new(Rc::new(Current(front.snapshot())));
+        Rc::new(Self {
+            index,
+            budget: RefCell::new(Budget::new(front.threads())),
+            front,
+            counters,
+            deadlines: Deadlines::new(),
+            pool: RefCell::default(),
+            stopping: Cell::new(false),
+            snapshot,
+            ids: Cell::new(0),
+            id_key: RandomState::new(),
+            warnings: Cell::new(Warnings { since: Instant::now(), written: 0, left_out: 0 }),
+        })
+    }
+
+    /// The configuration at work.
+    pub(crate) fn snapshot(&self) -> Rc<Current> {
+        let current = self.front.snapshot_cell().load();
+        let mut own = self.snapshot.borrow_mut();
+        if !Arc::ptr_eq(&own.0, &current) {
+            *own = Rc::new(Current(Arc::clone(&current)));
+        }
+        Rc::clone(&own)
+    }
+
+    /// A request id that no other request of any front is likely to have.
+    pub(crate) fn request_id(&self) -> String {
+        self.ids.set(self.ids.get() + 1);
+        format!("{:016x}", self.id_key.hash_one((self.index, self.ids.get())))
+    }
+
+    /// Counts and logs that a request ended without a server's answer, or that a connection did.
+    pub(crate) fn refused(&self, reason: Reason, about: &About<'_>) {
+        self.counters.reasons[reason as usize].add(1);
+        if !reason.is_servers() {
+            debug!(
+                roundsman_request = about.id,
+                roundsman_client = about.client.map(tracing::field::display),
+                roundsman_route = about.route,
+                roundsman_reason = reason.name(),
+                "{} {}",
+                reason.text(),
+                about.detail
+            );
+            return;
+        }
+        let Some(left_out) = self.may_warn() else { return };
+        if left_out > 0 {
+            warn!("{left_out} further warnings about requests were left out");
+        }
+        warn!(
+            roundsman_request = about.id,
+            roundsman_app = about.upstream.strip_prefix("app:").unwrap_or(about.upstream),
+            roundsman_worker = about.server,
+            roundsman_client = about.client.map(tracing::field::display),
+            roundsman_route = about.route,
+            roundsman_reason = reason.name(),
+            "{} (request {}) {}",
+            reason.text(),
+            about.id,
+            about.detail
+        );
+    }
+
+    /// Whether a warning may be written now, and how many were not since the last one.
+    fn may_warn(&self) -> Option<u64> {
+        let mut warnings = self.warnings.get();
+        if warnings.since.elapsed().as_secs() >= 1 {
+            warnings.since = Instant::now();
+            warnings.written = 0;
+        }
+        let may = warnings.written < WARNINGS;
+        let left_out = warnings.left_out;
+        if may {
+            warnings.written += 1;
+            warnings.left_out = 0;
+        } else {
+            warnings.left_out += 1;
+        }
+        self.warnings.set(warnings);
+        may.then_some(left_out)
+    }
+}

@@ -1,0 +1,234 @@
+//! Why the proxy answers a request itself, or ends a connection: one name for the reply, the log
+//! and the counters.
+
+/// Why a request was not answered by a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// The head is no HTTP/1.1 (or has what different parsers read differently).
+    MalformedHead,
+    /// The request-target is none.
+    MalformedTarget,
+    /// `Host` is missing, repeated or none.
+    MalformedHost,
+    /// `Content-Length` or `Transfer-Encoding` are wrong or contradict each other.
+    MalformedFraming,
+    /// The body does not follow the chunked coding.
+    MalformedBody,
+    /// A transfer coding other than chunked.
+    UnknownCoding,
+    /// Another major version of HTTP.
+    UnknownVersion,
+    /// A method that is longer than any.
+    UnknownMethod,
+    /// An `Expect` other than `100-continue`.
+    UnknownExpectation,
+    /// `CONNECT` on a listener that is no forward proxy.
+    Connect,
+    /// The request line alone is over the limit.
+    TargetTooLong,
+    /// The head is over the limit.
+    HeadTooLarge,
+    /// More fields than the limit.
+    TooManyFields,
+    /// The body is over the limit.
+    BodyTooLarge,
+    /// The head did not arrive in time.
+    HeadTimeout,
+    /// The body did not arrive in time, or too slowly.
+    BodyTimeout,
+    /// The client went away in the middle of its request.
+    ClientGone,
+    /// The client does not read its response.
+    WriteTimeout,
+    /// No route matches.
+    NoRoute,
+    /// The configuration has neither an app nor an upstream.
+    NothingConfigured,
+    /// No server came up while the request waited.
+    NoServer,
+    /// More requests wait for a server than may.
+    QueueFull,
+    /// No server could be connected to.
+    ConnectFailed,
+    /// The server closed the connection, or broke it, before its response was whole.
+    ServerGone,
+    /// The response is no HTTP/1.1.
+    BadResponse,
+    /// The response head is over the limit.
+    ResponseHeadTooLarge,
+    /// The response head did not arrive in time.
+    ResponseTimeout,
+    /// The request took longer in all than it may.
+    TotalTimeout,
+    /// One client has more connections than it may.
+    TooManyConnections,
+}
+
+/// Number of reasons, for tables by reason.
+pub const REASONS: usize = Reason::ALL.len();
+
+impl Reason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 29] = [
+        Self::MalformedHead,
+        Self::MalformedTarget,
+        Self::MalformedHost,
+        Self::MalformedFraming,
+        Self::MalformedBody,
+        Self::UnknownCoding,
+        Self::UnknownVersion,
+        Self::UnknownMethod,
+        Self::UnknownExpectation,
+        Self::Connect,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::TooManyFields,
+        Self::BodyTooLarge,
+        Self::HeadTimeout,
+        Self::BodyTimeout,
+        Self::ClientGone,
+        Self::WriteTimeout,
+        Self::NoRoute,
+        Self::NothingConfigured,
+        Self::NoServer,
+        Self::QueueFull,
+        Self::ConnectFailed,
+        Self::ServerGone,
+        Self::BadResponse,
+        Self::ResponseHeadTooLarge,
+        Self::ResponseTimeout,
+        Self::TotalTimeout,
+        Self::TooManyConnections,
+    ];
+
+    /// The status that says so to the client.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::MalformedHead
+            | Self::MalformedTarget
+            | Self::MalformedHost
+            | Self::MalformedFraming
+            | Self::MalformedBody
+            | Self::ClientGone
+            | Self::WriteTimeout => 400,
+            Self::NoRoute => 404,
+            Self::Connect => 405,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::BodyTooLarge => 413,
+            Self::TargetTooLong => 414,
+            Self::UnknownExpectation => 417,
+            Self::HeadTooLarge | Self::TooManyFields => 431,
+            Self::UnknownCoding | Self::UnknownMethod => 501,
+            Self::ConnectFailed
+            | Self::ServerGone
+            | Self::BadResponse
+            | Self::ResponseHeadTooLarge => 502,
+            Self::NothingConfigured
+            | Self::NoServer
+            | Self::QueueFull
+            | Self::TooManyConnections => 503,
+            Self::ResponseTimeout | Self::TotalTimeout => 504,
+            Self::UnknownVersion => 505,
+        }
+    }
+
+    /// The name in the journal and in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MalformedHead => "malformed-head",
+            Self::MalformedTarget => "malformed-target",
+            Self::MalformedHost => "malformed-host",
+            Self::MalformedFraming => "malformed-framing",
+            Self::MalformedBody => "malformed-body",
+            Self::UnknownCoding => "unknown-coding",
+            Self::UnknownVersion => "unknown-version",
+            Self::UnknownMethod => "unknown-method",
+            Self::UnknownExpectation => "unknown-expectation",
+            Self::Connect => "connect-refused",
+            Self::TargetTooLong => "target-too-long",
+            Self::HeadTooLarge => "head-too-large",
+            Self::TooManyFields => "too-many-fields",
+            Self::BodyTooLarge => "body-too-large",
+            Self::HeadTimeout => "head-timeout",
+            Self::BodyTimeout => "body-timeout",
+            Self::ClientGone => "client-gone",
+            Self::WriteTimeout => "write-timeout",
+            Self::NoRoute => "no-route",
+            Self::NothingConfigured => "nothing-configured",
+            Self::NoServer => "no-server",
+            Self::QueueFull => "queue-full",
+            Self::ConnectFailed => "connect-failed",
+            Self::ServerGone => "server-gone",
+            Self::BadResponse => "bad-response",
+            Self::ResponseHeadTooLarge => "response-head-too-large",
+            Self::ResponseTimeout => "response-timeout",
+            Self::TotalTimeout => "total-timeout",
+            Self::TooManyConnections => "too-many-connections",
+        }
+    }
+
+    /// One sentence for whoever made the request.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::MalformedHead => "The request head is malformed.",
+            Self::MalformedTarget => "The request target is malformed.",
+            Self::MalformedHost => "The request needs exactly one valid Host field.",
+            Self::MalformedFraming => {
+                "Content-Length or Transfer-Encoding are malformed or contradict each other."
+            }
+            Self::MalformedBody => "The request body does not follow the chunked coding.",
+            Self::UnknownCoding => "The only transfer coding that is understood is chunked.",
+            Self::UnknownVersion => "This listener speaks HTTP/1.1 and HTTP/1.0.",
+            Self::UnknownMethod => "The request method is longer than any known one.",
+            Self::UnknownExpectation => "The only expectation that is understood is 100-continue.",
+            Self::Connect => "This is not a forward proxy.",
+            Self::TargetTooLong => "The request target is too long.",
+            Self::HeadTooLarge => "The request head is too large.",
+            Self::TooManyFields => "The request has too many header fields.",
+            Self::BodyTooLarge => "The request body is too large.",
+            Self::HeadTimeout => "The request head took too long to arrive.",
+            Self::BodyTimeout => "The request body took too long to arrive.",
+            Self::ClientGone => "The request ended before it was complete.",
+            Self::WriteTimeout => "The response was not read in time.",
+            Self::NoRoute => "No application answers at this address.",
+            Self::NothingConfigured => "No application is configured yet.",
+            Self::NoServer => "No server of this application is up.",
+            Self::QueueFull => "Too many requests wait for this application.",
+            Self::ConnectFailed => "The application could not be reached.",
+            Self::ServerGone => "The application closed the connection without an answer.",
+            Self::BadResponse => "The application sent an invalid answer.",
+            Self::ResponseHeadTooLarge => "The application sent too large a response head.",
+            Self::ResponseTimeout => "The application did not answer in time.",
+            Self::TotalTimeout => "The request took too long.",
+            Self::TooManyConnections => "Too many connections from this address.",
+        }
+    }
+
+    /// Whether it is the server's doing, which administrators want to hear of.
+    pub fn is_servers(self) -> bool {
+        matches!(
+            self,
+            Self::NoServer
+                | Self::QueueFull
+                | Self::ConnectFailed
+                | Self::ServerGone
+                | Self::BadResponse
+                | Self::ResponseHeadTooLarge
+                | Self::ResponseTimeout
+                | Self::TotalTimeout
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        for (number, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, number);
+        }
+    }
+}

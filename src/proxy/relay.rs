@@ -1,0 +1,333 @@
+//! One direction of a body: read, decoded in place, framed anew and written, without ever holding
+//! more than one buffer. Back-pressure is that nothing is read while something is to be written.
+
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::buf::{Buf, Input, poll_read};
+use super::chunk::{self, ChunkError, Decoder, Event, MAX_SIZE_LINE};
+use super::field::Field;
+use super::request::Framing;
+
+/// Room before a body for its first chunk-size line and a rewritten head.
+pub(crate) const HEADROOM: usize = 512;
+/// Room after it for the end of a chunk and the last chunk.
+const TAILROOM: usize = 16;
+/// What ends a body that has no trailers.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Where the end of a body is, as it comes in.
+#[derive(Debug)]
+enum Body {
+    Length(u64),
+    Chunked(Box<Decoder>),
+    Close,
+}
+
+/// One body on its way.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    body: Body,
+    chunked_out: bool,
+    buffer: Option<Buf>,
+    /// What of the buffer is to be written.
+    out: Range<usize>,
+    /// The whole body is decoded; what is left is to write it.
+    complete: bool,
+    /// Bytes after the end of the body.
+    rest: Vec<u8>,
+    /// Payload bytes that may still come.
+    allowance: u64,
+    /// Grows with every byte read or written, so that who waits can tell progress.
+    pub(crate) moved: u64,
+    /// Payload bytes so far.
+    pub(crate) payload: u64,
+}
+
+/// Why a body did not get through.
+#[derive(Debug)]
+pub(crate) enum RelayError {
+    /// The stream it came from ended too early or failed.
+    Source(io::Error),
+    /// It is no chunked coding.
+    Malformed(ChunkError),
+    /// It has more bytes than it may.
+    TooLarge,
+    /// The stream it went to failed.
+    Sink(io::Error),
+}
+
+/// For whom a relay waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    Source,
+    Sink,
+}
+
+impl Relay {
+    /// A body framed like this, to be sent chunked or as it is.
+    pub(crate) fn new(
+        framing: Framing,
+        chunked_out: bool,
+        limit: Option<u64>,
+        max_trailers: usize,
+    ) -> Self {
+        let body = match framing {
+            Framing::Length(length) => Body::Length(length),
+            Framing::Chunked => Body::Chunked(Box::new(Decoder::new(max_trailers))),
+            Framing::Close => Body::Close,
+        };
+        Self {
+            complete: matches!(body, Body::Length(0)),
+            body,
+            chunked_out,
+            buffer: None,
+            out: 0..0,
+            rest: Vec::new(),
+            allowance: limit.unwrap_or(u64::MAX),
+            moved: 0,
+            payload: 0,
+        }
+    }
+
+    /// Whether all of it was read and written.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.complete && self.out.is_empty()
+    }
+
+    /// Bytes that came after the end of the body.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
+    /// For whom it waits when polling it was pending.
+    pub(crate) fn waits(&self) -> Waits {
+        if self.out.is_empty() { Waits::Source } else { Waits::Sink }
+    }
+
+    /// Takes what `input` has of the body, framed for sending, to the end of `out`.
+    pub(crate) fn append_to(
+        &mut self,
+        input: &mut Input,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RelayError> {
+        if self.complete {
+            return Ok(());
+        }
+        let (payload, used) = self.decode(input.bytes_mut())?;
+        if !payload.is_empty() && self.chunked_out {
+            let mut line = [0; MAX_SIZE_LINE];
+            let at = chunk::size_line(&mut line, payload.len());
+            out.extend_from_slice(&line[at..]);
+        }
+        out.extend_from_slice(&input.bytes()[payload.clone()]);
+        if self.chunked_out {
+            if !payload.is_empty() {
+                out.extend_from_slice(b"\r\n");
+            }
+            if self.complete {
+                self.write_end(out)?;
+            }
+        }
+        input.consume(used);
+        Ok(())
+    }
+
+    /// Starts with a buffer that has `head` bytes of something else before the body.
+    ///
+    /// `before` is sent in front, in the same write when it fits.
+    pub(crate) fn start(
+        &mut self,
+        (buffer, filled): (Buf, Range<usize>),
+        before: &[u8],
+    ) -> Result<(), RelayError> {
+        self.buffer = Some(buffer);
+        self.frame(filled)?;
+        let Some(buffer) = &mut self.buffer else { return Ok(()) };
+        if self.out.is_empty() {
+            buffer.grow(before.len());
+            buffer[..before.len()].copy_from_slice(before);
+            self.out = 0..before.len();
+        } else if let Some(start) = self.out.start.checked_sub(before.len()) {
+            buffer[start..self.out.start].copy_from_slice(before);
+            self.out.start = start;
+        } else {
+            let mut whole = Buf::large();
+            let len = before.len() + self.out.len();
+            whole.grow(len);
+            whole[..before.len()].copy_from_slice(before);
+            whole[before.len()..len].copy_from_slice(&buffer[self.out.clone()]);
+            self.buffer = Some(whole);
+            self.out = 0..len;
+        }
+        Ok(())
+    }
+
+    /// Moves what can be moved now; ready when all of the body is written.
+    pub(crate) fn poll<S, D>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        sink: &mut D,
+    ) -> Poll<Result<(), RelayError>>
+    where
+        S: AsyncRead + Unpin,
+        D: AsyncWrite + Unpin,
+    {
+        loop {
+            while let Some(buffer) = &self.buffer
+                && !self.out.is_empty()
+            {
+                let written =
+                    ready!(Pin::new(&mut *sink).poll_write(cx, &buffer[self.out.clone()]))
+                        .and_then(
+                            |n| if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) },
+                        )
+                        .map_err(RelayError::Sink)?;
+                self.out.start += written;
+                self.moved += written as u64;
+            }
+            if self.complete {
+                self.buffer = None;
+                return Poll::Ready(Ok(()));
+            }
+            let buffer = self.buffer.get_or_insert_with(Buf::large);
+            let mut room = HEADROOM..buffer.len() - TAILROOM;
+            if let Body::Length(left) = self.body {
+                // What follows is not ours to read.
+                room.end = room.start + (room.len() as u64).min(left) as usize;
+            }
+            let read = match poll_read(source, cx, &mut buffer[room]) {
+                Poll::Pending => {
+                    self.buffer = None;
+                    return Poll::Pending;
+                }
+                Poll::Ready(read) => read.map_err(RelayError::Source)?,
+            };
+            self.moved += read as u64;
+            if read == 0 {
+                if !matches!(self.body, Body::Close) {
+                    return Poll::Ready(Err(RelayError::Source(
+                        io::ErrorKind::UnexpectedEof.into(),
+                    )));
+                }
+                self.complete = true;
+            }
+            self.frame(HEADROOM..HEADROOM + read)?;
+        }
+    }
+
+    /// Decodes this part of the buffer and puts the framing of what is sent around it.
+    fn frame(&mut self, filled: Range<usize>) -> Result<(), RelayError> {
+        let Some(mut buffer) = self.buffer.take() else { return Ok(()) };
+        let (payload, used) = self.decode(&mut buffer[filled.clone()])?;
+        let after = filled.start + used..filled.end;
+        if self.complete && !after.is_empty() {
+            self.rest = buffer[after].to_vec();
+        }
+        let mut out = filled.start + payload.start..filled.start + payload.end;
+        if self.chunked_out {
+            if !out.is_empty() {
+                if out.start < MAX_SIZE_LINE || buffer.len() < out.end + TAILROOM {
+                    let len = out.len();
+                    buffer.grow(MAX_SIZE_LINE + len + TAILROOM);
+                    buffer.copy_within(out, MAX_SIZE_LINE);
+                    out = MAX_SIZE_LINE..MAX_SIZE_LINE + len;
+                }
+                let room = &mut buffer[out.start - MAX_SIZE_LINE..out.start];
+                let at = chunk::size_line(room, payload.len());
+                buffer[out.end..out.end + 2].copy_from_slice(b"\r\n");
+                out = out.start - MAX_SIZE_LINE + at..out.end + 2;
+            }
+            if self.complete {
+                let mut end = Vec::new();
+                self.write_end(&mut end)?;
+                if out.is_empty() {
+                    out = HEADROOM..HEADROOM;
+                }
+                buffer.grow(out.end + end.len());
+                buffer[out.end..out.end + end.len()].copy_from_slice(&end);
+                out.end += end.len();
+            }
+        }
+        self.out = out;
+        self.buffer = Some(buffer);
+        Ok(())
+    }
+
+    /// Decodes in place: where the payload is now, and how many bytes the body took.
+    fn decode(&mut self, bytes: &mut [u8]) -> Result<(Range<usize>, usize), RelayError> {
+        let (payload, used) = match &mut self.body {
+            Body::Length(left) => {
+                let len = (bytes.len() as u64).min(*left) as usize;
+                *left -= len as u64;
+                self.complete = *left == 0;
+                (0..len, len)
+            }
+            Body::Close => (0..bytes.len(), bytes.len()),
+            Body::Chunked(decoder) => {
+                let mut payload = 0..0;
+                let mut used = 0;
+                loop {
+                    match decoder.next(&bytes[used..]).map_err(RelayError::Malformed)? {
+                        Event::Data { at, len } => {
+                            let data = used + at..used + at + len;
+                            used = data.end;
+                            if payload.is_empty() {
+                                payload = data; // where it is: nothing to move
+                            } else {
+                                bytes.copy_within(data, payload.end);
+                                payload.end += len;
+                            }
+                        }
+                        Event::More => break (payload, bytes.len()),
+                        Event::End { used: end } => {
+                            self.complete = true;
+                            break (payload, used + end);
+                        }
+                    }
+                }
+            }
+        };
+        let len = payload.len() as u64;
+        self.allowance = self.allowance.checked_sub(len).ok_or(RelayError::TooLarge)?;
+        self.payload += len;
+        Ok((payload, used))
+    }
+
+    /// The last chunk and the trailers that may pass.
+    fn write_end(&self, out: &mut Vec<u8>) -> Result<(), RelayError> {
+        let Body::Chunked(decoder) = &self.body else {
+            out.extend_from_slice(LAST_CHUNK);
+            return Ok(());
+        };
+        if decoder.trailers().is_empty() {
+            out.extend_from_slice(LAST_CHUNK);
+            return Ok(());
+        }
+        out.extend_from_slice(b"0\r\n");
+        let section = [decoder.trailers(), b"\r\n"].concat();
+        let mut slots = [httparse::EMPTY_HEADER; 64];
+        match httparse::parse_headers(&section, &mut slots) {
+            Ok(httparse::Status::Complete((len, fields))) if len == section.len() => {
+                for field in fields {
+                    // Framing, routing and the like mean nothing after the body, and harm where
+                    // somebody merges them.
+                    if matches!(Field::of(field.name.as_bytes()), Field::Other) {
+                        out.extend_from_slice(field.name.as_bytes());
+                        out.extend_from_slice(b": ");
+                        out.extend_from_slice(field.value);
+                        out.extend_from_slice(b"\r\n");
+                    }
+                }
+            }
+            _ => return Err(RelayError::Malformed(ChunkError::Trailer)),
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+}

@@ -1,0 +1,175 @@
+//! Answers of our own: a page for people, JSON for programs.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use super::field;
+use super::reason::Reason;
+use super::rewrite::Connection;
+
+/// Seconds after which a client may try again when no server is up.
+const RETRY_AFTER: u32 = 5;
+
+/// What an own answer depends on.
+#[derive(Debug)]
+pub(crate) struct Reply<'a> {
+    pub(crate) reason: Reason,
+    pub(crate) id: &'a str,
+    pub(crate) json: bool,
+    /// Answers a `HEAD` request: no body.
+    pub(crate) bodiless: bool,
+    pub(crate) connection: Connection,
+    /// The administrator's own page for this status.
+    pub(crate) page: Option<&'a str>,
+}
+
+/// Whether JSON is wanted rather than a page, by the `Accept` field.
+pub(crate) fn wants_json(accept: &[u8]) -> bool {
+    for member in field::list(accept) {
+        let kind = field::trim(member.split(|b| *b == b';').next().unwrap_or_default());
+        if kind.eq_ignore_ascii_case(b"text/html") {
+            return false;
+        }
+        if kind.eq_ignore_ascii_case(b"application/json")
+            || kind.eq_ignore_ascii_case(b"application/problem+json")
+        {
+            return true;
+        }
+    }
+    false
+}
+
+impl Reply<'_> {
+    /// Writes the whole answer.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let status = self.reason.status();
+        let phrase = phrase(status);
+        let body = if self.json {
+            self.json(phrase)
+        } else {
+            self.page.map_or_else(|| self.html(phrase), |page| self.fill(page, phrase))
+        };
+        let kind = if self.json { "application/json" } else { "text/html; charset=utf-8" };
+        let date = httpdate::fmt_http_date(SystemTime::now());
+        let mut head = String::with_capacity(512);
+        let length = body.len();
+        let _ = write!(
+            head,
+            "HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\nContent-Type: {kind}\r\n\
+             Content-Length: {length}\r\nCache-Control: no-store\r\nX-Request-Id: {}\r\n",
+            self.id
+        );
+        if status == 503 {
+            let _ = write!(head, "Retry-After: {RETRY_AFTER}\r\n");
+        }
+        if status == 405 {
+            head.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
+        }
+        match self.connection {
+            Connection::Close => head.push_str("Connection: close\r\n"),
+            Connection::KeepAlive => head.push_str("Connection: keep-alive\r\n"),
+            _ => {}
+        }
+        head.push_str("\r\n");
+        out.extend_from_slice(head.as_bytes());
+        if !self.bodiless {
+            out.extend_from_slice(body.as_bytes());
+        }
+    }
+
+    fn json(&self, phrase: &str) -> String {
+        serde_json::json!({
+            "status": self.reason.status(),
+            "title": phrase,
+            "detail": self.reason.text(),
+            "reason": self.reason.name(),
+            "request-id": self.id,
+        })
+        .to_string()
+    }
+
+    fn fill(&self, page: &str, phrase: &str) -> String {
+        page.replace("{status}", &self.reason.status().to_string())
+            .replace("{title}", phrase)
+            .replace("{detail}", self.reason.text())
+            .replace("{request-id}", self.id)
+    }
+
+    fn html(&self, phrase: &str) -> String {
+        let status = self.reason.status();
+        let (detail, id) = (self.reason.text(), self.id);
+        let help = if self.reason == Reason::NothingConfigured { ADD_AN_APP } else { "" };
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n\
+             <title>{status} {phrase}</title>\n\
+             <style>body{{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;\
+             padding:0 1rem}}pre{{background:#8882;padding:1rem;overflow:auto}}\
+             small{{color:#888}}</style>\n</head>\n<body>\n<h1>{status} {phrase}</h1>\n\
+             <p>{detail}</p>\n{help}<p><small>Request {id}</small></p>\n</body>\n</html>\n"
+        )
+    }
+}
+
+const ADD_AN_APP: &str = "<p>Roundsman runs. To add an application, write \
+<code>/etc/roundsman/apps/hello.toml</code>:</p>
+<pre>command = [\"node\", \"server.js\"]
+directory = \"/srv/hello\"
+workers = 2</pre>
+<p>and then run:</p>
+<pre>systemctl daemon-reload
+systemctl reload roundsman
+systemctl enable --now roundsman-app@hello.target</pre>
+";
+
+fn phrase(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(reason: Reason, json: bool) -> String {
+        let mut out = Vec::new();
+        let connection = Connection::Close;
+        Reply { reason, id: "abc", json, bodiless: false, connection, page: None }.write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn json_for_whoever_prefers_it() {
+        assert!(wants_json(b"application/json, text/html;q=0.5"));
+        assert!(!wants_json(b"text/html, application/json"));
+        assert!(!wants_json(b"*/*"));
+        let reply = reply(Reason::NoRoute, true);
+        let (_, body) = reply.split_once("\r\n\r\n").unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["request-id"], "abc");
+        assert_eq!(body["status"], 404);
+    }
+
+    #[test]
+    fn every_reason_has_a_phrase_and_an_empty_front_says_how_to_fill_it() {
+        for reason in Reason::ALL {
+            assert_ne!(phrase(reason.status()), "Error", "{reason:?}");
+        }
+        assert!(reply(Reason::NothingConfigured, false).contains("/etc/roundsman/apps/"));
+        assert!(reply(Reason::NoServer, false).contains("Retry-After: "));
+    }
+}

@@ -1,0 +1,277 @@
+//! A client's request head: parsed in place, and checked far beyond what the parser checks.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Header, Status};
+
+use super::field::{self, Field, MAX_FIELDS, Options};
+use super::reason::Reason;
+use super::target::{Authority, Target};
+
+/// Room for the fields of a head, on the stack of whoever parses it.
+pub(crate) type Slots<'b> = [MaybeUninit<Header<'b>>; MAX_FIELDS];
+
+/// Longest method that is forwarded; the longest registered one has 17 bytes.
+const MAX_METHOD: usize = 64;
+
+/// How the end of a body is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// By the chunked coding.
+    Chunked,
+    /// By the end of the connection: responses only.
+    Close,
+}
+
+/// A request head that may be forwarded. Borrows the buffer it was read into.
+#[derive(Debug)]
+pub(crate) struct Head<'h, 'b> {
+    pub(crate) method: &'b [u8],
+    pub(crate) target: Target<'b>,
+    /// HTTP/1.0, where nothing may be assumed of the client.
+    pub(crate) old: bool,
+    pub(crate) fields: &'h [Header<'b>],
+    /// Whom the request is for: from the target, or else `Host`; only HTTP/1.0 may leave it out.
+    pub(crate) authority: Option<Authority<'b>>,
+    pub(crate) options: Options<'b>,
+    pub(crate) framing: Framing,
+    pub(crate) expects_continue: bool,
+    /// The `Upgrade` field, when the request may be upgraded.
+    pub(crate) upgrade: Option<&'b [u8]>,
+    pub(crate) takes_trailers: bool,
+    pub(crate) accept: &'b [u8],
+    /// Bytes of the head, with the empty line.
+    pub(crate) len: usize,
+}
+
+impl<'h, 'b> Head<'h, 'b> {
+    /// Parses the head at the start of `buffer`; `None` when it is not complete yet.
+    pub(crate) fn parse(
+        buffer: &'b [u8],
+        slots: &'h mut Slots<'b>,
+        max_fields: usize,
+    ) -> Result<Option<Self>, Reason> {
+        let max_fields = max_fields.min(MAX_FIELDS);
+        let mut request = httparse::Request::new(&mut []);
+        let len = match request.parse_with_uninit_headers(buffer, &mut slots[..max_fields]) {
+            Ok(Status::Complete(len)) => len,
+            Ok(Status::Partial) => return Ok(None),
+            Err(Error::Version) => return Err(version_error(buffer)),
+            Err(Error::TooManyHeaders) => return Err(Reason::TooManyFields),
+            Err(_) => return Err(Reason::MalformedHead),
+        };
+        if !lines_end_in_crlf(&buffer[..len]) {
+            return Err(Reason::MalformedHead);
+        }
+        let method = request.method.unwrap_or_default().as_bytes();
+        let path = request.path.unwrap_or_default().as_bytes();
+        if method == b"CONNECT" {
+            // Its target is an authority with a port, and no reverse proxy serves it.
+            let valid = Authority::parse(path).is_some_and(|a| a.host.len() + 1 < a.text.len());
+            return Err(if valid { Reason::Connect } else { Reason::MalformedTarget });
+        }
+        if method.len() > MAX_METHOD {
+            return Err(Reason::UnknownMethod);
+        }
+        let target = Target::parse(path).ok_or(Reason::MalformedTarget)?;
+        if target == Target::Asterisk && method != b"OPTIONS" {
+            return Err(Reason::MalformedTarget);
+        }
+        let mut head = Self {
+            method,
+            target,
+            old: request.version == Some(0),
+            fields: request.headers,
+            authority: None,
+            options: Options::default(),
+            framing: Framing::Length(0),
+            expects_continue: false,
+            upgrade: None,
+            takes_trailers: false,
+            accept: b"",
+            len,
+        };
+        head.read_fields()?;
+        Ok(Some(head))
+    }
+
+    fn read_fields(&mut self) -> Result<(), Reason> {
+        let mut host: Option<&[u8]> = None;
+        let mut length = None;
+        let mut coding: Option<&[u8]> = None;
+        let mut expect: Option<&[u8]> = None;
+        let mut upgrade: Option<&[u8]> = None;
+        let mut upgrades = 0;
+        for field in self.fields {
+            match Field::of(field.name.as_bytes()) {
+                Field::Host if host.is_some() => return Err(Reason::MalformedHost),
+                Field::Host => host = Some(field.value),
+                // Twice the same length is legal, and nobody but a smuggler sends it.
+                Field::ContentLength if length.is_some() => return Err(Reason::MalformedFraming),
+                Field::ContentLength => {
+                    length = Some(field::number(field.value).ok_or(Reason::MalformedFraming)?);
+                }
+                Field::TransferEncoding if coding.is_some() => {
+                    return Err(Reason::MalformedFraming);
+                }
+                Field::TransferEncoding => coding = Some(field.value),
+                Field::Connection if !self.options.add(field.value) => {
+                    return Err(Reason::MalformedHead);
+                }
+                Field::Upgrade => {
+                    upgrade = Some(field.value);
+                    upgrades += 1;
+                }
+                Field::Expect if expect.is_some() => return Err(Reason::UnknownExpectation),
+                Field::Expect => expect = Some(field.value),
+                Field::Te => {
+                    self.takes_trailers |=
+                        field::list(field.value).any(|t| t.eq_ignore_ascii_case(b"trailers"));
+                }
+                Field::Accept if self.accept.is_empty() => self.accept = field.value,
+                _ => {}
+            }
+        }
+        self.framing = self.read_framing(length, coding)?;
+        self.read_authority(host)?;
+        if let Some(expect) = expect
+            && !self.old
+        {
+            if !expect.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Reason::UnknownExpectation);
+            }
+            // Without a body there is nothing to wait for, and a server that did would hang.
+            self.expects_continue = self.has_body();
+        }
+        if let Some(upgrade) = upgrade {
+            // HTTP/2 in the clear is never spoken behind our back, and a body before the other
+            // protocol would make it unclear where that one starts.
+            let h2 = |p: &[u8]| p.get(..2).is_some_and(|p| p.eq_ignore_ascii_case(b"h2"));
+            let valid = upgrades == 1
+                && self.options.upgrade
+                && !self.old
+                && self.method == b"GET"
+                && !self.has_body()
+                && !field::list(upgrade).any(h2);
+            self.upgrade = valid.then_some(upgrade).filter(|u| !u.is_empty());
+        }
+        Ok(())
+    }
+
+    fn read_framing(&self, length: Option<u64>, coding: Option<&[u8]>) -> Result<Framing, Reason> {
+        let Some(coding) = coding else { return Ok(Framing::Length(length.unwrap_or(0))) };
+        if self.old {
+            return Err(Reason::MalformedFraming);
+        }
+        if !coding.eq_ignore_ascii_case(b"chunked") {
+            // One well-formed coding is only unknown to us; anything else is an attempt.
+            let unknown = field::is_token(coding);
+            return Err(if unknown { Reason::UnknownCoding } else { Reason::MalformedFraming });
+        }
+        if length.is_some() {
+            return Err(Reason::MalformedFraming);
+        }
+        Ok(Framing::Chunked)
+    }
+
+    fn read_authority(&mut self, host: Option<&'b [u8]>) -> Result<(), Reason> {
+        let host = match host {
+            Some(host) => Some(Authority::parse(host).ok_or(Reason::MalformedHost)?),
+            None if self.old => None,
+            None => return Err(Reason::MalformedHost),
+        };
+        self.authority = match self.target {
+            Target::Absolute { authority, .. } => Some(authority),
+            _ => host,
+        };
+        Ok(())
+    }
+
+    /// Whether a body follows the head.
+    pub(crate) fn has_body(&self) -> bool {
+        self.framing != Framing::Length(0)
+    }
+
+    /// Whether the client takes another request on this connection.
+    pub(crate) fn keeps_alive(&self) -> bool {
+        !self.options.close && (!self.old || self.options.keep_alive)
+    }
+
+    /// Whether asking twice is the same as asking once (RFC 9110 9.2.2).
+    pub(crate) fn is_idempotent(&self) -> bool {
+        matches!(self.method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE" | b"TRACE")
+    }
+}
+
+/// Whether no line ends in a bare LF, which the parser lets pass.
+pub(crate) fn lines_end_in_crlf(head: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', head).all(|at| at > 0 && head[at - 1] == b'\r')
+}
+
+/// What is wrong with a version that the parser refused: another one, or none at all.
+fn version_error(buffer: &[u8]) -> Reason {
+    let line = &buffer[..memchr::memchr(b'\r', buffer).unwrap_or(buffer.len())];
+    let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
+    match version.strip_prefix(b"HTTP/") {
+        Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
+            Reason::UnknownVersion
+        }
+        _ => Reason::MalformedHead,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(head: &str) -> Result<Framing, Reason> {
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        Head::parse(head.as_bytes(), &mut slots, 128).map(|h| h.expect("complete").framing)
+    }
+
+    fn with(fields: &str) -> Result<Framing, Reason> {
+        verdict(&format!("POST /p HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
+    }
+
+    #[test]
+    fn framing() {
+        assert_eq!(with(""), Ok(Framing::Length(0)));
+        assert_eq!(with("Content-Length: 5 \r\n"), Ok(Framing::Length(5)));
+        assert_eq!(with("Transfer-Encoding:\tChunked\t\r\n"), Ok(Framing::Chunked));
+        assert_eq!(with("Transfer-Encoding: gzip\r\n"), Err(Reason::UnknownCoding));
+        for bad in [
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "Transfer-Encoding: chunked, chunked\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: \r\n",
+        ] {
+            assert_eq!(with(bad), Err(Reason::MalformedFraming), "{bad}");
+        }
+    }
+
+    #[test]
+    fn upgrades_that_may_pass() {
+        let upgrade = |head: &str| {
+            let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+            let head = Head::parse(head.as_bytes(), &mut slots, 128).unwrap().unwrap();
+            head.upgrade.is_some()
+        };
+        let get = |fields: &str| upgrade(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        assert!(get("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"));
+        assert!(!get("Upgrade: websocket\r\n"));
+        assert!(!get("Connection: upgrade\r\nUpgrade: h2c\r\n"));
+        assert!(!get("Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: foo\r\n"));
+        assert!(!get("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n"));
+    }
+
+    #[test]
+    fn versions() {
+        assert_eq!(verdict("GET / HTTP/2.0\r\n\r\n"), Err(Reason::UnknownVersion));
+        assert_eq!(verdict("GET / HTTP/01.01\r\n\r\n"), Err(Reason::MalformedHead));
+        assert_eq!(verdict("GET / http/1.1\r\n\r\n"), Err(Reason::MalformedHead));
+    }
+}

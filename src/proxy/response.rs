@@ -1,0 +1,180 @@
+//! A server's response head: parsed in place and held to the same standard as a request's.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Error, Header, Status};
+
+use super::field::{self, Field, MAX_FIELDS, Options};
+use super::reason::Reason;
+use super::request::{Framing, Slots, lines_end_in_crlf};
+
+/// A response head that may be forwarded. Borrows the buffer it was read into.
+#[derive(Debug)]
+pub(crate) struct Head<'h, 'b> {
+    pub(crate) status: u16,
+    pub(crate) reason: &'b [u8],
+    pub(crate) fields: &'h [Header<'b>],
+    pub(crate) options: Options<'b>,
+    pub(crate) framing: Framing,
+    pub(crate) upgrade: &'b [u8],
+    /// Seconds that the server says it keeps an idle connection.
+    pub(crate) idle: Option<u64>,
+    /// HTTP/1.0: persistent only when it says so.
+    old: bool,
+    /// Bytes of the head, with the empty line.
+    pub(crate) len: usize,
+}
+
+impl<'h, 'b> Head<'h, 'b> {
+    /// Parses the head at the start of `buffer`; `None` when it is not complete yet.
+    pub(crate) fn parse(
+        buffer: &'b [u8],
+        slots: &'h mut Slots<'b>,
+        max_fields: usize,
+        to_head_request: bool,
+    ) -> Result<Option<Self>, Reason> {
+        // The parser takes empty lines before the status line, and they belong to nothing.
+        if matches!(buffer.first(), Some(b'\r' | b'\n')) {
+            return Err(Reason::BadResponse);
+        }
+        let max_fields = max_fields.min(MAX_FIELDS);
+        let mut response = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        let slots: &mut [MaybeUninit<Header<'_>>] = &mut slots[..max_fields];
+        let len = match parser.parse_response_with_uninit_headers(&mut response, buffer, slots) {
+            Ok(Status::Complete(len)) => len,
+            Ok(Status::Partial) => return Ok(None),
+            Err(Error::TooManyHeaders) => return Err(Reason::ResponseHeadTooLarge),
+            Err(_) => return Err(Reason::BadResponse),
+        };
+        let status = response.code.unwrap_or_default();
+        if !lines_end_in_crlf(&buffer[..len]) || !(100..=599).contains(&status) {
+            return Err(Reason::BadResponse);
+        }
+        let mut head = Self {
+            status,
+            reason: response.reason.unwrap_or_default().as_bytes(),
+            fields: response.headers,
+            options: Options::default(),
+            framing: Framing::Close,
+            upgrade: b"",
+            idle: None,
+            old: response.version == Some(0),
+            len,
+        };
+        head.read_fields(to_head_request)?;
+        Ok(Some(head))
+    }
+
+    fn read_fields(&mut self, to_head_request: bool) -> Result<(), Reason> {
+        let mut length = None;
+        let mut coding: Option<&[u8]> = None;
+        for field in self.fields {
+            match Field::of(field.name.as_bytes()) {
+                Field::ContentLength => {
+                    let value = field::number(field.value).ok_or(Reason::BadResponse)?;
+                    if length.is_some_and(|l| l != value) {
+                        return Err(Reason::BadResponse);
+                    }
+                    length = Some(value);
+                }
+                Field::TransferEncoding if coding.is_some() => return Err(Reason::BadResponse),
+                Field::TransferEncoding => coding = Some(field.value),
+                Field::Connection if !self.options.add(field.value) => {
+                    return Err(Reason::BadResponse);
+                }
+                Field::Upgrade => self.upgrade = field.value,
+                Field::KeepAlive => self.idle = keep_alive_timeout(field.value).or(self.idle),
+                _ => {}
+            }
+        }
+        self.framing = match (coding, length) {
+            (Some(coding), None) if !self.old && coding.eq_ignore_ascii_case(b"chunked") => {
+                Framing::Chunked
+            }
+            (Some(_), _) => return Err(Reason::BadResponse),
+            (None, Some(length)) => Framing::Length(length),
+            (None, None) => Framing::Close,
+        };
+        if to_head_request || self.is_interim() || matches!(self.status, 204 | 304) {
+            self.framing = Framing::Length(0);
+        }
+        Ok(())
+    }
+
+    /// 1xx: another head follows.
+    pub(crate) fn is_interim(&self) -> bool {
+        self.status < 200
+    }
+
+    /// Whether the connection may be used again after this response.
+    pub(crate) fn keeps_alive(&self) -> bool {
+        !self.options.close
+            && (!self.old || self.options.keep_alive)
+            && self.framing != Framing::Close
+    }
+
+    /// Whether this 101 switches to a protocol that `offered` names.
+    pub(crate) fn switches_to(&self, offered: &[u8]) -> bool {
+        self.options.upgrade
+            && !self.upgrade.is_empty()
+            && field::list(self.upgrade)
+                .all(|p| field::list(offered).any(|o| o.eq_ignore_ascii_case(p)))
+    }
+}
+
+fn keep_alive_timeout(value: &[u8]) -> Option<u64> {
+    field::list(value).find_map(|parameter| {
+        let (name, seconds) = parameter.split_at_checked(b"timeout=".len())?;
+        name.eq_ignore_ascii_case(b"timeout=").then(|| field::number(seconds))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<T>(head: &str, of: impl FnOnce(Head<'_, '_>) -> T) -> Result<T, Reason> {
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        Head::parse(head.as_bytes(), &mut slots, 128, false).map(|h| of(h.expect("complete")))
+    }
+
+    #[test]
+    fn framing() {
+        let framing = |fields: &str| {
+            parse(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"), |h| (h.framing, h.keeps_alive()))
+        };
+        assert_eq!(framing(""), Ok((Framing::Close, false)));
+        assert_eq!(framing("Content-Length: 5\r\n"), Ok((Framing::Length(5), true)));
+        let twice = "Content-Length: 5\r\nContent-Length: 5\r\n";
+        assert_eq!(framing(twice), Ok((Framing::Length(5), true)));
+        assert_eq!(framing("Transfer-Encoding: chunked\r\n"), Ok((Framing::Chunked, true)));
+        for bad in [
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: gzip\r\n",
+            "Transfer-Encoding: chunked, gzip\r\n",
+            "Content-Length: +5\r\n",
+        ] {
+            assert_eq!(framing(bad), Err(Reason::BadResponse), "{bad}");
+        }
+        let old = |f: &str| parse(&format!("HTTP/1.0 200 OK\r\n{f}\r\n"), |h| h.keeps_alive());
+        assert_eq!(old("Content-Length: 5\r\n"), Ok(false));
+        assert_eq!(old("Content-Length: 5\r\nConnection: keep-alive\r\n"), Ok(true));
+        assert_eq!(old("Transfer-Encoding: chunked\r\n"), Err(Reason::BadResponse));
+    }
+
+    #[test]
+    fn keep_alive_says_how_long() {
+        assert_eq!(keep_alive_timeout(b"timeout=5"), Some(5));
+        assert_eq!(keep_alive_timeout(b"max=3, Timeout=72"), Some(72));
+        assert_eq!(keep_alive_timeout(b"timeout=x"), None);
+    }
+
+    #[test]
+    fn switching_needs_what_was_offered() {
+        let head = "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+        assert_eq!(parse(head, |h| h.switches_to(b"foo, websocket")), Ok(true));
+        assert_eq!(parse(head, |h| h.switches_to(b"foo")), Ok(false));
+    }
+}

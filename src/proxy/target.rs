@@ -1,0 +1,185 @@
+//! The request-target and the authority: which bytes they may have and which form they take.
+
+use std::net::Ipv6Addr;
+
+/// The longest host name of the DNS, with room for a final dot.
+pub(crate) const MAX_HOST: usize = 255;
+
+/// A request-target (RFC 9112 3.2) of a form that a reverse proxy serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target<'b> {
+    /// `/path?query`
+    Origin(&'b [u8]),
+    /// `http://authority/path?query`; the path may be empty.
+    Absolute { authority: Authority<'b>, path: &'b [u8] },
+    /// `*`
+    Asterisk,
+}
+
+/// `host` or `host:port`, checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Authority<'b> {
+    /// As it was written.
+    pub(crate) text: &'b [u8],
+    /// Without the port.
+    pub(crate) host: &'b [u8],
+}
+
+impl<'b> Target<'b> {
+    /// Parses the target of any method but `CONNECT`.
+    pub(crate) fn parse(target: &'b [u8]) -> Option<Self> {
+        if target == b"*" {
+            return Some(Self::Asterisk);
+        }
+        if target.first() == Some(&b'/') {
+            return is_path(target).then_some(Self::Origin(target));
+        }
+        let rest = strip_prefix_ignore_case(target, b"http://")
+            .or_else(|| strip_prefix_ignore_case(target, b"https://"))?;
+        let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let authority = Authority::parse(authority)?;
+        is_path(path).then_some(Self::Absolute { authority, path })
+    }
+
+    /// The path and query.
+    pub(crate) fn path(&self) -> &'b [u8] {
+        match self {
+            Self::Origin(path) | Self::Absolute { path, .. } => path,
+            Self::Asterisk => b"*",
+        }
+    }
+}
+
+impl<'b> Authority<'b> {
+    /// Parses `uri-host [":" port]`; user information, lists and empty hosts are refused.
+    pub(crate) fn parse(text: &'b [u8]) -> Option<Self> {
+        let (host, port) = if text.first() == Some(&b'[') {
+            let end = memchr::memchr(b']', text)?;
+            let address = std::str::from_utf8(&text[1..end]).ok()?;
+            address.parse::<Ipv6Addr>().ok()?;
+            text.split_at(end + 1)
+        } else {
+            let end = memchr::memchr(b':', text).unwrap_or(text.len());
+            let (host, port) = text.split_at(end);
+            let valid = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
+            if host.is_empty() || host.len() > MAX_HOST || !host.iter().all(valid) {
+                return None;
+            }
+            (host, port)
+        };
+        let port_is_valid = match port {
+            [] => true,
+            [b':', digits @ ..] => {
+                digits.is_empty()
+                    || (digits.len() <= 5
+                        && super::field::number(digits).is_some_and(|p| p < 65536))
+            }
+            _ => false,
+        };
+        port_is_valid.then_some(Self { text, host })
+    }
+}
+
+/// Whether a path and query have only bytes that every server reads the same way.
+///
+/// Some that RFC 3986 forbids are let through because browsers send them unescaped in queries.
+/// Dot segments are not: clients resolve them before they ask, so what has them wants to be routed
+/// by one path and served by another.
+fn is_path(path: &[u8]) -> bool {
+    if !path.iter().all(|b| PATH_BYTE[usize::from(*b)]) {
+        return false;
+    }
+    let path = &path[..memchr::memchr(b'?', path).unwrap_or(path.len())];
+    escapes_are_valid(path) && !has_dot_segment(path)
+}
+
+/// Visible ASCII but for quotes, angle brackets, the backslash and the fragment's `#`.
+const PATH_BYTE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'#');
+        byte += 1;
+    }
+    table
+};
+
+fn escapes_are_valid(path: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', path)
+        .all(|at| path.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
+}
+
+fn has_dot_segment(path: &[u8]) -> bool {
+    // Nearly no path has a segment that begins with a dot, written out or escaped.
+    let mut suspects = memchr::memchr_iter(b'/', path)
+        .filter(|at| matches!(path.get(at + 1), Some(b'.' | b'%')))
+        .peekable();
+    suspects.peek().is_some()
+        && path.split(|b| *b == b'/').any(|segment| {
+            let segment = segment.to_ascii_lowercase();
+            matches!(segment.as_slice(), b"." | b".." | b"%2e" | b".%2e" | b"%2e." | b"%2e%2e")
+        })
+}
+
+fn strip_prefix_ignore_case<'b>(bytes: &'b [u8], prefix: &[u8]) -> Option<&'b [u8]> {
+    let (start, rest) = bytes.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities() {
+        for good in
+            ["a", "a.example", "a_b.example:80", "127.0.0.1:8080", "[::1]", "[::1]:80", "a:"]
+        {
+            assert!(Authority::parse(good.as_bytes()).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "a b",
+            "a,b",
+            "u@a",
+            "a:99999",
+            "a:+1",
+            "a:b",
+            "[::1",
+            "[a]",
+            "[::1]x",
+            "a/b",
+            "a\0",
+            "[::1]:123456",
+            "\u{e9}",
+        ] {
+            assert!(Authority::parse(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn forms() {
+        assert_eq!(Target::parse(b"*"), Some(Target::Asterisk));
+        assert_eq!(Target::parse(b"/a?b=|"), Some(Target::Origin(b"/a?b=|")));
+        let Some(Target::Absolute { authority, path }) = Target::parse(b"HTTP://b.example:1?q")
+        else {
+            panic!("absolute form");
+        };
+        assert_eq!((authority.host, path), (&b"b.example"[..], &b"?q"[..]));
+        for bad in ["", "a", "ftp://a/", "http://", "http:///x", "http://u@a/", "/a#b", "/a\\b"] {
+            assert_eq!(Target::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_servers_may_read_differently_is_refused() {
+        for bad in ["/a/../b", "/..", "/./a", "/%2e%2E/a", "/a/.%2e", "/%zz", "/%2", "/a\u{e9}"] {
+            assert_eq!(Target::parse(bad.as_bytes()), None, "{bad}");
+        }
+        for good in ["/.well-known/x", "/...", "/a..b", "/a%00b", "/?x=%zz&y=../.."] {
+            assert!(Target::parse(good.as_bytes()).is_some(), "{good}");
+        }
+    }
+}

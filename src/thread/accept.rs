@@ -1,0 +1,149 @@
+//! Accepting: thread 0 takes connections in batches and hands them round.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tracing::{info, warn};
+
+use super::worker::{Batch, Links};
+use super::{Listener, Socket};
+use crate::config::settings::HandOff;
+use crate::proxy::Reason;
+use crate::proxy::local::{About, Local};
+
+/// Connections that are taken before they are handed round: few enough that the first does not
+/// wait, enough that a burst wakes each thread once.
+const BATCH: usize = 64;
+/// How long to wait when the process has no descriptor left, or as many connections as it may.
+const FULL: Duration = Duration::from_millis(50);
+
+/// What a thread must know about the listener a connection came from.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) port: Option<u16>,
+    pub(super) unix: bool,
+}
+
+/// One accepted connection.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    pub(super) socket: OwnedFd,
+    pub(super) peer: Option<SocketAddr>,
+}
+
+/// Accepts from one listener until told to stop.
+pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) {
+    let name = listener.name;
+    let (socket, source) = match listener.socket {
+        Socket::Tcp(socket) => {
+            // The kernel wakes us when the request is there, not when the handshake is. After a
+            // second a client that says nothing is handed over all the same.
+            if let Err(error) = crate::sys::set_defer_accept(&socket, 1) {
+                info!("listener {name}: accepts are not deferred: {error}");
+            }
+            let port = socket.local_addr().ok().map(|a| a.port());
+            (OwnedFd::from(socket), Source { port, unix: false })
+        }
+        Socket::Unix(socket) => (OwnedFd::from(socket), Source { port: None, unix: true }),
+    };
+    let source = Arc::new(source);
+    let socket = match crate::sys::watch(socket) {
+        Ok(socket) => socket,
+        Err(error) => return warn!("listener {name} cannot be watched: {error}"),
+    };
+    let mut next = 0;
+    loop {
+        let Ok(mut ready) = socket.readable().await else { return };
+        loop {
+            let limits = &local.snapshot().settings.front.limits;
+            let room = limits.connections.saturating_sub(links.open());
+            if room == 0 {
+                // What waits in the backlog is served later; what is accepted and closed is not.
+                tokio::time::sleep(FULL).await;
+                continue;
+            }
+            let (batch, end) = take(socket.get_ref(), room.min(BATCH));
+            let most = limits.connections_per_client;
+            let refuse = |peer| {
+                let about = About { client: Some(peer), ..About::default() };
+                local.refused(Reason::TooManyConnections, &about);
+            };
+            let batch = links.admit(batch, most, refuse);
+            hand_round(&local, &links, batch, &source, &mut next);
+            match end {
+                End::More => tokio::task::yield_now().await,
+                End::Empty => {
+                    ready.clear_ready();
+                    break;
+                }
+                End::Failed(error) => {
+                    warn!("listener {name}: accepting failed: {error}");
+                    tokio::time::sleep(FULL).await;
+                }
+            }
+        }
+    }
+}
+
+/// Why a batch ended.
+enum End {
+    More,
+    Empty,
+    Failed(io::Error),
+}
+
+fn take(socket: &OwnedFd, most: usize) -> (Vec<Accepted>, End) {
+    let mut batch = Vec::new();
+    while batch.len() < most {
+        match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok((socket, peer)) => {
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                batch.push(Accepted { socket, peer });
+            }
+            Err(Errno::AGAIN) => return (batch, End::Empty),
+            // The client gave up between its handshake and now.
+            Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO | Errno::PERM) => {}
+            Err(error) => return (batch, End::Failed(error.into())),
+        }
+    }
+    (batch, End::More)
+}
+
+/// Hands a batch round: one message and one wake-up for each thread that gets any of it.
+fn hand_round(
+    local: &Local,
+    links: &Links,
+    batch: Vec<Accepted>,
+    source: &Arc<Source>,
+    next: &mut usize,
+) {
+    if batch.is_empty() {
+        return;
+    }
+    let threads = links.len();
+    let mut shares: Vec<Vec<Accepted>> = (0..threads).map(|_| Vec::new()).collect();
+    let least = local.snapshot().settings.front.threads.hand_off == HandOff::LeastConnections;
+    let mut open = if least { links.open_each() } else { Vec::new() };
+    for accepted in batch {
+        let thread = if least {
+            let fewest = (0..threads).min_by_key(|t| open[*t]).unwrap_or(0);
+            open[fewest] += 1;
+            fewest
+        } else {
+            *next = (*next + 1) % threads;
+            *next
+        };
+        shares[thread].push(accepted);
+    }
+    for (thread, connections) in shares.into_iter().enumerate() {
+        if !connections.is_empty() {
+            links.hand(thread, Batch { connections, source: Arc::clone(source) });
+        }
+    }
+}

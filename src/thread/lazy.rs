@@ -1,0 +1,164 @@
+//! A client's TCP or UNIX socket that is registered with the runtime only when it has to wait.
+//!
+//! With deferred accepts the request is there when the connection is, so a client that asks once
+//! and goes costs no registration at all.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// A non-blocking socket, perhaps not registered yet.
+#[derive(Debug)]
+pub(crate) enum Lazy<R, S> {
+    Raw(R),
+    Registered(S),
+    /// Registering it failed.
+    Broken,
+}
+
+/// A client's TCP connection.
+pub(crate) type LazyTcp = Lazy<std::net::TcpStream, TcpStream>;
+/// A client's connection to a UNIX socket.
+pub(crate) type LazyUnix = Lazy<std::os::unix::net::UnixStream, UnixStream>;
+
+impl<R: From<OwnedFd>, S> From<OwnedFd> for Lazy<R, S> {
+    fn from(socket: OwnedFd) -> Self {
+        Self::Raw(socket.into())
+    }
+}
+
+/// A socket that the runtime can take over.
+pub(crate) trait Register<S> {
+    fn register(self) -> io::Result<S>;
+    fn shutdown_write(&self) -> io::Result<()>;
+}
+
+impl Register<TcpStream> for std::net::TcpStream {
+    fn register(self) -> io::Result<TcpStream> {
+        TcpStream::from_std(self)
+    }
+
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.shutdown(std::net::Shutdown::Write)
+    }
+}
+
+impl Register<UnixStream> for std::os::unix::net::UnixStream {
+    fn register(self) -> io::Result<UnixStream> {
+        UnixStream::from_std(self)
+    }
+
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.shutdown(std::net::Shutdown::Write)
+    }
+}
+
+impl<R: Register<S>, S> Lazy<R, S> {
+    /// The stream, registered now if it was not.
+    fn registered(&mut self) -> io::Result<&mut S> {
+        if let Self::Raw(_) = self
+            && let Self::Raw(raw) = std::mem::replace(self, Self::Broken)
+        {
+            *self = Self::Registered(raw.register()?);
+        }
+        match self {
+            Self::Registered(stream) => Ok(stream),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+/// The result of a call on the raw socket, unless it would have had to wait.
+fn ready<T>(result: io::Result<T>) -> Option<io::Result<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+        result => Some(result),
+    }
+}
+
+impl<R, S> AsyncRead for Lazy<R, S>
+where
+    R: Register<S> + io::Read + Unpin,
+    S: AsyncRead + Unpin,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if let Self::Raw(raw) = this
+            && let Some(result) = ready(raw.read(buffer.initialize_unfilled()))
+        {
+            return Poll::Ready(result.map(|count| buffer.advance(count)));
+        }
+        Pin::new(this.registered()?).poll_read(cx, buffer)
+    }
+}
+
+impl<R, S> AsyncWrite for Lazy<R, S>
+where
+    R: Register<S> + io::Write + Unpin,
+    S: AsyncWrite + Unpin,
+{
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let Self::Raw(raw) = this
+            && let Some(result) = ready(raw.write(bytes))
+        {
+            return Poll::Ready(result);
+        }
+        Pin::new(this.registered()?).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // sockets do not buffer
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Raw(raw) => Poll::Ready(raw.shutdown_write()),
+            Self::Registered(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Broken => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_there_needs_no_registration() {
+        let (near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut lazy = LazyUnix::Raw(near);
+        far.write_all(b"ask").unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(lazy.read(&mut buffer).await.unwrap(), 3);
+        lazy.write_all(b"answer").await.unwrap();
+        assert!(matches!(lazy, Lazy::Raw(_)));
+
+        // The next read has to wait.
+        let read = tokio::spawn(async move {
+            let count = lazy.read(&mut buffer).await.unwrap();
+            (count, matches!(lazy, Lazy::Registered(_)))
+        });
+        tokio::task::yield_now().await;
+        far.write_all(b"again").unwrap();
+        assert_eq!(read.await.unwrap(), (5, true));
+    }
+}

@@ -1,0 +1,142 @@
+//! The real threads on a port of their own, servers that do as they are told, and a client that
+//! takes nothing for granted.
+
+pub(crate) mod backend;
+pub(crate) mod message;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use message::Reader;
+use roundsman::config::Settings;
+use roundsman::config::settings::{
+    self, Address, Balancing, HostPattern, Route, ServerOptions, Target, Upstream, UpstreamServer,
+};
+use roundsman::proxy::{Front, Totals};
+use roundsman::thread::{Listener, Socket, Threads};
+
+pub(crate) use backend::{Backend, ok};
+pub(crate) use message::Message;
+
+/// How long anything may take before a test says that it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A front at work.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    pub(crate) front: Arc<Front>,
+    pub(crate) threads: Threads,
+}
+
+/// A client connection.
+pub(crate) type Client = Reader<TcpStream>;
+
+/// Settings of one upstream with these servers, for every host and path.
+pub(crate) fn settings(servers: &[SocketAddr]) -> Settings {
+    let servers = servers
+        .iter()
+        .map(|address| UpstreamServer {
+            address: Address::Tcp(*address),
+            options: ServerOptions::default(),
+        })
+        .collect();
+    let mut settings = Settings::default();
+    add(&mut settings, "test", servers, HostPattern::Any, "/");
+    settings
+}
+
+/// Adds an upstream with a route.
+pub(crate) fn add(
+    settings: &mut Settings,
+    name: &str,
+    servers: Vec<UpstreamServer>,
+    host: HostPattern,
+    path: &str,
+) {
+    let upstream = Upstream { name: name.into(), servers, balancing: Balancing::default() };
+    settings.upstreams.insert(name.into(), upstream);
+    settings.routes.push(Route { host, path: path.into(), target: Target::Upstream(name.into()) });
+}
+
+impl Proxy {
+    /// One thread over these servers.
+    pub(crate) fn over(backends: &[&Backend]) -> Self {
+        Self::with(backends, |_| {})
+    }
+
+    /// The same with changed settings.
+    pub(crate) fn with(backends: &[&Backend], change: impl FnOnce(&mut Settings)) -> Self {
+        let addresses: Vec<_> = backends.iter().map(|b| b.address).collect();
+        let mut settings = settings(&addresses);
+        change(&mut settings);
+        Self::start(settings, 1)
+    }
+
+    pub(crate) fn start(settings: Settings, threads: usize) -> Self {
+        let front = Arc::new(Front::new(settings, threads));
+        let cores: Vec<_> = (0..threads).collect();
+        let threads = Threads::start(Arc::clone(&front), &cores, false).unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        threads.accept(vec![Listener {
+            name: "http".into(),
+            settings: settings::Listener::default(),
+            socket: Socket::Tcp(socket),
+        }]);
+        Self { address, front, threads }
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Reader::new(stream)
+    }
+
+    /// A new connection that has sent this.
+    pub(crate) fn send(&self, raw: impl AsRef<[u8]>) -> Client {
+        let mut client = self.connect();
+        client.send(raw);
+        client
+    }
+
+    /// The final response to this request on a connection of its own.
+    pub(crate) fn ask(&self, raw: impl AsRef<[u8]>) -> Message {
+        let raw = raw.as_ref();
+        let method = raw.split(|b| *b == b' ').next().unwrap();
+        self.send(raw).final_response(std::str::from_utf8(method).unwrap()).unwrap()
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.threads.totals()
+    }
+}
+
+impl Reader<TcpStream> {
+    pub(crate) fn send(&mut self, raw: impl AsRef<[u8]>) {
+        self.stream.write_all(raw.as_ref()).unwrap();
+    }
+
+    /// A GET on this connection, and its response.
+    pub(crate) fn get(&mut self, path: &str) -> Message {
+        self.send(get(path));
+        self.final_response("GET").unwrap()
+    }
+}
+
+/// A plain request.
+pub(crate) fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n")
+}
+
+/// Waits for something to become true; fails when it does not.
+pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let start = SystemTime::now();
+    while !is() {
+        assert!(start.elapsed().unwrap_or_default() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
