@@ -178,6 +178,7 @@ impl Simulation {
                     (State::Up, status) => status,
                 },
                 backup: server.backup,
+                weighs: true,
             })
             .collect();
         self.panic = access::decide(&members, self.passive.panic_threshold, &mut self.access);

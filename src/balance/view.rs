@@ -135,7 +135,8 @@ impl View {
         self.members.clear();
         for (i, server) in upstream.servers.iter().enumerate() {
             let backup = server.options().backup;
-            self.members.push(Member { status: server.health().status, backup });
+            let weighs = self.weights[i] > 0;
+            self.members.push(Member { status: server.health().status, backup, weighs });
             self.hash_weights[i] = if backup { 0 } else { self.weights[i] };
             let setbacks = server.setbacks.load(Ordering::Relaxed);
             // More than the weight would not make a difference any more.

@@ -4,7 +4,7 @@ use super::diagnostic::{Place, Problem, Problems};
 use super::fragment::{Node, Table, Value};
 use super::input::{self, Input, Read, array, boolean, duration_or_zero, integer, quoted};
 use super::route::{self, OwnRoutes};
-use super::settings::{Balancing, ServerOptions, Upstream, UpstreamServer};
+use super::settings::{Algorithm, Balancing, ServerOptions, Upstream, UpstreamServer};
 use super::{net, schema, sharing};
 
 /// Reads the file; what is missing or wrong has a placeholder, and a problem.
@@ -80,6 +80,15 @@ fn server(node: &Node, balancing: &Balancing, problems: &mut Problems) -> Read<U
             .optional("slow-start", problems, duration_or_zero)
             .unwrap_or(balancing.slow_start),
     };
+    if balancing.algorithm == Algorithm::RoundRobin
+        && options.weight > 1
+        && let Some(weight) = section.node("weight")
+    {
+        problems.push(
+            Problem::warning(&weight.place, "round-robin gives every server the same share", "")
+                .help("add `balance = \"weighted-round-robin\"`, or leave `weight` out"),
+        );
+    }
     let address = section.required("address", "\"10.0.0.1:8080\"", problems, net::address)?;
     Some(UpstreamServer { address, options })
 }

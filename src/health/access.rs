@@ -24,6 +24,9 @@ pub struct Member {
     pub status: Status,
     /// Whether it is a backup.
     pub backup: bool,
+    /// Whether it has any weight. One without gets the clients that are pinned to it and no others,
+    /// so it cannot stand in for anybody.
+    pub weighs: bool,
 }
 
 /// Decides for all servers of an upstream; true when health was not believed.
@@ -32,7 +35,7 @@ pub struct Member {
 /// believed; 0 to believe it always.
 pub fn decide(members: &[Member], panic_threshold: u32, access: &mut Vec<Access>) -> bool {
     let count = |backup: bool, which: fn(Status) -> bool| {
-        members.iter().filter(|m| m.backup == backup && which(m.status)).count()
+        members.iter().filter(|m| m.weighs && m.backup == backup && which(m.status)).count()
     };
     let healthy = count(false, is_healthy);
     let backups = count(true, is_healthy);
@@ -76,9 +79,13 @@ mod tests {
     use Access::{No, Trial, Yes};
     use Status::{Draining, Ejected, Starting, Suspect, Up};
 
+    fn member(status: Status, backup: bool) -> Member {
+        Member { status, backup, weighs: true }
+    }
+
     fn decided(members: &[(Status, bool)], threshold: u32) -> (Vec<Access>, bool) {
         let members: Vec<_> =
-            members.iter().map(|&(status, backup)| Member { status, backup }).collect();
+            members.iter().map(|&(status, backup)| member(status, backup)).collect();
         let mut access = Vec::new();
         let panic = decide(&members, threshold, &mut access);
         (access, panic)
@@ -121,5 +128,13 @@ mod tests {
         servers[0].0 = Draining;
         servers[1].0 = Draining;
         assert_eq!(decided(&servers, 50), (vec![No, No, Yes], true));
+    }
+
+    #[test]
+    fn who_has_no_weight_stands_in_for_nobody() {
+        let idle = Member { weighs: false, ..member(Up, false) };
+        let mut access = Vec::new();
+        assert!(decide(&[idle, member(Ejected, false)], 50, &mut access));
+        assert_eq!(access, [Yes, Yes], "the one for its own clients, the other for all");
     }
 }

@@ -191,6 +191,7 @@ impl Watched {
             .map(|server| Member {
                 status: server.health().status,
                 backup: server.options().backup,
+                weighs: server.weight() > 0,
             })
             .collect();
         let threshold = upstream.balancing.passive.panic_threshold;
