@@ -66,9 +66,14 @@ test-machine: deb nextest ## Run the end-to-end tests on booted Debian 12 and 13
 	cargo deb --no-build --strip --locked --fast --quiet --deb-version 999.0.0 --output target/machines/next/
 	cargo nextest run --locked --profile machine
 
+# A perf that the kernel refuses is reported, not an error: only system calls go uncounted then.
 .PHONY: bench
-bench: ## Run the benchmarks
-	cargo bench --locked
+bench: build ## Compare the front with nginx and HAProxy; SCENARIO=NAME,... for some (docs/performance.md)
+	packaging/need nginx=nginx haproxy=haproxy setpriv=util-linux taskset=util-linux
+	-packaging/need perf=linux-perf
+	cargo build --release --locked --manifest-path benches/proxy/Cargo.toml
+	target/release/proxy-bench run --roundsman target/release/roundsman \
+	    --scenario '$(SCENARIO)' --rounds $(or $(ROUNDS),15) --json target/bench.json
 
 .PHONY: clean
 clean: ## Remove everything that was built, test machines too
