@@ -131,3 +131,50 @@ fn a_fifo_or_a_huge_file_does_not_hold_up_the_boot() {
     }
     assert!(out.path().join("roundsman-worker@good:1.service.d/50-roundsman.conf").exists());
 }
+
+/// Lets systemd itself read the shipped units with the drop-ins over them.
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
+        eprintln!("skipped: no systemd-analyze here");
+        return;
+    };
+    assert!(version.status.success());
+    for case in cases() {
+        let root = TempDir::new().unwrap();
+        let units = root.path().join("units");
+        fs::create_dir(&units).unwrap();
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            // The program is not installed here; what it is called with is not what is tested.
+            let text = text.replace("/usr/bin/roundsman", "/bin/true");
+            fs::write(units.join(path.file_name().unwrap()), text).unwrap();
+        }
+        let output = generate(&[Path::new("--root"), &case, &units]);
+        assert!(output.status.success());
+        // Named as aliases of their templates: as paths their colons would be taken for that.
+        let mut instances = Vec::new();
+        let tree = read(&units);
+        for directory in tree.keys().filter_map(|path| path.parent()?.to_str()) {
+            if let Some(name) = directory.strip_suffix(".d")
+                && let Some((_, kind)) = name.rsplit_once('.')
+            {
+                let template = units.join(format!("roundsman-worker@.{kind}"));
+                instances.push(format!("{}:{name}", template.display()));
+            }
+        }
+        if instances.is_empty() {
+            assert!(case.ends_with("02-empty"), "{}", case.display());
+            continue;
+        }
+        let output = Command::new("systemd-analyze")
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .args(&instances)
+            .env("SYSTEMD_UNIT_PATH", format!("{}:", units.display()))
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.is_empty(), "{}: {said}", case.display());
+    }
+}

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod model;
+pub mod server;
 
 /// Where the admin socket of the installed service is.
 pub const SOCKET: &str = "/run/roundsman/admin.sock";

@@ -63,7 +63,7 @@ pub struct Server {
     pub name: String,
     /// Where it listens.
     pub address: String,
-    /// `up`, `draining` or `down`.
+    /// `up`, `slow-start`, `suspect`, `ejected`, `starting`, `draining` or `down`.
     pub state: String,
     /// Requests in flight.
     pub in_flight: u32,

@@ -6,6 +6,7 @@ mod check;
 mod drain;
 mod generate;
 mod reload;
+mod serve;
 mod session;
 mod status;
 mod worker;
@@ -33,6 +34,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
     Status(status::Status),
     Check(check::Check),
     Reload(reload::Reload),
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         return generator::main();
     }
     match Cli::parse().command {
+        Command::Serve(serve) => serve.run(),
         Command::Status(status) => status.run(),
         Command::Check(check) => check.run(),
         Command::Reload(reload) => reload.run(),

@@ -1,4 +1,6 @@
 //! The life of the front as a service: readiness, watchdog, reload, drain.
 
+pub mod control;
+pub mod last_good;
 pub mod lock;
 pub mod watchdog;

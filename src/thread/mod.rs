@@ -8,8 +8,6 @@ mod lazy;
 mod worker;
 
 use std::io;
-use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -20,6 +18,7 @@ use tokio::time::Instant;
 use crate::config::settings;
 use crate::proxy::counters::Counters;
 use crate::proxy::{Front, Totals};
+pub use crate::systemd::activation::Socket;
 pub use cores::usable_cores;
 use worker::{Command, Start};
 
@@ -35,15 +34,6 @@ pub struct Listener {
     pub settings: settings::Listener,
     /// The socket, in non-blocking mode.
     pub socket: Socket,
-}
-
-/// A listening socket.
-#[derive(Debug)]
-pub enum Socket {
-    /// TCP, of either IP version.
-    Tcp(TcpListener),
-    /// A UNIX stream socket.
-    Unix(UnixListener),
 }
 
 /// The worker threads.

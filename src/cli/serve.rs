@@ -1,0 +1,290 @@
+//! `roundsman serve`: the front.
+
+use std::io::IsTerminal as _;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout};
+
+use super::exit;
+use crate::admin;
+use crate::config::{self, Loaded, Settings, Sources};
+use crate::health;
+use crate::lifecycle::control::Control;
+use crate::lifecycle::last_good::LastGood;
+use crate::lifecycle::{lock, watchdog};
+use crate::proxy::Front;
+use crate::systemd::activation::{self, Inherited, Socket};
+use crate::systemd::{bus, journal, message, notify};
+use crate::thread::{Listener, Threads, usable_cores};
+
+/// The socket name that carries the control API instead of clients.
+const ADMIN: &str = "admin";
+
+/// How long the start waits for the bus to say which workers are up.
+const FIRST_STATES: Duration = Duration::from_secs(2);
+
+/// Run the front: accept connections, balance them over the servers
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Read the configuration from this directory only
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
+    /// Listen here, for development without systemd (repeatable), as in http=127.0.0.1:8080
+    #[arg(long, value_name = "NAME=ADDRESS", value_parser = parse_listen)]
+    listen: Vec<(String, SocketAddr)>,
+    /// Serve the control API on this UNIX socket, for development without systemd
+    #[arg(long, value_name = "PATH")]
+    admin: Option<PathBuf>,
+}
+
+fn parse_listen(text: &str) -> Result<(String, SocketAddr), String> {
+    let (name, address) = text
+        .split_once('=')
+        .ok_or("write NAME=ADDRESS, for instance http=127.0.0.1:8080".to_owned())?;
+    let address = address
+        .parse()
+        .map_err(|_| format!("\"{address}\" is not IP:PORT, for instance 127.0.0.1:8080"))?;
+    Ok((name.to_owned(), address))
+}
+
+/// What stands between the arguments and a front that serves.
+#[derive(Debug)]
+struct Failed {
+    message: String,
+    code: u8,
+}
+
+impl Failed {
+    fn os(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self { message: format!("{what}: {error}"), code: exit::OS }
+    }
+}
+
+// === impl Serve ===
+
+impl Serve {
+    /// Runs until it is told to stop.
+    pub(super) fn run(self) -> ExitCode {
+        // Before any thread exists: it changes the environment.
+        let inherited = activation::adopt();
+        journal::init();
+        let code = match inherited
+            .map_err(|error| Failed { message: error.to_string(), code: exit::OS })
+            .and_then(|inherited| self.serve(inherited))
+        {
+            Ok(()) => exit::OK,
+            Err(Failed { message, code }) => {
+                tracing::error!("{message}");
+                notify::status(message.lines().next().unwrap_or_default());
+                code
+            }
+        };
+        journal::flush();
+        ExitCode::from(code)
+    }
+
+    fn serve(self, inherited: Vec<Inherited>) -> Result<(), Failed> {
+        let (admin_listeners, sockets): (Vec<_>, Vec<_>) =
+            self.sockets(inherited)?.into_iter().partition(|socket| socket.name == ADMIN);
+        if sockets.is_empty() {
+            return Err(Failed {
+                message: "there is no listener. Under systemd: systemctl enable --now \
+                          roundsman-http.socket, and start roundsman.service through it. \
+                          Without systemd: roundsman serve --listen http=127.0.0.1:8080"
+                    .to_owned(),
+                code: exit::CONFIG,
+            });
+        }
+        let sources = self.config.as_deref().map_or_else(Sources::system, Sources::directory);
+        let last_good = LastGood::from_env();
+        let (settings, files, uses_last_good) = configuration(&sources, last_good.as_ref())?;
+
+        let listeners = describe(&sockets);
+        let sockets = sockets
+            .into_iter()
+            .map(|Inherited { name, socket }| {
+                let settings = settings.front.listeners.get(&name).cloned().unwrap_or_default();
+                Listener { name, settings, socket }
+            })
+            .collect();
+        let cores = usable_cores();
+        let count = settings.front.threads.count.unwrap_or(cores.len()).max(1);
+        let pin = settings.front.threads.pin;
+        let cores: Vec<usize> = cores.iter().copied().cycle().take(count).collect();
+        let front = Arc::new(Front::new(settings, count));
+        let health = health::run(Arc::clone(&front));
+        let threads = Threads::start(Arc::clone(&front), &cores, pin)
+            .map_err(Failed::os("cannot start the worker threads"))?;
+        let control =
+            Rc::new(Control::new(front, threads, sources, last_good, uses_last_good, listeners));
+        if !uses_last_good {
+            control.keep(&files);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(Failed::os("cannot start the control runtime"))?;
+        let _lock = admin_listeners.iter().find_map(lock_beside);
+        let local = tokio::task::LocalSet::new();
+        local.spawn_local(health);
+        local.block_on(&runtime, run(control, admin_listeners, sockets))
+    }
+
+    /// The inherited sockets and those that the arguments ask for.
+    fn sockets(&self, mut sockets: Vec<Inherited>) -> Result<Vec<Inherited>, Failed> {
+        for (name, address) in &self.listen {
+            let failed = || Failed::os(format!("cannot listen on {address} for \"{name}\""));
+            let socket = TcpListener::bind(address).map_err(failed())?;
+            socket.set_nonblocking(true).map_err(failed())?;
+            sockets.push(Inherited { name: name.clone(), socket: Socket::Tcp(socket) });
+        }
+        if let Some(path) = &self.admin {
+            let failed = || Failed::os(format!("cannot listen on {}", path.display()));
+            if std::os::unix::net::UnixStream::connect(path).is_err() {
+                // Left by a process that is gone; one that answers keeps its socket.
+                let _ = std::fs::remove_file(path);
+            }
+            let socket = UnixListener::bind(path).map_err(failed())?;
+            socket.set_nonblocking(true).map_err(failed())?;
+            sockets.push(Inherited { name: ADMIN.to_owned(), socket: Socket::Unix(socket) });
+        }
+        Ok(sockets)
+    }
+}
+
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+/// The settings to serve with, the files they come from, and whether they are the last good ones.
+fn configuration(
+    sources: &Sources,
+    last_good: Option<&LastGood>,
+) -> Result<(Settings, Files, bool), Failed> {
+    let Loaded { settings, problems, files, .. } = config::load(sources);
+    if problems.errors() == 0 {
+        return Ok((settings, files, false));
+    }
+    let errors = problems.render(std::io::stderr().is_terminal());
+    if let Some(copy) = last_good.and_then(LastGood::sources) {
+        let Loaded { settings, problems, files, .. } = config::load(&copy);
+        if problems.errors() == 0 {
+            tracing::error!(
+                message_id = message::LAST_GOOD_USED,
+                "the configuration has errors; serving with the last good one instead:\n{errors}"
+            );
+            return Ok((settings, files, true));
+        }
+    }
+    Err(Failed {
+        message: format!("the configuration has errors and there is no earlier one:\n{errors}"),
+        code: exit::CONFIG,
+    })
+}
+
+fn describe(sockets: &[Inherited]) -> Vec<admin::model::Listener> {
+    let address = |socket: &Socket| match socket {
+        Socket::Tcp(socket) => socket.local_addr().map(|a| a.to_string()),
+        Socket::Unix(socket) => socket.local_addr().map(|a| {
+            a.as_pathname().map_or("unnamed".to_owned(), |path| format!("unix:{}", path.display()))
+        }),
+    };
+    sockets
+        .iter()
+        .map(|inherited| admin::model::Listener {
+            name: inherited.name.clone(),
+            address: address(&inherited.socket).unwrap_or_else(|error| error.to_string()),
+        })
+        .collect()
+}
+
+/// Marks this process as the running front, in the admin socket's directory.
+fn lock_beside(admin: &Inherited) -> Option<lock::Lock> {
+    let Socket::Unix(socket) = &admin.socket else { return None };
+    let address = socket.local_addr().ok()?;
+    match lock::take(address.as_pathname()?.parent().unwrap_or(Path::new("."))) {
+        Ok(lock) => Some(lock),
+        Err(error) => {
+            tracing::warn!(%error, "stopping a worker may not wait for its requests");
+            None
+        }
+    }
+}
+
+/// The control thread's whole life.
+async fn run(
+    control: Rc<Control>,
+    admin_listeners: Vec<Inherited>,
+    sockets: Vec<Listener>,
+) -> Result<(), Failed> {
+    let handler = |kind| signal(kind).map_err(Failed::os("cannot handle signals"));
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let mut hang_up = handler(SignalKind::hangup())?;
+
+    for inherited in admin_listeners {
+        let Socket::Unix(socket) = inherited.socket else {
+            let message = "the control API is only served on a UNIX socket; mend ListenStream= in \
+                           roundsman-admin.socket"
+                .to_owned();
+            return Err(Failed { message, code: exit::CONFIG });
+        };
+        let socket = tokio::net::UnixListener::from_std(socket)
+            .map_err(Failed::os("cannot serve the admin socket"))?;
+        tokio::task::spawn_local(admin::server::serve(socket, Rc::clone(&control)));
+    }
+    let watched = Rc::clone(&control);
+    tokio::task::spawn_local(watchdog::run(move || watched.threads().heartbeats()));
+    follow_bus(&control).await;
+
+    control.threads().accept(sockets);
+    tracing::info!(message_id = message::FRONT_READY, "{}", control.status_line());
+    notify::ready(&control.status_line());
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => drop(control.reload()), // the errors are in the log
+        }
+    }
+    stop(&control).await;
+    Ok(())
+}
+
+/// Follows the workers' units; returns when their first states are known or not to be had.
+async fn follow_bus(control: &Rc<Control>) {
+    let control = Rc::clone(control);
+    let (known, first) = tokio::sync::oneshot::channel();
+    let mut known = Some(known);
+    tokio::task::spawn_local(bus::follow(move |event| {
+        control.on_bus(event);
+        if let Some(known) = known.take() {
+            let _ = known.send(()); // the start may have gone on without
+        }
+    }));
+    let _ = timeout(FIRST_STATES, first).await;
+}
+
+/// Finishes what is in flight, within `timeouts.shutdown`.
+async fn stop(control: &Control) {
+    let grace = control.front().snapshot().settings.front.timeouts.shutdown;
+    notify::stopping("finishing the requests in flight");
+    notify::extend_timeout(grace + Duration::from_secs(5));
+    tracing::info!(
+        message_id = message::FRONT_STOPPING,
+        "stopping: requests in flight have {grace:?} to finish"
+    );
+    let begin = Instant::now();
+    let cut = control.threads().shutdown(grace).await;
+    if cut > 0 {
+        tracing::warn!("{cut} connections were not done after {grace:?} and were cut");
+    }
+    tracing::info!("stopped after {:?}", begin.elapsed());
+}

@@ -1,0 +1,349 @@
+//! What can be done to a running front: look at it, reload it, drain a worker.
+//!
+//! It lives on the control thread, next to the admin API and the bus; what the request threads
+//! need to know of it reaches them through [`Front`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::last_good::LastGood;
+use crate::admin::model;
+use crate::balance::{Server, State};
+use crate::config::{self, Loaded, Sources};
+use crate::proxy::Front;
+use crate::systemd::bus::{self, UnitState};
+use crate::systemd::{message, notify};
+use crate::thread::Threads;
+
+/// How often a drain looks whether the last request is done.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+
+/// A running front and the handles to change it.
+#[derive(Debug)]
+pub struct Control {
+    front: Arc<Front>,
+    threads: Threads,
+    sources: Sources,
+    last_good: Option<LastGood>,
+    uses_last_good: Cell<bool>,
+    listeners: Vec<model::Listener>,
+    started: Instant,
+    /// What systemd says of each worker; `None` until the bus has said it once.
+    units: RefCell<Option<HashMap<String, UnitState>>>,
+    bus: Cell<bool>,
+    /// Whether the bus was ever out of reach, so that it is said once.
+    bus_missed: Cell<bool>,
+    /// Workers that an administrator drained and has not undrained.
+    held: RefCell<HashSet<String>>,
+}
+
+// === impl Control ===
+
+impl Control {
+    /// Control over this front.
+    pub fn new(
+        front: Arc<Front>,
+        threads: Threads,
+        sources: Sources,
+        last_good: Option<LastGood>,
+        uses_last_good: bool,
+        listeners: Vec<model::Listener>,
+    ) -> Self {
+        Self {
+            front,
+            threads,
+            sources,
+            last_good,
+            uses_last_good: Cell::new(uses_last_good),
+            listeners,
+            started: Instant::now(),
+            units: RefCell::new(None),
+            bus: Cell::new(false),
+            bus_missed: Cell::new(false),
+            held: RefCell::default(),
+        }
+    }
+
+    /// The threads.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    /// The shared front.
+    pub fn front(&self) -> &Front {
+        &self.front
+    }
+
+    /// Takes in what the bus said.
+    pub fn on_bus(&self, event: bus::Event) {
+        match event {
+            bus::Event::All(units) => {
+                self.bus.set(true);
+                *self.units.borrow_mut() = Some(units);
+                self.apply_all();
+            }
+            bus::Event::Changed(worker, unit) => {
+                if let Some(units) = &mut *self.units.borrow_mut() {
+                    units.insert(worker.clone(), unit);
+                }
+                if let Some(server) = self.front.snapshot().server(&worker) {
+                    self.apply(server);
+                }
+            }
+            bus::Event::Lost(error) => {
+                // Without a first answer every worker counts as up, which is what a machine
+                // without systemd wants; after one, the last states stay.
+                if self.bus.replace(false) || !self.bus_missed.replace(true) {
+                    tracing::warn!(
+                        message_id = message::BUS_LOST,
+                        "cannot follow the workers' units over D-Bus, their states may be old: \
+                         {error}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn apply_all(&self) {
+        for (_, server) in self.front.snapshot().servers() {
+            self.apply(server);
+        }
+    }
+
+    /// Gives a worker the state that systemd and the administrator want it to have.
+    fn apply(&self, server: &Server) {
+        let snapshot = self.front.snapshot();
+        let app = server.name.rsplit_once(':').map_or("", |(app, _)| app);
+        if !snapshot.settings.apps.contains_key(app) {
+            return; // something else runs it
+        }
+        let state = if self.held.borrow().contains(&server.name) {
+            State::Draining
+        } else {
+            match &*self.units.borrow() {
+                None => State::Up,
+                Some(units) => match units.get(&server.name) {
+                    Some(UnitState::Active) => State::Up,
+                    Some(UnitState::Deactivating) => State::Draining,
+                    Some(UnitState::Activating | UnitState::Inactive | UnitState::Failed)
+                    | None => State::Down,
+                },
+            }
+        };
+        self.set(server, app, state);
+    }
+
+    fn set(&self, server: &Server, app: &str, state: State) {
+        if !self.front.set_state(server, state) {
+            return;
+        }
+        if state != State::Up {
+            self.threads.forget_idle(server.id);
+        }
+        let told = match state {
+            State::Up => None, // the health monitor says when and how it gets its share again
+            State::Draining => Some((message::SERVER_DRAINING, "gets no new requests")),
+            State::Down => Some((message::SERVER_DOWN, "gets no requests")),
+        };
+        if let Some((message_id, text)) = told {
+            tracing::info!(
+                message_id,
+                roundsman_app = app,
+                roundsman_worker = server.name,
+                "{} {text}",
+                server.name
+            );
+        }
+        self.tell_status();
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status_line(&self) -> String {
+        let snapshot = self.front.snapshot();
+        let apps = snapshot.settings.apps.len();
+        let (mut up, mut all) = (0, 0);
+        for (_, server) in snapshot.servers() {
+            all += 1;
+            up += usize::from(server.state() == State::Up);
+        }
+        let upstreams = snapshot.settings.upstreams.len();
+        let (what, servers) = match (apps, upstreams) {
+            (_, 0) => (count(apps, "app"), "workers"),
+            (0, _) => (count(upstreams, "upstream"), "servers"),
+            _ => {
+                (format!("{} and {}", count(apps, "app"), count(upstreams, "upstream")), "servers")
+            }
+        };
+        let warning = if self.uses_last_good.get() {
+            "; THE CONFIGURATION HAS ERRORS, the last good one is used: run roundsman check"
+        } else {
+            ""
+        };
+        if snapshot.upstreams.is_empty() {
+            return format!("serving no app yet{warning}");
+        }
+        format!("serving {what}, {up} of {all} {servers} up{warning}")
+    }
+
+    /// Sends the line.
+    pub fn tell_status(&self) {
+        notify::status(&self.status_line());
+    }
+
+    /// `GET /v1/status`.
+    pub fn status(&self) -> model::Status {
+        let snapshot = self.front.snapshot();
+        model::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            last_good: self.uses_last_good.get(),
+            bus: self.bus.get(),
+            threads: self
+                .threads
+                .stats()
+                .into_iter()
+                .map(|thread| model::Thread {
+                    core: thread.core,
+                    accepted: thread.accepted,
+                    open: thread.open,
+                    requests: thread.requests,
+                })
+                .collect(),
+            listeners: self.listeners.clone(),
+            upstreams: snapshot
+                .upstreams
+                .values()
+                .map(|upstream| model::Upstream {
+                    name: upstream.name.clone(),
+                    waiting: upstream.waiting.load(std::sync::atomic::Ordering::Relaxed) as u64,
+                    servers: upstream.servers.iter().map(|server| describe(server)).collect(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Puts the present files to work, or says what is wrong with them and changes nothing.
+    pub fn reload(&self) -> Result<(), String> {
+        notify::reloading();
+        let Loaded { settings, problems, files, .. } = config::load(&self.sources);
+        let result = if problems.errors() > 0 {
+            let errors = problems.render(false);
+            tracing::error!(
+                message_id = message::RELOAD_REFUSED,
+                "the configuration has errors, the old one stays at work:\n{errors}"
+            );
+            Err(errors)
+        } else {
+            self.front.replace(settings);
+            self.uses_last_good.set(false);
+            self.keep(&files);
+            self.apply_all();
+            tracing::info!(message_id = message::RELOADED, "reloaded: {}", self.status_line());
+            Ok(())
+        };
+        // Also after a failure: systemd waits for it.
+        notify::ready(&self.status_line());
+        result
+    }
+
+    /// Keeps a copy of the files at work.
+    pub fn keep(&self, files: &[(PathBuf, Vec<u8>)]) {
+        let Some(last_good) = &self.last_good else { return };
+        if let Err(error) = last_good.save(files) {
+            tracing::warn!(%error, "cannot keep a copy of the configuration for the next start");
+        }
+    }
+
+    /// Takes workers out of the rotation and waits for what they have in flight.
+    ///
+    /// # Errors
+    /// When no worker has that name.
+    pub async fn drain(&self, drain: &model::Drain) -> Result<model::Drained, String> {
+        let snapshot = self.front.snapshot();
+        let servers = self.targets(&drain.target)?;
+        let mut timeout = Duration::ZERO;
+        for server in &servers {
+            let app = server.name.rsplit_once(':').map_or("", |(app, _)| app);
+            let app_timeout = snapshot
+                .settings
+                .apps
+                .get(app)
+                .map_or(Duration::from_secs(30), |a| a.drain_timeout);
+            timeout = timeout.max(app_timeout);
+            if drain.hold {
+                self.held.borrow_mut().insert(server.name.clone());
+            } else if let Some(units) = &mut *self.units.borrow_mut() {
+                // The unit is stopping and the bus will say so, perhaps after this call.
+                units.insert(server.name.clone(), UnitState::Deactivating);
+            }
+            self.set(server, app, State::Draining);
+        }
+        let timeout = drain.timeout_ms.map_or(timeout, Duration::from_millis);
+        let end = Instant::now() + timeout;
+        loop {
+            let in_flight = servers.iter().map(|s| s.in_flight()).sum();
+            if in_flight == 0 || Instant::now() >= end {
+                // What finished meanwhile went back to the pools.
+                for server in &servers {
+                    self.threads.forget_idle(server.id);
+                }
+                return Ok(model::Drained { in_flight });
+            }
+            sleep(DRAIN_POLL).await;
+        }
+    }
+
+    /// Puts workers that an administrator drained back into the rotation.
+    ///
+    /// # Errors
+    /// When no worker has that name.
+    pub fn undrain(&self, target: &str) -> Result<(), String> {
+        for server in self.targets(target)? {
+            self.held.borrow_mut().remove(&server.name);
+            self.apply(&server);
+        }
+        Ok(())
+    }
+
+    fn targets(&self, target: &str) -> Result<Vec<Arc<Server>>, String> {
+        let snapshot = self.front.snapshot();
+        let found: Vec<_> = match snapshot.upstreams.get(&format!("app:{target}")) {
+            Some(upstream) => upstream.servers.clone(),
+            None => snapshot.server(target).cloned().into_iter().collect(),
+        };
+        if found.is_empty() {
+            return Err(format!(
+                "there is no worker or app \"{target}\" in the running configuration; \
+                 roundsman status lists them"
+            ));
+        }
+        Ok(found)
+    }
+}
+
+fn describe(server: &Server) -> model::Server {
+    // The monitor publishes a moment later what systemd and the administrator say.
+    let state = match server.state() {
+        State::Up => server.health().status.as_str(),
+        State::Draining => "draining",
+        State::Down => "down",
+    };
+    model::Server {
+        name: server.name.clone(),
+        address: server.address.to_string(),
+        state: state.to_owned(),
+        in_flight: server.in_flight(),
+        requests: server.requests(),
+        failures: server.failures(),
+    }
+}
+
+fn count(n: usize, word: &str) -> String {
+    if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") }
+}
