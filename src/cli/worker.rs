@@ -21,6 +21,9 @@ use crate::worker::{self, Notifier};
 /// The name of the worker's own listener (`FileDescriptorName=`).
 const LISTENER: &str = "http";
 
+/// Log entries that may wait for the journal: a worker has little to say.
+const LOG_QUEUE: usize = 64;
+
 /// Run one worker of an app (what roundsman-worker@APP:N.service starts)
 #[derive(Debug, Args)]
 pub(super) struct Worker {
@@ -49,7 +52,7 @@ impl Worker {
     /// Returns when the worker has ended.
     pub(super) fn run(self) -> ExitCode {
         let inherited = adopt(); // first of all: it changes the environment
-        journal::init();
+        journal::init_with(LOG_QUEUE);
         let code = match inherited.and_then(|sockets| self.listener(sockets)) {
             Ok(listener) => self.run_on(listener),
             Err(error) => {

@@ -35,10 +35,16 @@ pub fn dropped() -> u64 {
 
 /// Sets up logging for this process. The level comes from `ROUNDSMAN_LOG` (`info` by default).
 pub fn init() {
+    init_with(QUEUE);
+}
+
+/// As [`init`], with room for `queue` waiting entries: it is taken at once and counts where there
+/// are many small processes.
+pub fn init_with(queue: usize) {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         let registry = tracing_subscriber::registry().with(levels());
-        let (queue, entries) = sync_channel(QUEUE);
+        let (queue, entries) = sync_channel(queue);
         let journal = libsystemd::logging::connected_to_journal()
             .then(tracing_journald::layer)
             .and_then(Result::ok);

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 
+use roundsman::config::settings::Address;
+
 use crate::harness::{Plan, connect, node, sample, wait_for};
 
 #[test]
@@ -178,4 +180,37 @@ fn python_with_a_health_path_on_an_inherited_unix_listener() {
     let command = vec!["python3".to_owned(), sample("listener.py")];
     let plan = Plan::new(roundsman::config::settings::Listen::Fd, command).over_unix().health("/");
     assert!(plan.ready().get("/").starts_with("python "));
+}
+
+#[test]
+fn a_tls_server_gets_the_ticket_keys_that_it_sent() {
+    let mut plan = node("secure.js", &[]);
+    let (key, certificate) = (plan.file("key.pem"), plan.file("cert.pem"));
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=test",
+        ])
+        .args(["-days", "2", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    plan.app.command.extend([key, certificate].map(|file| file.display().to_string()));
+    let shim = plan.ready();
+    let Address::Tcp(address) = shim.address() else { unreachable!("TCP") };
+    let output = std::process::Command::new("curl")
+        .args(["--silent", "--insecure", &format!("https://{address}/")])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "secure 48");
 }

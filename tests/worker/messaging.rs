@@ -57,3 +57,26 @@ fn handles_that_the_app_sends_are_acknowledged() {
         (count > 5).then_some(())
     });
 }
+
+#[test]
+fn a_worker_goes_through_what_nodes_documentation_says() {
+    let mut plan = node("events.js", &[]);
+    let file = plan.file("events");
+    plan.app.command.push(file.display().to_string());
+    let mut shim = plan.ready();
+    assert_eq!(shim.get("/"), "ok");
+    assert_eq!(shim.stop(), 0);
+    let events = std::fs::read_to_string(file).unwrap_or_default();
+    assert_eq!(
+        events.lines().collect::<Vec<_>>(),
+        [
+            "primary false worker true id 1",
+            "send function connected true env undefined",
+            "listening",
+            "server closed",
+            "left, on purpose true",
+            "disconnect, connected false",
+            "exit 0",
+        ]
+    );
+}
