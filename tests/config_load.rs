@@ -330,3 +330,27 @@ fn what_contradicts_something_else_is_shown_with_both_places() {
     assert_eq!(loaded.settings.apps.len(), 4);
     assert_eq!(loaded.settings.routes.len(), 1);
 }
+
+#[test]
+fn the_example_that_the_project_ships_is_right() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello/hello.toml");
+    let text = fs::read_to_string(file).unwrap();
+    let settings = settings(&[("apps/hello.toml", &text)]);
+    assert_eq!(settings.apps["hello"].workers, 2);
+}
+
+/// The manual's own examples, as a reader would copy them.
+#[test]
+fn the_examples_of_the_manual_are_right() {
+    let manual = include_str!("../docs/man/roundsman.toml.5.end").replace("\\-", "-");
+    let mut files: Vec<(String, String)> = Vec::new();
+    for block in manual.split(".RS\n").skip(1) {
+        let (text, _) = block.split_once(".RE").unwrap();
+        let path = text.lines().next().unwrap().strip_prefix("# /etc/roundsman/").unwrap();
+        files.push((path.to_owned(), text.to_owned()));
+    }
+    assert_eq!(files.len(), 3);
+    files.push(("apps/shop-next.toml".to_owned(), "command = [\"node\", \"x.js\"]".to_owned()));
+    let files: Vec<(&str, &str)> = files.iter().map(|(p, t)| (p.as_str(), t.as_str())).collect();
+    assert_eq!(settings(&files).routes.len(), 3);
+}

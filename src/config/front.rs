@@ -1,19 +1,24 @@
 //! `roundsman.toml`: input → settings.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::diagnostic::{Place, Problem, Problems};
-use super::fragment::Table;
+use super::fragment::{Node, Table};
 use super::input::{
-    self, Input, boolean, choice, duration, integer, list, or_word, size, size_within,
+    self, Input, Read, boolean, choice, duration, integer, list, or_word, size, size_within, string,
 };
-use super::schema;
 use super::settings::{
-    Front, HandOff, Limits, ListenProtocol, Listener, Retries, Threads, Timeouts,
+    Front, HandOff, Limits, ListenProtocol, Listener, Retries, Session, SessionSync, Threads,
+    Timeouts,
 };
+use super::{net, schema};
 
 const HAND_OFF: &[(&str, HandOff)] =
     &[("round-robin", HandOff::RoundRobin), ("least-connections", HandOff::LeastConnections)];
+
+const SYNC: &[(&str, SessionSync)] =
+    &[("always", SessionSync::Always), ("every-second", SessionSync::EverySecond)];
 
 const PROTOCOLS: &[(&str, ListenProtocol)] = &[("http", ListenProtocol::Http)];
 
@@ -66,6 +71,12 @@ pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Fro
     {
         retries(&mut front.retries, section, problems);
     }
+    if let Some(node) = top.node("session")
+        && let Some(section) = Input::of_node(node, &[&schema::SESSION], problems)
+    {
+        session(&mut front.session, section, problems);
+    }
+    front.error_pages = top.get("error-pages", front.error_pages, problems, error_pages);
     front
 }
 
@@ -138,4 +149,49 @@ fn retries(to: &mut Retries, from: Input<'_>, problems: &mut Problems) {
     to.attempts = from.get("attempts", to.attempts, problems, integer(0..=10_u32));
     to.budget_percent =
         from.get("budget-percent", to.budget_percent, problems, integer(0..=100_u32));
+}
+
+fn session(to: &mut Session, from: Input<'_>, problems: &mut Problems) {
+    let max_size = size_within(1024 * 1024..=u64::MAX, "write \"1MiB\" or more");
+    to.sync = from.get("sync", to.sync, problems, choice(SYNC));
+    to.max_size = from.get("max-size", to.max_size, problems, max_size);
+    to.connections =
+        from.get("connections", to.connections, problems, integer(1..=1_000_000_usize));
+    to.idle_stop = from.get("idle-stop", to.idle_stop, problems, or_word("none", duration));
+    to.listen = from.optional("listen", problems, net::listener);
+    to.password_file = from.optional("password-file", problems, input::absolute_path);
+    if let Some(node) = from.node("listen")
+        && from.node("password-file").is_none()
+    {
+        problems.error(
+            &node.place,
+            "sessions over TCP need a password",
+            "",
+            "add `password-file = \"/etc/roundsman/session-passwords\"`, with lines of NAMESPACE:PASSWORD",
+        );
+    }
+}
+
+/// Pages by status, written in place: a file of their own could be gone when the last good
+/// configuration is needed.
+fn error_pages(node: &Node, problems: &mut Problems) -> Read<BTreeMap<u16, String>> {
+    let mut pages = BTreeMap::new();
+    for (name, key, node) in Input::named(node, problems)? {
+        let page = string(node, problems);
+        match name.parse::<u16>() {
+            Ok(status @ 400..=599) if name.len() == 3 => {
+                pages.extend(page.map(|page| (status, page.to_owned())));
+            }
+            _ => {
+                let title = format!("`{name}` is no status of an error");
+                problems.error(
+                    key,
+                    title,
+                    "",
+                    "write a number from 400 to 599, as in 503 = \"<h1>…</h1>\"",
+                );
+            }
+        }
+    }
+    Some(pages)
 }

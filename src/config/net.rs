@@ -249,6 +249,19 @@ pub(super) fn address(node: &Node, problems: &mut Problems) -> Read<Address> {
     )
 }
 
+/// Where to listen.
+pub(super) fn listener(node: &Node, problems: &mut Problems) -> Read<SocketAddr> {
+    let text = string(node, problems)?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() != 0 => Some(address),
+        _ => {
+            let help = "write an IP address and a port, as in \"10.0.0.1:6379\" or \"[::]:6379\"";
+            problems.error(&node.place, format!("`{text}` is no address to listen on"), "", help);
+            None
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

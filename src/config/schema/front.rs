@@ -18,6 +18,14 @@ pub(in crate::config) const FRONT: Section = Section {
         key("timeouts", "table", "", "See [timeouts]."),
         key("limits", "table", "", "See [limits]."),
         key("retries", "table", "", "See [retries]."),
+        key("session", "table", "", "See [session]."),
+        key(
+            "error-pages",
+            "table of strings",
+            "{}",
+            "Pages in place of the built-in ones, by status: 503 = \"<h1>{title}</h1>\". {status}, \
+             {title}, {detail} and {request-id} in them are filled in.",
+        ),
     ],
 };
 
@@ -157,6 +165,46 @@ pub(in crate::config) const RETRIES: Section = Section {
             "20",
             "Retries as a share of all requests, so that a failing upstream is not flooded. Ten retries \
              a second are always allowed.",
+        ),
+    ],
+};
+
+pub(in crate::config) const SESSION: Section = Section {
+    title: "[session]",
+    doc: "The shared session store, roundsman-session.service.",
+    keys: &[
+        key(
+            "sync",
+            "\"always\" or \"every-second\"",
+            "\"every-second\"",
+            "When an acknowledged write is on the disk: before it is acknowledged, or within a second. \
+             With the latter a crash of the program loses nothing, one of the machine that second.",
+        ),
+        key(
+            "max-size",
+            "size",
+            "\"1GiB\"",
+            "Of all keys and values; beyond it entries are evicted, those that expire next first.",
+        ),
+        key("connections", "1 to 1000000", "10000", "Open connections."),
+        key(
+            "idle-stop",
+            "duration or \"none\"",
+            "\"none\"",
+            "How long the service may be without a connection before it stops; its socket starts it again.",
+        ),
+        key(
+            "listen",
+            "string",
+            "",
+            "An IP address and port to listen on as well, for clients on other machines. It needs \
+             password-file.",
+        ),
+        key(
+            "password-file",
+            "absolute path",
+            "",
+            "Lines of NAMESPACE:PASSWORD, one of which a client over TCP must know.",
         ),
     ],
 };
