@@ -4,6 +4,7 @@ pub mod exit;
 
 mod check;
 mod drain;
+mod explain;
 mod generate;
 mod reload;
 mod serve;
@@ -37,6 +38,7 @@ enum Command {
     Serve(serve::Serve),
     Status(status::Status),
     Check(check::Check),
+    Explain(explain::Explain),
     Reload(reload::Reload),
     Drain(drain::Drain),
     Undrain(drain::Undrain),
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Status(status) => status.run(),
         Command::Check(check) => check.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Reload(reload) => reload.run(),
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
