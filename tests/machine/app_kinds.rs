@@ -59,7 +59,7 @@ on_every_debian! {
         assert_eq!(answer["connected"], true);
         assert_eq!(answer["sent"], true);
 
-        machine.run("systemctl stop roundsman-app@app.target");
+        machine.stop_app("app");
         let entries = machine.journal("-u roundsman-worker@app:1.service");
         assert!(
             entries.iter().any(|entry| entry["MESSAGE"] == "disconnect event"),

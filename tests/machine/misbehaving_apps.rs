@@ -50,7 +50,7 @@ on_every_debian! {
         machine.run("systemctl restart roundsman-worker@bad:1.service");
         wait_until_it_answers(machine);
         assert_eq!(machine.run("pgrep -c -f '^sleep 987654'").trim(), "1", "only the new one's");
-        machine.run("systemctl stop roundsman-app@bad.target");
+        machine.stop_app("bad");
         assert!(!machine.try_run("pgrep -f '^sleep 987654'").ok(), "none is left");
     }
 }
@@ -100,7 +100,7 @@ on_every_debian! {
         let pid = wait_until_it_answers(machine);
         let pid = pid.trim().strip_prefix("pid ").expect("it says so");
 
-        machine.run("systemctl stop roundsman-app@bad.target");
+        machine.stop_app("bad");
 
         wait_for_the_journal_to_say(machine, "SIGTERM ignored");
         assert!(!machine.exists(&format!("/proc/{pid}")), "it is gone");

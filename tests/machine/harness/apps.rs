@@ -25,6 +25,18 @@ impl Machine {
         });
     }
 
+    /// Stops an app and waits until its worker 1 has ended: a target is down as soon as the stop of
+    /// what belongs to it has begun.
+    #[track_caller]
+    pub(crate) fn stop_app(&self, name: &str) {
+        self.run(&format!("systemctl stop roundsman-app@{name}.target"));
+        self.eventually("the app has ended", |machine| {
+            let state =
+                machine.property(&format!("roundsman-worker@{name}:1.service"), "ActiveState");
+            matches!(state.as_str(), "inactive" | "failed")
+        });
+    }
+
     /// Copies a directory of this repository to `/srv/NAME`, configures an app there, and tells
     /// systemd and the front of it.
     #[track_caller]
