@@ -40,6 +40,9 @@ pub(crate) struct Attempt<'a, C> {
     sent: usize,
     /// The server does not take the rest of the request.
     refused: bool,
+    /// How long the client's body was waited for, and since when it is, in milliseconds.
+    waited: u64,
+    waits_since: Option<u64>,
 }
 
 /// An attempt that came to nothing, before anything of a final response went to the client.
@@ -83,8 +86,17 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         upload: &'a mut Relay,
         in_flight: InFlight,
     ) -> Self {
-        let response = Input::new(HEADROOM);
-        Self { connection, request, upload, in_flight, response, sent: 0, refused: false }
+        Self {
+            connection,
+            request,
+            upload,
+            in_flight,
+            response: Input::new(HEADROOM),
+            sent: 0,
+            refused: false,
+            waited: 0,
+            waits_since: None,
+        }
     }
 
     /// The request, still counted in.
@@ -266,7 +278,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
 
     /// Whether whom this waits for takes too long.
     fn poll_time(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         waits_for: &mut Option<(Phase, u64, usize)>,
     ) -> Poll<Reason> {
@@ -278,17 +290,24 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         } else {
             Phase::Sending
         };
-        let connection = &self.connection;
-        let now = (phase, self.upload.moved, self.sent);
-        if *waits_for != Some(now) {
-            *waits_for = Some(now);
-            let timeouts = self.timeouts();
-            connection.deadline.set(match phase {
-                Phase::Sending => timeouts.upstream_write,
-                Phase::Receiving => timeouts.client_body,
-                Phase::Answering => timeouts.response_header,
-            });
+        let progress = (phase, self.upload.moved, self.sent);
+        if *waits_for != Some(progress) {
+            *waits_for = Some(progress);
+            let now = self.connection.local.deadlines.now();
+            if let Some(since) = self.waits_since.take() {
+                self.waited += now - since;
+            }
+            let after = match phase {
+                Phase::Sending => self.timeouts().upstream_write,
+                Phase::Answering => self.timeouts().response_header,
+                Phase::Receiving => {
+                    self.waits_since = Some(now);
+                    self.body_patience()
+                }
+            };
+            self.connection.deadline.set(after);
         }
+        let connection = &self.connection;
         if !connection.deadline.poll_passed(cx) {
             return Poll::Pending;
         }
@@ -297,6 +316,19 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             Phase::Receiving => Reason::BodyTimeout,
             Phase::Sending | Phase::Answering => Reason::ResponseTimeout,
         })
+    }
+
+    /// How long the next bytes of the client's body may take: less than the time-out when those
+    /// before came too slowly. Only the time counts in which the client is waited for.
+    fn body_patience(&self) -> Duration {
+        let front = &self.request.snapshot.settings.front;
+        let patience = front.timeouts.client_body;
+        let Some(earned) = (self.upload.payload * 1000).checked_div(front.limits.body_rate) else {
+            return patience;
+        };
+        let left = (patience + Duration::from_millis(earned))
+            .saturating_sub(Duration::from_millis(self.waited));
+        left.min(patience)
     }
 
     /// Reads the head that came, and writes the one that the client gets.

@@ -141,7 +141,11 @@ impl<C: ClientStream> Connection<C> {
                             self.deadline.set(settings.timeouts.client_header);
                         }
                         if self.deadline.poll_passed(cx) {
-                            return Poll::Ready(Err(Reason::HeadTimeout));
+                            // After an empty line too many there is nothing to answer to.
+                            let idle = self.input.is_empty();
+                            let reason =
+                                if idle { Reason::ClientGone } else { Reason::HeadTimeout };
+                            return Poll::Ready(Err(reason));
                         }
                         return Poll::Pending;
                     }

@@ -50,7 +50,9 @@ impl<C: ClientStream> Connection<C> {
         loop {
             let in_flight = match self.pick(&request, &mut tried).await {
                 Ok(in_flight) => in_flight,
-                Err(reason) => return self.give_up(&request, reason, &About::default()).await,
+                Err(reason) => {
+                    return self.give_up(&mut request, &upload, reason, &About::default()).await;
+                }
             };
             let mut attempt = Attempt::new(self, &mut request, &mut upload, in_flight);
             let failed = match attempt.run().await {
@@ -83,14 +85,29 @@ impl<C: ClientStream> Connection<C> {
                 detail: &failed.detail,
                 ..About::default()
             };
-            return self.give_up(&request, failed.reason, &about).await;
+            return self.give_up(&mut request, &upload, failed.reason, &about).await;
         }
     }
 
-    /// Answers that no server did; a body that was begun to be read is not waited for.
-    async fn give_up(&mut self, request: &Request, reason: Reason, about: &About<'_>) -> After {
-        let upstream = request.upstream().map_or("", |u| u.name.as_str());
-        self.answer(request, reason, &About { upstream, ..*about }).await
+    /// Answers that no server did.
+    async fn give_up(
+        &mut self,
+        request: &mut Request,
+        upload: &Relay,
+        reason: Reason,
+        about: &About<'_>,
+    ) -> After {
+        if upload.is_finished() {
+            request.framing = Framing::Length(0); // nothing is left to be read
+            if !upload.rest().is_empty() {
+                self.input.put(upload.rest());
+            }
+        } else if upload.moved > 0 || !reason.is_servers() {
+            // How much is left is no longer known, or not worth waiting for.
+            request.keeps_alive = false;
+        }
+        let upstream = request.upstream().map(|u| u.name.clone()).unwrap_or_default();
+        self.answer(request, reason, &About { upstream: &upstream, ..*about }).await
     }
 
     fn try_pick(&self, request: &Request, upstream: &Upstream, tried: &[u32]) -> Option<InFlight> {

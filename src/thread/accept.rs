@@ -47,6 +47,10 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
             if let Err(error) = crate::sys::set_defer_accept(&socket, 1) {
                 info!("listener {name}: accepts are not deferred: {error}");
             }
+            // Accepted connections inherit it.
+            if let Err(error) = rustix::net::sockopt::set_tcp_nodelay(&socket, true) {
+                info!("listener {name}: TCP_NODELAY: {error}");
+            }
             let port = socket.local_addr().ok().map(|a| a.port());
             (OwnedFd::from(socket), Source { port, unix: false })
         }

@@ -163,7 +163,6 @@ fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAddr>) {
                 serve(local, LazyUnix::from(socket), origin).await;
             });
         } else {
-            let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
             tokio::task::spawn_local(async move {
                 let _open = open;
                 serve(local, LazyTcp::from(socket), origin).await;

@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bodies;
+mod cases;
 mod forward;
-#[expect(dead_code, reason = "the next tests use the rest")]
+mod lifecycle;
+mod limits;
+mod retries;
 mod support;
+mod upgrade;

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::message::{Message, Reader};
 
@@ -131,13 +130,6 @@ impl Peer {
 
     pub(crate) fn shut(&mut self) {
         let _ = self.reader.stream.shutdown(Shutdown::Write);
-    }
-
-    /// Ends the connection with a reset.
-    pub(crate) fn reset(&mut self) {
-        let linger =
-            rustix::net::sockopt::set_socket_linger(&self.reader.stream, Some(Duration::ZERO));
-        linger.unwrap();
     }
 }
 

@@ -1,0 +1,196 @@
+//! What happens when servers fail: another one, the queue, or an honest error.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use roundsman::balance::State;
+use roundsman::proxy::Reason;
+
+use super::support::{Backend, Proxy, eventually, get, ok};
+
+/// An address where nobody listens.
+fn nobody() -> std::net::SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A server that answers the first request of each connection and closes right after it saw the
+/// second, as one does whose idle time has just run out.
+fn closes_second() -> Backend {
+    Backend::raw(|peer| {
+        peer.request().unwrap();
+        peer.send(&ok("first")).unwrap();
+        peer.reader.fill().unwrap();
+    })
+}
+
+#[test]
+fn a_stale_connection_is_no_failure() {
+    let backend = closes_second();
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.connect();
+    for _ in 0..5 {
+        assert_eq!(client.get("/").text(), "first");
+    }
+    let (_, server) =
+        proxy.front.snapshot().servers().next().map(|(u, s)| (u.clone(), s.clone())).unwrap();
+    assert_eq!(server.failures(), 0);
+    assert_eq!(proxy.totals().stale, 4);
+    assert_eq!(proxy.totals().retries, 0);
+}
+
+#[test]
+fn what_is_not_idempotent_is_not_sent_twice() {
+    let backend = closes_second();
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.connect();
+    assert_eq!(client.get("/").status(), 200);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+    assert_eq!(client.final_response("POST").unwrap().status(), 502);
+    assert_eq!(backend.connections(), 1);
+}
+
+#[test]
+fn a_closed_idle_connection_is_seen_before_a_post_is_sent_on_it() {
+    let backend = Backend::raw(|peer| {
+        let request = peer.request().unwrap();
+        peer.send(&ok(request.method())).unwrap();
+    });
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.connect();
+    assert_eq!(client.get("/").text(), "GET");
+    eventually("the server has closed", || backend.open() == 0);
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+    assert_eq!(client.final_response("POST").unwrap().text(), "POST");
+}
+
+#[test]
+fn unasked_bytes_on_an_idle_connection_are_nobodys_answer() {
+    let backend = Backend::raw(|peer| {
+        while let Some(request) = peer.request() {
+            peer.send(&ok(request.target())).unwrap();
+            if peer.number == 0 {
+                peer.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").unwrap();
+                peer.shut();
+                return peer.wait_for_end();
+            }
+        }
+    });
+    let proxy = Proxy::over(&[&backend]);
+    for path in ["/a", "/b", "/c"] {
+        let response = proxy.ask(get(path));
+        assert_eq!((response.status(), response.text()), (200, path));
+        eventually("the first connection is gone", || backend.open() < 2);
+    }
+}
+
+#[test]
+fn a_server_that_refuses_connections_is_gone_round() {
+    let good = Backend::named("good");
+    let proxy = Proxy::with(&[&good], |s| {
+        let upstream = s.upstreams.get_mut("test").unwrap();
+        let mut dead = upstream.servers[0].clone();
+        dead.address = roundsman::config::settings::Address::Tcp(nobody());
+        upstream.servers.insert(0, dead);
+    });
+    for _ in 0..4 {
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+        assert_eq!(proxy.ask(post).text(), "good", "nothing was sent, so even a POST goes on");
+    }
+    assert!(proxy.totals().retries > 0);
+}
+
+#[test]
+fn each_retry_goes_to_another_server_and_the_number_is_bounded() {
+    let asked = Arc::<AtomicUsize>::default();
+    let failing: Vec<_> = (0..5)
+        .map(|_| {
+            let asked = Arc::clone(&asked);
+            Backend::raw(move |peer| {
+                if peer.request().is_some() {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let proxy = Proxy::with(&failing.iter().collect::<Vec<_>>(), |s| s.front.retries.attempts = 2);
+    let response = proxy.ask(get("/"));
+    assert_eq!(response.status(), 502);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert!(failing.iter().all(|f| f.connections() <= 1));
+    assert_eq!(proxy.totals().of(Reason::ServerGone), 1);
+}
+
+#[test]
+fn the_budget_ends_retries() {
+    let failing = [(); 2].map(|()| {
+        Backend::raw(|peer| {
+            peer.request();
+        })
+    });
+    let proxy = Proxy::with(&[&failing[0], &failing[1]], |s| {
+        s.front.retries.attempts = 1;
+        s.front.retries.budget_percent = 0;
+        s.upstreams.get_mut("test").unwrap().balancing.passive.max_fails = 0;
+    });
+    let mut client = proxy.connect();
+    for _ in 0..300 {
+        assert_eq!(client.get("/").status(), 502);
+    }
+    let retries = proxy.totals().retries;
+    assert!((1..300).contains(&retries), "{retries}");
+}
+
+#[test]
+fn requests_wait_while_the_only_server_is_down() {
+    let backend = Backend::named("back");
+    let proxy = Proxy::over(&[&backend]);
+    let (_, server) =
+        proxy.front.snapshot().servers().next().map(|(u, s)| (u.clone(), s.clone())).unwrap();
+    proxy.front.set_state(&server, State::Down);
+    let mut clients: Vec<_> = (0..10).map(|_| proxy.send(get("/"))).collect();
+    eventually("they wait", || proxy.totals().waiting == 10);
+    proxy.front.set_state(&server, State::Up);
+    for client in &mut clients {
+        assert_eq!(client.final_response("GET").unwrap().text(), "back");
+    }
+    assert_eq!(proxy.totals().waiting, 0);
+}
+
+#[test]
+fn the_queue_is_bounded_in_length_and_time() {
+    let backend = Backend::named("x");
+    let proxy = Proxy::with(&[&backend], |s| {
+        let balancing = &mut s.upstreams.get_mut("test").unwrap().balancing;
+        balancing.queue = 1;
+        balancing.queue_timeout = Duration::from_millis(500);
+    });
+    let (_, server) =
+        proxy.front.snapshot().servers().next().map(|(u, s)| (u.clone(), s.clone())).unwrap();
+    proxy.front.set_state(&server, State::Down);
+    let mut waits = proxy.send(get("/"));
+    eventually("one waits", || proxy.totals().waiting == 1);
+    let full = proxy.ask(get("/"));
+    assert_eq!(full.status(), 503);
+    assert!(full.one("retry-after").is_some());
+    assert_eq!(waits.final_response("GET").unwrap().status(), 503);
+    let totals = proxy.totals();
+    assert_eq!((totals.of(Reason::QueueFull), totals.of(Reason::NoServer)), (1, 1));
+}
+
+#[test]
+fn a_server_that_comes_back_is_not_met_on_old_connections() {
+    let backend = Backend::named("x");
+    let proxy = Proxy::over(&[&backend]);
+    assert_eq!(proxy.ask(get("/")).status(), 200);
+    assert_eq!(backend.connections(), 1);
+    let (_, server) =
+        proxy.front.snapshot().servers().next().map(|(u, s)| (u.clone(), s.clone())).unwrap();
+    proxy.front.set_state(&server, State::Draining);
+    proxy.front.set_state(&server, State::Up);
+    assert_eq!(proxy.ask(get("/")).status(), 200);
+    assert_eq!(backend.connections(), 2);
+    proxy.threads.forget_idle(server.id);
+    eventually("nothing is kept", || backend.open() == 0);
+}
