@@ -13,7 +13,7 @@ use crate::config::{self, Loaded, Problem, Sources};
 /// Print every error of every configuration file, with its place and what to write instead
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Check the files of this directory, instead of those of the system
+    /// Check the files of this directory, instead of those of the system and what they expect of it
     #[arg(long, value_name = "DIR")]
     config: Option<PathBuf>,
     /// Print JSON
@@ -46,8 +46,15 @@ struct Entry<'a> {
 impl Check {
     /// Checks and prints.
     pub(super) fn run(self) -> ExitCode {
-        let sources = self.config.map_or_else(Sources::system, Sources::directory);
-        let loaded = config::load(&sources);
+        let loaded = if let Some(directory) = self.config {
+            config::load(&Sources::directory(directory))
+        } else {
+            let mut loaded = config::load(&Sources::system());
+            for warning in config::machine::missing(&loaded) {
+                loaded.problems.push(warning);
+            }
+            loaded
+        };
         // A reader that went away, as in `check | head`, is no reason to fail differently.
         let _ = if self.json { print_json(&loaded) } else { print_text(&loaded) };
         let valid = loaded.problems.errors() == 0;

@@ -17,6 +17,7 @@ mod fragment;
 mod front;
 mod input;
 mod load;
+pub mod machine;
 mod net;
 mod route;
 pub mod schema;
