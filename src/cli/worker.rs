@@ -30,7 +30,7 @@ pub(super) struct Worker {
     /// Which one, as in shop:1
     #[arg(value_name = "APP:N")]
     instance: Instance,
-    /// The directory of the configuration [default: /etc/roundsman and what is below it]
+    /// Read the configuration from this directory alone
     #[arg(long, value_name = "DIR")]
     config: Option<PathBuf>,
     /// Without systemd: listen here, at ADDRESS:PORT or unix:PATH

@@ -1,5 +1,6 @@
 //! How workers end, asked or not.
 
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use crate::harness::{PATIENCE, connect, exchange, node};
@@ -8,9 +9,13 @@ use crate::harness::{PATIENCE, connect, exchange, node};
 fn what_is_in_flight_is_finished_first() {
     let mut shim = node("moody.js", &[]).ready();
     let mut stream = shim.connect();
-    let request = std::thread::spawn(move || exchange(stream.as_mut(), "/slow/700"));
-    // Asked again and again until the slow request is surely the app's.
-    shim.get("/");
+    write!(stream, "GET /slow/700 HTTP/1.0\r\n\r\n").unwrap();
+    shim.get("/"); // connections are handed over in turn: the app has the slow one by now
+    let request = std::thread::spawn(move || {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    });
     shim.ask_to_stop();
     shim.hear("STOPPING=1");
     assert!(request.join().unwrap().ends_with("slow"));

@@ -1,6 +1,6 @@
 //! Connections on their way to the app: none is lost.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
@@ -83,5 +83,38 @@ fn connections_while_the_server_is_replaced_wait() {
     for _ in 0..5 {
         assert_eq!(shim.get("/again/20"), "again");
         hammer(&shim, 4, 10);
+    }
+}
+
+#[test]
+fn a_connection_waits_for_an_app_that_has_no_descriptor_left() {
+    let plan = node("no-descriptors.js", &[]);
+    let file = plan.file("release");
+    let mut plan = plan;
+    let run = [
+        "sh",
+        "-c",
+        "ulimit -n 64; exec node \"$@\"",
+        "sh",
+        &crate::harness::sample("no-descriptors.js"),
+    ];
+    plan.app.command = run.iter().map(|word| (*word).to_owned()).collect();
+    plan.app.command.push(file.display().to_string());
+    let shim = plan.ready();
+    assert_eq!(shim.get("/eat"), "eaten");
+    // The one connection that is closed leaves a descriptor, which the first of these may get.
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let mut stream = shim.connect();
+            write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    shim.logged("has it run out of descriptors");
+    std::fs::write(file, "").unwrap();
+    for mut stream in waiting {
+        let mut answer = [0; 15];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
     }
 }

@@ -18,6 +18,9 @@ pub(crate) enum Incoming {
     HandleAck,
     /// The handle that we sent has not arrived with its message.
     HandleNack,
+    /// The handle of our message with this number did not arrive, however often it was sent: the
+    /// app has no descriptor left.
+    HandleLost(u64),
     /// A message of Node's own that we have no use for.
     Internal,
     /// A user's message, as the JSON text that it came as; it need not be valid.

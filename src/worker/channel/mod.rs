@@ -55,6 +55,8 @@ struct Frame {
     bytes: Vec<u8>,
     written: usize,
     handle: Option<Arc<OwnedFd>>,
+    /// The message's own number, to tell which handle did not arrive.
+    sequence: Option<u64>,
     resends: u32,
 }
 
@@ -88,7 +90,8 @@ impl Channel {
         handle: Arc<OwnedFd>,
     ) {
         let envelope = serde_json::json!({ "cmd": "NODE_HANDLE", "type": kind, "msg": message });
-        self.outbox.push_back(Frame::new(&envelope, Some(handle)));
+        let sequence = message["seq"].as_u64();
+        self.outbox.push_back(Frame { sequence, ..Frame::new(&envelope, Some(handle)) });
     }
 
     /// The next message from the app, `None` at the channel's end. Writes what is queued meanwhile.
@@ -98,7 +101,11 @@ impl Channel {
             if let Some(message) = self.arrived.pop_front() {
                 match message {
                     Incoming::HandleAck => self.under_way = None,
-                    Incoming::HandleNack => self.resend(),
+                    Incoming::HandleNack => {
+                        if let Some(sequence) = self.resend() {
+                            return Ok(Some(Incoming::HandleLost(sequence)));
+                        }
+                    }
                     Incoming::Handle => self.acknowledge(),
                     other => return Ok(Some(other)),
                 }
@@ -175,14 +182,16 @@ impl Channel {
         }
     }
 
-    fn resend(&mut self) {
-        if let Some(mut frame) = self.under_way.take()
-            && frame.resends < MAX_RESENDS
-        {
-            frame.resends += 1;
-            frame.written = 0;
-            self.outbox.push_front(frame);
+    /// Sends the handle that did not arrive again; when that was often enough, returns its number.
+    fn resend(&mut self) -> Option<u64> {
+        let mut frame = self.under_way.take()?;
+        if frame.resends == MAX_RESENDS {
+            return frame.sequence;
         }
+        frame.resends += 1;
+        frame.written = 0;
+        self.outbox.push_front(frame);
+        None
     }
 
     fn acknowledge(&mut self) {
@@ -197,7 +206,7 @@ impl Frame {
     fn new(message: &serde_json::Value, handle: Option<Arc<OwnedFd>>) -> Self {
         let mut bytes = message.to_string().into_bytes();
         bytes.push(b'\n');
-        Self { bytes, written: 0, handle, resends: 0 }
+        Self { bytes, written: 0, handle, sequence: None, resends: 0 }
     }
 }
 
@@ -301,6 +310,29 @@ mod tests {
         assert_eq!(read_all(&app), (second, 1), "the plain message waits behind the handle");
         turn(&mut channel, &mut app, "{\"cmd\":\"NODE_HANDLE_ACK\"}\n").await;
         assert_eq!(read_all(&app), ("\"c\"\n".to_owned(), 0));
+    }
+
+    #[tokio::test]
+    async fn a_handle_that_never_arrives_is_given_back_and_the_next_one_goes_out() {
+        let (mut channel, mut app) = pair();
+        let (one, _other) = StdStream::pair().unwrap();
+        let handle = Arc::new(OwnedFd::from(one));
+        channel.send_handle("net.Native", &json!({ "seq": 7 }), handle.clone());
+        channel.send_handle("net.Native", &json!({ "seq": 8 }), handle);
+        for _ in 0..=MAX_RESENDS {
+            turn(&mut channel, &mut app, "").await;
+            assert_eq!(read_all(&app).1, 1);
+            app.set_nonblocking(false).unwrap();
+            app.write_all(b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n\"next\"\n").unwrap();
+            let answer = channel.next().await.unwrap().unwrap();
+            if let Incoming::HandleLost(sequence) = answer {
+                assert_eq!(sequence, 7);
+                turn(&mut channel, &mut app, "").await;
+                assert!(read_all(&app).0.contains("\"seq\":8"));
+                return;
+            }
+        }
+        panic!("it is never given back");
     }
 
     #[tokio::test]

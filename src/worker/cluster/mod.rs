@@ -320,6 +320,14 @@ impl Task {
                     "the app sent a message of {length} bytes, which is too long and was dropped"
                 );
             }
+            Incoming::HandleLost(sequence) => {
+                report!(
+                    warn,
+                    self.identity,
+                    "the app cannot take a connection: has it run out of descriptors?"
+                );
+                self.answered(sequence, false);
+            }
             // The channel has dealt with these.
             Incoming::Handle | Incoming::HandleAck | Incoming::HandleNack | Incoming::Internal => {}
         }
