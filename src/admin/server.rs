@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
+use super::explain::{Query, explain};
 use super::model::{Drain, Failure, Undrain};
 use crate::lifecycle::control::Control;
 
@@ -67,7 +68,11 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answer {
             },
             Err(error) => Err((StatusCode::BAD_REQUEST, error)),
         },
-        (_, "/v1/status" | "/v1/reload" | "/v1/drain" | "/v1/undrain") => {
+        (&Method::POST, "/v1/explain") => match read::<Query>(request).await {
+            Ok(query) => Ok(json(StatusCode::OK, &explain(&control.front().snapshot(), &query))),
+            Err(error) => Err((StatusCode::BAD_REQUEST, error)),
+        },
+        (_, "/v1/status" | "/v1/reload" | "/v1/drain" | "/v1/undrain" | "/v1/explain") => {
             Err((StatusCode::METHOD_NOT_ALLOWED, format!("{path} takes another method")))
         }
         _ => Err((StatusCode::NOT_FOUND, format!("there is no {path} in this API"))),

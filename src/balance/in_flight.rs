@@ -30,6 +30,9 @@ pub enum Failure {
     InvalidResponse,
 }
 
+/// Errors of a server on one thread that make the monitor look at its rate at once.
+const ERRORS_PER_ALERT: u64 = 16;
+
 impl InFlight {
     pub(super) fn new(server: Arc<Server>, thread: usize, entry: Entry) -> Self {
         Self { server, thread, entry, began: None, pin: None }
@@ -79,7 +82,10 @@ impl InFlight {
         let counters = &self.server.counters[self.thread];
         counters.answered.fetch_add(1, Ordering::Relaxed);
         if error {
-            counters.errors.fetch_add(1, Ordering::Relaxed);
+            let before = counters.errors.fetch_add(1, Ordering::Relaxed);
+            if before.is_multiple_of(ERRORS_PER_ALERT) {
+                self.server.alert();
+            }
         }
         if self.server.is_measured() {
             if self.server.errors.learn(error) {

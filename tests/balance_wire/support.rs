@@ -1,0 +1,276 @@
+//! A front (the real binary), servers that can be made ill, and clients.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+
+/// Longer than anything takes on a loaded machine; nothing waits for it to pass.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What ails a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Manner {
+    Well,
+    Hanging,
+    Slow,
+    Failing,
+    BreakingOff,
+}
+
+impl Manner {
+    fn of(number: u8) -> Self {
+        [Self::Well, Self::Hanging, Self::Slow, Self::Failing, Self::BreakingOff]
+            [usize::from(number)]
+    }
+}
+
+/// A server that answers with its number.
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
+    number: usize,
+    manner: Arc<AtomicU8>,
+    connections: Arc<Mutex<Vec<TcpStream>>>,
+    /// Present while it lives.
+    life: Option<Arc<()>>,
+}
+
+impl Origin {
+    pub(crate) fn start(number: usize) -> Self {
+        // An address of its own, so that nobody takes its port while it is dead.
+        let [.., a, b] = std::process::id().to_be_bytes();
+        let ip = [127, 100 + (number as u8), a, b.max(1)];
+        let listener = TcpListener::bind(SocketAddr::from((ip, 0))).expect("a port");
+        let mut origin = Self {
+            address: listener.local_addr().expect("it is bound"),
+            number,
+            manner: Arc::new(AtomicU8::new(0)),
+            connections: Arc::default(),
+            life: None,
+        };
+        origin.live(listener);
+        origin
+    }
+
+    pub(crate) fn behave(&self, manner: Manner) {
+        self.manner.store(manner as u8, Ordering::SeqCst);
+    }
+
+    /// As if killed: nobody listens, all connections are gone.
+    pub(crate) fn kill(&mut self) {
+        self.life = None;
+        let _ = TcpStream::connect(self.address); // wakes the listener, which sees that it is over
+        for stream in self.connections.lock().expect("nobody panics with it").drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        while TcpStream::connect(self.address).is_ok() {
+            std::thread::yield_now();
+        }
+    }
+
+    pub(crate) fn revive(&mut self) {
+        let listener = TcpListener::bind(self.address).expect("the address is its own");
+        self.live(listener);
+    }
+
+    fn live(&mut self, listener: TcpListener) {
+        let life = Arc::new(());
+        let alive = Arc::downgrade(&life);
+        self.life = Some(life);
+        let (number, manner) = (self.number, Arc::clone(&self.manner));
+        let connections = Arc::clone(&self.connections);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if alive.strong_count() == 0 {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let copy = stream.try_clone().expect("a descriptor");
+                connections.lock().expect("nobody panics with it").push(copy);
+                let manner = Arc::clone(&manner);
+                std::thread::spawn(move || serve(&stream, number, &manner));
+            }
+        });
+    }
+}
+
+fn serve(stream: &TcpStream, number: usize, manner: &AtomicU8) {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        if line != "\r\n" {
+            continue;
+        }
+        let body = format!("s{number}");
+        let response = match Manner::of(manner.load(Ordering::SeqCst)) {
+            Manner::Well => format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}"),
+            Manner::Slow => {
+                std::thread::sleep(Duration::from_millis(60));
+                format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}")
+            }
+            Manner::Failing => {
+                format!("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n{body}")
+            }
+            Manner::Hanging => continue,
+            Manner::BreakingOff => {
+                let _ = write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n{body}");
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+                return;
+            }
+        };
+        if writer.write_all(response.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A running front.
+pub(crate) struct Front {
+    process: Child,
+    directory: tempfile::TempDir,
+    pub(crate) address: SocketAddr,
+}
+
+impl Front {
+    /// Starts it with one upstream of these servers, and waits until it is ready.
+    pub(crate) fn start(threads: usize, origins: &[Origin], weights: &[u32], more: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path();
+        fs::create_dir_all(root.join("etc/upstreams")).expect("a directory");
+        let front = format!(
+            "trusted-proxies = [\"127.0.0.0/8\"]\n[threads]\ncount = {threads}\npin = false\n\
+             [timeouts]\nconnect = \"2s\"\nresponse-header = \"4s\"\n"
+        );
+        fs::write(root.join("etc/roundsman.toml"), front).expect("a file");
+        let servers: Vec<_> = origins
+            .iter()
+            .zip(weights)
+            .map(|(o, weight)| format!("{{ address = \"{}\", weight = {weight} }}", o.address))
+            .collect();
+        let upstream = format!("servers = [{}]\n{more}", servers.join(", "));
+        fs::write(root.join("etc/upstreams/api.toml"), upstream).expect("a file");
+
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        let listener = OwnedFd::from(listener);
+        fcntl_setfd(&listener, FdFlags::empty()).expect("the child inherits it");
+        let notify = UnixDatagram::bind(root.join("notify")).expect("a socket");
+        notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let script = format!(
+            "exec 3<&{} && LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec {} serve \
+             --config {root}/etc --admin {root}/admin.sock",
+            listener.as_raw_fd(),
+            env!("CARGO_BIN_EXE_roundsman"),
+            root = root.display(),
+        );
+        let process = Command::new("bash")
+            .args(["-c", &script])
+            .env("NOTIFY_SOCKET", root.join("notify"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("bash is there");
+        let front = Self { process, directory, address };
+        let mut buffer = [0; 4096];
+        loop {
+            let size = notify.recv(&mut buffer).expect("it becomes ready");
+            if String::from_utf8_lossy(&buffer[..size]).lines().any(|line| line == "READY=1") {
+                return front;
+            }
+        }
+    }
+
+    /// What it says each server is, and how many requests each got.
+    pub(crate) fn servers(&self) -> Vec<(String, u64)> {
+        let path = self.directory.path().join("admin.sock");
+        let mut stream = UnixStream::connect(path).expect("the admin socket");
+        write!(stream, "GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a response");
+        let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        status["upstreams"][0]["servers"]
+            .as_array()
+            .expect("servers")
+            .iter()
+            .map(|server| {
+                let state = server["state"].as_str().expect("a state").to_owned();
+                (state, server["requests"].as_u64().expect("a number"))
+            })
+            .collect()
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A client with a kept-alive connection.
+pub(crate) struct Client {
+    address: SocketAddr,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+/// What a client got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Client {
+    pub(crate) fn new(front: &Front) -> Self {
+        Self { address: front.address, stream: None }
+    }
+
+    /// One GET with these fields; `None` when the response was not whole.
+    pub(crate) fn get(&mut self, fields: &str) -> Option<Got> {
+        let got = self.try_get(fields).ok();
+        if got.as_ref().is_none_or(|got| got.head.to_lowercase().contains("connection: close")) {
+            self.stream = None;
+        }
+        got
+    }
+
+    fn try_get(&mut self, fields: &str) -> std::io::Result<Got> {
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(self.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            self.stream = Some(BufReader::new(stream));
+        }
+        let reader = self.stream.as_mut().expect("it was just made");
+        write!(reader.get_mut(), "GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")?;
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let length = head.lines().find_map(|line| {
+            line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
+        });
+        let mut body = vec![0; length.unwrap_or(0)];
+        reader.read_exact(&mut body)?;
+        let status = head.get(9..12).and_then(|s| s.parse().ok()).unwrap_or(0);
+        Ok(Got { status, head, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
