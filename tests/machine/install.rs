@@ -20,7 +20,12 @@ on_every_debian! {
     /// Installed, the front serves: port 80 answers at once, and says how to add an app.
     fn front_serves_a_page_that_says_what_to_do(machine: &Machine) {
         machine.install(&Package::built());
-        for unit in ["roundsman-http.socket", "roundsman-admin.socket", "roundsman.service"] {
+        for unit in [
+            "roundsman-http.socket",
+            "roundsman-admin.socket",
+            "roundsman-session.socket",
+            "roundsman.service",
+        ] {
             assert_eq!(machine.property(unit, "ActiveState"), "active", "{unit}");
             assert_eq!(machine.property(unit, "UnitFileState"), "enabled", "{unit}");
         }

@@ -44,6 +44,7 @@ on_every_debian! {
         let untouched = [
             "roundsman-http.socket",
             "roundsman-admin.socket",
+            "roundsman-session.socket",
             "roundsman-worker@hello:1.service",
             "roundsman-worker@hello:2.socket",
         ];

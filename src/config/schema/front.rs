@@ -171,7 +171,7 @@ pub(in crate::config) const RETRIES: Section = Section {
 
 pub(in crate::config) const SESSION: Section = Section {
     title: "[session]",
-    doc: "The shared session store, roundsman-session.service.",
+    doc: "The shared session store, roundsman-session-store.service.",
     keys: &[
         key(
             "sync",

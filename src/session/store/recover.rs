@@ -23,7 +23,7 @@ use super::{Options, Statistics, Store, StoreError};
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("{0} is in use by another process; is roundsman-session.service running?")]
+    #[error("{0} is in use by another process; is roundsman-session-store.service running?")]
     InUse(PathBuf),
     /// The file system says no.
     #[error("{path}: {error}; look at the disk and at the owner of the directory")]
