@@ -47,7 +47,8 @@ lint: ## Check formatting and lints (warnings are errors)
 	cargo clippy --locked --all-targets -- -D warnings
 
 .PHONY: test-unit
-test-unit: nextest ## Run the tests that need nothing but this checkout
+test-unit: nextest ## Run the tests that need nothing but this checkout and a Redis server to compare with
+	packaging/need redis-server=redis-server
 	cargo nextest run --locked
 
 .PHONY: lint-deb

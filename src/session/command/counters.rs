@@ -2,7 +2,7 @@
 
 use super::super::protocol::{Arguments, Reply};
 use super::number::{decimal_sum, integer, is_float};
-use super::strings::edit;
+use super::strings::edit_or_begin;
 use super::{Context, Failure, Outcome};
 
 pub(super) fn incr(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -30,9 +30,8 @@ pub(super) fn incrbyfloat(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     let mut shown = Vec::new();
-    edit(cx, args.at(1), |value| {
-        let before = if value.is_empty() { b"0" } else { value.as_slice() };
-        let sum = float_sum(before, args.at(2))?;
+    edit_or_begin(cx, args.at(1), b"0", |value| {
+        let sum = float_sum(value, args.at(2))?;
         *value = sum.into_bytes();
         shown.clone_from(value);
         Ok(true)
@@ -62,9 +61,8 @@ pub(super) fn field_float_sum(before: &[u8], amount: &[u8]) -> Result<String, Fa
 
 fn add(cx: &mut Context<'_>, name: &[u8], amount: i64, reply: &mut Reply<'_>) -> Outcome {
     let mut sum = 0;
-    edit(cx, name, |value| {
-        let before = if value.is_empty() { 0 } else { integer(value)? };
-        sum = before
+    edit_or_begin(cx, name, b"0", |value| {
+        sum = integer(value)?
             .checked_add(amount)
             .ok_or_else(|| Failure::other("ERR increment or decrement would overflow"))?;
         value.clear();

@@ -192,6 +192,9 @@ pub(super) fn hincrbyfloat(
     args: Arguments<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
+    if !super::number::is_float(args.at(3)) {
+        return Err(Failure::other("ERR value is not a valid float"));
+    }
     let (key, before) = field_to_change(cx, args)?;
     let before = before.as_deref().unwrap_or(b"0");
     if before.len() > LONGEST_STRING {

@@ -62,12 +62,12 @@ fn fixed(text: &[u8]) -> Option<i128> {
         None => (digits, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    if whole.len() + fraction.len() > 18 || exponent.abs() > 17 {
+    if whole.len() > 20 || fraction.len() > 17 || exponent.abs() > 17 {
         return None;
     }
     let number: i128 = format!("0{whole}{fraction}").parse().ok()?;
     let shift = PLACES.cast_signed() + exponent - i32::try_from(fraction.len()).ok()?;
-    let shift = u32::try_from(shift).ok().filter(|shift| *shift <= 19)?;
+    let shift = u32::try_from(shift).ok().filter(|shift| *shift <= 34)?;
     let value = number.checked_mul(10_i128.pow(shift))?;
     Some(if negative { -value } else { value })
 }

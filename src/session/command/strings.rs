@@ -266,9 +266,19 @@ pub(super) fn edit(
     name: &[u8],
     change: impl FnOnce(&mut Vec<u8>) -> Result<bool, Failure>,
 ) -> Result<usize, Failure> {
+    edit_or_begin(cx, name, b"", change)
+}
+
+/// As [`edit`], with what a key that does not exist is taken for.
+pub(super) fn edit_or_begin(
+    cx: &mut Context<'_>,
+    name: &[u8],
+    absent: &[u8],
+    change: impl FnOnce(&mut Vec<u8>) -> Result<bool, Failure>,
+) -> Result<usize, Failure> {
     let key = cx.key_to_change(name)?;
     cx.expect_kind(&key, Kind::String)?;
-    let (expires, mut value) = cx.store.find(&key, cx.now)?.map_or((0, Vec::new()), |found| {
+    let (expires, mut value) = cx.store.find(&key, cx.now)?.map_or((0, absent.to_vec()), |found| {
         (found.expires(), found.string().unwrap_or_default().to_vec())
     });
     if change(&mut value)? {

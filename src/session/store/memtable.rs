@@ -129,6 +129,7 @@ impl Memtable {
             }
             keep
         });
+        self.rebuild_buckets();
     }
 
     /// Spaces of which nothing older counts.
@@ -194,14 +195,18 @@ impl Memtable {
         // Rolling sessions leave a stale entry at every touch: rebuilding at twice the number of
         // keys costs each touch a constant share.
         if self.bucketed > 2 * self.slots.len() + 1024 {
-            self.buckets.clear();
-            self.bucketed = 0;
-            for (key, slot) in &self.slots {
-                if let Some(entry) = slot.entry.as_ref().filter(|entry| entry.expires != 0) {
-                    let bucket = self.buckets.entry(entry.expires / 1000).or_default();
-                    bucket.push(SharedKey::clone(key));
-                    self.bucketed += 1;
-                }
+            self.rebuild_buckets();
+        }
+    }
+
+    fn rebuild_buckets(&mut self) {
+        self.buckets.clear();
+        self.bucketed = 0;
+        for (key, slot) in &self.slots {
+            if let Some(entry) = slot.entry.as_ref().filter(|entry| entry.expires != 0) {
+                let bucket = self.buckets.entry(entry.expires / 1000).or_default();
+                bucket.push(SharedKey::clone(key));
+                self.bucketed += 1;
             }
         }
     }

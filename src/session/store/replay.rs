@@ -51,6 +51,7 @@ pub(super) fn segment<'a>(
         reached = sequence;
         offset += frame::HEADER_BYTES + payload.len();
     }
+    let bytes = without_trailing_zeros(bytes);
     if later_record(bytes, offset, reached).is_some() {
         return Segment::Damaged { last: reached, offset };
     }
@@ -59,6 +60,7 @@ pub(super) fn segment<'a>(
 
 /// Every record of a segment that can be read, whatever is missing between them.
 pub(super) fn salvage<'a>(bytes: &'a [u8], last: u64, mut apply: impl FnMut(u64, Op<'a>)) -> u64 {
+    let bytes = without_trailing_zeros(bytes);
     let (mut offset, mut reached) = (0, last);
     while let Some((at, sequence, payload)) = later_record(bytes, offset, reached) {
         decode(payload).into_iter().flatten().for_each(|op| apply(sequence, op));
@@ -73,13 +75,26 @@ fn later_record(bytes: &[u8], offset: usize, last: u64) -> Option<(usize, u64, &
     // Not a real bound: it keeps checksums from being computed over every stretch of bytes that
     // could be a header. No store writes so many records in one segment.
     let plausible = last + 1..last + (1 << 32);
-    (offset..bytes.len().saturating_sub(frame::HEADER_BYTES)).find_map(|at| {
+    (offset..bytes.len().saturating_sub(frame::HEADER_BYTES - 1)).find_map(|at| {
         let sequence = u64::from_le_bytes(*bytes[at + 8..].first_chunk()?);
         if !plausible.contains(&sequence) {
             return None;
         }
         frame::read(&bytes[at..]).map(|(sequence, payload)| (at, sequence, payload))
     })
+}
+
+/// A segment is made at its full size: most of a young one is zeros, which need no search.
+fn without_trailing_zeros(bytes: &[u8]) -> &[u8] {
+    const STEP: usize = 64 * 1024;
+    static ZEROS: [u8; STEP] = [0; STEP];
+    let mut end = bytes.len();
+    while let Some(tail) = bytes[..end].last_chunk::<STEP>()
+        && *tail == ZEROS
+    {
+        end -= STEP;
+    }
+    &bytes[..end]
 }
 
 fn decode(mut payload: &[u8]) -> Option<Vec<Op<'_>>> {

@@ -1,0 +1,151 @@
+//! Clients that do what they should not: the others must not notice, and memory must not grow.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+use crate::client::{Value, bulk, encode, ok};
+use crate::server::{Server, eventually};
+
+const MIB: usize = 1024 * 1024;
+
+#[test]
+fn ten_thousand_requests_at_once_are_answered_in_order() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let mut bytes = Vec::new();
+    for number in 0..10_000 {
+        encode(&mut bytes, &["set".to_owned(), format!("k{number}"), number.to_string()]);
+        encode(&mut bytes, &["get".to_owned(), format!("k{number}")]);
+    }
+    let mut writer = client.stream().try_clone().expect("a second handle");
+    let sender = std::thread::spawn(move || writer.write_all(&bytes));
+    for number in 0..10_000 {
+        assert_eq!(client.receive().expect("a reply"), ok());
+        assert_eq!(client.receive().expect("a reply"), bulk(&number.to_string()));
+    }
+    sender.join().expect("no panic").expect("all was sent");
+}
+
+#[test]
+fn a_client_that_never_reads_stops_being_read_from() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    client.say(&format!("set big {}", "x".repeat(MIB)));
+    let before = server.memory();
+    let deaf = server.client();
+    deaf.stream().set_nonblocking(true).expect("a mode");
+    let mut request = Vec::new();
+    encode(&mut request, &["get", "big"]);
+    // Until its requests are not taken any more.
+    let mut sent = 0;
+    while sent < 64 * MIB {
+        match deaf.stream().write(&request) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(sent < 64 * MIB, "everything was taken");
+    assert_eq!(client.say("ping"), Value::Simple("PONG".to_owned()));
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 32 * MIB, "memory grew by {grown}");
+}
+
+#[test]
+fn a_length_is_only_a_promise() {
+    let server = Server::start(&[]);
+    let before = server.memory();
+    let clients: Vec<_> = (0..100)
+        .map(|_| {
+            let client = server.client();
+            client.stream().write_all(b"*1048576\r\n$33554432\r\nonly this").expect("it is taken");
+            client
+        })
+        .collect();
+    assert_eq!(server.client().say("ping"), Value::Simple("PONG".to_owned()));
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 64 * MIB, "100 promises cost {grown}");
+    drop(clients);
+}
+
+#[test]
+fn large_requests_of_many_clients_are_bounded_together() {
+    let server = Server::start(&[]);
+    let before = server.memory();
+    let piece = vec![b'x'; MIB];
+    let mut refused = 0;
+    let mut clients = Vec::new();
+    for _ in 0..24 {
+        let client = server.client();
+        let mut stream = client.stream();
+        let sent = stream.write_all(b"*2\r\n$4\r\necho\r\n$33554432\r\n").is_ok()
+            && (0..31).all(|_| stream.write_all(&piece).is_ok());
+        refused += usize::from(!sent);
+        clients.push(client);
+    }
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 400 * MIB, "memory grew by {grown}");
+    assert!(refused > 0, "744 MiB were taken");
+    let mut small = server.client();
+    assert_eq!(small.say("set a 1"), ok(), "small requests always fit");
+    drop(clients);
+    eventually("the room is given back", || {
+        let mut client = server.client();
+        let big = "y".repeat(8 * MIB);
+        client.call(&["echo", &big]).is_ok_and(|reply| reply == bulk(&big))
+    });
+}
+
+#[test]
+fn a_reply_beyond_all_measure_ends_the_connection() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    client.say(&format!("set big {}", "x".repeat(MIB)));
+    let mut words = vec!["mget"];
+    words.extend(std::iter::repeat_n("big", 2000));
+    let Value::Error(text) = client.call(&words).expect("a reply") else { panic!("not refused") };
+    assert!(text.contains("too large"), "{text}");
+    assert!(client.call(&["ping"]).is_err(), "it is closed");
+    assert_eq!(server.client().say("exists big"), Value::Integer(1));
+}
+
+#[test]
+fn a_half_closed_client_gets_all_its_replies() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let mut bytes = Vec::new();
+    for _ in 0..1000 {
+        encode(&mut bytes, &["incr", "n"]);
+    }
+    client.stream().write_all(&bytes).expect("it is taken");
+    client.stream().shutdown(Shutdown::Write).expect("half of it closes");
+    for number in 1..=1000 {
+        assert_eq!(client.receive().expect("a reply"), Value::Integer(number));
+    }
+    assert!(client.receive().is_err(), "then it is closed");
+}
+
+#[test]
+fn what_is_no_protocol_gets_an_error_and_the_end() {
+    let server = Server::start(&[]);
+    for (bytes, expected) in [
+        (&b"*-x\r\n"[..], "invalid multibulk length"),
+        (b"*1048577\r\n", "invalid multibulk length"),
+        (b"*1\r\n!3\r\nget\r\n", "expected '$', got '!'"),
+        (b"*1\r\n$-3\r\n", "invalid bulk length"),
+        (b"*1\r\n$99999999999\r\n", "invalid bulk length"),
+        (b"get \"a\r\n", "unbalanced quotes"),
+    ] {
+        let mut client = server.client();
+        client.stream().write_all(bytes).expect("it is taken");
+        let Value::Error(text) = client.receive().expect("a reply") else { panic!("no error") };
+        assert!(text.contains(expected), "{text}");
+        let mut rest = Vec::new();
+        client.stream().read_to_end(&mut rest).expect("the end");
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+    let mut client = server.client();
+    client.stream().write_all(b"SET inline 'a b'\r\n\r\nget inline\n").expect("it is taken");
+    assert_eq!(client.receive().expect("a reply"), ok());
+    assert_eq!(client.receive().expect("a reply"), bulk("a b"));
+}

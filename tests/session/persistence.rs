@@ -1,0 +1,137 @@
+//! What is written stays, through restarts, checkpoints and expiry.
+
+use crate::client::{Value, bulk, ok};
+use crate::server::{Server, eventually};
+
+#[test]
+fn everything_is_there_after_a_restart() {
+    let mut server = Server::start(&[]);
+    let mut client = server.client();
+    client.say("set a 1 ex 1000");
+    client.say("hset h f v g w");
+    client.say("sadd s x y z");
+    client.say("select 2");
+    client.say("set b 2");
+    client.say("append b 3");
+    client.say("hset gone f v");
+    client.say("hdel gone f");
+    server.stop();
+    server.check();
+    server.start_again();
+    let mut client = server.client();
+    assert_eq!(client.say("get a"), bulk("1"));
+    let Value::Integer(left) = client.say("ttl a") else { panic!("no time") };
+    assert!((900..=1000).contains(&left), "{left}");
+    assert_eq!(client.say("hget h g"), bulk("w"));
+    assert_eq!(client.say("scard s"), Value::Integer(3));
+    assert_eq!(client.say("dbsize"), Value::Integer(3));
+    client.say("select 2");
+    assert_eq!(client.say("get b"), bulk("23"));
+    assert_eq!(client.say("dbsize"), Value::Integer(1));
+}
+
+/// More than a memtable holds, so that entries are in the file, in the frozen table and in the
+/// active one; then changed again in each of these places.
+#[test]
+fn entries_are_found_wherever_they_lie() {
+    let mut server = Server::start(&[]);
+    let mut client = server.client();
+    let value = "v".repeat(20_000);
+    let rounds: i64 = 6000; // 120 MB: two checkpoints at least
+    for number in 0..rounds {
+        let expected = ok();
+        assert_eq!(client.say(&format!("set k{number} {value} ex 1000")), expected);
+    }
+    for number in (0..rounds).step_by(7) {
+        assert_eq!(client.say(&format!("del k{number}")), Value::Integer(1), "k{number}");
+    }
+    for number in (1..rounds).step_by(7) {
+        assert_eq!(client.say(&format!("persist k{number}")), Value::Integer(1), "k{number}");
+    }
+    let left = rounds - (rounds + 6) / 7;
+    assert_eq!(client.say("dbsize"), Value::Integer(left));
+    for restart in [false, true] {
+        if restart {
+            server.kill();
+            server.check();
+            server.start_again();
+            client = server.client();
+        }
+        for number in 0..rounds {
+            let expected = if number % 7 == 0 { 0 } else { 20_000 };
+            let length = client.say(&format!("strlen k{number}"));
+            assert_eq!(length, Value::Integer(expected), "k{number}");
+        }
+        assert_eq!(client.say("ttl k1"), Value::Integer(-1));
+        assert_eq!(client.say("dbsize"), Value::Integer(left));
+    }
+    assert_eq!(client.say("flushdb"), ok());
+    assert_eq!(client.say("dbsize"), Value::Integer(0));
+    assert_eq!(client.say("get k1"), Value::Null);
+    client.say("set k1 new");
+    server.kill();
+    server.start_again();
+    client = server.client();
+    assert_eq!(client.say("dbsize"), Value::Integer(1));
+    assert_eq!(client.say("get k2"), Value::Null);
+    assert_eq!(client.say("get k1"), bulk("new"));
+    server.stop();
+    server.check();
+}
+
+#[test]
+fn expired_entries_leave_the_disk_too() {
+    let mut server = Server::start(&[]);
+    let mut client = server.client();
+    for number in 0..500 {
+        client.say(&format!("set k{number} v px 300"));
+    }
+    client.say("set stays v");
+    eventually("nothing of it is left", || client.say("dbsize") == Value::Integer(1));
+    server.stop();
+    server.check();
+    server.start_again();
+    assert_eq!(server.client().say("dbsize"), Value::Integer(1));
+}
+
+#[test]
+fn the_nearest_expiry_goes_first_when_the_store_is_full() {
+    let server = Server::start(&["--max-size", "1000000"]);
+    let mut client = server.client();
+    let value = "v".repeat(1000);
+    client.say(&format!("set first {value} ex 5000"));
+    client.say(&format!("set keeps {value}"));
+    for number in 0..5000 {
+        assert_eq!(client.say(&format!("set k{number} {value} ex {}", 10_000 + number)), ok());
+    }
+    assert_eq!(client.say("exists first"), Value::Integer(0), "it was the nearest");
+    assert_eq!(client.say("exists keeps"), Value::Integer(1), "it never expires");
+    assert_eq!(client.say("exists k4999"), Value::Integer(1), "it is the latest");
+    let Value::Integer(left) = client.say("dbsize") else { panic!("no number") };
+    assert!((800..1000).contains(&left), "{left}");
+    // When nothing is left that expires, writes are refused and reads go on.
+    client.say("flushdb");
+    let mut last = ok();
+    for number in 0..2000 {
+        last = client.say(&format!("set k{number} {value}"));
+    }
+    assert_eq!(
+        last,
+        Value::Error("OOM command not allowed when used memory > 'maxmemory'.".to_owned())
+    );
+    assert_eq!(client.say("strlen k0"), Value::Integer(1000));
+    assert_eq!(client.say("del k0 k1 k2 k3 k4 k5"), Value::Integer(6));
+    assert_eq!(client.say(&format!("set k0 {value}")), ok());
+}
+
+#[test]
+fn two_stores_never_share_a_directory() {
+    let server = Server::start(&[]);
+    let data = crate::server::path(&server.data()).to_owned();
+    let other = server.directory.path().join("other.sock");
+    let other = crate::server::path(&other);
+    let (ok, output) = crate::server::tool(&["--data", &data, "--listen", other]);
+    assert!(!ok && output.contains("in use by another process"), "{output}");
+    let (ok, output) = crate::server::tool(&["check", "--data", &data]);
+    assert!(!ok && output.contains("in use by another process"), "{output}");
+}

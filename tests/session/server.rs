@@ -1,0 +1,171 @@
+//! The store under test: the real binary, ended by its process id.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::client::Client;
+
+pub(crate) struct Server {
+    pub(crate) directory: TempDir,
+    child: Option<Child>,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::Builder::new().prefix("rs").tempdir().expect("a directory");
+        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let mut server = Self { directory, child: None, arguments };
+        server.start_again();
+        server
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("s.sock")
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("log"))
+            .expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_roundsman"))
+            .arg("session")
+            .arg("--data")
+            .arg(self.data())
+            .arg("--listen")
+            .arg(self.socket())
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        self.child = Some(child);
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.spawn();
+        let began = Instant::now();
+        // The socket takes connections before the store is open; an answer says that it is.
+        while !Client::connect(&self.socket()).is_ok_and(|mut c| c.call(&["ping"]).is_ok()) {
+            assert!(began.elapsed() < Duration::from_secs(60), "it does not start: {}", self.log());
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait().expect("it can be waited for")
+            {
+                panic!("it ended with {status}: {}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(&self.socket()).expect("it accepts connections")
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
+        }
+    }
+
+    /// SIGTERM; the exit status must be 0.
+    pub(crate) fn stop(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
+        let status = child.wait().expect("it ends");
+        assert!(status.success(), "it ended with {status}: {}", self.log());
+    }
+
+    /// Waits for it to end by itself; the exit status.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.take().expect("it runs").wait().expect("it ends")
+    }
+
+    /// `roundsman session check`: all must be well.
+    pub(crate) fn check(&self) {
+        let (ok, output) = tool(&["check", "--data", path(&self.data())]);
+        assert!(ok, "{output}\n{}", self.log());
+    }
+
+    /// Memory that it has resident, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("a size");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Runs `roundsman session …`: whether it succeeded, and what it printed.
+pub(crate) fn tool(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_roundsman"))
+        .arg("session")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text)
+}
+
+pub(crate) fn path(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+/// Waits for a condition.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Numbers that look random and are the same in every run of a seed.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
