@@ -26,8 +26,8 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
+        stream.set_write_timeout(Some(Duration::from_mins(1)))?;
         Ok(Self { reader: BufReader::new(stream) })
     }
 

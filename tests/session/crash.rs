@@ -1,6 +1,7 @@
 //! `kill -9` at random moments: what was acknowledged is there, and nothing is half done.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -46,7 +47,6 @@ fn write(
         ] {
             crate::client::encode(&mut bytes, &words);
         }
-        use std::io::Write as _;
         if client.stream().write_all(&bytes).is_err() {
             return;
         }

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::client::Client;
 
@@ -62,7 +63,7 @@ impl Server {
         let began = Instant::now();
         // The socket takes connections before the store is open; an answer says that it is.
         while !Client::connect(&self.socket()).is_ok_and(|mut c| c.call(&["ping"]).is_ok()) {
-            assert!(began.elapsed() < Duration::from_secs(60), "it does not start: {}", self.log());
+            assert!(began.elapsed() < Duration::from_mins(1), "it does not start: {}", self.log());
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait().expect("it can be waited for")
             {
@@ -95,11 +96,6 @@ impl Server {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
         let status = child.wait().expect("it ends");
         assert!(status.success(), "it ended with {status}: {}", self.log());
-    }
-
-    /// Waits for it to end by itself; the exit status.
-    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
-        self.child.take().expect("it runs").wait().expect("it ends")
     }
 
     /// `roundsman session check`: all must be well.
@@ -144,7 +140,7 @@ pub(crate) fn path(path: &Path) -> &str {
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(60), "never: {what}");
+        assert!(began.elapsed() < Duration::from_mins(1), "never: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
