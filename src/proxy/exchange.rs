@@ -1,5 +1,6 @@
 //! One request: to a server, to another one if that fails early enough, and the answer back.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -32,7 +33,8 @@ impl<C: ClientStream> Connection<C> {
             let reason = if empty { Reason::NothingConfigured } else { Reason::NoRoute };
             return self.answer(&request, reason, &About::default()).await;
         }
-        let settings = std::sync::Arc::clone(&request.snapshot.settings);
+        let snapshot = Rc::clone(&request.snapshot);
+        let settings = &snapshot.settings;
         let (limits, retries) = (&settings.front.limits, &settings.front.retries);
         self.deadline.set_total(settings.front.timeouts.request);
         self.local.budget.borrow_mut().request(retries.budget_percent);
@@ -106,6 +108,13 @@ impl<C: ClientStream> Connection<C> {
             // How much is left is no longer known, or not worth waiting for.
             request.keeps_alive = false;
         }
+        // Whatever it was waiting for: it is the request as a whole that is over time.
+        let reason = match reason {
+            Reason::ConnectFailed | Reason::NoServer if self.deadline.total_passed() => {
+                Reason::TotalTimeout
+            }
+            reason => reason,
+        };
         let upstream = request.upstream().map(|u| u.name.clone()).unwrap_or_default();
         self.answer(request, reason, &About { upstream: &upstream, ..*about }).await
     }
@@ -149,7 +158,9 @@ impl<C: ClientStream> Connection<C> {
     ) -> Result<InFlight, Reason> {
         let waiting = Waiting::enter(upstream, &self.local.counters.waiting);
         let waiting = waiting.ok_or(Reason::QueueFull)?;
-        let until = Instant::now() + upstream.balancing.queue_timeout;
+        let queue = upstream.balancing.queue_timeout;
+        let total = request.snapshot.settings.front.timeouts.request;
+        let until = Instant::now() + total.map_or(queue, |total| total.min(queue));
         loop {
             // A reload may have brought new servers.
             let snapshot = self.local.snapshot();

@@ -159,3 +159,78 @@ pub(crate) fn response(
 pub(crate) fn client(origin: &Origin, head: &Head<'_, '_>, trusted: &[IpNet]) -> Option<IpAddr> {
     if trusted.is_empty() { origin.peer } else { origin.client(head, trusted) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::field::MAX_FIELDS;
+    use super::*;
+
+    const ORIGIN: Origin = Origin {
+        peer: Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+        secure: true,
+        port: Some(443),
+    };
+
+    fn rewritten(head: &str) -> String {
+        let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let parsed = Head::parse(head.as_bytes(), &mut slots, 128).unwrap().unwrap();
+        let mut out = Vec::new();
+        request(&mut out, head.as_bytes(), &parsed, &ORIGIN, &[]);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_request_for_a_server() {
+        let head = "GET http://B.example?q HTTP/1.1\r\nHost: a\r\nA: 1\r\nConnection: x-hop, close\r\n\
+            X-Hop: 1\r\nProxy: evil\r\nB:2\r\nTE: gzip\r\nKeep-Alive: 5\r\n\r\n";
+        assert_eq!(
+            rewritten(head),
+            "GET /?q HTTP/1.1\r\nHost: B.example\r\nA: 1\r\nB:2\r\n\
+             X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: B.example\r\nX-Forwarded-Port: 443\r\n\
+             Forwarded: for=127.0.0.1;host=B.example;proto=https\r\nVia: 1.1 roundsman\r\n\r\n"
+        );
+        let star = rewritten("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(star.starts_with("OPTIONS * HTTP/1.1\r\n"), "{star}");
+        let octal = rewritten("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 010\r\n\r\n");
+        assert!(octal.contains("\r\nContent-Length: 10\r\n"), "{octal}");
+    }
+
+    proptest! {
+        /// Whatever fields a request has: what goes out has ours once, none of the hop's, and all
+        /// others as they were and in their order.
+        #[test]
+        fn fields_pass_or_do_not(
+            fields in proptest::collection::vec(
+                (
+                    proptest::sample::select(vec![
+                        "X-A", "x-b", "Cookie", "Accept", "X-Forwarded-For", "x_forwarded_proto",
+                        "Forwarded", "X-Real-IP", "Keep-Alive", "Proxy-Connection", "Upgrade",
+                        "HTTP2-Settings", "TE", "X-Nominated",
+                    ]),
+                    "[ \t]?[a-z]{0,8}[ \t]?",
+                ),
+                0..20,
+            ),
+        ) {
+            let lines: Vec<_> = fields.iter().map(|(n, v)| format!("{n}:{v}\r\n")).collect();
+            let lines = lines.concat();
+            let out = rewritten(&format!(
+                "GET /x HTTP/1.1\r\n{lines}Host: a\r\nConnection: X-Nominated\r\n\r\n"
+            ));
+            let pass = ["X-A", "x-b", "Cookie", "Accept"];
+            let wanted: Vec<_> = lines
+                .split_inclusive("\r\n")
+                .filter(|l| pass.iter().any(|p| l.starts_with(&format!("{p}:"))))
+                .collect();
+            let (first, rest) = out.split_once("Host: a\r\n").unwrap();
+            prop_assert_eq!(first, "GET /x HTTP/1.1\r\n");
+            let ours = rest.find("X-Forwarded-For: 127.0.0.1\r\n").unwrap();
+            let copied = rest[..ours].replace("TE: trailers\r\nConnection: TE\r\n", "");
+            prop_assert_eq!(copied, wanted.concat());
+            prop_assert_eq!(rest.matches("orwarded").count(), 5);
+        }
+    }
+}
