@@ -68,7 +68,7 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
         ("roundsman.8".to_owned(), main_page(&command)?),
         ("roundsman.toml.5".to_owned(), toml_page()?),
     ];
-    for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+    for subcommand in visible(&command) {
         let mut page = Vec::new();
         let man = man(subcommand);
         man.render(&mut page)?;
@@ -76,6 +76,12 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
         pages.push((man.get_filename(), page));
     }
     Ok(pages)
+}
+
+/// Every command below this one that people are meant to see, at any depth.
+fn visible(command: &Command) -> Vec<&Command> {
+    let below = command.get_subcommands().filter(|c| !c.is_hide_set());
+    below.flat_map(|c| std::iter::once(c).chain(visible(c))).collect()
 }
 
 fn man(command: &Command) -> Man {
@@ -162,11 +168,12 @@ mod tests {
     fn every_command_and_option_is_in_a_manual_page() {
         let mut command = Cli::command();
         command.build();
-        let main = page("roundsman.8");
-        for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
-            let name = subcommand.get_name();
-            assert!(main.contains(&format!("roundsman-{name}(8)")), "{name} in\n{main}");
-            let own = page(&format!("roundsman-{name}.8"));
+        let pages = pages().unwrap();
+        let all: String = pages.iter().map(|(name, _)| page(name)).collect();
+        for subcommand in visible(&command) {
+            let name = subcommand.get_display_name().unwrap();
+            assert!(all.contains(&format!("{name}(8)")), "no page mentions {name}");
+            let own = page(&format!("{name}.8"));
             for argument in subcommand.get_arguments().filter(|a| !a.is_hide_set()) {
                 if let Some(long) = argument.get_long() {
                     assert!(own.contains(&format!("--{long}")), "{name} --{long} in\n{own}");
