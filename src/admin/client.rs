@@ -57,11 +57,20 @@ pub fn call<Q: Serialize, A: DeserializeOwned>(
         .enable_all()
         .build()
         .map_err(|error| Error::Broken(error.to_string()))?;
-    runtime.block_on(async {
-        tokio::time::timeout(limit, exchange(socket, method, path, body))
-            .await
-            .unwrap_or_else(|_| Err(Error::Broken(format!("no answer within {limit:?}"))))
-    })
+    runtime.block_on(call_async(socket, method, path, body, limit))
+}
+
+/// As [`call`], for those who have a runtime.
+pub async fn call_async<Q: Serialize, A: DeserializeOwned>(
+    socket: &Path,
+    method: &str,
+    path: &str,
+    body: Option<&Q>,
+    limit: Duration,
+) -> Result<A, Error> {
+    tokio::time::timeout(limit, exchange(socket, method, path, body))
+        .await
+        .unwrap_or_else(|_| Err(Error::Broken(format!("no answer within {limit:?}"))))
 }
 
 async fn exchange<Q: Serialize, A: DeserializeOwned>(

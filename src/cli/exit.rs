@@ -10,5 +10,11 @@ pub const USAGE: u8 = 2;
 pub const UNAVAILABLE: u8 = 69;
 /// An error of the operating system: a socket, a thread, a descriptor.
 pub const OS: u8 = 71;
+/// Somebody else is doing something that does not go together with it; try again (`EX_TEMPFAIL`).
+pub const BUSY: u8 = 75;
+/// It is not allowed; another user may (`EX_NOPERM`).
+pub const DENIED: u8 = 77;
+/// It was interrupted, and can be resumed (128 and SIGINT, as shells count).
+pub const INTERRUPTED: u8 = 130;
 /// The configuration has errors (`EX_CONFIG`).
 pub const CONFIG: u8 = 78;

@@ -2,14 +2,26 @@
 
 pub mod exit;
 
+mod apply;
 mod check;
+mod delete;
+mod deploy;
+mod describe;
 mod drain;
+mod edit;
 mod explain;
 mod generate;
+mod import;
+mod logs;
+mod manage;
 mod reload;
+mod rollback;
+mod scale;
 mod serve;
 mod session;
+mod start;
 mod status;
+mod stop;
 mod worker;
 mod worker_exec;
 
@@ -36,10 +48,22 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    #[command(visible_alias = "list")]
     Status(status::Status),
     Check(check::Check),
     Explain(explain::Explain),
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(stop::Restart),
     Reload(reload::Reload),
+    Rollback(rollback::Rollback),
+    Scale(scale::Scale),
+    Delete(delete::Delete),
+    Apply(apply::Apply),
+    Diff(apply::Diff),
+    Describe(describe::Describe),
+    Logs(logs::Logs),
+    Import(import::ImportCommand),
     Drain(drain::Drain),
     Undrain(drain::Undrain),
     Generate(generate::Generate),
@@ -69,7 +93,18 @@ pub fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Start(start) => start.run(),
+        Command::Stop(stop) => stop.run(),
+        Command::Restart(restart) => restart.run(),
         Command::Reload(reload) => reload.run(),
+        Command::Rollback(rollback) => rollback.run(),
+        Command::Scale(scale) => scale.run(),
+        Command::Delete(delete) => delete.run(),
+        Command::Apply(apply) => apply.run(),
+        Command::Diff(diff) => diff.run(),
+        Command::Describe(describe) => describe.run(),
+        Command::Logs(logs) => logs.run(),
+        Command::Import(import) => import.run(),
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
         Command::Generate(generate) => generate.run(),
@@ -104,5 +139,17 @@ impl AdminSocket {
                 ExitCode::from(code)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
     }
 }

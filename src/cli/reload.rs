@@ -1,14 +1,29 @@
-//! `roundsman reload`: put the present configuration to work.
+//! `roundsman reload`: put the present configuration to work; with an app, replace its workers one
+//! after the other.
 
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::AdminSocket;
+use super::deploy::{self, Options};
+use super::manage::{self, Machine};
 
-/// Put the present configuration to work; on errors print them and keep the old one
+/// Put the present configuration to work; with APP, replace its workers without losing a request
+///
+/// Without APP the front reads its configuration again; on errors it prints them and keeps the
+/// old one.
+///
+/// With APP its workers are replaced one after the other: drained, restarted, proven, and only
+/// then given requests again. The first that fails stops the deploy: those not yet touched keep
+/// serving with the old code.
 #[derive(Debug, Args)]
 pub(super) struct Reload {
+    /// The app to deploy
+    #[arg(value_name = "APP")]
+    app: Option<String>,
+    #[command(flatten, next_help_heading = "Deploying an app")]
+    options: Options,
     #[command(flatten)]
     admin: AdminSocket,
 }
@@ -16,8 +31,16 @@ pub(super) struct Reload {
 // === impl Reload ===
 
 impl Reload {
-    /// Reloads the front.
+    /// Reloads the front, or deploys.
     pub(super) fn run(&self) -> ExitCode {
-        self.admin.call::<(), serde_json::Value>("POST", "/v1/reload", None, |_| {})
+        let Some(name) = &self.app else {
+            return self.admin.call::<(), serde_json::Value>("POST", "/v1/reload", None, |_| {});
+        };
+        manage::run(async {
+            let app = manage::app(&manage::load(), name)?;
+            let _lock = manage::lock(name, self.options.wait)?;
+            let machine = Machine::connect(&self.admin.path).await?;
+            deploy::deploy(&machine, &app, &self.options).await
+        })
     }
 }

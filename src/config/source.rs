@@ -21,6 +21,8 @@ pub struct Sources {
     /// The file system that the machine's own facts are read from.
     machine: PathBuf,
     cores: Option<usize>,
+    /// Files that are to be seen as having this text, or as not being there, whatever is on disk.
+    instead: BTreeMap<PathBuf, Option<String>>,
 }
 
 /// A file's place below the roots: its directory there, and its name.
@@ -54,18 +56,36 @@ impl Sources {
     /// As [`Sources::system`], in a file system that is mounted at `root`.
     pub fn system_below(root: &Path) -> Self {
         let roots = ["usr/lib/roundsman", "run/roundsman.d", "etc/roundsman"].map(|d| root.join(d));
-        Self { roots: roots.to_vec(), machine: root.to_owned(), cores: None }
+        Self {
+            roots: roots.to_vec(),
+            machine: root.to_owned(),
+            cores: None,
+            instead: BTreeMap::new(),
+        }
     }
 
     /// This directory and no other.
     pub fn directory(path: impl Into<PathBuf>) -> Self {
-        Self { roots: vec![path.into()], machine: "/".into(), cores: None }
+        Self {
+            roots: vec![path.into()],
+            machine: "/".into(),
+            cores: None,
+            instead: BTreeMap::new(),
+        }
     }
 
     /// What `workers = "auto"` means, instead of what the machine has.
     #[must_use]
     pub fn with_cores(self, cores: usize) -> Self {
         Self { cores: Some(cores), ..self }
+    }
+
+    /// With a file as it would be: its text, or `None` when it would not be there. For judging a
+    /// change before it is made.
+    #[must_use]
+    pub fn with_file(mut self, path: impl Into<PathBuf>, text: Option<String>) -> Self {
+        self.instead.insert(path.into(), text);
+        self
     }
 
     /// What `workers = "auto"` means.
@@ -82,7 +102,7 @@ impl Sources {
     pub(super) fn read(&self, problems: &mut Problems) -> Files {
         let mut files = Files::default();
         for (relative, path) in self.list(problems) {
-            match read(&path, problems) {
+            match self.content(&path, problems) {
                 Content::Text(text) => {
                     files.found.push(Found { relative, file: Arc::new(File::new(path, text)) });
                 }
@@ -123,7 +143,23 @@ impl Sources {
                 }
             }
         }
+        for (path, text) in &self.instead {
+            let below = |root: &PathBuf| path.strip_prefix(root).ok().map(Path::to_owned);
+            let Some(relative) = self.roots.iter().rev().find_map(below) else { continue };
+            if text.is_some() {
+                files.insert(relative, path.clone());
+            } else if files.get(&relative) == Some(path) {
+                files.remove(&relative);
+            }
+        }
         files
+    }
+
+    fn content(&self, path: &Path, problems: &mut Problems) -> Content {
+        match self.instead.get(path) {
+            Some(Some(text)) => Content::Text(text.clone()),
+            _ => read(path, problems),
+        }
     }
 }
 

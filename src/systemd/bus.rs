@@ -163,7 +163,7 @@ fn instance_of_path(path: &str) -> Option<String> {
 // === impl UnitState ===
 
 impl UnitState {
-    fn parse(active_state: &str) -> Option<Self> {
+    pub(super) fn parse(active_state: &str) -> Option<Self> {
         Some(match active_state {
             "active" | "reloading" | "refreshing" => Self::Active,
             "activating" => Self::Activating,

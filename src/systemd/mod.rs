@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod bus;
 pub mod generator;
+pub mod jobs;
 pub mod journal;
 pub mod message;
 pub mod notify;

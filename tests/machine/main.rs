@@ -7,8 +7,10 @@ mod harness;
 
 mod app_kinds;
 mod crash;
+mod deploy;
 mod install;
 mod journal;
+mod manage;
 mod misbehaving_apps;
 mod restart_under_load;
 mod upgrade_purge;

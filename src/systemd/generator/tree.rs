@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::text;
 use crate::config::Settings;
 use crate::config::settings::{Address, App, Listen, Transport};
+use crate::deploy::drift;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +100,8 @@ fn service(app: &App, number: u16, source: Option<&Path>) -> String {
     if let Some(directory) = &app.directory {
         line!(out, "WorkingDirectory={}", text::path(directory));
     }
+    // So that it can be seen of a running worker whether its settings have changed since.
+    line!(out, "Environment={}={}", drift::VARIABLE, drift::fingerprint(app));
     for (name, value) in &app.environment {
         line!(out, "Environment={}", text::environment(name, value));
     }

@@ -1,0 +1,179 @@
+//! `roundsman apply` and `roundsman diff`: make the machine as the files say, or see where it is not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::AdminSocket;
+use super::deploy::{self, Options};
+use super::describe;
+use super::manage::{self, Done, Failure, Machine, print, say};
+use crate::config::Settings;
+use crate::deploy::drift::{Present, Running, Step, steps};
+use crate::deploy::units;
+use crate::systemd::jobs::Verb;
+
+/// Make the machine as the files say: start, stop and replace workers, reload the front
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Print what is to be done as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+/// Show where the machine is not as the files say; exits with 1 if it is not
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+// === impl Apply ===
+
+impl Apply {
+    /// Applies.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let settings = settings()?;
+            let machine = Machine::connect(&self.admin.path).await?;
+            let steps = find(&machine, &settings).await?;
+            show(&steps, self.json);
+            if self.dry_run {
+                return Ok(());
+            }
+            // Always: balancing, routes and limits are the front's, and change without a step.
+            machine.apply_files().await?;
+            let mut failed = Vec::new();
+            for step in &steps {
+                // One app that fails is no reason to leave the others as they are.
+                if let Err(failure) = take(&machine, &settings, step).await {
+                    say(&format!("error: {}", failure.message));
+                    failed.push(step.to_string());
+                }
+            }
+            if failed.is_empty() {
+                say("the machine is as the files say");
+                return Ok(());
+            }
+            Err(Failure::new(format!(
+                "{} of {} steps failed, see above",
+                failed.len(),
+                steps.len()
+            )))
+        })
+    }
+}
+
+// === impl Diff ===
+
+impl Diff {
+    /// Compares.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let settings = settings()?;
+            let machine = Machine::connect(&self.admin.path).await?;
+            let steps = find(&machine, &settings).await?;
+            show(&steps, self.json);
+            if steps.is_empty() { Ok(()) } else { Err(Failure::new("")) }
+        })
+    }
+}
+
+fn settings() -> Done<Settings> {
+    manage::load().strict().map_err(|problems| {
+        Failure::config(format!(
+            "the configuration has errors; nothing was changed:\n{}",
+            problems.render(false)
+        ))
+    })
+}
+
+/// What is to be done.
+async fn find(machine: &Machine, settings: &Settings) -> Done<Vec<Step>> {
+    let mut names: BTreeSet<String> = settings.apps.keys().cloned().collect();
+    for (unit, _) in machine.systemd.loaded("roundsman-worker@*:*.service").await? {
+        let instance = unit.strip_prefix("roundsman-worker@").unwrap_or_default();
+        names.extend(instance.rsplit_once(':').map(|(app, _)| app.to_owned()));
+    }
+    let mut present = BTreeMap::new();
+    for name in names {
+        let mut workers = Vec::new();
+        for number in machine.running(&name).await? {
+            let stale = match settings.apps.get(&name) {
+                Some(app) => describe::worker(machine, app, number, None).await?.stale,
+                None => None,
+            };
+            workers.push(Running { number, stale });
+        }
+        let enabled = machine.systemd.is_enabled(&units::target(&name)).await?;
+        present.insert(name, Present { enabled, workers });
+    }
+    Ok(steps(&settings.apps, &present))
+}
+
+fn show(steps: &[Step], as_json: bool) {
+    if as_json {
+        let list: Vec<_> = steps
+            .iter()
+            .map(|step| {
+                let (kind, app) = match step {
+                    Step::Remove(app) => ("remove", app),
+                    Step::Enable(app) => ("enable", app),
+                    Step::Start(app, _) => ("start", app),
+                    Step::Stop(app, _) => ("stop", app),
+                    Step::Roll(app, _) => ("replace", app),
+                };
+                json!({ "step": kind, "app": app, "text": step.to_string() })
+            })
+            .collect();
+        print(&serde_json::to_string_pretty(&list).unwrap_or_default());
+    } else if steps.is_empty() {
+        print("the machine is as the files say");
+    } else {
+        for step in steps {
+            print(&step.to_string());
+        }
+    }
+}
+
+async fn take(machine: &Machine, settings: &Settings, step: &Step) -> Done {
+    let app = |name: &str| {
+        settings.apps.get(name).ok_or_else(|| Failure::new(format!("there is no app {name}")))
+    };
+    match step {
+        Step::Remove(name) => {
+            let _lock = manage::lock(name, false)?;
+            machine.systemd.job(Verb::Stop, &units::target(name)).await?;
+            let mut all = Vec::new();
+            for number in machine.running(name).await? {
+                all.extend([units::service(name, number), units::socket(name, number)]);
+            }
+            machine.systemd.jobs(Verb::Stop, &all).await?;
+            Ok(machine.systemd.disable(&units::target(name)).await?)
+        }
+        Step::Enable(name) => Ok(machine.systemd.enable(&units::target(name)).await?),
+        Step::Start(name, numbers) => {
+            let _lock = manage::lock(name, false)?;
+            machine.start_workers(app(name)?, numbers).await?;
+            Ok(machine.systemd.job(Verb::Start, &units::target(name)).await?)
+        }
+        Step::Stop(name, numbers) => {
+            let _lock = manage::lock(name, false)?;
+            machine.stop_workers(app(name)?, numbers).await
+        }
+        Step::Roll(name, _) => {
+            let _lock = manage::lock(name, false)?;
+            deploy::deploy(machine, app(name)?, &Options::default()).await
+        }
+    }
+}

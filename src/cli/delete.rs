@@ -1,0 +1,86 @@
+//! `roundsman delete`: stop an app for good and remove its file.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::AdminSocket;
+use super::edit::Edit;
+use super::manage::{self, Done, Failure, Machine, print};
+use crate::deploy::progress::{self, Progress};
+use crate::deploy::{surge, units};
+use crate::systemd::jobs::Verb;
+
+/// Stop an app for good and remove its file; the app's own files stay
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    /// The app
+    #[arg(value_name = "APP")]
+    app: String,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+// === impl Delete ===
+
+impl Delete {
+    /// Deletes.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let name = &self.app;
+            let app = manage::app(&manage::load(), name)?;
+            let edit = Edit::remove(name)?;
+            if edit.is_new() {
+                return Err(Failure::new(format!(
+                    "{name} has no file {}: something else has installed it, and must remove it. \
+                     roundsman stop {name} stops it",
+                    edit.path().display()
+                )));
+            }
+            // Also says whether something else needs it: a route in another file, for instance.
+            edit.judge()?;
+            self.ask(&edit)?;
+            let _lock = manage::lock(name, false)?;
+            let machine = Machine::connect(&self.admin.path).await?;
+            let mut numbers: Vec<u16> = (1..=app.workers).collect();
+            numbers.extend(machine.running(name).await?);
+            numbers.sort_unstable();
+            numbers.dedup();
+            machine.systemd.job(Verb::Stop, &units::target(name)).await?;
+            machine.stop_workers(&app, &numbers).await?;
+            machine.systemd.disable(&units::target(name)).await?;
+            surge::lower(std::path::Path::new("/"), name)?;
+            Progress::clear(std::path::Path::new(progress::DIRECTORY), name);
+            edit.write()?;
+            machine.apply_files().await?;
+            print(&format!("{name} is deleted: {} is removed", edit.path().display()));
+            Ok(())
+        })
+    }
+
+    fn ask(&self, edit: &Edit) -> Done {
+        if self.yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::new("nobody can be asked here: add --yes to delete it"));
+        }
+        let _ = write!(
+            io::stderr(),
+            "{}This stops {} and removes {}. Go on? [y/N] ",
+            edit.difference(),
+            self.app,
+            edit.path().display()
+        );
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        match answer.trim().to_lowercase().as_str() {
+            "y" | "yes" => Ok(()),
+            _ => Err(Failure::new("nothing was changed")),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The rolling deploy as commands run it: plan, progress on the terminal, and what it came to.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::manage::{Done, Failure, Machine, last_lines, print, say};
+use crate::config::settings::App;
+use crate::deploy::execute::{Executor, Step, settle};
+use crate::deploy::progress::{self, Progress};
+use crate::deploy::{Action, Event, Outcome, Plan, release, surge, units};
+
+/// How a deploy goes about it.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Options {
+    /// Replace this many workers at a time [default: 1, or as many as --surge]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250))]
+    batch: Option<u16>,
+    /// Start this many extra workers first and stop them last, so that capacity never falls
+    /// [default: 1 when the app has one worker, otherwise 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=50))]
+    surge: Option<u16>,
+    /// Believe a worker when it has been ready for this many seconds [default: two health checks,
+    /// or 2 without a health check]
+    #[arg(long, value_name = "SECONDS")]
+    settle: Option<u16>,
+    /// Go on where a deploy failed or was interrupted: leave the workers alone that are done
+    #[arg(long)]
+    resume: bool,
+    /// Wait for another command that is changing the app, instead of giving up
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    app: &'a str,
+    result: &'static str,
+    /// Workers that run the new code.
+    done: BTreeSet<u16>,
+    workers: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<PathBuf>,
+}
+
+/// Replaces the workers of an app, which must be locked.
+pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> Done {
+    let (root, directory) = crate::deploy::execute::system();
+    if machine.running(&app.name).await?.is_empty() {
+        return Err(Failure::new(format!(
+            "{0} does not run; start it: roundsman start {0}",
+            app.name
+        )));
+    }
+    let release = app.directory.as_deref().and_then(release::current);
+    let before = Progress::load(&directory, &app.name);
+    let progress = start(app, options, before, release.clone())?;
+    let plan = plan(app, options, &progress);
+    if plan.workers.len() == plan.done.len() {
+        say("every worker runs the new code already");
+    }
+    let executor = Executor {
+        systemd: machine.systemd.clone(),
+        front: machine.front.clone(),
+        root,
+        directory,
+        app: app.clone(),
+    };
+    let previous = progress.previous.clone();
+    let (outcome, roll) = executor.run(plan, progress, |step| show(app, step)).await?;
+    if outcome == Outcome::Done {
+        remember(app, release.as_deref(), previous.as_deref());
+    }
+    if options.json {
+        let (result, failed, reason) = match &outcome {
+            Outcome::Done => ("done", None, None),
+            Outcome::Failed { worker, reason } => ("failed", Some(*worker), Some(reason.clone())),
+            Outcome::Interrupted => ("interrupted", None, None),
+        };
+        let (done, workers) = (roll.done(), app.workers);
+        let report = Report { app: &app.name, result, done, workers, failed, reason, release };
+        print(&serde_json::to_string_pretty(&report).unwrap_or_default());
+    }
+    let name = &app.name;
+    let done = roll.done().len();
+    match outcome {
+        Outcome::Done => {
+            say(&format!("{name} is deployed: {done} of {done} workers run the new code"));
+            Ok(())
+        }
+        Outcome::Interrupted => Err(Failure {
+            code: super::exit::INTERRUPTED,
+            message: format!(
+                "interrupted: {done} of {} workers of {name} run the new code, the others the old \
+                 one, and all serve.\nroundsman reload {name} --resume goes on",
+                app.workers
+            ),
+        }),
+        Outcome::Failed { worker, reason } => {
+            let others = match (done, roll.surging().is_empty()) {
+                (0, true) => "No other worker was touched: the old code serves.".to_owned(),
+                (0, false) => {
+                    "An extra worker serves in its place, the others run the old code.".to_owned()
+                }
+                _ => format!("{done} workers run the new code, the others the old one."),
+            };
+            Err(Failure::new(format!(
+                "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: \
+                 roundsman reload {name}",
+                app.instance(worker),
+                last_lines(&units::service(name, worker)),
+            )))
+        }
+    }
+}
+
+/// Where it begins.
+fn start(
+    app: &App,
+    options: &Options,
+    before: Option<Progress>,
+    release: Option<PathBuf>,
+) -> Done<Progress> {
+    let previous = recorded(app);
+    let new = Progress { release, previous, ..Progress::default() };
+    match (options.resume, before) {
+        (true, None) => Err(Failure::new(format!(
+            "there is no unfinished deploy of {0} to resume; roundsman reload {0} begins one",
+            app.name
+        ))),
+        (true, Some(before)) if before.release != new.release => Err(Failure::new(format!(
+            "the unfinished deploy of {0} was of another release ({1}); roundsman reload {0} deploys \
+             the present one to all workers",
+            app.name,
+            before.release.as_deref().unwrap_or(Path::new("none")).display()
+        ))),
+        (true, Some(before)) => Ok(Progress { done: before.done, ..new }),
+        (false, _) => Ok(new),
+    }
+}
+
+fn plan(app: &App, options: &Options, progress: &Progress) -> Plan {
+    let workers: BTreeSet<u16> = (1..=app.workers).collect();
+    let surge = options.surge.unwrap_or(u16::from(app.workers == 1));
+    Plan {
+        done: progress.done.intersection(&workers).copied().collect(),
+        workers,
+        surge: surge::numbers(app.workers, surge),
+        batch: usize::from(options.batch.unwrap_or(surge.max(1))),
+        settle: options.settle.map_or_else(|| settle(app), |s| Duration::from_secs(s.into())),
+    }
+}
+
+fn show(app: &App, step: &Step) {
+    let line = match step {
+        Step::Begins(Action::Start(n)) => {
+            format!("{} starts, as an extra worker", app.instance(*n))
+        }
+        Step::Begins(Action::Drain(n)) => format!("{} drains", app.instance(*n)),
+        Step::Begins(Action::Restart(n)) => format!("{} restarts", app.instance(*n)),
+        Step::Begins(Action::Stop(n)) => format!("{} stops", app.instance(*n)),
+        Step::Begins(Action::Undrain(_))
+        | Step::Happened(Event::Drained(_) | Event::Interrupted) => return,
+        Step::Happened(Event::Ready(n)) => format!("{} is ready, and is watched", app.instance(*n)),
+        Step::Happened(Event::Undrained(n)) => format!("{} serves", app.instance(*n)),
+        Step::Happened(Event::Stopped(n)) => format!("{} has stopped", app.instance(*n)),
+        Step::Happened(Event::Failed(n, reason)) => {
+            format!("{} FAILED: {reason}", app.instance(*n))
+        }
+        Step::Finishing => {
+            "finishing what has begun, then stopping; once more (Ctrl-C) to leave at once"
+                .to_owned()
+        }
+    };
+    say(&line);
+}
+
+// === which release was there before ===
+
+/// Where it is kept which releases an app has had: two lines, the present one and the one before.
+fn record(app: &App) -> PathBuf {
+    Path::new("/var/lib/roundsman/releases").join(&app.name)
+}
+
+/// The release that was deployed last and is not the present one.
+pub(super) fn recorded(app: &App) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(record(app)).ok()?;
+    let present = app.directory.as_deref().and_then(release::current);
+    text.lines().map(PathBuf::from).find(|path| Some(path) != present.as_ref())
+}
+
+/// Notes what is deployed now, for a way back. Without it the way back is by age.
+pub(super) fn remember(app: &App, release: Option<&Path>, previous: Option<&Path>) {
+    let Some(release) = release else { return };
+    let mut text = format!("{}\n", release.display());
+    if let Some(previous) = previous.filter(|previous| *previous != release) {
+        text = format!("{text}{}\n", previous.display());
+    }
+    let path = record(app);
+    let written = path
+        .parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| progress::write_atomically(&path, text.as_bytes(), 0o644));
+    // Members of the group may deploy, but not write there: they have the way back by age.
+    drop(written);
+}

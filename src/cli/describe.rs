@@ -1,0 +1,222 @@
+//! `roundsman describe`: everything about one app.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::AdminSocket;
+use super::manage::{self, Done, Machine, print};
+use crate::admin::{client, model};
+use crate::config::settings::App;
+use crate::deploy::progress::{self, Progress};
+use crate::deploy::{drift, release, units};
+use crate::systemd::bus::UnitState;
+
+/// Show all about an app: its file, its workers, which release each runs
+#[derive(Debug, Args)]
+pub(super) struct Describe {
+    /// The app
+    #[arg(value_name = "APP")]
+    app: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Description {
+    app: String,
+    file: Option<PathBuf>,
+    command: Vec<String>,
+    directory: Option<PathBuf>,
+    /// Where the directory leads, when it is a link.
+    release: Option<PathBuf>,
+    user: Option<String>,
+    enabled: bool,
+    workers: Vec<Worker>,
+    /// Of an unfinished deploy.
+    deploy: Option<Progress>,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Worker {
+    pub(super) number: u16,
+    /// systemd's word.
+    pub(super) state: &'static str,
+    /// What the front says: `up`, `draining`, `down`; absent when it does not run.
+    pub(super) front: Option<String>,
+    pub(super) pid: Option<u32>,
+    pub(super) seconds: Option<u64>,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) restarts: u64,
+    /// The directory that it runs in.
+    pub(super) release: Option<PathBuf>,
+    /// Why it does not run what it would run if it were started now.
+    pub(super) stale: Option<String>,
+    /// Why it is not well.
+    pub(super) trouble: Option<String>,
+}
+
+// === impl Describe ===
+
+impl Describe {
+    /// Describes.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let loaded = manage::load();
+            let app = manage::app(&loaded, &self.app)?;
+            let machine = Machine::connect(&self.admin.path).await?;
+            let mut numbers: Vec<u16> = (1..=app.workers).collect();
+            numbers.extend(machine.running(&app.name).await?);
+            numbers.sort_unstable();
+            numbers.dedup();
+            let front = front(&machine, &self.admin.path, &app.name).await;
+            let mut workers = Vec::new();
+            for number in numbers {
+                workers.push(worker(&machine, &app, number, front.as_ref()).await?);
+            }
+            let link = app.directory.as_deref().filter(|directory| directory.is_symlink());
+            let description = Description {
+                file: loaded.app_files.get(&app.name).cloned(),
+                release: link.and_then(release::current),
+                enabled: machine.systemd.is_enabled(&units::target(&app.name)).await?,
+                deploy: Progress::load(Path::new(progress::DIRECTORY), &app.name),
+                workers,
+                app: app.name,
+                command: app.command,
+                directory: app.directory,
+                user: app.user,
+            };
+            if self.json {
+                print(&serde_json::to_string_pretty(&description).unwrap_or_default());
+            } else {
+                print(&text(&description));
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What the front says of the app's servers; `None` when it does not run.
+async fn front(machine: &Machine, admin: &Path, app: &str) -> Option<Vec<model::Server>> {
+    if !machine.front.runs() {
+        return None;
+    }
+    let limit = Duration::from_secs(5);
+    let status = client::call_async::<(), model::Status>(admin, "GET", "/v1/status", None, limit)
+        .await
+        .ok()?;
+    let upstream = status.upstreams.into_iter().find(|u| u.name == format!("app:{app}"))?;
+    Some(upstream.servers)
+}
+
+/// What there is to know about one worker.
+pub(super) async fn worker(
+    machine: &Machine,
+    app: &App,
+    number: u16,
+    front: Option<&Vec<model::Server>>,
+) -> Done<Worker> {
+    let unit = machine.systemd.unit(&units::service(&app.name, number)).await?;
+    let pid = unit.main_pid();
+    let runs = pid.and_then(release::of_process);
+    let instance = app.instance(number);
+    let state = match unit.state() {
+        UnitState::Active => "active",
+        UnitState::Activating => "activating",
+        UnitState::Deactivating => "deactivating",
+        UnitState::Inactive => "inactive",
+        UnitState::Failed => "failed",
+    };
+    Ok(Worker {
+        number,
+        state,
+        front: front
+            .and_then(|servers| Some(servers.iter().find(|s| s.name == instance)?.state.clone())),
+        pid,
+        seconds: pid.and(unit.since()).map(|since| since.as_secs()),
+        memory_bytes: pid.and_then(|_| unit.number("MemoryCurrent")),
+        restarts: unit.number("NRestarts").unwrap_or_default(),
+        stale: pid.and_then(|pid| stale(app, pid, runs.as_deref())),
+        release: runs,
+        trouble: unit.trouble(),
+    })
+}
+
+/// Why a process does not run what it would run if it were started now.
+fn stale(app: &App, pid: u32, runs: Option<&Path>) -> Option<String> {
+    let now = app.directory.as_deref().and_then(release::current);
+    if let (Some(runs), Some(now)) = (runs, now)
+        && runs != now
+    {
+        return Some(format!("runs {}, not {}", runs.display(), now.display()));
+    }
+    let settings = drift::of_process(pid)?;
+    (settings != drift::fingerprint(app))
+        .then(|| "was started with other settings than its file has now".to_owned())
+}
+
+fn text(description: &Description) -> String {
+    let mut out = String::new();
+    let none = || "none".to_owned();
+    let path =
+        |path: &Option<PathBuf>| path.as_ref().map_or_else(none, |p| p.display().to_string());
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "app        {}", description.app);
+    let _ = writeln!(out, "file       {}", path(&description.file));
+    let _ = writeln!(out, "command    {}", description.command.join(" "));
+    let _ = writeln!(out, "directory  {}", path(&description.directory));
+    if description.release.is_some() {
+        let _ = writeln!(out, "release    {}", path(&description.release));
+    }
+    let user = description.user.as_deref().unwrap_or("one of its own");
+    let _ = writeln!(out, "user       {user}");
+    let _ = writeln!(
+        out,
+        "at boot    {}",
+        if description.enabled { "starts" } else { "does not start" }
+    );
+    if let Some(deploy) = &description.deploy {
+        let _ = writeln!(
+            out,
+            "deploy     unfinished: {} of its workers are done; roundsman reload {} --resume goes on",
+            deploy.done.len(),
+            description.app
+        );
+    }
+    for worker in &description.workers {
+        let _ = write!(out, "\n{}:{}  {}", description.app, worker.number, worker.state);
+        if let Some(front) = &worker.front {
+            let _ = write!(out, ", {front} in the front");
+        }
+        if let Some(pid) = worker.pid {
+            let _ = write!(out, ", process {pid}");
+        }
+        if let Some(seconds) = worker.seconds {
+            let _ = write!(out, ", for {seconds} s");
+        }
+        if let Some(bytes) = worker.memory_bytes {
+            let _ = write!(out, ", {} MiB", bytes / (1024 * 1024));
+        }
+        if worker.restarts > 0 {
+            let _ = write!(out, ", restarted {} times", worker.restarts);
+        }
+        let _ = writeln!(out);
+        for line in [&worker.trouble, &worker.stale].into_iter().flatten() {
+            let _ = writeln!(out, "    {line}");
+        }
+        if let Some(release) = &worker.release {
+            let _ = writeln!(out, "    in {}", release.display());
+        }
+    }
+    out
+}

@@ -1,0 +1,142 @@
+//! Changing an app's file: judged by the configuration before it is put in place, shown as a
+//! difference, and taken back when what follows fails.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::manage::{self, Done, Failure, say};
+use crate::config::settings::App;
+use crate::config::{self, Settings};
+use crate::deploy::progress::write_atomically;
+use crate::start::diff;
+use crate::start::file::Change;
+
+/// The directory of the administrator's app files.
+const APPS: &str = "/etc/roundsman/apps";
+
+/// One file as it is and as it is to be.
+#[derive(Debug)]
+pub(super) struct Edit {
+    path: PathBuf,
+    /// `None` when there is no such file.
+    old: Option<String>,
+    new: Option<String>,
+}
+
+/// The file of an app, there or not.
+pub(super) fn path(app: &str) -> PathBuf {
+    Path::new(APPS).join(format!("{app}.toml"))
+}
+
+// === impl Edit ===
+
+impl Edit {
+    /// A change to an app's file, or to a new one.
+    pub(super) fn change(app: &str, change: &Change) -> Done<Self> {
+        Self::at(path(app), change)
+    }
+
+    /// A change to an app that may have its file in another place than the administrator's.
+    pub(super) fn overlay(app: &str, change: &Change) -> Done<Self> {
+        let main = path(app);
+        if main.exists() {
+            return Self::at(main, change);
+        }
+        Self::at(Path::new(APPS).join(format!("{app}.toml.d/50-roundsman.toml")), change)
+    }
+
+    fn at(path: PathBuf, change: &Change) -> Done<Self> {
+        let old = read(&path)?;
+        let new = change
+            .apply(&path, old.as_deref().unwrap_or_default())
+            .map_err(|error| Failure::config(error.to_string()))?;
+        Ok(Self { path, old, new: Some(new) })
+    }
+
+    /// The removal of an app's file.
+    pub(super) fn remove(app: &str) -> Done<Self> {
+        let path = path(app);
+        let old = read(&path)?;
+        Ok(Self { path, old, new: None })
+    }
+
+    /// Whether there is a file.
+    pub(super) fn is_new(&self) -> bool {
+        self.old.is_none()
+    }
+
+    /// Where.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What changes, for people; empty when nothing does.
+    pub(super) fn difference(&self) -> String {
+        diff::text(self.old.as_deref().unwrap_or_default(), self.new.as_deref().unwrap_or_default())
+    }
+
+    /// The settings as they would be.
+    ///
+    /// # Errors
+    /// When they would have an error.
+    pub(super) fn judge(&self) -> Done<Settings> {
+        let sources = manage::sources().with_file(&self.path, self.new.clone());
+        config::load(&sources).strict().map_err(|problems| {
+            Failure::config(format!(
+                "the configuration would have errors; nothing was changed:\n{}",
+                problems.render(false)
+            ))
+        })
+    }
+
+    /// The app as it would be.
+    pub(super) fn judge_app(&self, name: &str) -> Done<App> {
+        self.judge()?.apps.remove(name).ok_or_else(|| {
+            Failure::config(format!("there would be no app \"{name}\"; is its file masked?"))
+        })
+    }
+
+    /// Puts it in place.
+    pub(super) fn write(&self) -> Done {
+        Ok(put(&self.path, self.new.as_deref())?)
+    }
+
+    /// Takes it back.
+    pub(super) fn undo(&self) {
+        match put(&self.path, self.old.as_deref()) {
+            Ok(()) if self.is_new() => say(&format!("{} is removed again", self.path.display())),
+            Ok(()) => say(&format!("{} is as it was", self.path.display())),
+            Err(error) => say(&format!("error: cannot take back the change of the file: {error}")),
+        }
+    }
+}
+
+fn read(path: &Path) -> Done<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(io::Error::new(error.kind(), format!("cannot read {}: {error}", path.display()))
+                .into())
+        }
+    }
+}
+
+fn put(path: &Path, text: Option<&str>) -> io::Result<()> {
+    match text {
+        Some(text) => {
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            fs::create_dir_all(parent).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot create {}: {error}", parent.display()))
+            })?;
+            write_atomically(path, text.as_bytes(), 0o644)
+        }
+        None => match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot remove {}: {error}", path.display()))
+            }),
+        },
+    }
+}

@@ -1,0 +1,298 @@
+//! What the commands that change the machine have in common: errors with their exit status, the
+//! configuration, systemd, and how starting workers is shown.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::rc::Rc;
+
+use tokio::task::{JoinSet, LocalSet};
+
+use super::exit;
+use crate::admin;
+use crate::config::settings::App;
+use crate::config::{self, Loaded, Settings, Sources};
+use crate::deploy::front::Front;
+use crate::deploy::progress::{self, Lock, LockError};
+use crate::deploy::{execute, surge, units};
+use crate::systemd::jobs::{self, Systemd, Verb};
+
+/// Why a command did not do it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Its exit status.
+    pub(super) code: u8,
+    /// For people; may have several lines, empty when all was said.
+    pub(super) message: String,
+}
+
+/// What a command comes to.
+pub(super) type Done<T = ()> = Result<T, Failure>;
+
+/// The machine that is managed.
+#[derive(Debug, Clone)]
+pub(super) struct Machine {
+    pub(super) systemd: Rc<Systemd>,
+    pub(super) front: Front,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { code: exit::FAILURE, message: message.into() }
+    }
+
+    pub(super) fn config(message: impl Into<String>) -> Self {
+        Self { code: exit::CONFIG, message: message.into() }
+    }
+}
+
+impl From<jobs::Error> for Failure {
+    fn from(error: jobs::Error) -> Self {
+        let code = match error {
+            jobs::Error::Unreachable(_) => exit::UNAVAILABLE,
+            jobs::Error::Denied(_) => exit::DENIED,
+            jobs::Error::Refused(_) | jobs::Error::Job { .. } => exit::FAILURE,
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+impl From<admin::client::Error> for Failure {
+    fn from(error: admin::client::Error) -> Self {
+        let code = match error {
+            admin::client::Error::Refused(_) => exit::FAILURE,
+            _ => exit::UNAVAILABLE,
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+impl From<execute::Error> for Failure {
+    fn from(error: execute::Error) -> Self {
+        match error {
+            execute::Error::Systemd(error) => error.into(),
+            execute::Error::Front(error) => error.into(),
+            execute::Error::Io(error) => error.into(),
+            execute::Error::Left(_) => Self { code: exit::INTERRUPTED, message: error.to_string() },
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let code = match &error {
+            LockError::Held { .. } => exit::BUSY,
+            LockError::Io { source, .. } => os(source),
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        let advice = match error.kind() {
+            io::ErrorKind::PermissionDenied => "\nRun this as root (sudo).",
+            _ => "",
+        };
+        Self { code: os(&error), message: format!("{error}{advice}") }
+    }
+}
+
+fn os(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => exit::DENIED,
+        _ => exit::OS,
+    }
+}
+
+/// Runs a command to its end; prints why it did not do it.
+pub(super) fn run(command: impl Future<Output = Done>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, command),
+        Err(error) => Err(error.into()),
+    };
+    end(result)
+}
+
+/// The exit status of what a command came to; prints why it did not do it.
+pub(super) fn end(result: Done) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(Failure { code, message }) => {
+            if !message.is_empty() {
+                say(&format!("error: {message}"));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Prints a line for people. A terminal that is gone is no reason to stop in the middle.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Prints a result.
+pub(super) fn print(text: &str) {
+    let _ = writeln!(io::stdout(), "{}", text.trim_end_matches('\n'));
+}
+
+// === the configuration ===
+
+/// The app with this name, from files without an error in what concerns it.
+pub(super) fn app(loaded: &Loaded, name: &str) -> Done<App> {
+    if let Some(app) = loaded.settings.apps.get(name) {
+        return Ok(app.clone());
+    }
+    if loaded.app_files.contains_key(name) {
+        return Err(Failure::config(format!(
+            "the file of {name} has errors:\n{}",
+            loaded.problems.render(false)
+        )));
+    }
+    let known = names(&loaded.settings);
+    let known = if known.is_empty() { "there are none yet".to_owned() } else { known };
+    Err(Failure::new(format!("there is no app \"{name}\"; apps: {known}")))
+}
+
+/// The names of all apps.
+fn names(settings: &Settings) -> String {
+    settings.apps.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The files as they are now, but for the extra workers of a deploy.
+pub(super) fn sources() -> Sources {
+    let drop_ins = surge::drop_ins(Path::new("/"));
+    drop_ins.into_iter().fold(Sources::system(), |sources, path| sources.with_file(path, None))
+}
+
+/// What they say.
+pub(super) fn load() -> Loaded {
+    config::load(&sources())
+}
+
+/// The right to change an app.
+pub(super) fn lock(app: &str, wait: bool) -> Done<Lock> {
+    Lock::take(Path::new(progress::DIRECTORY), app, wait).map_err(Failure::from)
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// This machine.
+    pub(super) async fn connect(admin: &Path) -> Done<Self> {
+        let systemd = Rc::new(Systemd::connect().await?);
+        Ok(Self { systemd, front: Front::new(admin) })
+    }
+
+    /// Puts the files to work: units by the generator, then the front.
+    pub(super) async fn apply_files(&self) -> Done {
+        self.systemd.daemon_reload().await?;
+        Ok(self.front.reload().await?)
+    }
+
+    /// Starts workers at once and waits until all are ready, or says which is not and why.
+    pub(super) async fn start_workers(&self, app: &App, numbers: &[u16]) -> Done {
+        let mut jobs = JoinSet::new();
+        for number in numbers.iter().copied() {
+            let systemd = Rc::clone(&self.systemd);
+            let all = units::of_worker(app, number);
+            let service = units::service(&app.name, number);
+            jobs.spawn_local(async move {
+                // It has its full number of attempts again.
+                let _ = systemd.reset_failed(&service).await;
+                (number, systemd.jobs(Verb::Start, &all).await)
+            });
+        }
+        let (mut ready, mut failed) = (0, None);
+        let total = numbers.len();
+        while let Some(joined) = jobs.join_next().await {
+            let Ok((number, result)) = joined else { continue };
+            let instance = app.instance(number);
+            match result {
+                Ok(()) => {
+                    ready += 1;
+                    say(&format!("{instance} is ready ({ready} of {total})"));
+                }
+                Err(error) => {
+                    say(&format!("{instance} FAILED"));
+                    failed.get_or_insert((number, error));
+                }
+            }
+        }
+        match failed {
+            None => Ok(()),
+            Some((number, error @ jobs::Error::Job { .. })) => {
+                Err(self.why(app, number, &error.to_string()).await)
+            }
+            Some((_, error)) => Err(error.into()),
+        }
+    }
+
+    /// Why a worker is not well, with its last lines.
+    pub(super) async fn why(&self, app: &App, number: u16, otherwise: &str) -> Failure {
+        let unit = units::service(&app.name, number);
+        let trouble = self.systemd.unit(&unit).await.ok().and_then(|unit| unit.trouble());
+        let reason = trouble.unwrap_or_else(|| otherwise.to_owned());
+        Failure::new(format!("{}: {reason}{}", app.instance(number), last_lines(&unit)))
+    }
+
+    /// Stops workers, draining them first, and waits until they have ended.
+    pub(super) async fn stop_workers(&self, app: &App, numbers: &[u16]) -> Done {
+        let all: Vec<String> =
+            numbers.iter().flat_map(|number| units::of_worker(app, *number)).collect();
+        self.systemd.jobs(Verb::Stop, &all).await?;
+        for number in numbers {
+            self.systemd.reset_failed(&units::service(&app.name, *number)).await?;
+        }
+        Ok(())
+    }
+
+    /// The workers of an app that systemd knows, also such that its file does not have any more,
+    /// and whether each runs or is about to.
+    pub(super) async fn workers(&self, app: &str) -> Done<Vec<(u16, bool)>> {
+        use crate::systemd::bus::UnitState;
+        let loaded = self.systemd.loaded(&units::services(app)).await?;
+        let mut workers: Vec<(u16, bool)> = loaded
+            .into_iter()
+            .filter_map(|(unit, state)| {
+                let runs = !matches!(state, UnitState::Inactive | UnitState::Failed);
+                Some((units::number(app, &unit)?, runs))
+            })
+            .collect();
+        workers.sort_unstable();
+        Ok(workers)
+    }
+
+    /// The workers that run.
+    pub(super) async fn running(&self, app: &str) -> Done<Vec<u16>> {
+        let workers = self.workers(app).await?;
+        Ok(workers.into_iter().filter_map(|(number, runs)| runs.then_some(number)).collect())
+    }
+}
+
+/// A worker's last journal entries, as a paragraph; empty when there are none to be had.
+pub(super) fn last_lines(unit: &str) -> String {
+    let output = Command::new("journalctl")
+        .args(["--no-pager", "--quiet", "--lines=20", "--output=short-iso", "--unit", unit])
+        .output();
+    let text = match &output {
+        Ok(output) => String::from_utf8_lossy(&output.stdout),
+        Err(_) => return String::new(),
+    };
+    if text.trim().is_empty() {
+        return String::new();
+    }
+    let mut out = format!("\nThe last lines of {unit}:\n");
+    for line in text.lines() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "    {line}");
+    }
+    let _ = write!(out, "More: journalctl -u '{unit}'");
+    out
+}

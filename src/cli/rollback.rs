@@ -1,0 +1,56 @@
+//! `roundsman rollback`: back to the release before.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::AdminSocket;
+use super::deploy::{self, Options};
+use super::manage::{self, Failure, Machine, say};
+use crate::deploy::release;
+
+/// Go back to the release before: point the app's directory at it, and deploy
+///
+/// The app's directory must be a link to a release, such as /srv/shop/current -> releases/42. It
+/// is pointed at the release that was deployed before the present one, or else at the next older
+/// one beside it, and the workers are replaced as roundsman reload does it.
+#[derive(Debug, Args)]
+pub(super) struct Rollback {
+    /// The app
+    #[arg(value_name = "APP")]
+    app: String,
+    /// Go to this release instead
+    #[arg(long, value_name = "DIR")]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+// === impl Rollback ===
+
+impl Rollback {
+    /// Goes back.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let app = manage::app(&manage::load(), &self.app)?;
+            let _lock = manage::lock(&self.app, self.options.wait)?;
+            let failed = |error: release::Error| Failure::new(error.to_string());
+            let directory = app.directory.clone().ok_or_else(|| {
+                Failure::new(format!("{} has no directory, so it has no releases", app.name))
+            })?;
+            let to = match &self.to {
+                Some(to) => std::fs::canonicalize(to)
+                    .map_err(|_| failed(release::Error::NotThere(to.clone())))?,
+                None => release::previous(&directory, deploy::recorded(&app).as_deref())
+                    .map_err(failed)?,
+            };
+            let machine = Machine::connect(&self.admin.path).await?;
+            release::switch(&directory, &to).map_err(failed)?;
+            say(&format!("{} -> {}", directory.display(), to.display()));
+            deploy::deploy(&machine, &app, &self.options).await
+        })
+    }
+}

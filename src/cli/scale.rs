@@ -1,0 +1,136 @@
+//! `roundsman scale`: more workers, or fewer.
+
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::AdminSocket;
+use super::edit::Edit;
+use super::manage::{self, Done, Failure, Machine, print};
+use crate::config::settings::App;
+use crate::start::file::Change;
+
+/// Change an app's number of workers
+#[derive(Debug, Args)]
+pub(super) struct Scale {
+    /// The app
+    #[arg(value_name = "APP")]
+    app: String,
+    /// How many workers it is to have: a number, or how many more (+2) or fewer (-1)
+    #[arg(value_name = "N|+N|-N", allow_hyphen_values = true)]
+    count: Count,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+/// A number of workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    To(u16),
+    By(i32),
+}
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong =
+            || format!("\"{text}\" is neither a number of workers (6) nor a change (+2, -1)");
+        let digits = text.trim_start_matches(['+', '-']);
+        // `u16` would take a sign of its own, and `--2` is no number.
+        if digits.is_empty()
+            || text.len() > digits.len() + 1
+            || !digits.bytes().all(|b| b.is_ascii_digit())
+        {
+            return Err(wrong());
+        }
+        let number: u16 = digits.parse().map_err(|_| wrong())?;
+        Ok(match text.as_bytes().first() {
+            Some(b'+') => Self::By(i32::from(number)),
+            Some(b'-') => Self::By(-i32::from(number)),
+            _ => Self::To(number),
+        })
+    }
+}
+
+impl Count {
+    /// The number it comes to.
+    fn of(self, present: u16) -> Result<u16, String> {
+        let wanted = match self {
+            Self::To(number) => i32::from(number),
+            Self::By(change) => i32::from(present) + change,
+        };
+        match u16::try_from(wanted) {
+            Ok(number @ 1..=250) => Ok(number),
+            _ => Err(format!("that would be {wanted} workers; an app has 1 to 250")),
+        }
+    }
+}
+
+// === impl Scale ===
+
+impl Scale {
+    /// Scales.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let name = &self.app;
+            let before = manage::app(&manage::load(), name)?;
+            let workers = self.count.of(before.workers).map_err(Failure::new)?;
+            let _lock = manage::lock(name, false)?;
+            let change = Change { workers: Some(workers), ..Change::default() };
+            let edit = Edit::overlay(name, &change)?;
+            let after = edit.judge_app(name)?;
+            if after.workers != workers {
+                return Err(Failure::config(format!(
+                    "something overrides `workers` of {}: a drop-in in /etc/roundsman/apps/{name}.toml.d \
+                     or /run/roundsman.d/apps/{name}.toml.d; change it there",
+                    edit.path().display()
+                )));
+            }
+            let machine = Machine::connect(&self.admin.path).await?;
+            scale(&machine, &edit, &before, &after).await?;
+            print(&format!("{name} has {workers} workers"));
+            Ok(())
+        })
+    }
+}
+
+/// Brings the number of workers from what it was to what it is to be.
+async fn scale(machine: &Machine, edit: &Edit, before: &App, after: &App) -> Done {
+    let runs = !machine.running(&before.name).await?.is_empty();
+    // The others go on undisturbed, the lowest numbers always being there.
+    let fewer: Vec<u16> = (after.workers + 1..=before.workers).collect();
+    if runs && !fewer.is_empty() {
+        machine.stop_workers(before, &fewer).await?;
+    }
+    edit.write()?;
+    machine.apply_files().await?;
+    let more: Vec<u16> = (before.workers + 1..=after.workers).collect();
+    if !runs || more.is_empty() {
+        return Ok(());
+    }
+    if let Err(failure) = machine.start_workers(after, &more).await {
+        let _ = machine.stop_workers(after, &more).await;
+        edit.undo();
+        let _ = machine.apply_files().await;
+        return Err(failure);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_absolute_or_relative() {
+        let of = |text: &str| text.parse::<Count>().and_then(|count| count.of(4));
+        assert_eq!(of("6"), Ok(6));
+        assert_eq!(of("+2"), Ok(6));
+        assert_eq!(of("-1"), Ok(3));
+        for wrong in ["0", "-4", "+247", "251", "", "+", "--2", "+-1", "x", "1.5", "99999"] {
+            assert!(of(wrong).is_err(), "{wrong}");
+        }
+    }
+}

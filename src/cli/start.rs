@@ -1,0 +1,314 @@
+//! `roundsman start`: from a file or a command to a running app, in one line.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::Args;
+
+use super::AdminSocket;
+use super::deploy::{self, Options};
+use super::edit::{self, Edit};
+use super::manage::{self, Done, Failure, Machine, print, say};
+use crate::config::settings::{App, HostPattern, Settings, Target};
+use crate::deploy::{release, units};
+use crate::start::file::Change;
+use crate::start::infer::{self, Found};
+use crate::systemd::jobs::Verb;
+
+/// Run a file, a directory or a command as an app, behind the front
+///
+/// Writes /etc/roundsman/apps/NAME.toml, makes the app start at boot, starts its workers and waits
+/// until all are ready. If one does not get ready, it says why, and takes everything back.
+///
+/// For an app that is there already, its options are changed, and its workers replaced one after
+/// the other.
+#[derive(Debug, Args)]
+#[command(override_usage = "roundsman start FILE|DIR|APP [OPTIONS] [-- ARGUMENTS...]\n       \
+                            roundsman start --name APP [OPTIONS] -- COMMAND [ARGUMENTS...]")]
+pub(super) struct Start {
+    /// A Node or Python file, a program, a directory with a package.json, or an app that was stopped
+    #[arg(value_name = "FILE|DIR|APP")]
+    what: Option<PathBuf>,
+    /// Number of workers [default: 1]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250))]
+    workers: Option<u16>,
+    /// The app's name [default: from package.json, or the folder's name]
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Answer requests for this host only
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Answer requests below this path only
+    #[arg(long = "path", value_name = "PATH")]
+    prefix: Option<String>,
+    /// Run as this user [default: the owner of the folder]
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+    /// How the app takes connections: auto, cluster, fd, port or unix
+    #[arg(long, value_name = "HOW")]
+    listen: Option<String>,
+    /// Set a variable for the app (repeatable)
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// Arguments for the file; without one, the command to run
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    rest: Vec<String>,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+// === impl Start ===
+
+impl Start {
+    /// Starts.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let (name, change) = self.plan()?;
+            let _lock = manage::lock(&name, false)?;
+            let edit = match &change {
+                Some(change) => Edit::change(&name, change)?,
+                None => Edit::overlay(&name, &self.options())?,
+            };
+            let settings = edit.judge()?;
+            let app = edit.judge_app(&name)?;
+            accessible(&app)?;
+            let difference = edit.difference();
+            if edit.is_new() {
+                say(&format!("{}:\n{difference}", edit.path().display()));
+            } else if !difference.is_empty() {
+                say(&format!("{} changes:\n{difference}", edit.path().display()));
+            }
+            let machine = Machine::connect(&self.admin.path).await?;
+            // A command that only starts what is there has nothing to write.
+            let writes = !difference.is_empty();
+            if let Err(failure) = bring_up(&machine, &app, &edit, writes).await {
+                if writes {
+                    take_back(&machine, &app, &edit).await;
+                }
+                return Err(failure);
+            }
+            deploy::remember(
+                &app,
+                app.directory.as_deref().and_then(release::current).as_deref(),
+                deploy::recorded(&app).as_deref(),
+            );
+            let count = match app.workers {
+                1 => "1 worker".to_owned(),
+                n => format!("{n} workers"),
+            };
+            print(&format!("{name} is up: {count} behind {}", addresses(&settings, &name)));
+            Ok(())
+        })
+    }
+
+    /// The app's name, and what its file is to say; `None` when it exists and is only started.
+    fn plan(&self) -> Done<(String, Option<Change>)> {
+        let found = match &self.what {
+            None => self.command()?,
+            Some(what) => {
+                let path = absolute(what)?;
+                let bare = what.components().count() == 1;
+                if bare && !path.exists() {
+                    let name = what.display().to_string();
+                    if manage::load().app_files.contains_key(&name) {
+                        return Ok((name, None));
+                    }
+                }
+                let mut found =
+                    infer::find(&path).map_err(|error| Failure::new(error.to_string()))?;
+                found.command.extend(self.rest.iter().cloned());
+                found
+            }
+        };
+        let name = self.name.clone().or(found.name).ok_or_else(|| {
+            Failure::new("there is no name to be found for it; give it one with --name")
+        })?;
+        let is_new = !edit::path(&name).exists();
+        let mut change = self.options();
+        change.user = match &self.user {
+            Some(user) => Some(user.clone()),
+            None if is_new => owner(&found.directory)?,
+            None => None,
+        };
+        change.workers = self.workers.or(is_new.then_some(1));
+        change.listen = self.listen.clone().or(found.listen.filter(|_| is_new).map(str::to_owned));
+        change.command = Some(resolve_program(found.command)?);
+        change.directory = Some(found.directory.display().to_string());
+        Ok((name, Some(change)))
+    }
+
+    /// What the options say that are about no file.
+    fn options(&self) -> Change {
+        let route = (self.host.is_some() || self.prefix.is_some())
+            .then(|| (self.host.clone(), self.prefix.clone()));
+        Change {
+            workers: self.workers,
+            user: self.user.clone(),
+            listen: self.listen.clone(),
+            route,
+            environment: self.env.clone(),
+            ..Change::default()
+        }
+    }
+
+    /// The command after `--`.
+    fn command(&self) -> Done<Found> {
+        if self.rest.is_empty() {
+            return Err(Failure {
+                code: super::exit::USAGE,
+                message: "what is to be started? A file, a directory, or after -- a command; see \
+                          roundsman start --help"
+                    .to_owned(),
+            });
+        }
+        let directory = absolute(Path::new("."))?;
+        let name = directory.file_name().and_then(|name| name.to_str()).and_then(infer::app_name);
+        Ok(Found { command: self.rest.clone(), directory, listen: None, name })
+    }
+}
+
+/// The path from the root on. Links stay: what is `current` today is another release tomorrow.
+fn absolute(path: &Path) -> Done<PathBuf> {
+    let physical = std::env::current_dir()?;
+    let id = |path: &Path| fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    // What the shell calls this directory, as long as it is this directory.
+    let logical = std::env::var_os("PWD").map(PathBuf::from).filter(|pwd| pwd.is_absolute());
+    let here = logical.filter(|pwd| id(pwd) == id(&physical)).unwrap_or(physical);
+    let joined = here.join(path);
+    if joined.components().any(|part| part == std::path::Component::ParentDir) {
+        // `..` behind a link is not what it looks like.
+        return Ok(fs::canonicalize(&joined).unwrap_or(joined));
+    }
+    Ok(joined.components().collect())
+}
+
+/// The owner of a folder by name; `None` for root, which nothing runs as that need not.
+fn owner(directory: &Path) -> Done<Option<String>> {
+    let Ok(metadata) = fs::metadata(directory) else { return Ok(None) };
+    if metadata.uid() == 0 {
+        say("the folder belongs to root: the app runs as a user of its own (--user to choose)");
+        return Ok(None);
+    }
+    // Users may come from anywhere, LDAP for instance: getent asks where the system asks.
+    let output = Command::new("getent").args(["passwd", &metadata.uid().to_string()]).output()?;
+    let line = String::from_utf8_lossy(&output.stdout).into_owned();
+    match line.split(':').next() {
+        Some(name) if !name.is_empty() => Ok(Some(name.to_owned())),
+        _ => Err(Failure::new(format!(
+            "{} belongs to user number {}, who has no name here; say as whom to run with --user",
+            directory.display(),
+            metadata.uid()
+        ))),
+    }
+}
+
+/// A program that services do not find by its name alone gets its path: Node from a version
+/// manager, for instance.
+fn resolve_program(mut command: Vec<String>) -> Done<Vec<String>> {
+    let Some(program) = command.first_mut().filter(|program| !program.contains('/')) else {
+        return Ok(command);
+    };
+    let is_there = |directory: &Path| {
+        let file = directory.join(&*program);
+        fs::metadata(&file)
+            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+            .then_some(file)
+    };
+    // systemd's own search path for services.
+    let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+    if system.iter().any(|directory| is_there(Path::new(directory)).is_some()) {
+        return Ok(command);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let Some(file) = std::env::split_paths(&path).find_map(|directory| is_there(&directory)) else {
+        return Err(Failure::new(format!(
+            "there is no program \"{program}\"; install it, or give its whole path. (sudo has a search \
+             path of its own: sudo env \"PATH=$PATH\" roundsman start … keeps yours.)"
+        )));
+    };
+    *program = file.display().to_string();
+    Ok(command)
+}
+
+/// A user of the app's own must be able to reach its directory: better said now than by a worker
+/// that does not start.
+fn accessible(app: &App) -> Done {
+    let (Some(directory), None) = (&app.directory, &app.user) else { return Ok(()) };
+    for folder in directory.ancestors() {
+        let Ok(metadata) = fs::metadata(folder) else { continue };
+        if metadata.permissions().mode() & 0o001 == 0 {
+            return Err(Failure::new(format!(
+                "others may not enter {}, so the app's own user cannot either. Move the app to \
+                 /srv/{}, say, or give the user to run as: --user",
+                folder.display(),
+                app.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Files in place, units made, workers started, or replaced where they ran already.
+async fn bring_up(machine: &Machine, app: &App, edit: &Edit, writes: bool) -> Done {
+    let running = machine.running(&app.name).await?;
+    if writes {
+        edit.write()?;
+    }
+    machine.apply_files().await?;
+    machine.systemd.enable(&units::target(&app.name)).await?;
+    // What the file does not have any more goes first.
+    let (run, extra): (Vec<u16>, Vec<u16>) =
+        running.into_iter().partition(|number| *number <= app.workers);
+    if !extra.is_empty() {
+        machine.stop_workers(app, &extra).await?;
+    }
+    let new: Vec<u16> = (1..=app.workers).filter(|number| !run.contains(number)).collect();
+    if !new.is_empty() {
+        machine.start_workers(app, &new).await?;
+    }
+    // It wants them all, so it is done when they are.
+    machine.systemd.job(Verb::Start, &units::target(&app.name)).await?;
+    if writes && !run.is_empty() {
+        deploy::deploy(machine, app, &Options::default()).await?;
+    }
+    Ok(())
+}
+
+/// Leaves nothing half-made.
+async fn take_back(machine: &Machine, app: &App, edit: &Edit) {
+    if edit.is_new() {
+        let _ = machine.systemd.job(Verb::Stop, &units::target(&app.name)).await;
+        let numbers: Vec<u16> = (1..=app.workers).collect();
+        let _ = machine.stop_workers(app, &numbers).await;
+        let _ = machine.systemd.disable(&units::target(&app.name)).await;
+    }
+    edit.undo();
+    let _ = machine.apply_files().await;
+}
+
+/// Where the app answers, for people.
+fn addresses(settings: &Settings, name: &str) -> String {
+    let urls: Vec<String> = settings
+        .routes
+        .iter()
+        .filter(|route| matches!(&route.target, Target::App(app) if app == name))
+        .map(|route| {
+            let host = match &route.host {
+                HostPattern::Exact(host) => host.clone(),
+                HostPattern::Wildcard(domain) => format!("*.{domain}"),
+                HostPattern::Any => "localhost".to_owned(),
+            };
+            format!("http://{host}{}", route.path)
+        })
+        .collect();
+    if urls.is_empty() { "the routes of other files".to_owned() } else { urls.join(" and ") }
+}

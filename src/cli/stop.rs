@@ -1,0 +1,98 @@
+//! `roundsman stop` and `roundsman restart`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::AdminSocket;
+use super::manage::{self, Done, Failure, Machine, print};
+use crate::config::settings::App;
+use crate::deploy::units;
+use crate::systemd::jobs::Verb;
+
+/// Stop an app, or one of its workers: drain, then end; it starts again at boot
+#[derive(Debug, Args)]
+pub(super) struct Stop {
+    /// An app, or one of its workers, as in shop or shop:2
+    #[arg(value_name = "APP[:N]")]
+    target: String,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+/// Restart an app's workers all at once, while connections wait; see reload for one by one
+#[derive(Debug, Args)]
+pub(super) struct Restart {
+    /// An app, or one of its workers, as in shop or shop:2
+    #[arg(value_name = "APP[:N]")]
+    target: String,
+    #[command(flatten)]
+    admin: AdminSocket,
+}
+
+/// The app and the workers that a target names; all when it names none.
+fn target(target: &str) -> Done<(App, Vec<u16>, bool)> {
+    let loaded = manage::load();
+    let Some((name, number)) = target.split_once(':') else {
+        let app = manage::app(&loaded, target)?;
+        let all = (1..=app.workers).collect();
+        return Ok((app, all, true));
+    };
+    let app = manage::app(&loaded, name)?;
+    match number.parse() {
+        Ok(number) if (1..=app.workers).contains(&number) => Ok((app, vec![number], false)),
+        _ => Err(Failure::new(format!("{name} has workers {name}:1 to {name}:{}", app.workers))),
+    }
+}
+
+// === impl Stop ===
+
+impl Stop {
+    /// Stops.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let (app, mut numbers, all) = target(&self.target)?;
+            let _lock = manage::lock(&app.name, false)?;
+            let machine = Machine::connect(&self.admin.path).await?;
+            if all {
+                machine.systemd.job(Verb::Stop, &units::target(&app.name)).await?;
+                // Also such as the file does not have any more, or not yet.
+                numbers.extend(machine.running(&app.name).await?);
+                numbers.sort_unstable();
+                numbers.dedup();
+            }
+            machine.stop_workers(&app, &numbers).await?;
+            print(&format!("{} has stopped", self.target));
+            Ok(())
+        })
+    }
+}
+
+// === impl Restart ===
+
+impl Restart {
+    /// Restarts.
+    pub(super) fn run(&self) -> ExitCode {
+        manage::run(async {
+            let (app, numbers, _) = target(&self.target)?;
+            let _lock = manage::lock(&app.name, false)?;
+            let machine = Machine::connect(&self.admin.path).await?;
+            let services: Vec<String> =
+                numbers.iter().map(|number| units::service(&app.name, *number)).collect();
+            for service in &services {
+                machine.systemd.reset_failed(service).await?;
+            }
+            if let Err(error) = machine.systemd.jobs(Verb::Restart, &services).await {
+                let failed = numbers.iter().find(|number| {
+                    matches!(&error, crate::systemd::jobs::Error::Job { unit, .. } if *unit == units::service(&app.name, **number))
+                });
+                return Err(match failed {
+                    Some(number) => machine.why(&app, *number, &error.to_string()).await,
+                    None => error.into(),
+                });
+            }
+            print(&format!("{} has restarted", self.target));
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! Where the machine is not as the files say: what `apply` does and `diff` shows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::config::settings::App;
+
+/// A worker that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Its number.
+    pub number: u16,
+    /// Why it does not run what it would run if it were started now.
+    pub stale: Option<String>,
+}
+
+/// An app as it is on the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// Whether it starts at boot.
+    pub enabled: bool,
+    /// Its workers that run, extra ones of a deploy left out.
+    pub workers: Vec<Running>,
+}
+
+/// One step from the machine to the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// An app without a file: stop all of it, for good.
+    Remove(String),
+    /// An app that does not start at boot.
+    Enable(String),
+    /// Workers that do not run.
+    Start(String, Vec<u16>),
+    /// Workers that the file does not have.
+    Stop(String, Vec<u16>),
+    /// Workers that run something older, each with the reason.
+    Roll(String, Vec<(u16, String)>),
+}
+
+/// The steps, app by app; nothing when the machine is as the files say.
+pub fn steps(apps: &BTreeMap<String, App>, present: &BTreeMap<String, Present>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (name, app) in apps {
+        let none = Present::default();
+        let present = present.get(name).unwrap_or(&none);
+        if !present.enabled {
+            steps.push(Step::Enable(name.clone()));
+        }
+        let runs = |number: &u16| present.workers.iter().any(|worker| worker.number == *number);
+        let missing: Vec<u16> = (1..=app.workers).filter(|number| !runs(number)).collect();
+        let (wanted, extra): (Vec<_>, Vec<_>) =
+            present.workers.iter().partition(|worker| worker.number <= app.workers);
+        if !extra.is_empty() {
+            let numbers = extra.iter().map(|worker| worker.number).collect();
+            steps.push(Step::Stop(name.clone(), numbers));
+        }
+        if !missing.is_empty() {
+            steps.push(Step::Start(name.clone(), missing));
+        }
+        let stale: Vec<(u16, String)> = wanted
+            .iter()
+            .filter_map(|worker| Some((worker.number, worker.stale.clone()?)))
+            .collect();
+        if !stale.is_empty() {
+            steps.push(Step::Roll(name.clone(), stale));
+        }
+    }
+    for (name, present) in present {
+        if !apps.contains_key(name) && (present.enabled || !present.workers.is_empty()) {
+            steps.push(Step::Remove(name.clone()));
+        }
+    }
+    steps
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |numbers: &[u16]| match numbers {
+            [one] => format!("worker {one}"),
+            many => {
+                let numbers: Vec<String> = many.iter().map(u16::to_string).collect();
+                format!("workers {}", numbers.join(", "))
+            }
+        };
+        match self {
+            Self::Remove(app) => write!(f, "{app} has no file: stop it and all its workers"),
+            Self::Enable(app) => write!(f, "{app} does not start at boot: enable it"),
+            Self::Start(app, numbers) => write!(f, "{app}: start {}", list(numbers)),
+            Self::Stop(app, numbers) => write!(f, "{app}: stop {}", list(numbers)),
+            Self::Roll(app, stale) => {
+                write!(f, "{app}: replace its workers one after the other:")?;
+                for (number, reason) in stale {
+                    write!(f, "\n    {app}:{number} {reason}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+// === what a worker was started with ===
+
+/// The variable that the generator gives a worker, so that it can be seen what it was started with.
+pub const VARIABLE: &str = "ROUNDSMAN_SETTINGS";
+
+/// A number for everything in an app's file that reaches its workers when they start, and nothing
+/// else: the number of workers, routes and balancing change without a restart.
+pub fn fingerprint(app: &App) -> String {
+    let started_with = format!(
+        "{:?}",
+        (
+            (&app.command, &app.directory, &app.user, &app.group),
+            (&app.environment, &app.environment_files),
+            (app.listen, app.port, app.transport, app.ready, &app.health),
+            (
+                app.start_timeout,
+                app.stop_timeout,
+                app.drain_timeout,
+                app.watchdog,
+                app.max_memory,
+                app.slot
+            ),
+        )
+    );
+    // FNV-1a: the same in every build, which the standard library's hash is not.
+    let hash = started_with.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+/// What a process was started with; `None` when that cannot be known.
+pub fn of_process(pid: u32) -> Option<String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let prefix = format!("{VARIABLE}=");
+    environment
+        .split(|byte| *byte == 0)
+        .find_map(|entry| Some(std::str::from_utf8(entry).ok()?.strip_prefix(&prefix)?.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+
+    fn apps(text: &str) -> BTreeMap<String, App> {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("apps")).unwrap();
+        std::fs::write(directory.path().join("apps/shop.toml"), text).unwrap();
+        config::load(&Sources::directory(directory.path())).strict().unwrap().apps
+    }
+
+    fn present(enabled: bool, workers: &[(u16, Option<&str>)]) -> BTreeMap<String, Present> {
+        let workers = workers
+            .iter()
+            .map(|(number, stale)| Running { number: *number, stale: stale.map(str::to_owned) })
+            .collect();
+        BTreeMap::from([("shop".to_owned(), Present { enabled, workers })])
+    }
+
+    #[test]
+    fn every_difference_is_one_step() {
+        let apps = apps("command = [\"/bin/x\"]\nworkers = 3\n");
+        let shop = || "shop".to_owned();
+        let all = [(1, None), (2, None), (3, None)];
+        assert_eq!(steps(&apps, &present(true, &all)), []);
+        assert_eq!(steps(&apps, &present(false, &all)), [Step::Enable(shop())]);
+        assert_eq!(
+            steps(&apps, &present(true, &[(2, None), (5, None)])),
+            [Step::Stop(shop(), vec![5]), Step::Start(shop(), vec![1, 3])]
+        );
+        let stale = [(1, None), (2, Some("is old")), (3, None)];
+        assert_eq!(
+            steps(&apps, &present(true, &stale)),
+            [Step::Roll(shop(), vec![(2, "is old".to_owned())])]
+        );
+        assert_eq!(steps(&BTreeMap::new(), &present(true, &all)), [Step::Remove(shop())]);
+        assert_eq!(steps(&BTreeMap::new(), &present(false, &[])), []);
+    }
+
+    #[test]
+    fn the_fingerprint_tells_what_a_restart_would_change() {
+        let of = |text: &str| fingerprint(&apps(text)["shop"]);
+        let base = of("command = [\"/bin/x\"]\n");
+        for same in [
+            "command = ['/bin/x'] # comment\nworkers = 4\n",
+            "command = [\"/bin/x\"]\nbalance = \"ip-hash\"\nroute = [{ host = \"a\" }]\n",
+        ] {
+            assert_eq!(of(same), base, "{same}");
+        }
+        for other in [
+            "command = [\"/bin/y\"]\n",
+            "command = [\"/bin/x\"]\nuser = \"a\"\n",
+            "command = [\"/bin/x\"]\nstop-timeout = \"1s\"\n",
+            "command = [\"/bin/x\"]\nenvironment = { A = \"1\" }\n",
+        ] {
+            assert_ne!(of(other), base, "{other}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Doing what a [`Roll`] says: over D-Bus and the front's admin socket.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval, sleep_until};
+
+use super::front::Front;
+use super::progress::{self, Progress};
+use super::{Action, Event, Outcome, Plan, Roll, surge, units};
+use crate::config::settings::App;
+use crate::systemd::bus::UnitState;
+use crate::systemd::jobs::{self, Systemd, Verb};
+
+/// How often it is checked that workers which count as ready are still the same processes.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Everything that a deploy acts on.
+#[derive(Debug, Clone)]
+pub struct Executor {
+    /// The service manager.
+    pub systemd: Rc<Systemd>,
+    /// The front.
+    pub front: Front,
+    /// Where the file system is: `/`, but for tests.
+    pub root: PathBuf,
+    /// Where progress is kept.
+    pub directory: PathBuf,
+    /// The app as its files say now.
+    pub app: App,
+}
+
+/// Why a deploy could not even begin, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// systemd.
+    #[error(transparent)]
+    Systemd(#[from] jobs::Error),
+    /// The front.
+    #[error(transparent)]
+    Front(#[from] crate::admin::client::Error),
+    /// A file.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Somebody insisted.
+    #[error(
+        "left at once, in the middle of a step; roundsman reload {0} --resume goes on from there"
+    )]
+    Left(String),
+}
+
+/// Something to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// It begins to do this.
+    Begins(Action),
+    /// This has happened.
+    Happened(Event),
+    /// It was told to end, and finishes what it has begun.
+    Finishing,
+}
+
+/// A worker that counts as ready, by its run.
+type Ready = BTreeMap<u16, Vec<u8>>;
+
+// === impl Executor ===
+
+impl Executor {
+    /// Rolls until the end, telling `show` what happens.
+    ///
+    /// # Errors
+    /// When it cannot begin, or is left in the middle.
+    pub async fn run(
+        &self,
+        plan: Plan,
+        mut progress: Progress,
+        mut show: impl FnMut(&Step),
+    ) -> Result<(Outcome, Roll), Error> {
+        let mut signals = Signals::new()?;
+        self.prepare(&plan).await?;
+        progress.surge.clone_from(&plan.surge);
+        progress.save(&self.directory, &self.app.name)?;
+        let mut roll = Roll::new(plan);
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let mut looks = interval(LOOK);
+        let mut ready = Ready::new();
+        let mut interrupted = false;
+        let outcome = loop {
+            for action in roll.poll(Instant::now()) {
+                show(&Step::Begins(action));
+                if let Action::Stop(worker) = action {
+                    ready.remove(&worker);
+                }
+                let (executor, sender) = (self.clone(), sender.clone());
+                tokio::task::spawn_local(async move {
+                    // The roll may have been left meanwhile.
+                    let _ = sender.send(executor.act(action).await);
+                });
+            }
+            if let Some(outcome) = roll.outcome() {
+                break outcome;
+            }
+            let next = roll.next_poll();
+            let event = tokio::select! {
+                Some((event, run)) = events.recv() => {
+                    if let (Event::Ready(worker), Some(run)) = (&event, run) {
+                        ready.insert(*worker, run);
+                    }
+                    event
+                }
+                () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => continue,
+                _ = looks.tick() => match self.gone(&mut ready).await {
+                    Some(event) => event,
+                    None => continue,
+                },
+                () = signals.recv() => {
+                    if std::mem::replace(&mut interrupted, true) {
+                        return Err(Error::Left(self.app.name.clone()));
+                    }
+                    show(&Step::Finishing);
+                    Event::Interrupted
+                }
+            };
+            show(&Step::Happened(event.clone()));
+            roll.handle(event, Instant::now());
+            progress.done = roll.done();
+            // What cannot be kept only makes a resumed deploy do more.
+            let _ = progress.save(&self.directory, &self.app.name);
+        };
+        self.finish(&outcome, &roll, progress).await?;
+        Ok((outcome, roll))
+    }
+
+    /// Units and front as the files say, extra workers included.
+    async fn prepare(&self, plan: &Plan) -> Result<(), Error> {
+        let name = &self.app.name;
+        let raised = match plan.surge.last() {
+            Some(last) => surge::raise(&self.root, name, *last)?,
+            None => false,
+        };
+        let mut stale = raised;
+        for worker in &plan.workers {
+            if stale {
+                break;
+            }
+            let unit = self.systemd.unit(&units::service(name, *worker)).await?;
+            stale = unit.flag("NeedDaemonReload");
+        }
+        if stale {
+            self.systemd.daemon_reload().await?;
+        }
+        self.front.reload().await?;
+        Ok(())
+    }
+
+    async fn finish(
+        &self,
+        outcome: &Outcome,
+        roll: &Roll,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        let name = &self.app.name;
+        if roll.surging().is_empty() && surge::lower(&self.root, name)? {
+            self.systemd.daemon_reload().await?;
+            self.front.reload().await?;
+        }
+        match outcome {
+            Outcome::Done => Progress::clear(&self.directory, name),
+            Outcome::Failed { .. } | Outcome::Interrupted => {
+                let progress = Progress { done: roll.done(), surge: roll.surging(), ..progress };
+                progress.save(&self.directory, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does one thing; what has become of it, and for a worker that is ready, which run it is.
+    async fn act(&self, action: Action) -> (Event, Option<Vec<u8>>) {
+        let event = match action {
+            Action::Drain(worker) => {
+                // Without a front that answers nothing is routed, and the unit drains by itself.
+                let _ = self.hold(worker).await;
+                Event::Drained(worker)
+            }
+            Action::Start(worker) => {
+                let _ = self.hold(worker).await;
+                return self.restart(worker).await;
+            }
+            Action::Restart(worker) => return self.restart(worker).await,
+            Action::Undrain(worker) => {
+                // A front that is gone has forgotten who was drained.
+                let _ = self.front.undrain(&self.app.instance(worker)).await;
+                Event::Undrained(worker)
+            }
+            Action::Stop(worker) => {
+                // Whatever the job says, the worker is no part of the roll any more.
+                let _ = self.systemd.jobs(Verb::Stop, &units::of_worker(&self.app, worker)).await;
+                let _ = self.systemd.reset_failed(&units::service(&self.app.name, worker)).await;
+                let _ = self.front.undrain(&self.app.instance(worker)).await;
+                Event::Stopped(worker)
+            }
+        };
+        (event, None)
+    }
+
+    async fn hold(&self, worker: u16) -> Result<(), crate::admin::client::Error> {
+        self.front.drain(&self.app.instance(worker), self.app.drain_timeout).await
+    }
+
+    async fn restart(&self, worker: u16) -> (Event, Option<Vec<u8>>) {
+        let unit = units::service(&self.app.name, worker);
+        // However often it failed before, it has its full number of attempts from here on.
+        let _ = self.systemd.reset_failed(&unit).await;
+        let result = self.systemd.job(Verb::Restart, &unit).await;
+        let after = self.systemd.unit(&unit).await;
+        match (result, after) {
+            (Ok(()), Ok(unit)) if unit.state() == UnitState::Active => {
+                (Event::Ready(worker), Some(unit.invocation()))
+            }
+            (Ok(()), Ok(unit)) => {
+                let reason = unit.trouble().unwrap_or_else(|| "it ended at once".to_owned());
+                (Event::Failed(worker, reason), None)
+            }
+            (Err(jobs::Error::Job { .. }), Ok(unit)) if unit.trouble().is_some() => {
+                (Event::Failed(worker, unit.trouble().unwrap_or_default()), None)
+            }
+            (Err(error), _) | (Ok(()), Err(error)) => {
+                (Event::Failed(worker, error.to_string()), None)
+            }
+        }
+    }
+
+    /// The first worker that counted as ready and is not what it was, if there is one.
+    async fn gone(&self, ready: &mut Ready) -> Option<Event> {
+        let mut gone = None;
+        for (worker, run) in ready.iter() {
+            // A bus that does not answer says nothing about the worker.
+            let Ok(unit) = self.systemd.unit(&units::service(&self.app.name, *worker)).await else {
+                continue;
+            };
+            if unit.state() != UnitState::Active || unit.invocation() != *run {
+                let why = unit.trouble().unwrap_or_else(|| "it ended".to_owned());
+                gone = Some((*worker, format!("it was ready, but then {why}")));
+                break;
+            }
+        }
+        let (worker, reason) = gone?;
+        ready.remove(&worker);
+        Some(Event::Failed(worker, reason))
+    }
+}
+
+/// What asks a command to end: Ctrl-C, a lost terminal, systemd.
+struct Signals {
+    interrupt: Signal,
+    hang_up: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.hang_up.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// How long a worker must stay ready before it is believed: as long as two health checks take, and
+/// without a health check as long as most crashes at the first requests do not.
+pub fn settle(app: &App) -> Duration {
+    app.health.as_ref().map_or(Duration::from_secs(2), |health| health.interval * 2)
+}
+
+/// The file system and the directory that a real deploy works on.
+pub fn system() -> (PathBuf, PathBuf) {
+    (PathBuf::from("/"), Path::new(progress::DIRECTORY).to_owned())
+}

@@ -1,0 +1,84 @@
+//! What a deploy asks of the front: reload, drain, undrain. Where no front runs, nothing is routed
+//! to anybody, and there is nothing to ask.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::admin::client::{self, Error};
+use crate::admin::model::{Drain, Drained, Undrain};
+use crate::lifecycle::lock;
+
+/// A front, by its admin socket.
+#[derive(Debug, Clone)]
+pub struct Front {
+    socket: PathBuf,
+}
+
+/// For answers that need no waiting.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// What a drain may take beyond the app's `drain-timeout`.
+const MARGIN: Duration = Duration::from_secs(10);
+
+// === impl Front ===
+
+impl Front {
+    /// The front with this admin socket.
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// Whether it runs. Connecting would start it.
+    pub fn runs(&self) -> bool {
+        self.socket.parent().is_some_and(lock::held)
+    }
+
+    /// Puts the present files to work, also where it was not running.
+    ///
+    /// # Errors
+    /// When the files have errors, or the front cannot be reached.
+    pub async fn reload(&self) -> Result<(), Error> {
+        self.call::<(), Value>("/v1/reload", None, ANSWER).await.map(drop)
+    }
+
+    /// Takes a worker out of the rotation until [`Front::undrain`], and waits for its requests.
+    ///
+    /// # Errors
+    /// When the front cannot be reached. That it does not know the worker is none: then nothing is
+    /// routed to it.
+    pub async fn drain(&self, worker: &str, limit: Duration) -> Result<(), Error> {
+        if !self.runs() {
+            return Ok(());
+        }
+        let request = Drain { target: worker.to_owned(), hold: true, timeout_ms: None };
+        match self.call::<_, Drained>("/v1/drain", Some(&request), limit + MARGIN).await {
+            Ok(_) | Err(Error::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a worker back into the rotation.
+    ///
+    /// # Errors
+    /// When the front cannot be reached.
+    pub async fn undrain(&self, worker: &str) -> Result<(), Error> {
+        if !self.runs() {
+            return Ok(());
+        }
+        let request = Undrain { target: worker.to_owned() };
+        match self.call::<_, Value>("/v1/undrain", Some(&request), ANSWER).await {
+            Ok(_) | Err(Error::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn call<Q, A>(&self, path: &str, body: Option<&Q>, limit: Duration) -> Result<A, Error>
+    where
+        Q: serde::Serialize,
+        A: serde::de::DeserializeOwned,
+    {
+        client::call_async(&self.socket, "POST", path, body, limit).await
+    }
+}

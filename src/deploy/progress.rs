@@ -1,0 +1,193 @@
+//! What is kept of a deploy while it runs, so that two never interleave and an interrupted one can
+//! be resumed: a lock and a small file per app in `/run/roundsman/deploy`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+/// Where the files are. Members of the group roundsman may write there.
+pub const DIRECTORY: &str = "/run/roundsman/deploy";
+
+/// The right to change an app's workers; nobody else has it until this is dropped, however the
+/// process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why there is no lock.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else has it.
+    #[error("another roundsman command (process {holder}) is changing {app} right now")]
+    Held {
+        /// The app.
+        app: String,
+        /// Its process, as far as it is known.
+        holder: String,
+    },
+    /// The file cannot be made.
+    #[error("cannot lock {}: {source}{}", path.display(), advice(source))]
+    Io {
+        /// The lock's file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "\nRun this as root or as a member of the group \"roundsman\"."
+        }
+        _ => "",
+    }
+}
+
+/// How far a deploy has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Progress {
+    /// Workers that run the new code and are proven.
+    pub done: BTreeSet<u16>,
+    /// Extra workers that still run.
+    pub surge: BTreeSet<u16>,
+    /// The release that is being deployed: where `directory` leads to.
+    pub release: Option<PathBuf>,
+    /// Where it led to before, when that is known.
+    pub previous: Option<PathBuf>,
+}
+
+impl Lock {
+    /// Takes the lock of an app, or says who has it.
+    ///
+    /// # Errors
+    /// When it is held, unless `wait`; when the file cannot be made.
+    pub fn take(directory: &Path, app: &str, wait: bool) -> Result<Self, LockError> {
+        let path = directory.join(format!("{app}.lock"));
+        let failed = |source| LockError::Io { path: path.clone(), source };
+        match fs::create_dir(directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+        // Not through a link: others of the group could have put one there.
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .write(true)
+            .truncate(false)
+            .mode(0o660)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(failed)?;
+        let how = if wait {
+            FlockOperation::LockExclusive
+        } else {
+            FlockOperation::NonBlockingLockExclusive
+        };
+        match flock(&file, how) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = (&mut file).take(20).read_to_string(&mut holder);
+                let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
+                return Err(LockError::Held { app: app.to_owned(), holder });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        // For the message above; without it that one is only less helpful.
+        let _ = file.set_len(0).and_then(|()| file.rewind());
+        let _ = write!(file, "{}", std::process::id());
+        Ok(Self { _file: file })
+    }
+}
+
+impl Progress {
+    fn path(directory: &Path, app: &str) -> PathBuf {
+        directory.join(format!("{app}.json"))
+    }
+
+    /// What an unfinished deploy has left; `None` when there is none.
+    pub fn load(directory: &Path, app: &str) -> Option<Self> {
+        let text = fs::read_to_string(Self::path(directory, app)).ok()?;
+        // A file that is not ours to read says nothing about a deploy.
+        serde_json::from_str(&text).ok()
+    }
+
+    /// Keeps it, whole or not at all. Call it with the lock held.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, directory: &Path, app: &str) -> io::Result<()> {
+        let path = Self::path(directory, app);
+        write_atomically(&path, serde_json::to_string_pretty(self)?.as_bytes(), 0o644)
+    }
+
+    /// The deploy is over.
+    pub fn clear(directory: &Path, app: &str) {
+        let _ = fs::remove_file(Self::path(directory, app)); // there may be none
+    }
+}
+
+/// Writes a file that others see either as it was or as it will be.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let context = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Not `.toml` at the end, so nobody takes it for configuration.
+    let new = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
+    let _ = fs::remove_file(&new); // of a process with our number that was killed
+    let write = || {
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&new);
+        context(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_deploys_of_one_app_never_interleave() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::take(directory.path(), "shop", false).unwrap();
+        match Lock::take(directory.path(), "shop", false) {
+            Err(LockError::Held { holder, .. }) => {
+                assert_eq!(holder, std::process::id().to_string());
+            }
+            other => panic!("{other:?}"),
+        }
+        Lock::take(directory.path(), "other", false).unwrap();
+        drop(lock);
+        Lock::take(directory.path(), "shop", false).unwrap();
+    }
+
+    #[test]
+    fn progress_is_kept_and_cleared() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(Progress::load(directory.path(), "shop"), None);
+        let progress = Progress { done: [1, 2].into(), ..Progress::default() };
+        progress.save(directory.path(), "shop").unwrap();
+        assert_eq!(Progress::load(directory.path(), "shop"), Some(progress));
+        Progress::clear(directory.path(), "shop");
+        assert_eq!(Progress::load(directory.path(), "shop"), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! Extra workers during a deploy: a drop-in under `/run/roundsman.d` that raises `workers`.
+//!
+//! So nothing has to be told about them in a way of its own: the generator makes their units, the
+//! front makes them servers, and a reboot forgets them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::progress::write_atomically;
+
+/// As many workers as an app can have.
+const MOST: u16 = 250;
+
+/// The numbers of the extra workers of an app that has `workers` of them; fewer than asked for
+/// where the most that an app can have does not leave room.
+pub fn numbers(workers: u16, surge: u16) -> BTreeSet<u16> {
+    let last = workers.saturating_add(surge).min(MOST);
+    (workers.saturating_add(1)..=last).collect()
+}
+
+fn drop_in(root: &Path, app: &str) -> PathBuf {
+    // Last by name, so that it is the last word.
+    root.join(format!("run/roundsman.d/apps/{app}.toml.d/zz-roundsman-deploy.toml"))
+}
+
+/// The drop-ins of all apps that have extra workers, or have had some when a deploy was cut off.
+/// Without them the files say how many workers there are to be.
+pub fn drop_ins(root: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(root.join("run/roundsman.d/apps")) else { return Vec::new() };
+    let app =
+        |entry: fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".toml.d")?.to_owned());
+    let paths = entries.flatten().filter_map(app).map(|app| drop_in(root, &app));
+    paths.filter(|path| path.exists()).collect()
+}
+
+/// Raises the number of workers; `false` when it was so already.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn raise(root: &Path, app: &str, workers: u16) -> io::Result<bool> {
+    let path = drop_in(root, app);
+    let text =
+        format!("# While a deploy runs; roundsman reload {app} removes it.\nworkers = {workers}\n");
+    if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+        return Ok(false);
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    write_atomically(&path, text.as_bytes(), 0o644)?;
+    Ok(true)
+}
+
+/// Takes it back; `false` when there was nothing to take back.
+///
+/// # Errors
+/// When the file cannot be removed.
+pub fn lower(root: &Path, app: &str) -> io::Result<bool> {
+    let path = drop_in(root, app);
+    match fs::remove_file(&path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    // Only if it is empty: an administrator may have drop-ins there, too.
+    let _ = path.parent().map(fs::remove_dir);
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+
+    #[test]
+    fn the_drop_in_is_what_the_configuration_makes_of_it() {
+        let root = tempfile::tempdir().unwrap();
+        let apps = root.path().join("etc/roundsman/apps");
+        fs::create_dir_all(&apps).unwrap();
+        fs::write(apps.join("shop.toml"), "command = [\"/bin/true\"]\nworkers = 2\n").unwrap();
+        let workers = || {
+            let loaded = config::load(&Sources::system_below(root.path()));
+            assert!(loaded.problems.is_empty(), "{}", loaded.problems.render(false));
+            loaded.settings.apps["shop"].workers
+        };
+        assert!(raise(root.path(), "shop", 3).unwrap());
+        assert!(!raise(root.path(), "shop", 3).unwrap());
+        assert_eq!(workers(), 3);
+        assert!(lower(root.path(), "shop").unwrap());
+        assert!(!lower(root.path(), "shop").unwrap());
+        assert_eq!(workers(), 2);
+    }
+
+    #[test]
+    fn an_app_never_has_more_workers_than_it_can() {
+        assert_eq!(numbers(4, 1), [5].into());
+        assert_eq!(numbers(249, 3), [250].into());
+        assert!(numbers(250, 1).is_empty());
+    }
+}

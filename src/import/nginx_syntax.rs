@@ -1,0 +1,264 @@
+//! nginx's configuration as a tree of directives, with includes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Error;
+
+/// One directive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Directive {
+    pub(super) name: String,
+    pub(super) arguments: Vec<String>,
+    /// What is in its braces.
+    pub(super) block: Vec<Directive>,
+    /// `nginx.conf:12`.
+    pub(super) at: String,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Open,
+    Close,
+    End,
+}
+
+/// How deep files may include each other.
+const DEEPEST: usize = 16;
+
+/// Reads a file, or all files of a directory, with all that they include.
+pub(super) fn read(path: &Path) -> Result<Vec<Directive>, Error> {
+    let is_directory = path.is_dir();
+    // What is relative in an included file is relative to the main file's directory.
+    let prefix = match path.parent() {
+        Some(parent) if is_directory => parent,
+        // `nginx.conf`, or a site of `sites-enabled`.
+        Some(parent) if parent.join("nginx.conf").exists() => parent,
+        Some(parent) => {
+            parent.parent().filter(|up| up.join("nginx.conf").exists()).unwrap_or(parent)
+        }
+        None => Path::new("/etc/nginx"),
+    };
+    if !is_directory {
+        return file(path, prefix, 0);
+    }
+    let mut all = Vec::new();
+    for path in listed(path, "*")? {
+        if path.is_file() {
+            all.extend(file(&path, prefix, 0)?);
+        }
+    }
+    Ok(all)
+}
+
+fn file(path: &Path, prefix: &Path, depth: usize) -> Result<Vec<Directive>, Error> {
+    let at = path.display().to_string();
+    let failed = |problem: String| Error { at: at.clone(), problem };
+    if depth > DEEPEST {
+        return Err(failed("files include each other without end".to_owned()));
+    }
+    let text = fs::read(path).map_err(|error| failed(format!("cannot read it: {error}")))?;
+    let text = String::from_utf8_lossy(&text);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut directives = parse(&text, &name)?;
+    include(&mut directives, prefix, depth)?;
+    Ok(directives)
+}
+
+/// Puts the contents of included files in place of the `include`s.
+fn include(directives: &mut Vec<Directive>, prefix: &Path, depth: usize) -> Result<(), Error> {
+    let mut all = Vec::with_capacity(directives.len());
+    for mut directive in directives.drain(..) {
+        match (directive.name.as_str(), directive.arguments.first()) {
+            // Tables of content types; nothing of it concerns us.
+            ("include", Some(what)) if !what.ends_with("mime.types") => {
+                let pattern = prefix.join(what);
+                let (folder, name) = match (pattern.parent(), pattern.file_name()) {
+                    (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
+                    _ => continue,
+                };
+                if name.contains('*') {
+                    for path in listed(folder, &name).unwrap_or_default() {
+                        all.extend(file(&path, prefix, depth + 1)?);
+                    }
+                } else if pattern.exists() {
+                    all.extend(file(&pattern, prefix, depth + 1)?);
+                } else {
+                    all.push(directive); // to be told that it is not there
+                }
+            }
+            _ => {
+                include(&mut directive.block, prefix, depth)?;
+                all.push(directive);
+            }
+        }
+    }
+    *directives = all;
+    Ok(())
+}
+
+/// The files of a directory that match a name with stars, in order.
+fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, Error> {
+    let failed = |error: std::io::Error| Error {
+        at: directory.display().to_string(),
+        problem: format!("cannot read it: {error}"),
+    };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && matches(pattern, &name) {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
+    let Some(rest) = name.strip_prefix(head) else { return false };
+    (0..=rest.len()).filter(|i| rest.is_char_boundary(*i)).any(|i| matches(tail, &rest[i..]))
+}
+
+/// Parses the text of one file.
+pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, Error> {
+    let tokens = tokens(text, file)?;
+    let mut stack: Vec<Directive> = Vec::new();
+    let mut top: Vec<Directive> = Vec::new();
+    let mut words: Vec<(String, usize)> = Vec::new();
+    let mut last = 1;
+    for (token, line) in tokens {
+        last = line;
+        let error =
+            |problem: &str| Error { at: format!("{file}:{line}"), problem: problem.to_owned() };
+        match token {
+            Token::Word(word) => words.push((word, line)),
+            Token::Open | Token::End => {
+                let opens = token == Token::Open;
+                let mut words = words.drain(..);
+                let Some((name, line)) = words.next() else {
+                    return Err(error("there is no directive before this"));
+                };
+                let arguments = words.map(|(word, _)| word).collect();
+                let directive =
+                    Directive { name, arguments, block: Vec::new(), at: format!("{file}:{line}") };
+                if opens {
+                    stack.push(directive);
+                } else {
+                    stack.last_mut().map_or(&mut top, |parent| &mut parent.block).push(directive);
+                }
+            }
+            Token::Close => {
+                if !words.is_empty() {
+                    return Err(error("there is no ; before this }"));
+                }
+                let Some(done) = stack.pop() else {
+                    return Err(error("there is no { for this }"));
+                };
+                stack.last_mut().map_or(&mut top, |parent| &mut parent.block).push(done);
+            }
+        }
+    }
+    if let Some(open) = stack.last() {
+        return Err(Error { at: open.at.clone(), problem: "there is no } for its {".to_owned() });
+    }
+    if !words.is_empty() {
+        return Err(Error {
+            at: format!("{file}:{last}"),
+            problem: "there is no ; at the end".to_owned(),
+        });
+    }
+    Ok(top)
+}
+
+fn tokens(text: &str, file: &str) -> Result<Vec<(Token, usize)>, Error> {
+    let mut tokens = Vec::new();
+    let mut chars = text.chars().peekable();
+    let mut line = 1;
+    while let Some(c) = chars.next() {
+        match c {
+            '\n' => line += 1,
+            c if c.is_whitespace() => {}
+            '#' => {
+                while chars.peek().is_some_and(|c| *c != '\n') {
+                    chars.next();
+                }
+            }
+            '{' => tokens.push((Token::Open, line)),
+            '}' => tokens.push((Token::Close, line)),
+            ';' => tokens.push((Token::End, line)),
+            '"' | '\'' => {
+                let start = line;
+                let mut word = String::new();
+                loop {
+                    match chars.next() {
+                        Some(end) if end == c => break,
+                        Some('\\') => word.extend(chars.next()),
+                        Some(other) => {
+                            line += usize::from(other == '\n');
+                            word.push(other);
+                        }
+                        None => {
+                            let problem = format!("there is no second {c} for this one");
+                            return Err(Error { at: format!("{file}:{start}"), problem });
+                        }
+                    }
+                }
+                tokens.push((Token::Word(word), start));
+            }
+            first => {
+                let mut word = String::from(first);
+                while let Some(next) = chars.peek().copied() {
+                    // `${name}` has braces that open no block.
+                    let variable = next == '{' && word.ends_with('$')
+                        || next == '}'
+                            && word.rfind("${").is_some_and(|at| !word[at..].contains('}'));
+                    if !variable && (next.is_whitespace() || matches!(next, '{' | '}' | ';')) {
+                        break;
+                    }
+                    word.push(next);
+                    chars.next();
+                }
+                tokens.push((Token::Word(word), line));
+            }
+        }
+    }
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_quotes_blocks_and_comments() {
+        let text =
+            "a 1 \"x; y\" 'it\\'s'; # end\nserver { listen 80; return 301 https://${host}$uri; }\n";
+        let tree = parse(text, "f").unwrap();
+        assert_eq!(tree[0].arguments, ["1", "x; y", "it's"]);
+        assert_eq!(tree[1].block[1].arguments, ["301", "https://${host}$uri"]);
+        assert_eq!(tree[1].block[0].at, "f:2");
+    }
+
+    #[test]
+    fn mistakes_have_a_place() {
+        for (text, at) in [
+            ("a", "f:1"),
+            ("a {\n b;\n", "f:1"),
+            ("a;\n}", "f:2"),
+            ("\n\"x", "f:2"),
+            (";", "f:1"),
+            ("a { b }", "f:1"),
+        ] {
+            assert_eq!(parse(text, "f").unwrap_err().at, at, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in "[a-z{};\"'#$\\\\\n ]{0,60}") {
+            let _ = parse(&text, "f");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! PM2's ecosystem files, evaluated already: apps to app files, option by option.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{Error, File, Import, array, quoted};
+use crate::start::infer;
+
+/// Makes app files of an evaluated ecosystem file.
+///
+/// `directory` is where the file is, for apps without `cwd`; `environment` chooses `env_NAME`.
+///
+/// # Errors
+/// When it has no apps.
+pub fn import(value: &Value, directory: &Path, environment: Option<&str>) -> Result<Import, Error> {
+    let apps: Vec<&Value> = match value {
+        Value::Array(apps) => apps.iter().collect(),
+        Value::Object(object) => match object.get("apps").or_else(|| object.get("pm2")) {
+            Some(Value::Array(apps)) => apps.iter().collect(),
+            Some(app @ Value::Object(_)) => vec![app],
+            _ if script(object).is_some() => vec![value],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    };
+    if apps.is_empty() {
+        return Err(Error {
+            at: "the file".to_owned(),
+            problem: "there is no list `apps` in it".to_owned(),
+        });
+    }
+    let mut import = Import::default();
+    let shares = apps.len() > 1;
+    for (index, app) in apps.iter().enumerate() {
+        let Some(app) = app.as_object() else {
+            import.note(format!("apps[{index}]"), "this is no object, and was left out");
+            continue;
+        };
+        one(app, index, shares, directory, environment, &mut import);
+    }
+    if let Some(object) = value.as_object() {
+        for key in object.keys().filter(|key| !matches!(key.as_str(), "apps" | "pm2")) {
+            if script(object).is_none() {
+                import.note(key.clone(), match key.as_str() {
+                    "deploy" => "deploying over SSH is not done here: copy the new release, point the app's directory (a link) at it, and run roundsman reload APP",
+                    _ => "has no counterpart",
+                });
+            }
+        }
+    }
+    Ok(import)
+}
+
+fn script(app: &Map<String, Value>) -> Option<&str> {
+    ["script", "exec", "cmd", "command"].iter().find_map(|key| app.get(*key)?.as_str())
+}
+
+/// One app on its way into its file.
+struct App<'a> {
+    name: String,
+    options: &'a Map<String, Value>,
+    text: String,
+    environment: Vec<(String, String)>,
+    import: &'a mut Import,
+}
+
+fn one(
+    options: &Map<String, Value>,
+    index: usize,
+    shares: bool,
+    directory: &Path,
+    environment: Option<&str>,
+    import: &mut Import,
+) {
+    let Some(script) = script(options) else {
+        import.note(format!("apps[{index}]"), "it has no `script`, and was left out");
+        return;
+    };
+    let given = options.get("name").and_then(Value::as_str);
+    let base = Path::new(script).file_stem().and_then(|stem| stem.to_str()).unwrap_or("app");
+    let name = infer::app_name(given.unwrap_or(base)).unwrap_or_else(|| format!("app-{index}"));
+    if let Some(given) = given.filter(|given| *given != name) {
+        import.note(
+            format!("{name}: name"),
+            format!(
+                "\"{given}\" is \"{name}\" here: names are lower-case letters, digits, - and _"
+            ),
+        );
+    }
+    if import.files.iter().any(|file| file.path == format!("apps/{name}.toml")) {
+        import.note(
+            format!("{name}: name"),
+            "another app has this name already; this one was left out",
+        );
+        return;
+    }
+    let mut app = App { name, options, text: String::new(), environment: Vec::new(), import };
+    app.line("command", &array(app.command(script).iter().map(String::as_str)));
+    app.line("directory", &quoted(&app.directory(directory)));
+    if shares {
+        let host = quoted(&format!("{}.localhost", app.name));
+        let _ = writeln!(
+            app.text,
+            "# Which requests are for this app: write its real host here.\nroute = [{{ host = {host} }}]"
+        );
+        app.note("route", "PM2 gives each app a port; here all are behind one address. Write the app's host into route");
+    }
+    for (key, value) in options {
+        app.option(key, value, environment);
+    }
+    if !app.environment.is_empty() {
+        app.text.push_str("\n[environment]\n");
+        for (name, value) in std::mem::take(&mut app.environment) {
+            let key = toml_edit::Key::new(name).to_string();
+            let _ = writeln!(app.text, "{} = {}", key.trim(), quoted(&value));
+        }
+    }
+    let file = File { path: format!("apps/{}.toml", app.name), text: app.text };
+    import.files.push(file);
+}
+
+// === impl App ===
+
+impl App<'_> {
+    fn line(&mut self, key: &str, value: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.text, "{key} = {value}");
+    }
+
+    fn note(&mut self, option: &str, text: impl Into<String>) {
+        self.import.note(format!("{}: {option}", self.name), text);
+    }
+
+    fn get(&self, names: &[&str]) -> Option<&Value> {
+        names.iter().find_map(|name| self.options.get(*name))
+    }
+
+    /// Program, its own arguments, script, the script's arguments.
+    fn command(&self, script: &str) -> Vec<String> {
+        let arguments = words(self.get(&["args"]));
+        let own =
+            words(self.get(&["node_args", "nodeArgs", "interpreter_args", "interpreterArgs"]));
+        let extension = Path::new(script).extension().and_then(|extension| extension.to_str());
+        let interpreter = self.get(&["interpreter", "exec_interpreter"]).and_then(Value::as_str);
+        let mut command: Vec<String> = match (interpreter, extension) {
+            (Some("none"), _) => Vec::new(),
+            (Some(interpreter), _) => vec![interpreter.to_owned()],
+            (None, Some("js" | "cjs" | "mjs")) => vec!["node".to_owned()],
+            (None, Some("py")) => vec!["python3".to_owned()],
+            (None, Some("sh")) => vec!["bash".to_owned()],
+            (None, Some("rb")) => vec!["ruby".to_owned()],
+            (None, Some("php")) => vec!["php".to_owned()],
+            (None, Some("pl")) => vec!["perl".to_owned()],
+            // `npm`, `./bin/server`; and `./app`, which is `./app.js` when that is a file of Node's.
+            (None, _) => Vec::new(),
+        };
+        let bare = command.is_empty() && script.contains(' ');
+        command.extend(own);
+        if bare {
+            command.extend(script.split_whitespace().map(str::to_owned));
+        } else {
+            command.push(script.to_owned());
+        }
+        command.extend(arguments);
+        command
+    }
+
+    fn directory(&self, of_file: &Path) -> String {
+        let given = self.get(&["cwd"]).and_then(Value::as_str).unwrap_or(".");
+        let joined = of_file.join(given);
+        let normal: std::path::PathBuf = joined.components().collect();
+        normal.display().to_string()
+    }
+
+    /// One option, but for those that the command and the directory are made of.
+    fn option(&mut self, key: &str, value: &Value, environment: Option<&str>) {
+        match key {
+            "name" | "script" | "exec" | "cmd" | "command" | "args" | "cwd" | "node_args"
+            | "nodeArgs" | "interpreter_args" | "interpreterArgs" | "interpreter"
+            | "exec_interpreter" => {
+                self.command_note(key, value);
+            }
+            "instances" => self.instances(value),
+            "exec_mode"
+            | "execMode"
+            | "force"
+            | "merge_logs"
+            | "mergeLogs"
+            | "combine_logs"
+            | "time"
+            | "log_date_format"
+            | "vizion"
+            | "pmx"
+            | "automation"
+            | "source_map_support"
+            | "treekill"
+            | "autostart"
+            | "trace"
+            | "windowsHide"
+            | "kill_retry_time"
+            | "namespace"
+            | "disable_source_map_support" => self.needs_nothing(key, value),
+            "env" => self.variables(value),
+            "max_memory_restart" | "maxMemoryRestart" => match memory(value) {
+                Some(size) => {
+                    self.line("max-memory", &quoted(&size));
+                    self.note(key, "PM2 looks every 30 s at one process; here the kernel holds the worker and all its children to it");
+                }
+                None => self.note(key, format!("{value} is no size, and was left out")),
+            },
+            "kill_timeout" | "killTimeout" => self.time(key, "stop-timeout", value),
+            "listen_timeout" | "listenTimeout" => {
+                self.time(key, "start-timeout", value);
+                self.note(key, "PM2 takes a worker for ready when this is over; here it has failed then, and the deploy stops");
+            }
+            "wait_ready" | "waitReady" if truthy(value) => self.line("ready", "\"message\""),
+            "wait_ready" | "waitReady" => {}
+            "port" => {
+                if let Some(port) = text(value) {
+                    self.environment.push(("PORT".to_owned(), port));
+                }
+            }
+            "uid" | "user" => match value {
+                Value::String(user) => self.line("user", &quoted(user)),
+                _ => {
+                    self.note(key, format!("{value} is a number; write the user's name into user"));
+                }
+            },
+            "gid" | "group" => match value {
+                Value::String(group) => self.line("group", &quoted(group)),
+                _ => self
+                    .note(key, format!("{value} is a number; write the group's name into group")),
+            },
+            _ => match key.strip_prefix("env_") {
+                Some(name) if Some(name) == environment => self.variables(value),
+                Some(name) => {
+                    self.note(key, format!("was left out; --env {name} chooses these variables"));
+                }
+                None => self.no_counterpart(key, value),
+            },
+        }
+    }
+
+    /// What there is to say about what the command is made of.
+    fn command_note(&mut self, key: &str, value: &Value) {
+        if key == "interpreter" && value.as_str().is_some_and(|v| v.starts_with("node@")) {
+            self.note(key, "give the path of that version's node as the first word of command");
+        }
+    }
+
+    fn instances(&mut self, value: &Value) {
+        let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+        match (number, value.as_str()) {
+            (Some(n @ 1..=250), _) => self.line("workers", &n.to_string()),
+            (Some(0), _) | (None, Some("max")) => self.line("workers", "\"auto\""),
+            (Some(n), _) if n < 0 => {
+                self.line("workers", "\"auto\"");
+                self.note("instances", format!("{n} is \"all cores but {}\" in PM2; \"auto\" is all: write a number for less", -n));
+            }
+            _ => {
+                self.note(
+                    "instances",
+                    format!("{value} is no number of workers, and was left out"),
+                );
+            }
+        }
+    }
+
+    fn variables(&mut self, value: &Value) {
+        let Some(variables) = value.as_object() else { return };
+        for (name, value) in variables {
+            let text = text(value).unwrap_or_else(|| value.to_string());
+            self.environment.retain(|(present, _)| present != name);
+            self.environment.push((name.clone(), text));
+        }
+    }
+
+    fn time(&mut self, key: &str, ours: &str, value: &Value) {
+        let milliseconds = value.as_u64().or_else(|| {
+            let text = value.as_str()?;
+            let (digits, factor) = match text.trim_end_matches(['s', 'm', 'h']) {
+                digits if digits.len() == text.len() => (digits, 1),
+                digits => (
+                    digits,
+                    match &text[digits.len()..] {
+                        "s" => 1000,
+                        "m" => 60_000,
+                        "h" => 3_600_000,
+                        _ => 1,
+                    },
+                ),
+            };
+            Some(digits.parse::<u64>().ok()? * factor)
+        });
+        match milliseconds {
+            Some(ms) if ms > 0 && ms % 1000 == 0 => {
+                self.line(ours, &quoted(&format!("{}s", ms / 1000)));
+            }
+            Some(ms) if ms > 0 => self.line(ours, &quoted(&format!("{ms}ms"))),
+            _ => self.note(key, format!("{value} is no time, and was left out")),
+        }
+    }
+
+    /// Options whose counterpart is how it always is here; only their unusual values are told.
+    fn needs_nothing(&mut self, key: &str, value: &Value) {
+        match (key, value) {
+            ("treekill", Value::Bool(false)) => self.note(key, "what is left of a worker's processes is always ended with it; what must live on needs a unit of its own"),
+            ("autostart", Value::Bool(false)) => self.note(key, "do not enable the app: systemctl disable roundsman-app@APP.target"),
+            ("namespace", _) => self.note(key, "apps have no groups; systemctl takes patterns: systemctl restart 'roundsman-app@shop-*.target'"),
+            _ => {}
+        }
+    }
+
+    fn no_counterpart(&mut self, key: &str, value: &Value) {
+        let off = matches!(value, Value::Bool(false) | Value::Null);
+        let as_here = match key {
+            "watch" | "shutdown_with_message" | "shutdownWithMessage" => off,
+            "autorestart" => !off,
+            "instance_var" => value.as_str() == Some("NODE_APP_INSTANCE"),
+            _ => false,
+        };
+        if as_here {
+            return;
+        }
+        let text = match key {
+            "watch" | "ignore_watch" | "watch_options" | "watch_delay" => {
+                "files are not watched; run roundsman reload APP after a change"
+            }
+            "cron_restart" | "cron" => {
+                "write a systemd timer that runs roundsman reload APP, which loses no request"
+            }
+            "out_file" | "output" | "out" | "error_file" | "error" | "err" | "log_file" | "log"
+            | "logs" | "log_type" | "disable_logs" | "pid_file" | "pid" => {
+                "logs are in the journal: roundsman logs APP, or journalctl"
+            }
+            "autorestart" => {
+                "a drop-in for the units: systemctl edit roundsman-worker@APP:1.service, Restart=no"
+            }
+            "max_restarts" | "min_uptime" | "restart_delay" | "exp_backoff_restart_delay" => {
+                "systemd restarts: StartLimitBurst=, StartLimitIntervalSec= and RestartSec= in a drop-in for the units"
+            }
+            "stop_exit_codes" => "RestartPreventExitStatus= in a drop-in for the units",
+            "shutdown_with_message" | "shutdownWithMessage" => {
+                "a worker is asked to stop by Node's own disconnect and SIGTERM; the message \"shutdown\" is not sent"
+            }
+            "instance_var" => {
+                "the worker's number is in NODE_APP_INSTANCE (from 0) and ROUNDSMAN_WORKER (APP:1)"
+            }
+            "increment_var" => "set it from NODE_APP_INSTANCE in the app",
+            "filter_env" => {
+                "nothing of your shell's environment gets into the app, so there is nothing to filter"
+            }
+            "append_env_to_name" | "name_prefix" => "write the name that you want",
+            "post_update" | "deploy" => "do it where you deploy, before roundsman reload APP",
+            _ => "is no option that PM2's documentation knows; it has no counterpart",
+        };
+        self.note(key, text.replace("APP", &self.name));
+    }
+}
+
+/// PM2 takes a string or a list.
+fn words(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),
+        Some(Value::Array(words)) => words.iter().filter_map(text).collect(),
+        Some(other) => text(other).into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+fn truthy(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false))
+}
+
+/// `300M`, `1G`, or a number of bytes, as ours.
+fn memory(value: &Value) -> Option<String> {
+    if let Some(bytes) = value.as_u64() {
+        return Some(format!("{}KiB", bytes.div_ceil(1024)));
+    }
+    let text = value.as_str()?.trim();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let number: u64 = digits.parse().ok()?;
+    Some(match text[digits.len()..].trim().to_uppercase().as_str() {
+        "" => format!("{}KiB", number.div_ceil(1024)),
+        "K" | "KB" => format!("{number}KiB"),
+        "M" | "MB" => format!("{number}MiB"),
+        "G" | "GB" => format!("{number}GiB"),
+        _ => return None,
+    })
+}

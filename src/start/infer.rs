@@ -1,0 +1,328 @@
+//! What `roundsman start` finds out by itself: which program runs a file, where the app's
+//! directory is, what the app is called.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// What is started, as far as it is known from the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Where it runs. Not resolved: a link to a release must stay a link.
+    pub directory: PathBuf,
+    /// `listen`, where "auto" would not do.
+    pub listen: Option<&'static str>,
+    /// A name for the app.
+    pub name: Option<String>,
+}
+
+/// Why it is not known what to start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing is there.
+    #[error("there is no file or directory {}", .0.display())]
+    NotThere(PathBuf),
+    /// There is, but it cannot be read.
+    #[error("cannot read {}: {}", .0.display(), .1)]
+    Unreadable(PathBuf, std::io::Error),
+    /// A file of an unknown kind.
+    #[error(
+        "it is not clear how {} is run: it is no Node or Python file, and not executable.\n\
+         Give the whole command: roundsman start --name NAME -- COMMAND ARGUMENT…", .0.display()
+    )]
+    UnknownFile(PathBuf),
+    /// TypeScript has no runtime of its own.
+    #[error(
+        "{} is TypeScript, which Node does not run by itself everywhere.\nStart what it is compiled \
+         to, or give the whole command: roundsman start --name NAME -- node --import tsx FILE",
+        .0.display()
+    )]
+    TypeScript(PathBuf),
+    /// A directory in which nothing is recognised.
+    #[error(
+        "it is not clear what to start in {}: there is no package.json with \"main\" or a plain \
+         \"start\" script, and no server.js, index.js, app.js, main.py or app.py.\nName the file, \
+         or give the whole command: roundsman start --name NAME -- COMMAND ARGUMENT…", .0.display()
+    )]
+    UnknownDirectory(PathBuf),
+    /// A package.json that is none.
+    #[error("{} is not valid JSON: {}", .0.display(), .1)]
+    BadPackage(PathBuf, serde_json::Error),
+}
+
+/// What runs a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Runtime {
+    Node,
+    Python,
+    Itself,
+}
+
+/// Finds out what a file or directory means. `path` must be absolute.
+///
+/// # Errors
+/// When it is not clear, with what to write instead.
+pub fn find(path: &Path) -> Result<Found, Error> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NotThere(path.to_owned()));
+        }
+        Err(error) => return Err(Error::Unreadable(path.to_owned(), error)),
+    };
+    if metadata.is_dir() { of_directory(path) } else { of_file(path, &metadata) }
+}
+
+fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, Error> {
+    let runtime = runtime(file, metadata)?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    // Node apps mean paths, and find modules, from where package.json is; but it may be that of
+    // something else further up, so only a few levels.
+    let root = folder.ancestors().take(3).find(|folder| folder.join("package.json").is_file());
+    let directory = match (runtime, root) {
+        (Runtime::Node, Some(root)) if root != Path::new("/") => root,
+        _ => folder,
+    };
+    let relative = file.strip_prefix(directory).unwrap_or(file).display().to_string();
+    let command = match runtime {
+        Runtime::Node => vec!["node".to_owned(), relative],
+        Runtime::Python => vec!["python3".to_owned(), relative],
+        Runtime::Itself => vec![file.display().to_string()],
+    };
+    let name = match package(directory)? {
+        Some(package) if runtime == Runtime::Node => package_name(&package),
+        _ => None,
+    };
+    Ok(Found {
+        command,
+        directory: directory.to_owned(),
+        listen: listen(runtime),
+        name: name.or_else(|| folder_name(directory)).or_else(|| stem(file)),
+    })
+}
+
+fn of_directory(directory: &Path) -> Result<Found, Error> {
+    let found = |runtime: Runtime, command: Vec<String>, name: Option<String>| Found {
+        command,
+        directory: directory.to_owned(),
+        listen: listen(runtime),
+        name: name.or_else(|| folder_name(directory)),
+    };
+    let node = |file: &str| vec!["node".to_owned(), file.to_owned()];
+    if let Some(package) = package(directory)? {
+        let name = package_name(&package);
+        let start = package.pointer("/scripts/start").and_then(Value::as_str);
+        if let Some(command) = start.and_then(plain_node) {
+            return Ok(found(Runtime::Node, command, name));
+        }
+        let main = package.get("main").and_then(Value::as_str);
+        if let Some(main) = main.filter(|main| directory.join(main).is_file()) {
+            return Ok(found(Runtime::Node, node(main), name));
+        }
+    }
+    for file in ["server.js", "index.js", "app.js", "server.mjs", "index.mjs"] {
+        if directory.join(file).is_file() {
+            let name = package(directory)?.as_ref().and_then(package_name);
+            return Ok(found(Runtime::Node, node(file), name));
+        }
+    }
+    for file in ["main.py", "app.py"] {
+        if directory.join(file).is_file() {
+            let command = vec!["python3".to_owned(), file.to_owned()];
+            return Ok(found(Runtime::Python, command, None));
+        }
+    }
+    Err(Error::UnknownDirectory(directory.to_owned()))
+}
+
+/// How an app that runs so takes connections, where "auto" does not know it.
+fn listen(runtime: Runtime) -> Option<&'static str> {
+    match runtime {
+        Runtime::Node => None,
+        // A script or program that was not written for LISTEN_FDS binds the port it is told to.
+        Runtime::Python | Runtime::Itself => Some("port"),
+    }
+}
+
+fn runtime(file: &Path, metadata: &fs::Metadata) -> Result<Runtime, Error> {
+    match file.extension().and_then(|extension| extension.to_str()) {
+        Some("js" | "mjs" | "cjs") => return Ok(Runtime::Node),
+        Some("py") => return Ok(Runtime::Python),
+        Some("ts" | "mts" | "cts" | "tsx") => {
+            return Err(Error::TypeScript(file.to_owned()));
+        }
+        _ => {}
+    }
+    let mut head = Vec::new();
+    fs::File::open(file)
+        .and_then(|open| open.take(128).read_to_end(&mut head))
+        .map_err(|error| Error::Unreadable(file.to_owned(), error))?;
+    let first =
+        String::from_utf8_lossy(head.split(|byte| *byte == b'\n').next().unwrap_or_default())
+            .into_owned();
+    if let Some(interpreter) = first.strip_prefix("#!") {
+        // Under Node's own name it gets a channel, and needs no port of its own.
+        if interpreter.split(['/', ' ']).any(|word| word == "node") {
+            return Ok(Runtime::Node);
+        }
+    }
+    if metadata.permissions().mode() & 0o111 != 0 {
+        return Ok(Runtime::Itself);
+    }
+    Err(Error::UnknownFile(file.to_owned()))
+}
+
+fn package(directory: &Path) -> Result<Option<Value>, Error> {
+    let path = directory.join("package.json");
+    match fs::read(&path) {
+        Ok(text) => {
+            serde_json::from_slice(&text).map(Some).map_err(|error| Error::BadPackage(path, error))
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+fn package_name(package: &Value) -> Option<String> {
+    app_name(package.get("name")?.as_str()?)
+}
+
+fn folder_name(directory: &Path) -> Option<String> {
+    let name = directory.file_name()?.to_str()?;
+    // `/srv/shop/current` and `/srv/shop/releases/42` are the app "shop".
+    let parent = directory.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    match (name, parent) {
+        ("current" | "app" | "src" | "dist", Some(parent)) => app_name(parent),
+        _ => app_name(name),
+    }
+}
+
+fn stem(file: &Path) -> Option<String> {
+    app_name(file.file_stem()?.to_str()?)
+}
+
+/// A name for an app from any other name: `@acme/My Shop` is `my-shop`.
+pub fn app_name(name: &str) -> Option<String> {
+    let name = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '-' })
+        .collect();
+    let mut name = name.trim_matches('-').to_owned();
+    name.truncate(64);
+    (!name.is_empty()).then_some(name)
+}
+
+/// The command of a script that is plainly `node FILE …`, with nothing for a shell to do.
+fn plain_node(script: &str) -> Option<Vec<String>> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@,+% ".contains(c);
+    let words: Vec<String> = script.split_whitespace().map(str::to_owned).collect();
+    (words.len() > 1 && words[0] == "node" && script.chars().all(plain)).then_some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(name);
+        for (file, text) in files {
+            let path = folder.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        (root, folder)
+    }
+
+    fn command(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_node_file_runs_where_its_package_is() {
+        let package = r#"{"name": "@acme/Web Shop"}"#;
+        let (_root, folder) = folder("x", &[("package.json", package), ("dist/server.js", "")]);
+        let found = find(&folder.join("dist/server.js")).unwrap();
+        assert_eq!(found.command, command(&["node", "dist/server.js"]));
+        assert_eq!(found.directory, folder);
+        assert_eq!(found.name.as_deref(), Some("web-shop"));
+        assert_eq!(found.listen, None);
+    }
+
+    #[test]
+    fn a_file_without_a_package_is_called_after_its_folder() {
+        let (_root, folder) = folder("shop/current", &[("server.mjs", "")]);
+        let found = find(&folder.join("server.mjs")).unwrap();
+        assert_eq!((found.directory, found.name.as_deref()), (folder, Some("shop")));
+    }
+
+    #[test]
+    fn a_directory_says_what_to_start_in_its_package() {
+        for (package, expected) in [
+            (
+                r#"{"scripts": {"start": "node --max-old-space-size=512 srv.js"}}"#,
+                command(&["node", "--max-old-space-size=512", "srv.js"]),
+            ),
+            (
+                r#"{"main": "srv.js", "scripts": {"start": "NODE_ENV=x node srv.js"}}"#,
+                command(&["node", "srv.js"]),
+            ),
+            (r#"{"main": "gone.js"}"#, command(&["node", "index.js"])),
+        ] {
+            let files = [("package.json", package), ("srv.js", ""), ("index.js", "")];
+            let (_root, folder) = folder("shop", &files);
+            assert_eq!(find(&folder).unwrap().command, expected, "{package}");
+        }
+    }
+
+    #[test]
+    fn python_and_programs_bind_the_port_they_are_told() {
+        let (_root, folder) = folder(
+            "api",
+            &[("main.py", ""), ("serve", "#!/bin/sh\n"), ("tool", "#!/usr/bin/env node\n")],
+        );
+        fs::set_permissions(folder.join("serve"), fs::Permissions::from_mode(0o755)).unwrap();
+        let python = find(&folder).unwrap();
+        assert_eq!(
+            (python.command, python.listen),
+            (command(&["python3", "main.py"]), Some("port"))
+        );
+        let program = find(&folder.join("serve")).unwrap();
+        assert_eq!(program.command, [folder.join("serve").display().to_string()]);
+        assert_eq!(find(&folder.join("tool")).unwrap().command, command(&["node", "tool"]));
+    }
+
+    #[test]
+    fn what_is_not_clear_says_what_to_write() {
+        let (_root, folder) =
+            folder("x", &[("notes.txt", "hello"), ("a.ts", ""), ("y/package.json", "{")]);
+        for (path, part) in [
+            ("notes.txt", "-- COMMAND"),
+            ("a.ts", "tsx"),
+            ("no", "there is no file"),
+            ("", "it is not clear what to start"),
+            ("y", "not valid JSON"),
+        ] {
+            let error = find(&folder.join(path)).unwrap_err().to_string();
+            assert!(error.contains(part), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn names_are_made_fit() {
+        for (name, expected) in [
+            ("@a/b", Some("b")),
+            ("My App!", Some("my-app")),
+            ("--", None),
+            ("ä", None),
+            ("a_1", Some("a_1")),
+        ] {
+            assert_eq!(app_name(name).as_deref(), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! nginx's configuration, as found on servers, and what becomes of it.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use roundsman::config::settings::{Algorithm, HashKey, HashMethod, HostPattern, Settings, Target};
+use roundsman::config::{self, Sources};
+use roundsman::import::{Import, nginx};
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/nginx")
+}
+
+/// Names without a network.
+fn resolve(name: &str) -> Option<SocketAddr> {
+    (name == "app.internal:81").then(|| SocketAddr::from(([10, 7, 7, 7], 81)))
+}
+
+fn import(path: &Path) -> (Import, Settings) {
+    let import = nginx::import(path, &resolve).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    for file in &import.files {
+        let path = directory.path().join(&file.path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, &file.text).unwrap();
+    }
+    let loaded = config::load(&Sources::directory(directory.path()));
+    assert_eq!(loaded.problems.errors(), 0, "{}", loaded.problems.render(false));
+    (import, loaded.settings)
+}
+
+fn routes(settings: &Settings, upstream: &str) -> Vec<String> {
+    let mut routes: Vec<String> = settings
+        .routes
+        .iter()
+        .filter(|route| route.target == Target::Upstream(upstream.to_owned()))
+        .map(|route| match &route.host {
+            HostPattern::Exact(host) => format!("{host}{}", route.path),
+            HostPattern::Wildcard(domain) => format!("*.{domain}{}", route.path),
+            HostPattern::Any => route.path.clone(),
+        })
+        .collect();
+    routes.sort();
+    routes
+}
+
+#[test]
+fn upstreams_keep_their_servers_and_their_balancing() {
+    let (import, settings) = import(&data().join("nginx.conf"));
+    let shop = &settings.upstreams["shop"];
+    assert_eq!(shop.balancing.algorithm, Algorithm::LeastConnections);
+    let servers: Vec<_> = shop
+        .servers
+        .iter()
+        .map(|s| (s.address.to_string(), s.options.weight, s.options.backup, s.options.down))
+        .collect();
+    assert_eq!(
+        servers,
+        [
+            ("10.0.0.1:3000".to_owned(), 5, false, false),
+            ("10.0.0.2:3000".to_owned(), 1, false, false),
+            ("10.0.0.3:3000".to_owned(), 1, true, false),
+            ("10.0.0.4:3000".to_owned(), 1, false, true),
+        ]
+    );
+    assert_eq!(shop.servers[0].options.max_connections, Some(100));
+    match &settings.upstreams["hashed"].balancing.algorithm {
+        Algorithm::Hash(hash) => {
+            assert_eq!(hash.on, HashKey::Cookie("user".to_owned()));
+            assert_eq!(hash.method, HashMethod::Ketama);
+        }
+        other => panic!("{other:?}"),
+    }
+    let addresses = |name: &str| -> Vec<String> {
+        settings.upstreams[name].servers.iter().map(|server| server.address.to_string()).collect()
+    };
+    assert_eq!(addresses("hashed"), ["unix:/run/a.sock", "10.7.7.7:81"]);
+    assert_eq!(addresses("weighted"), ["10.1.0.1:80", "10.1.0.2:80"]);
+    assert_eq!(settings.upstreams["weighted"].balancing.algorithm, Algorithm::WeightedRoundRobin);
+    assert_eq!(addresses("sticky"), ["127.0.0.1:9000"]);
+    assert_eq!(settings.upstreams["sticky"].balancing.algorithm, Algorithm::IpHash);
+    assert!(!settings.upstreams.contains_key("unused"));
+    assert!(import.notes.iter().any(|note| note.text.contains("\"unused\"")), "{import:#?}");
+}
+
+#[test]
+fn locations_become_routes() {
+    let (_, settings) = import(&data().join("nginx.conf"));
+    assert_eq!(
+        routes(&settings, "shop"),
+        ["*.shop.example.org/", "shop.example.com/", "shop.example.org/"]
+    );
+    assert_eq!(routes(&settings, "8081").len(), 3, "an address gets an upstream of its own");
+    assert!(routes(&settings, "8081").contains(&"shop.example.com/api".to_owned()));
+    assert!(routes(&settings, "hashed").contains(&"shop.example.com/health".to_owned()));
+    assert_eq!(routes(&settings, "weighted"), ["/"]);
+    assert_eq!(routes(&settings, "sticky"), ["/s"]);
+}
+
+#[test]
+fn everything_without_a_counterpart_is_named_with_its_line() {
+    let (import, _) = import(&data().join("nginx.conf"));
+    let said: Vec<String> = import.notes.iter().map(|n| format!("{}: {}", n.at, n.text)).collect();
+    for part in [
+        "nginx.conf:7: gzip:",
+        "nginx.conf:8: client_max_body_size:",
+        "nginx.conf:12: server: max_fails=3",
+        "nginx.conf:12: server: fail_timeout=30s",
+        "nginx.conf:17: server: app.internal:81 was written as 10.7.7.7:81",
+        "nginx.conf:19: server: the address of gone.internal:1",
+        "shop:4: return:",
+        "shop:7: listen:",
+        "shop:9: ssl_certificate:",
+        "shop:16: proxy_set_header: is not set",
+        "shop:17: proxy_read_timeout:",
+        "shop:19: proxy_pass: http://127.0.0.1:8081/v1/",
+        "shop:20: location: = /health",
+        "shop:21: location: ~ \\.php$",
+        "shop:22: root:",
+        "shop:22: expires: has no counterpart",
+        "others:2: listen:",
+        "others:6: proxy_pass: http://$backend has variables",
+    ] {
+        assert!(
+            said.iter().any(|line| line.starts_with(part)),
+            "{part} is not named:\n{}",
+            said.join("\n")
+        );
+    }
+    for silent in ["sendfile", "mime.types", "keepalive:", "proxy_http_version", "$http_upgrade"] {
+        assert!(!said.iter().any(|line| line.contains(silent)), "{silent}:\n{}", said.join("\n"));
+    }
+}
+
+#[test]
+fn a_directory_of_sites_is_fine_too() {
+    let import = nginx::import(&data().join("sites-enabled"), &resolve).unwrap();
+    // The upstreams are elsewhere, so only what names an address is left.
+    assert_eq!(import.files.len(), 1, "{import:#?}");
+    assert!(
+        import.notes.iter().any(|note| note.text.contains("the address of shop")),
+        "{import:#?}"
+    );
+}

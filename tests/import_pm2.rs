@@ -1,0 +1,117 @@
+//! `roundsman import pm2`, run as a user runs it, over ecosystem files of each kind.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use roundsman::config::{self, Settings, Sources};
+
+fn import(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_roundsman"))
+        .args(["import", "pm2"])
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn data(file: &str) -> String {
+    format!("{}/tests/data/pm2/{file}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Writes the files below a new directory; the settings that they make, and what was said.
+fn written(file: &str, more: &[&str]) -> (Settings, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let to = directory.path().join("roundsman");
+    let to = to.to_str().unwrap();
+    let path = if Path::new(file).is_absolute() { file.to_owned() } else { data(file) };
+    let output = import(&[&[path.as_str(), "--write", "--to", to], more].concat());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    let again = import(&[&[path.as_str(), "--write", "--to", to], more].concat());
+    assert_eq!(again.status.code(), Some(1), "files that are there are never overwritten");
+    (config::load(&Sources::directory(to)).strict().unwrap(), said)
+}
+
+#[test]
+fn a_cluster_app_keeps_everything_that_has_a_counterpart() {
+    let (settings, said) = written("shop.config.js", &["--env", "production"]);
+    let app = &settings.apps["web-shop"];
+    assert_eq!(
+        app.command,
+        ["node", "--max-old-space-size=512", "./dist/server.js", "--color", "never"]
+    );
+    assert_eq!(app.directory, Some(PathBuf::from("/srv/shop/current")));
+    assert_eq!(app.stop_timeout.as_secs(), 5);
+    assert_eq!(app.start_timeout.as_secs(), 8);
+    assert_eq!(app.ready, config::settings::Ready::Message);
+    assert_eq!(app.max_memory, Some(300 * 1024 * 1024));
+    let environment: Vec<(&str, &str)> =
+        app.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(environment, [("FLAGS", "{\"a\":1}"), ("NODE_ENV", "production"), ("PORT", "3000")]);
+    for option in [
+        "name",
+        "max_restarts",
+        "exp_backoff_restart_delay",
+        "cron_restart",
+        "out_file",
+        "ignore_watch",
+        "env_staging",
+    ] {
+        assert!(said.contains(&format!("web-shop: {option}: ")), "{option} is not named:\n{said}");
+    }
+    assert!(said.contains("deploy: "), "{said}");
+    for silent in ["web-shop: watch:", "merge_logs", "exec_mode", "loading"] {
+        assert!(!said.contains(silent), "{silent}:\n{said}");
+    }
+}
+
+#[test]
+fn several_apps_are_told_apart_by_host() {
+    let (settings, said) = written("several.yaml", &[]);
+    assert_eq!(settings.apps.keys().collect::<Vec<_>>(), ["api", "site"]);
+    assert_eq!(settings.apps["api"].command, ["python3", "main.py"]);
+    assert_eq!(settings.apps["api"].workers, 2);
+    assert_eq!(settings.apps["site"].command, ["npm", "start"]);
+    assert_eq!(settings.apps["site"].directory, Some(data("site").into()));
+    assert_eq!(settings.routes.len(), 2);
+    for part in [
+        "api: shutdown_with_message",
+        "site: instances",
+        "site: namespace",
+        "site: speed",
+        "api: name",
+        "apps[3]",
+        "site: route",
+    ] {
+        assert!(said.contains(part), "{part} is not named:\n{said}");
+    }
+}
+
+#[test]
+fn json_is_fine_too() {
+    let (settings, said) = written("one.json", &[]);
+    let app = &settings.apps["one"];
+    assert_eq!((app.user.as_deref(), app.environment["PORT"].as_str()), (Some("deploy"), "8080"));
+    assert!(said.contains("one: gid") && said.contains("one: stop_exit_codes"), "{said}");
+    assert!(!said.contains("autorestart"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_understood_is_refused_with_a_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text, part) in [
+        ("throws.js", "throw new Error('no way')", "no way"),
+        ("empty.js", "module.exports = {}", "no list `apps`"),
+        ("bad.yaml", "apps: [", "not valid YAML"),
+        ("none.json", "3", "no list `apps`"),
+    ] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let output = import(&[path.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains(part), "{name}: {said}");
+    }
+    assert_eq!(import(&["/no/such/file.js"]).status.code(), Some(1));
+}

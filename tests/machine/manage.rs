@@ -1,0 +1,92 @@
+//! Starting, scaling, stopping and deleting apps with the commands for it.
+
+use crate::harness::{Clients, Machine, Package, on_every_debian};
+
+fn app(machine: &Machine, behaviour: &str) {
+    machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps/deploy"), "/srv/shop");
+    machine.write("/srv/shop/version", "one");
+    machine.write("/srv/shop/behaviour", behaviour);
+}
+
+on_every_debian! {
+    /// From nothing to served in one line; more and fewer workers without a lost request; and away
+    /// again without a trace.
+    fn an_apps_whole_life(machine: &Machine) {
+        machine.install(&Package::built());
+        app(machine, "well");
+        let out = machine.run("cd /srv/shop && roundsman start server.js -n 2 --env A=b");
+        assert!(out.contains("shop is up: 2 workers behind http://localhost/"), "{out}");
+        assert_eq!(machine.curl("/"), "one");
+        assert_eq!(machine.run("systemctl is-enabled roundsman-app@shop.target").trim(), "enabled");
+
+        let load = machine.load(Clients::new(8, 4));
+        load.goes_on_for(100);
+        machine.run("roundsman scale shop +2");
+        load.goes_on_for(100);
+        assert_eq!(machine.property("roundsman-worker@shop:4.service", "ActiveState"), "active");
+        machine.run("roundsman scale shop -1");
+        machine.run("roundsman scale shop 1");
+        load.goes_on_for(100);
+        assert_ne!(machine.property("roundsman-worker@shop:2.service", "ActiveState"), "active");
+        machine.run("roundsman restart shop");
+        load.goes_on_for(100);
+        load.stop().assert_nothing_failed();
+        assert!(!machine.try_run("roundsman scale shop -1").ok(), "an app has a worker");
+
+        assert!(machine.run("roundsman logs shop:1").contains("shop"));
+        machine.run("roundsman stop shop");
+        assert_ne!(machine.property("roundsman-worker@shop:1.socket", "ActiveState"), "active");
+        machine.run("roundsman start shop");
+        assert_eq!(machine.curl("/"), "one");
+
+        let asked = machine.try_run("roundsman delete shop");
+        assert!(!asked.ok() && asked.stderr.contains("--yes"), "{asked}");
+        machine.run("roundsman delete shop --yes");
+        assert!(!machine.exists("/etc/roundsman/apps/shop.toml"));
+        let units = machine.run("systemctl list-units --all --no-legend 'roundsman-worker@*' 'roundsman-app@*'");
+        assert!(!units.contains("active running") && !units.contains("listening"), "{units}");
+    }
+}
+
+on_every_debian! {
+    /// An app that does not start says why, with its own words, and leaves nothing behind.
+    fn a_start_that_fails_leaves_nothing(machine: &Machine) {
+        machine.install(&Package::built());
+        app(machine, "throw");
+        let said = machine.try_run("cd /srv/shop && roundsman start server.js -n 2");
+        assert_eq!(said.status.code(), Some(1), "{said}");
+        assert!(said.stderr.contains("release one is broken at load"), "{said}");
+        assert!(!machine.exists("/etc/roundsman/apps/shop.toml"));
+        assert!(!machine.try_run("systemctl is-enabled roundsman-app@shop.target").stdout.contains("enabled\n"));
+        let units = machine.run("systemctl list-units --all --no-legend 'roundsman-worker@*'");
+        assert!(!units.contains("running") && !units.contains("listening"), "{units}");
+
+        // A change that fails leaves the app as it was.
+        app(machine, "well");
+        machine.run("cd /srv/shop && roundsman start server.js -n 2");
+        let before = machine.run("cat /etc/roundsman/apps/shop.toml");
+        let said = machine.try_run("cd /srv/shop && roundsman start --name shop -- node no-such-file.js");
+        assert!(!said.ok() && said.stderr.contains("no-such-file"), "{said}");
+        assert_eq!(machine.run("cat /etc/roundsman/apps/shop.toml"), before);
+        assert_eq!(machine.curl("/"), "one");
+        // And one that is wrong is not even tried.
+        let said = machine.try_run("cd /srv/shop && roundsman start server.js --path nonsense");
+        assert_eq!(said.status.code(), Some(78), "{said}");
+        assert_eq!(machine.run("cat /etc/roundsman/apps/shop.toml"), before);
+    }
+}
+
+on_every_debian! {
+    /// Members of the group may manage workers and deploy; others may not.
+    fn the_group_may_manage_workers(machine: &Machine) {
+        machine.install(&Package::built());
+        app(machine, "well");
+        machine.run("cd /srv/shop && roundsman start server.js -n 2");
+        machine.run("useradd -G roundsman alice && useradd bob");
+        let said = machine.try_run("runuser -u bob -- roundsman reload shop");
+        assert_eq!(said.status.code(), Some(77), "{said}");
+        if machine.try_run("systemctl cat polkit.service").ok() {
+            machine.run("runuser -u alice -- roundsman reload shop");
+        }
+    }
+}
