@@ -14,3 +14,4 @@ mod manage;
 mod misbehaving_apps;
 mod restart_under_load;
 mod upgrade_purge;
+mod watchdog;
