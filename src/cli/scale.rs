@@ -90,7 +90,8 @@ impl Scale {
             }
             let machine = Machine::connect(&self.admin.path).await?;
             scale(&machine, &edit, &before, &after).await?;
-            print(&format!("{name} has {workers} workers"));
+            let plural = if workers == 1 { "worker" } else { "workers" };
+            print(&format!("{name} has {workers} {plural}"));
             Ok(())
         })
     }

@@ -200,7 +200,11 @@ impl Executor {
             Action::Stop(worker) => {
                 // Whatever the job says, the worker is no part of the roll any more.
                 let _ = self.systemd.jobs(Verb::Stop, &units::of_worker(&self.app, worker)).await;
-                let _ = self.systemd.reset_failed(&units::service(&self.app.name, worker)).await;
+                if worker > self.app.workers {
+                    // Else systemd would show an extra worker as failed for ever.
+                    let unit = units::service(&self.app.name, worker);
+                    let _ = self.systemd.reset_failed(&unit).await;
+                }
                 let _ = self.front.undrain(&self.app.instance(worker)).await;
                 Event::Stopped(worker)
             }

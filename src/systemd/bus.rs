@@ -72,6 +72,8 @@ async fn follow_once(on_event: &mut impl FnMut(Event)) -> zbus::Result<()> {
         MessageStream::for_match_rule(rule, &connection, NonZero::new(SIGNALS)).await?;
     call(&connection, "Subscribe", &()).await?;
     on_event(Event::All(list(&connection).await?));
+    // A daemon-reload says of every unit that it is gone, and then that it is there again.
+    let mut reloading = false;
     while let Some(signal) = next(&mut signals).await {
         let signal = signal?;
         let header = signal.header();
@@ -91,7 +93,7 @@ async fn follow_once(on_event: &mut impl FnMut(Event)) -> zbus::Result<()> {
                     on_event(Event::Changed(instance, state));
                 }
             }
-            Some("UnitRemoved") => {
+            Some("UnitRemoved") if !reloading => {
                 let body = signal.body();
                 let Ok((name, _)) = body.deserialize::<(String, OwnedObjectPath)>() else {
                     continue;
@@ -100,9 +102,13 @@ async fn follow_once(on_event: &mut impl FnMut(Event)) -> zbus::Result<()> {
                     on_event(Event::Changed(instance, UnitState::Inactive));
                 }
             }
-            // After a daemon-reload units may have come and gone: look at all of them again.
-            Some("Reloading") if matches!(signal.body().deserialize(), Ok((false,))) => {
-                on_event(Event::All(list(&connection).await?));
+            Some("Reloading") => {
+                let Ok((begins,)) = signal.body().deserialize::<(bool,)>() else { continue };
+                reloading = begins;
+                if !begins {
+                    // Units may have come and gone: look at all of them again.
+                    on_event(Event::All(list(&connection).await?));
+                }
             }
             _ => {}
         }
