@@ -22,12 +22,14 @@ build: ## Build target/release/roundsman
 # Man pages and completions are made by the program itself, so that they cannot differ from it.
 .PHONY: generated
 generated: build
+	rm -rf target/generated
+	target/release/roundsman generate target/generated
 
 .PHONY: deb
 deb: generated target/tools/bin/cargo-deb ## Build the package: target/debian/roundsman_VERSION_ARCH.deb
 	packaging/need dpkg-shlibdeps=dpkg-dev strip=binutils
 	rm -f target/debian/*.deb
-	cargo deb --no-build --strip --locked
+	cargo deb --no-build --strip --locked --quiet
 
 .PHONY: run
 run: deb ## Install what is needed, build, and bring up examples/hello on port 80

@@ -86,7 +86,7 @@ on_every_debian! {
         assert!(journal.contains("cannot go on"), "what it printed: {journal}");
         let entries = machine.journal("MESSAGE_ID=fe12ff17325149f8b3fff9b2452859ae");
         let message = entries[0]["MESSAGE"].as_str().expect("text");
-        assert!(message.contains("status 3"), "how it ended: {message}");
+        assert!(message.contains("exit code 3"), "how it ended: {message}");
         // The front is none the worse for it.
         assert_eq!(machine.property("roundsman.service", "ActiveState"), "active");
         assert_eq!(machine.property("roundsman-http.socket", "ActiveState"), "active");
@@ -104,6 +104,6 @@ on_every_debian! {
 
         wait_for_the_journal_to_say(machine, "SIGTERM ignored");
         assert!(!machine.exists(&format!("/proc/{pid}")), "it is gone");
-        wait_for_the_journal_to_say(machine, "stop-timeout");
+        wait_for_the_journal_to_say(machine, "did not end within");
     }
 }
