@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit;
 use crate::config::settings::{Session as Settings, SessionSync};
+use crate::config::{self, Sources};
 use crate::session::command::{ServerInfo, is_namespace};
 use crate::session::server::{self, Listener};
 use crate::session::store::{MEMTABLE_BYTES, OpenError, Options, Store};
@@ -31,6 +32,7 @@ pub(super) struct Session {
 #[derive(Debug, Subcommand)]
 enum Tool {
     Check(Check),
+    Salvage(Salvage),
 }
 
 #[derive(Debug, Args)]
@@ -38,6 +40,9 @@ struct Serve {
     /// Where the data is [default: $STATE_DIRECTORY, or /var/lib/roundsman-session]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Read the files of this directory, instead of those of the system
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
     /// Listen here instead of on what systemd passes: a path, or an address with a port
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,
@@ -68,6 +73,17 @@ struct Check {
     data: PathBuf,
 }
 
+/// Make a store out of whatever can be read in a damaged one, which is left as it is
+#[derive(Debug, Args)]
+struct Salvage {
+    /// The damaged store: a directory that the service has set aside
+    #[arg(value_name = "DAMAGED")]
+    from: PathBuf,
+    /// Where the new store is made; it must not exist
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
 const DATA: &str = "/var/lib/roundsman-session";
 /// What `FileDescriptorName=` calls the optional listener over TCP.
 const TCP_NAME: &str = "session-tcp";
@@ -79,6 +95,7 @@ impl Session {
         let result = match self.tool {
             None => self.serve.run(),
             Some(Tool::Check(check)) => check.run(),
+            Some(Tool::Salvage(salvage)) => salvage.run(),
         };
         match result {
             Ok(()) => ExitCode::from(exit::OK),
@@ -163,9 +180,8 @@ impl Serve {
         for problem in &problems {
             // Loud on purpose, and with the way out: sessions may be lost.
             tracing::error!(
-                "session data was damaged: {}. It was set aside in {aside}; what can be read in \
-                 it comes back with: roundsman session export --data {aside} | roundsman session \
-                 import",
+                "session data was damaged: {}. It was set aside in {aside}; a store of what can be \
+                 read in it is made by: roundsman session salvage {aside} --to DIR",
                 problem.what,
                 aside = problem.aside.display(),
             );
@@ -211,8 +227,16 @@ impl Serve {
         Ok(())
     }
 
+    /// What the files say, unless the command line says otherwise.
     fn settings(&self) -> Settings {
-        let mut settings = Settings::default();
+        let sources = self.config.as_ref().map_or_else(Sources::system, Sources::directory);
+        let loaded = config::load(&sources);
+        // An error in an app's file is none of this service's; what is wrong in its own section
+        // has a default in its place, and is said.
+        if loaded.problems.errors() > 0 {
+            tracing::warn!("the configuration has errors; see them with: roundsman check");
+        }
+        let mut settings = loaded.settings.front.session;
         if let Some(sync) = self.sync {
             settings.sync = match sync {
                 Sync::Always => SessionSync::Always,
@@ -301,5 +325,29 @@ impl Check {
             return Ok(());
         }
         Err(Failed::new(format!("{} problems found", report.problems.len())))
+    }
+}
+
+// === impl Salvage ===
+
+impl Salvage {
+    fn run(self) -> Result<(), Failed> {
+        let failed =
+            |error: std::io::Error| Failed(exit::OS, format!("{}: {error}", self.to.display()));
+        fs::create_dir(&self.to).map_err(failed)?;
+        let (store, lost) = crate::session::store::salvage(&self.from, &self.to)?;
+        let keys: u64 = store.all_spaces().map(|(.., keys)| keys).sum();
+        store.close();
+        // The copy that was worked on is of no use any more.
+        fs::remove_dir_all(self.to.join("copy")).map_err(failed)?;
+        for what in &lost {
+            println!("could not be read: {what}");
+        }
+        println!(
+            "{keys} keys are in {}; to serve them, stop the service and put these files in the \
+             place of its own",
+            self.to.join("salvaged").display()
+        );
+        Ok(())
     }
 }

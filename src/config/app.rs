@@ -11,7 +11,7 @@ use super::input::{
     quoted, size_within, string,
 };
 use super::route::{self, OwnRoutes};
-use super::settings::{App, Health, Listen, Ready, Transport, WORKER_PORT};
+use super::settings::{App, Health, Listen, Ready, SESSION_URL, Transport, WORKER_PORT};
 use super::{net, schema, sharing};
 
 const LISTEN: &[(&str, Option<Listen>)] = &[
@@ -41,6 +41,10 @@ const RESERVED: &[&str] = &[
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
 ];
+
+/// What libraries for sessions take in a URL.
+const SESSION_SCHEMES: &[&str] =
+    &["unix", "redis", "rediss", "redis+cluster", "rediss+cluster", "mongodb", "mongodb+srv"];
 
 /// A worker below this cannot even start Node, and would be restarted for ever.
 const MIN_MEMORY: u64 = 16 * 1024 * 1024;
@@ -106,10 +110,33 @@ pub(super) fn read(
             problems,
             size_within(MIN_MEMORY..=u64::MAX, "write \"16MiB\" or more"),
         ),
+        session: top.get("session", None, problems, session),
         slot: 0, // assigned when all names are known
         command,
     };
     (app, route::own(top, problems))
+}
+
+/// Whether the app shares sessions, and where they are.
+fn session(node: &Node, problems: &mut Problems) -> Read<Option<String>> {
+    match &node.value {
+        Value::Boolean(shared) => Some(shared.then(|| SESSION_URL.to_owned())),
+        Value::String(url) if SESSION_SCHEMES.iter().any(|scheme| is_url(url, scheme)) => {
+            Some(Some(url.clone()))
+        }
+        _ => input::mismatch(
+            node,
+            "true, false or the URL of a store",
+            "write true, or a URL as in \"redis://127.0.0.1:6379\"",
+            problems,
+        ),
+    }
+}
+
+fn is_url(url: &str, scheme: &str) -> bool {
+    url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://")).is_some_and(|rest| {
+        !rest.is_empty() && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
+    })
 }
 
 /// Program and arguments.

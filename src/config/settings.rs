@@ -147,6 +147,9 @@ pub struct Retries {
     pub budget_percent: u32,
 }
 
+/// What `session = true` stands for: the store on this machine.
+pub const SESSION_URL: &str = "unix:///run/roundsman/session.sock";
+
 /// `[session]`: the store that `roundsman session` serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -215,6 +218,8 @@ pub struct App {
     pub watchdog: Duration,
     /// `MemoryMax=`, in bytes.
     pub max_memory: Option<u64>,
+    /// Where its sessions are, for `SESSION_URL`; `None` when it is told nothing.
+    pub session: Option<String>,
     /// Which loopback network (`127.x.y.0/24`) the workers' TCP listeners are on: 16384 slots.
     pub slot: u16,
 }

@@ -111,7 +111,7 @@ pub fn fingerprint(app: &App) -> String {
         "{:?}",
         (
             (&app.command, &app.directory, &app.user, &app.group),
-            (&app.environment, &app.environment_files),
+            (&app.environment, &app.environment_files, &app.session),
             (app.listen, app.port, app.transport, app.ready, &app.health),
             (
                 app.start_timeout,

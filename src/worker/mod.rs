@@ -331,6 +331,7 @@ mod tests {
             drain_timeout: Duration::from_secs(30),
             watchdog: Duration::from_secs(30),
             max_memory: None,
+            session: None,
             slot: 0,
         }
     }

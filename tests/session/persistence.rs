@@ -135,3 +135,26 @@ fn two_stores_never_share_a_directory() {
     let (ok, output) = crate::server::tool(&["check", "--data", &data]);
     assert!(!ok && output.contains("in use by another process"), "{output}");
 }
+
+/// The documentation has every command and no other.
+#[test]
+fn the_documentation_lists_what_there_is() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/sessions.md"))
+        .expect("docs/sessions.md");
+    let (_, text) = text.split_once("## Commands").expect("the lists");
+    let (supported, refused) = text.split_once("### Not supported").expect("both lists");
+    let rows: Vec<String> = supported
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(name, _)| name.to_ascii_lowercase())
+        .collect();
+    let commands: Vec<&str> =
+        roundsman::session::command::COMMANDS.iter().map(|c| c.name).collect();
+    let missing: Vec<_> = commands.iter().filter(|c| !rows.iter().any(|r| r == *c)).collect();
+    let invented: Vec<_> = rows.iter().filter(|r| !commands.contains(&r.as_str())).collect();
+    assert!(missing.is_empty(), "not listed: {missing:?}");
+    assert!(invented.is_empty(), "listed, but not there: {invented:?}");
+    for name in roundsman::session::command::NOT_SUPPORTED {
+        assert!(refused.contains(&format!("`{}`", name.to_ascii_uppercase())), "{name}");
+    }
+}

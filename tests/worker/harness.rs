@@ -97,6 +97,7 @@ impl Plan {
             drain_timeout: PATIENCE,
             watchdog: PATIENCE,
             max_memory: None,
+            session: None,
             slot: 0,
         };
         let socket = Some(Socket::Tcp(listener));

@@ -104,6 +104,14 @@ pub(in crate::config) const APP: Section = Section {
             "Memory of one worker with all its processes. The kernel slows a worker down at nine tenths of it \
              (MemoryHigh=) and kills it there (MemoryMax=).",
         ),
+        key(
+            "session",
+            "boolean or URL",
+            "false",
+            "Where the app's sessions are, for SESSION_URL (and REDIS_URL, unless it is MongoDB) in its environment: \
+             true for roundsman-session.service, where each app sees its own keys only; or a URL that begins with \
+             redis://, rediss://, redis+cluster://, rediss+cluster://, mongodb://, mongodb+srv:// or unix://.",
+        ),
         key("health", "table", "", "See [health]."),
     ],
 };

@@ -126,11 +126,14 @@ pub fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<String>), O
     }
     for (_, path) in log::segments(damaged).map_err(failed)? {
         let bytes = fs::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
-        if let Segment::Damaged { offset, .. } = replay::segment(&bytes, last, last, |_, _| {}) {
-            lost.push(format!("{}: damaged at byte {offset}", path.display()));
-        }
         let mut failure = None;
-        last = replay::salvage(&bytes, last, |_, op| {
+        let mut previous = last;
+        last = replay::salvage(&bytes, last, |sequence, op| {
+            if sequence > previous + 1 {
+                let (first, missing) = (previous + 1, sequence - previous - 1);
+                lost.push(format!("{}: {missing} records from {first} on", path.display()));
+            }
+            previous = sequence;
             if failure.is_none() {
                 failure = store.apply(op).err();
             }

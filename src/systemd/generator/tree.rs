@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::text;
 use crate::config::Settings;
-use crate::config::settings::{Address, App, Listen, Transport};
+use crate::config::settings::{Address, App, Listen, SESSION_URL, Transport};
 use crate::deploy::drift;
 
 /// What is at a path.
@@ -88,6 +88,10 @@ fn service(app: &App, number: u16, source: Option<&Path>) -> String {
         line!(out, "Requires=roundsman-worker@%i.socket");
         line!(out, "After=roundsman-worker@%i.socket");
     }
+    if app.session.as_deref() == Some(SESSION_URL) {
+        line!(out, "Wants=roundsman-session.socket");
+        line!(out, "After=roundsman-session.socket");
+    }
 
     line!(out, "\n[Service]");
     match &app.user {
@@ -102,6 +106,17 @@ fn service(app: &App, number: u16, source: Option<&Path>) -> String {
     }
     // So that it can be seen of a running worker whether its settings have changed since.
     line!(out, "Environment={}={}", drift::VARIABLE, drift::fingerprint(app));
+    if let Some(url) = &app.session {
+        // Before the app's own variables, which win.
+        line!(out, "Environment={}", text::environment("SESSION_URL", url));
+        if !url.starts_with("mongodb") {
+            line!(out, "Environment={}", text::environment("REDIS_URL", url));
+        }
+        if url == SESSION_URL {
+            line!(out, "# Whose members may open the socket of the session store.");
+            line!(out, "SupplementaryGroups=roundsman-session");
+        }
+    }
     for (name, value) in &app.environment {
         line!(out, "Environment={}", text::environment(name, value));
     }
