@@ -17,7 +17,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let directory = tempfile::Builder::new().prefix("rs").tempdir().expect("a directory");
+        // In memory where that can be had: to survive kill -9 needs no disk, and a disk that others
+        // write to may keep fsync waiting for a minute.
+        let memory = std::path::Path::new("/dev/shm");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("rs");
+        let directory =
+            if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
+        let directory = directory.expect("a directory");
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
         let mut server = Self { directory, child: None, arguments };
         server.start_again();

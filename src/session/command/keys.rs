@@ -162,7 +162,7 @@ fn conditions(args: Arguments<'_>) -> Result<Conditions, Failure> {
 }
 
 pub(super) fn ttl(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
-    show_expiry(cx, args, reply, |expires, now| (expires - now + 500) / 1000)
+    show_expiry(cx, args, reply, |expires, now| (expires - now).wrapping_add(500) / 1000)
 }
 
 pub(super) fn pttl(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -174,7 +174,8 @@ pub(super) fn expiretime(
     args: Arguments<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    show_expiry(cx, args, reply, |expires, _| (expires + 500) / 1000)
+    // At the very end of time Redis itself goes round.
+    show_expiry(cx, args, reply, |expires, _| expires.wrapping_add(500) / 1000)
 }
 
 pub(super) fn pexpiretime(
