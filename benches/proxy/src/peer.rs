@@ -78,7 +78,10 @@ impl Peer {
         let directory = tempfile::tempdir()?;
         let address = free_port()?;
         let at = directory.path();
-        let file = |name: &str, text: &str| -> Result<PathBuf> {
+        // Read when it is used, so that trying another setting takes no compiler.
+        let file = |name: &str, path: &str| -> Result<PathBuf> {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(path);
+            let text = fs::read_to_string(&source).with_context(|| source.display().to_string())?;
             let text = text
                 .replace("@LISTEN@", &address.to_string())
                 .replace("@UPSTREAM@", &upstream.to_string())
@@ -88,9 +91,9 @@ impl Peer {
             fs::write(&path, text)?;
             Ok(path)
         };
-        let nginx = |text: &str| -> Result<Command> {
+        let nginx = |path: &str| -> Result<Command> {
             let mut command = tool("nginx", &["-e", "stderr", "-p"]);
-            command.arg(at).arg("-c").arg(file("nginx.conf", text)?);
+            command.arg(at).arg("-c").arg(file("nginx.conf", path)?);
             Ok(command)
         };
         let command = match self {
@@ -99,19 +102,17 @@ impl Peer {
                 command.args(["forward", &address.to_string(), &upstream.to_string()]);
                 command
             }
-            Self::Nginx => nginx(include_str!("../peers/nginx.conf"))?,
-            Self::NginxUntuned => nginx(include_str!("../peers/nginx-untuned.conf"))?,
+            Self::Nginx => nginx("nginx.conf")?,
+            Self::NginxUntuned => nginx("nginx-untuned.conf")?,
             Self::Haproxy => {
-                let path = file("haproxy.cfg", include_str!("../peers/haproxy.cfg"))?;
+                let path = file("haproxy.cfg", "haproxy.cfg")?;
                 let mut command = tool("haproxy", &["-db", "-f"]);
                 command.arg(path);
                 command
             }
             Self::Roundsman(binary) => {
-                let front = include_str!("../peers/roundsman/roundsman.toml");
-                file("config/roundsman.toml", front)?;
-                let api = include_str!("../peers/roundsman/upstreams/api.toml");
-                file("config/upstreams/api.toml", api)?;
+                file("config/roundsman.toml", "roundsman/roundsman.toml")?;
+                file("config/upstreams/api.toml", "roundsman/upstreams/api.toml")?;
                 let mut command = tool(binary, &["serve", "--config"]);
                 command.arg(at.join("config"));
                 command.args(["--listen", &format!("http={address}"), "--admin"]);
