@@ -162,11 +162,16 @@ fn conditions(args: Arguments<'_>) -> Result<Conditions, Failure> {
 }
 
 pub(super) fn ttl(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
-    show_expiry(cx, args, reply, |expires, now| (expires - now).wrapping_add(500) / 1000)
+    show_expiry(cx, args, reply, |expires, now| in_seconds(expires - now))
 }
 
 pub(super) fn pttl(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     show_expiry(cx, args, reply, |expires, now| expires - now)
+}
+
+/// Milliseconds as seconds, rounded; wide enough for the end of time.
+fn in_seconds(milliseconds: i64) -> i64 {
+    ((i128::from(milliseconds) + 500) / 1000) as i64
 }
 
 pub(super) fn expiretime(
@@ -174,8 +179,7 @@ pub(super) fn expiretime(
     args: Arguments<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    // At the very end of time Redis itself goes round.
-    show_expiry(cx, args, reply, |expires, _| expires.wrapping_add(500) / 1000)
+    show_expiry(cx, args, reply, |expires, _| in_seconds(expires))
 }
 
 pub(super) fn pexpiretime(

@@ -106,6 +106,13 @@ impl Store {
             statistics: Statistics::default(),
         };
         let (replayed, old) = store.replay_log(segments, in_file, &mut problems)?;
+        // What was replayed may be in the page cache only, and clients will be told of it: with
+        // `always` no such reply leaves before it is on the disk.
+        for path in &replayed {
+            let file = fs::File::open(path).map_err(failed)?;
+            store.syncer.written(&Arc::new(file), in_file, false);
+        }
+        store.syncer.written(&store.log.file(), store.log.written(), true);
         store.log.adopt(replayed, old);
         store.freeze_replayed();
         Ok((store, problems))
