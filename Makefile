@@ -65,8 +65,10 @@ test-machine: deb nextest ## Run the end-to-end tests on booted Debian 12 and 13
 	    setpriv=util-linux npm=npm
 	tests/machine/image bookworm > /dev/null
 	tests/machine/image trixie > /dev/null
-	rm -rf target/machines/next && mkdir -p target/machines/next
+	rm -rf target/machines/this target/machines/next && mkdir -p target/machines/next
+	cp -a target/debian target/machines/this
 	cargo deb --no-build --strip --locked --fast --quiet --deb-version 999.0.0 --output target/machines/next/
+	cp -a target/machines/this/. target/debian/ # cargo-deb empties it, wherever its output goes
 	cargo nextest run --locked --profile machine
 
 # A perf that the kernel refuses is reported, not an error: only system calls go uncounted then.
