@@ -100,11 +100,11 @@ fn the_defaults_of_an_upstream_are_what_the_manual_says() {
 
 /// Every key once, with a value that is not its default, in files that are right.
 const EVERY_KEY: &[(&str, &str)] = &[
-    ("roundsman.toml", include_str!("data/every-key/roundsman.toml")),
-    ("apps/cluster.toml", include_str!("data/every-key/apps/cluster.toml")),
-    ("apps/port.toml", include_str!("data/every-key/apps/port.toml")),
-    ("upstreams/u.toml", include_str!("data/every-key/upstreams/u.toml")),
-    ("routes/r.toml", include_str!("data/every-key/routes/r.toml")),
+    ("roundsman.toml", include_str!("../data/every-key/roundsman.toml")),
+    ("apps/cluster.toml", include_str!("../data/every-key/apps/cluster.toml")),
+    ("apps/port.toml", include_str!("../data/every-key/apps/port.toml")),
+    ("upstreams/u.toml", include_str!("../data/every-key/upstreams/u.toml")),
+    ("routes/r.toml", include_str!("../data/every-key/routes/r.toml")),
 ];
 
 #[test]

@@ -52,7 +52,7 @@ struct Ketama {
 }
 
 fn cases() -> Cases {
-    serde_json::from_str(include_str!("data/balance.json")).expect("the file is ours")
+    serde_json::from_str(include_str!("../data/balance.json")).expect("the file is ours")
 }
 
 fn replay(sequence: &Sequence) {

@@ -342,7 +342,7 @@ fn the_example_that_the_project_ships_is_right() {
 /// The manual's own examples, as a reader would copy them.
 #[test]
 fn the_examples_of_the_manual_are_right() {
-    let manual = include_str!("../docs/man/roundsman.toml.5.end").replace("\\-", "-");
+    let manual = include_str!("../../docs/man/roundsman.toml.5.end").replace("\\-", "-");
     let mut files: Vec<(String, String)> = Vec::new();
     for block in manual.split(".RS\n").skip(1) {
         let (text, _) = block.split_once(".RE").unwrap();

@@ -65,7 +65,7 @@ mod atomics {
         }
     }
 }
-#[path = "../src/balance/gate.rs"]
+#[path = "../../src/balance/gate.rs"]
 mod gate;
 
 use gate::{Closed, Entry, Gate};

@@ -10,7 +10,7 @@ use roundsman::config::{Settings, Sources, load};
 use roundsman::proxy::Front;
 use tokio::time::Instant;
 
-const GUIDE: &str = include_str!("../docs/balancing.md");
+const GUIDE: &str = include_str!("../../docs/balancing.md");
 
 /// The files that a section of the guide shows, by their names.
 fn files(section: &str) -> BTreeMap<String, String> {

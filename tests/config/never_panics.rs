@@ -20,11 +20,11 @@ const PATHS: &[&str] = &[
 ];
 
 const VALID: &[&str] = &[
-    include_str!("data/every-key/roundsman.toml"),
-    include_str!("data/every-key/apps/cluster.toml"),
-    include_str!("data/every-key/apps/port.toml"),
-    include_str!("data/every-key/upstreams/u.toml"),
-    include_str!("data/every-key/routes/r.toml"),
+    include_str!("../data/every-key/roundsman.toml"),
+    include_str!("../data/every-key/apps/cluster.toml"),
+    include_str!("../data/every-key/apps/port.toml"),
+    include_str!("../data/every-key/upstreams/u.toml"),
+    include_str!("../data/every-key/routes/r.toml"),
     "[timeouts]\nidle = \"1s\"\n",
     "workers = 4\nenvironment = { X = \"1\" }\n",
 ];

@@ -1,0 +1,10 @@
+//! Balancing: every algorithm, its promises, and what threads share.
+
+mod allocations;
+mod examples;
+mod explain;
+mod golden;
+mod properties;
+mod split;
+mod threads;
+mod upstream;

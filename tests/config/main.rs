@@ -1,0 +1,11 @@
+//! Configuration: what files mean, what is said about their mistakes, what becomes of them as units,
+//! and how other programs' files are taken over.
+
+mod catalog;
+mod check;
+mod generator;
+mod import_nginx;
+mod import_pm2;
+mod load;
+mod never_panics;
+mod schema;

@@ -1,0 +1,5 @@
+//! Health: the state machine, the monitor that feeds it, and simulated hours of both.
+
+mod machine;
+mod monitor;
+mod simulation;
