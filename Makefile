@@ -49,8 +49,9 @@ lint: ## Check formatting and lints (warnings are errors)
 	cargo clippy --locked --all-targets -- -D warnings
 
 .PHONY: test-unit
-test-unit: nextest ## Run the tests that need nothing but this checkout and a Redis server to compare with
-	packaging/need redis-server=redis-server
+test-unit: nextest ## Run the tests that need nothing but this checkout and a Redis server and Python packages to compare with
+	packaging/need redis-server=redis-server python3=python3-venv
+	tests/python/venv > /dev/null
 	cargo nextest run --locked
 
 .PHONY: lint-deb

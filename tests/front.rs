@@ -3,29 +3,20 @@
 //! The test plays systemd: it passes sockets, listens on `NOTIFY_SOCKET`, sends signals.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "common/program.rs"]
+mod program;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal, kill_process};
+use program::Program;
+use rustix::process::Signal;
 
 const ROUNDSMAN: &str = env!("CARGO_BIN_EXE_roundsman");
-
-/// Longer than anything takes on a loaded machine; nothing waits for it to pass.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-struct Front {
-    process: Child,
-    directory: tempfile::TempDir,
-    notifications: UnixDatagram,
-    address: SocketAddr,
-}
 
 /// A configuration, a state directory, and a place for sockets.
 fn directory(roundsman_toml: &str) -> tempfile::TempDir {
@@ -36,92 +27,27 @@ fn directory(roundsman_toml: &str) -> tempfile::TempDir {
     directory
 }
 
-impl Front {
-    /// Starts a front on an inherited socket, as systemd would, and waits for `READY=1`.
-    fn start(directory: tempfile::TempDir, watchdog: Option<Duration>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let listener = OwnedFd::from(listener);
-        fcntl_setfd(&listener, FdFlags::empty()).unwrap(); // the child inherits it
-        let notify = directory.path().join("notify");
-        let notifications = UnixDatagram::bind(&notify).unwrap();
-        notifications.set_read_timeout(Some(PATIENCE)).unwrap();
-        // The shell puts the socket where systemd would, and says that it is for this process.
-        let script = format!(
-            "exec 3<&{} && LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec {ROUNDSMAN} serve \
-             --config {root}/etc --admin {root}/admin.sock",
-            listener.as_raw_fd(),
-            root = directory.path().display(),
-        );
-        let mut command = Command::new("bash");
-        command
-            .args(["-c", &script])
-            .env("NOTIFY_SOCKET", &notify)
-            .env("STATE_DIRECTORY", directory.path().join("state"))
-            .stdin(Stdio::null());
-        if let Some(watchdog) = watchdog {
-            command.env("WATCHDOG_USEC", watchdog.as_micros().to_string());
-        }
-        let process = command.spawn().unwrap();
-        let front = Self { process, directory, notifications, address };
-        front.notified("READY=1");
-        front
+/// Starts the front there; with a watchdog, it is told of one.
+fn start(directory: tempfile::TempDir, watchdog: Option<Duration>) -> Program {
+    let mut environment =
+        vec![("STATE_DIRECTORY", directory.path().join("state").into_os_string())];
+    if let Some(watchdog) = watchdog {
+        environment.push(("WATCHDOG_USEC", watchdog.as_micros().to_string().into()));
     }
-
-    /// Waits for a notification that has this line, and returns it whole.
-    fn notified(&self, line: &str) -> String {
-        let mut buffer = [0; 4096];
-        loop {
-            let size = self
-                .notifications
-                .recv(&mut buffer)
-                .unwrap_or_else(|error| panic!("no notification {line}: {error}"));
-            let text = String::from_utf8_lossy(&buffer[..size]).into_owned();
-            if text.lines().any(|l| l == line) {
-                return text;
-            }
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn roundsman(&self, args: &[&str]) -> Output {
-        Command::new(ROUNDSMAN)
-            .args(args)
-            .arg("--admin")
-            .arg(self.path("admin.sock"))
-            .output()
-            .unwrap()
-    }
-
-    fn status(&self) -> serde_json::Value {
-        let output = self.roundsman(&["status", "--json"]);
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn get(&self, path: &str) -> String {
-        get(self.address, path)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.process), signal).unwrap();
-    }
+    Program::start(directory, &environment)
 }
 
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// What `roundsman status` knows.
+fn status(front: &Program) -> serde_json::Value {
+    let output = front.roundsman(&["status", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// One request on a connection of its own; the whole response.
 fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(program::PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut response = String::new();
@@ -179,9 +105,9 @@ fn without_a_listener_it_says_how_to_get_one() {
 fn serves_on_an_inherited_socket_and_says_so() {
     let directory = directory("");
     upstream(directory.path(), "api", server("hello"), "/");
-    let front = Front::start(directory, None);
-    assert!(front.get("/").ends_with("hello"));
-    let status = front.status();
+    let front = start(directory, None);
+    assert!(get(front.address, "/").ends_with("hello"));
+    let status = status(&front);
     assert_eq!(status["listeners"][0]["name"], "http");
     assert_eq!(status["listeners"][0]["address"], front.address.to_string());
     assert_eq!(status["upstreams"][0]["servers"][0]["state"], "up");
@@ -193,11 +119,11 @@ fn serves_on_an_inherited_socket_and_says_so() {
 fn connections_go_round_the_threads() {
     let directory = directory("[threads]\ncount = 2\n");
     upstream(directory.path(), "api", server("hello"), "/");
-    let front = Front::start(directory, None);
+    let front = start(directory, None);
     for _ in 0..20 {
-        assert!(front.get("/").ends_with("hello"));
+        assert!(get(front.address, "/").ends_with("hello"));
     }
-    let status = front.status();
+    let status = status(&front);
     let accepted: Vec<_> =
         status["threads"].as_array().unwrap().iter().map(|t| t["accepted"].clone()).collect();
     assert_eq!(accepted, [10, 10]);
@@ -207,23 +133,23 @@ fn connections_go_round_the_threads() {
 fn a_reload_takes_new_routes_to_work() {
     let directory = directory("");
     upstream(directory.path(), "old", server("old"), "/");
-    let front = Front::start(directory, None);
-    assert!(front.get("/new/").ends_with("old"));
-    upstream(front.directory.path(), "new", server("new"), "/new");
+    let front = start(directory, None);
+    assert!(get(front.address, "/new/").ends_with("old"));
+    upstream(&front.path(""), "new", server("new"), "/new");
     let output = front.roundsman(&["reload"]);
     assert!(output.status.success(), "{output:?}");
     let began = front.notified("RELOADING=1");
     assert!(began.contains("MONOTONIC_USEC="), "{began}");
     front.notified("READY=1");
-    assert!(front.get("/new/").ends_with("new"));
-    assert!(front.get("/").ends_with("old"));
+    assert!(get(front.address, "/new/").ends_with("new"));
+    assert!(get(front.address, "/").ends_with("old"));
 }
 
 #[test]
 fn a_bad_configuration_fails_the_reload_and_the_old_one_stays() {
     let directory = directory("");
     upstream(directory.path(), "api", server("hello"), "/");
-    let front = Front::start(directory, None);
+    let front = start(directory, None);
     fs::write(front.path("etc/roundsman.toml"), "[threads]\ncuont = 1\n").unwrap();
     let output = front.roundsman(&["reload"]);
     assert_eq!(output.status.code(), Some(1));
@@ -231,26 +157,26 @@ fn a_bad_configuration_fails_the_reload_and_the_old_one_stays() {
     assert!(text.contains("cuont") && text.contains("roundsman.toml"), "{text}");
     front.notified("RELOADING=1");
     front.notified("READY=1"); // also after a failure: systemd waits for it
-    assert!(front.get("/").ends_with("hello"));
+    assert!(get(front.address, "/").ends_with("hello"));
 }
 
 #[test]
 fn a_hang_up_reloads_too() {
     let directory = directory("");
     upstream(directory.path(), "old", server("old"), "/");
-    let front = Front::start(directory, None);
-    upstream(front.directory.path(), "new", server("new"), "/new");
+    let front = start(directory, None);
+    upstream(&front.path(""), "new", server("new"), "/new");
     front.signal(Signal::HUP);
     front.notified("RELOADING=1");
     front.notified("READY=1");
-    assert!(front.get("/new").ends_with("new"));
+    assert!(get(front.address, "/new").ends_with("new"));
 }
 
 #[test]
 fn starts_with_the_last_good_configuration_when_the_present_one_is_broken() {
     let first = directory("");
     upstream(first.path(), "api", server("hello"), "/");
-    let mut front = Front::start(first, None);
+    let mut front = start(first, None);
     front.signal(Signal::TERM);
     assert!(front.process.wait().unwrap().success());
     let broken = tempfile::tempdir().unwrap();
@@ -258,9 +184,9 @@ fn starts_with_the_last_good_configuration_when_the_present_one_is_broken() {
     fs::write(broken.path().join("etc/roundsman.toml"), "= what").unwrap();
     fs::rename(front.path("state"), broken.path().join("state")).unwrap();
 
-    let front = Front::start(broken, None);
-    assert!(front.get("/").ends_with("hello"));
-    assert_eq!(front.status()["last_good"], true);
+    let front = start(broken, None);
+    assert!(get(front.address, "/").ends_with("hello"));
+    assert_eq!(status(&front)["last_good"], true);
 }
 
 #[test]
@@ -282,7 +208,7 @@ fn stops_when_told_to_and_finishes_what_is_in_flight() {
     let directory = directory("");
     let slow = TcpListener::bind("127.0.0.1:0").unwrap();
     upstream(directory.path(), "slow", slow.local_addr().unwrap(), "/");
-    let mut front = Front::start(directory, None);
+    let mut front = start(directory, None);
     let address = front.address;
     let client = std::thread::spawn(move || get(address, "/"));
     let (mut server, _) = slow.accept().unwrap();
@@ -300,7 +226,7 @@ fn stops_when_told_to_and_finishes_what_is_in_flight() {
 #[test]
 fn the_watchdog_is_fed() {
     let directory = directory("");
-    let front = Front::start(directory, Some(Duration::from_secs(4)));
+    let front = start(directory, Some(Duration::from_secs(4)));
     front.notified("WATCHDOG=1");
     front.notified("WATCHDOG=1");
 }

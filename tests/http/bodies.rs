@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::support::{Backend, Proxy, eventually, get, ok};
+use super::support::{Backend, Proxy, Wire, eventually, get, ok};
 
 /// Bytes that differ at every place, so that a lost or doubled part is seen.
 fn pattern(len: usize) -> Vec<u8> {

@@ -1,12 +1,13 @@
-//! Every case of `tests/data/http1.json` at the wire: the verdict, what the server got, and what
-//! the client got.
+//! Every case of `tests/data/http1.json` at the wire, through the real binary: the verdict, what the
+//! server got, and what the client got. What the front sent is read by h11, too, a parser that others
+//! have written.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::support::message::Reader;
-use super::support::{Backend, Client, Message, Proxy, get, ok};
+use super::support::{Backend, Client, Message, Proxy, Wire, get, ok, program, python};
 
 /// Cases where we take another of the verdicts that the RFC permits, each with its reason.
 const OTHER_VERDICT: [(&str, &str, &str); 4] = [
@@ -66,10 +67,11 @@ fn arrived(backend: &Backend) -> Vec<Message> {
 
 #[test]
 fn requests() {
+    let mut sent = Vec::new();
     for case in cases("request") {
         let id = case["id"].as_str().unwrap();
         let backend = Backend::named("ok");
-        let proxy = Proxy::over(&[&backend]);
+        let proxy = program(&[&backend], "");
         let mut client = proxy.send(raw(case["raw"].as_str().unwrap()));
         let method = if id == "gb-head-with-body" { "HEAD" } else { "GET" };
         let first = client.final_response(method).unwrap_or_else(|e| panic!("{id}: {e}"));
@@ -98,7 +100,24 @@ fn requests() {
                 "{id}"
             );
         }
+        sent.push(json!({
+            "id": id,
+            "methods": [method],
+            "to_client": latin1(&client.raw),
+            "to_servers": backend.raw_bytes().iter().map(|raw| latin1(raw)).collect::<Vec<_>>(),
+        }));
     }
+    read_by_h11(&sent);
+}
+
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| *byte as char).collect()
+}
+
+/// Whatever the verdict, what we send parses.
+fn read_by_h11(sent: &[Value]) {
+    let said = python("read_by_h11.py", &serde_json::to_vec(sent).unwrap());
+    assert_eq!(said.trim(), format!("{} read", sent.len()));
 }
 
 /// What follows an accepted message on the same connection.
@@ -176,6 +195,7 @@ fn at_the_backend(id: &str, requests: &[Message]) {
 
 #[test]
 fn responses() {
+    let mut sent = Vec::new();
     for case in cases("response") {
         let id = case["id"].as_str().unwrap().to_owned();
         let bytes = raw(case["raw"].as_str().unwrap());
@@ -194,7 +214,7 @@ fn responses() {
                 }
             }
         });
-        let proxy = Proxy::with(&[&backend], |s| s.front.retries.attempts = 0);
+        let proxy = program(&[&backend], "[retries]\nattempts = 0\n");
         let request = case["request"].as_str().map_or_else(|| get("/g").into_bytes(), raw);
         let mut client = proxy.send(request);
         let first = client.final_response("GET");
@@ -203,7 +223,7 @@ fn responses() {
             "close" => assert!(first.is_err(), "{id}: a clean end: {first:?}"),
             status => assert_eq!(first.unwrap().status().to_string(), status, "{id}"),
         }
-        let raw = String::from_utf8_lossy(&client.raw).into_owned();
+        let raw = latin1(&client.raw);
         assert!(!raw.contains("HTTP/1.1 101"), "{id}: {raw}");
         assert!(!raw.contains("evil"), "{id}: {raw}");
         // And nothing of it is left for whoever asks next.
@@ -211,7 +231,20 @@ fn responses() {
         assert_eq!((after.status(), after.text()), (200, "after"), "{id}");
         let after = proxy.ask(get("/again"));
         assert_eq!((after.status(), after.text()), (200, "after"), "{id}");
+        // A response that broke off is not to look whole.
+        let to_client = if expected(&case) == "close" { String::new() } else { raw };
+        // The server answered before it had the body, and never got the rest of it.
+        let cut = usize::from(id == "rs-early-final");
+        let to_servers: Vec<_> =
+            backend.raw_bytes().iter().skip(cut).map(|raw| latin1(raw)).collect();
+        sent.push(json!({
+            "id": id,
+            "methods": ["GET"],
+            "to_client": to_client,
+            "to_servers": to_servers,
+        }));
     }
+    read_by_h11(&sent);
 }
 
 /// The `client` conditions of what is relayed.

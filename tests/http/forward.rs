@@ -1,6 +1,6 @@
 //! Plain forwarding: what arrives at a server and what comes back.
 
-use super::support::{Backend, Proxy, get, ok};
+use super::support::{Backend, Proxy, Wire, get, ok};
 
 #[test]
 fn a_kept_alive_client_is_served_over_one_server_connection() {

@@ -9,7 +9,7 @@ use roundsman::config::settings::{self, HostPattern};
 use roundsman::thread::{Listener, Socket};
 
 use super::support::message::Reader;
-use super::support::{Backend, Proxy, add, eventually, get, ok};
+use super::support::{Backend, Proxy, Wire, add, eventually, get, ok};
 
 const GRACE: Duration = Duration::from_secs(15);
 

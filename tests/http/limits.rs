@@ -5,7 +5,7 @@ use std::time::Duration;
 use roundsman::config::Settings;
 use roundsman::proxy::Reason;
 
-use super::support::{Backend, Proxy, eventually, get, ok};
+use super::support::{Backend, Proxy, Wire, eventually, get, ok};
 
 const SHORT: Duration = Duration::from_millis(200);
 

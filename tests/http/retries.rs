@@ -8,7 +8,7 @@ use std::time::Duration;
 use roundsman::balance::State;
 use roundsman::proxy::Reason;
 
-use super::support::{Backend, Proxy, eventually, get, ok};
+use super::support::{Backend, Proxy, Wire, eventually, get, ok};
 
 /// An address where nobody listens.
 fn nobody() -> std::net::SocketAddr {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::support::{Backend, Client, Proxy, eventually, get, ok};
+use super::support::{Backend, Client, Proxy, Wire, eventually, get, ok};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

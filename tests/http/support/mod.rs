@@ -3,6 +3,11 @@
 
 pub(crate) mod backend;
 pub(crate) mod message;
+#[path = "../../common/program.rs"]
+#[allow(dead_code, reason = "other tests ask it for more")]
+mod program;
+#[path = "../../common/python.rs"]
+mod python;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,6 +24,8 @@ use roundsman::thread::{Listener, Socket, Threads};
 
 pub(crate) use backend::{Backend, ok};
 pub(crate) use message::Message;
+pub(crate) use program::Program;
+pub(crate) use python::python;
 
 /// How long anything may take before a test says that it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -89,30 +96,61 @@ impl Proxy {
         Self { address, front, threads }
     }
 
-    pub(crate) fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.address).unwrap();
+    pub(crate) fn totals(&self) -> Totals {
+        self.threads.totals()
+    }
+}
+
+/// What clients can reach: the threads in this process, or the program.
+pub(crate) trait Wire {
+    /// Where it listens.
+    fn at(&self) -> SocketAddr;
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.at()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Reader::new(stream)
     }
 
     /// A new connection that has sent this.
-    pub(crate) fn send(&self, raw: impl AsRef<[u8]>) -> Client {
+    fn send(&self, raw: impl AsRef<[u8]>) -> Client {
         let mut client = self.connect();
         client.send(raw);
         client
     }
 
     /// The final response to this request on a connection of its own.
-    pub(crate) fn ask(&self, raw: impl AsRef<[u8]>) -> Message {
+    fn ask(&self, raw: impl AsRef<[u8]>) -> Message {
         let raw = raw.as_ref();
         let method = raw.split(|b| *b == b' ').next().unwrap();
         self.send(raw).final_response(std::str::from_utf8(method).unwrap()).unwrap()
     }
+}
 
-    pub(crate) fn totals(&self) -> Totals {
-        self.threads.totals()
+impl Wire for Proxy {
+    fn at(&self) -> SocketAddr {
+        self.address
     }
+}
+
+impl Wire for Program {
+    fn at(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// The real binary over these servers, with this in its `roundsman.toml`.
+pub(crate) fn program(backends: &[&Backend], front: &str) -> Program {
+    let directory = tempfile::tempdir().unwrap();
+    let etc = directory.path().join("etc");
+    std::fs::create_dir_all(etc.join("upstreams")).unwrap();
+    let servers: Vec<_> =
+        backends.iter().map(|b| format!("{{ address = \"{}\" }}", b.address)).collect();
+    let upstream = format!("servers = [{}]\n", servers.join(", "));
+    std::fs::write(etc.join("upstreams/test.toml"), upstream).unwrap();
+    std::fs::write(etc.join("roundsman.toml"), front).unwrap();
+    Program::start::<&str>(directory, &[])
 }
 
 impl Reader<TcpStream> {
