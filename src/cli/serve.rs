@@ -110,10 +110,7 @@ impl Serve {
         let listeners = describe(&sockets);
         let sockets = sockets
             .into_iter()
-            .map(|Inherited { name, socket }| {
-                let settings = settings.front.listeners.get(&name).cloned().unwrap_or_default();
-                Listener { name, settings, socket }
-            })
+            .map(|Inherited { name, socket }| Listener { name, socket })
             .collect();
         let cores = usable_cores();
         let count = settings.front.threads.count.unwrap_or(cores.len()).max(1);

@@ -333,6 +333,16 @@ pub enum Target {
     Split(Split),
 }
 
+// === impl Front ===
+
+impl Front {
+    /// What is spoken on the listener of this name.
+    pub fn listener(&self, name: &str) -> &Listener {
+        static HTTP: Listener = Listener { protocol: ListenProtocol::Http };
+        self.listeners.get(name).unwrap_or(&HTTP)
+    }
+}
+
 // === impl App ===
 
 /// The port that every worker's TCP listener has; what tells workers apart is the address.

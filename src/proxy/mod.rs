@@ -11,6 +11,7 @@ mod exchange;
 mod field;
 pub(crate) mod forwarded;
 mod front;
+pub(crate) mod http2;
 mod incoming;
 pub(crate) mod local;
 mod reason;

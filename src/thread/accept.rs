@@ -26,6 +26,7 @@ const FULL: Duration = Duration::from_millis(50);
 /// What a thread must know about the listener a connection came from.
 #[derive(Debug)]
 pub(super) struct Source {
+    pub(super) name: String,
     pub(super) port: Option<u16>,
     pub(super) unix: bool,
 }
@@ -52,9 +53,11 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
                 info!("listener {name}: TCP_NODELAY: {error}");
             }
             let port = socket.local_addr().ok().map(|a| a.port());
-            (OwnedFd::from(socket), Source { port, unix: false })
+            (OwnedFd::from(socket), Source { name: name.clone(), port, unix: false })
         }
-        Socket::Unix(socket) => (OwnedFd::from(socket), Source { port: None, unix: true }),
+        Socket::Unix(socket) => {
+            (OwnedFd::from(socket), Source { name: name.clone(), port: None, unix: true })
+        }
     };
     let source = Arc::new(source);
     let socket = match crate::sys::watch(socket) {

@@ -3,6 +3,7 @@
 //! Thread 0 also accepts, and hands connections round. A connection stays with its thread for life.
 
 mod accept;
+mod begin;
 mod cores;
 mod lazy;
 mod worker;
@@ -15,7 +16,6 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use crate::config::settings;
 use crate::proxy::counters::Counters;
 use crate::proxy::{Front, Totals};
 pub use crate::systemd::activation::Socket;
@@ -25,13 +25,11 @@ use worker::{Command, Start};
 /// How often a shutdown looks whether all connections have ended.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A listening socket with what the configuration says about it.
+/// A listening socket under its name.
 #[derive(Debug)]
 pub struct Listener {
-    /// Its `FileDescriptorName=`.
+    /// Its `FileDescriptorName=`, by which each configuration says what is spoken on it.
     pub name: String,
-    /// What is spoken on it.
-    pub settings: settings::Listener,
     /// The socket, in non-blocking mode.
     pub socket: Socket,
 }

@@ -13,11 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::Listener;
 use super::accept::{self, Accepted, Source};
-use super::lazy::{LazyTcp, LazyUnix};
-use crate::proxy::connection::serve;
+use super::begin::begin;
 use crate::proxy::counters::Counters;
 use crate::proxy::deadline::TICK;
-use crate::proxy::forwarded::Origin;
 use crate::proxy::local::Local;
 
 /// How often a thread looks after itself while it has no connection: twice within the second in
@@ -142,48 +140,6 @@ async fn obey(mut start: Start) {
                 let _ = entered.send(());
                 let _ = until.recv();
             }
-        }
-    }
-}
-
-/// Starts a task for each connection.
-fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAddr>) {
-    local.deadlines.tick(); // the clock may be half a second old
-    let counters = &local.counters;
-    for Accepted { socket, peer } in batch.connections {
-        counters.accepted.add(1);
-        counters.open.add(1);
-        let peer = peer.map(|peer| peer.ip().to_canonical());
-        let origin = Origin { peer, secure: false, port: batch.source.port };
-        let open = Open { local: Rc::clone(local), gone: peer.map(|peer| (gone.clone(), peer)) };
-        let local = Rc::clone(local);
-        if batch.source.unix {
-            tokio::task::spawn_local(async move {
-                let _open = open;
-                serve(local, LazyUnix::from(socket), origin).await;
-            });
-        } else {
-            tokio::task::spawn_local(async move {
-                let _open = open;
-                serve(local, LazyTcp::from(socket), origin).await;
-            });
-        }
-    }
-}
-
-/// An open connection; dropping it counts it out.
-struct Open {
-    local: Rc<Local>,
-    gone: Option<(UnboundedSender<IpAddr>, IpAddr)>,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.local.counters.open.sub(1);
-        if let Some((gone, peer)) = &self.gone
-            && self.local.snapshot().settings.front.limits.connections_per_client.is_some()
-        {
-            let _ = gone.send(*peer);
         }
     }
 }

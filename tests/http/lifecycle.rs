@@ -172,11 +172,7 @@ fn a_unix_socket_serves_as_well() {
     let path = directory.path().join("front.sock");
     let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
     socket.set_nonblocking(true).unwrap();
-    proxy.threads.accept(vec![Listener {
-        name: "local".into(),
-        settings: settings::Listener::default(),
-        socket: Socket::Unix(socket),
-    }]);
+    proxy.threads.accept(vec![Listener { name: "local".into(), socket: Socket::Unix(socket) }]);
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.set_read_timeout(Some(super::support::PATIENCE)).unwrap();
     std::io::Write::write_all(&mut stream, get("/").as_bytes()).unwrap();

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use message::Reader;
 use roundsman::config::Settings;
 use roundsman::config::settings::{
-    self, Address, Balancing, HostPattern, Route, ServerOptions, Target, Upstream, UpstreamServer,
+    Address, Balancing, HostPattern, Route, ServerOptions, Target, Upstream, UpstreamServer,
 };
 use roundsman::proxy::{Front, Totals};
 use roundsman::thread::{Listener, Socket, Threads};
@@ -88,11 +88,7 @@ impl Proxy {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        threads.accept(vec![Listener {
-            name: "http".into(),
-            settings: settings::Listener::default(),
-            socket: Socket::Tcp(socket),
-        }]);
+        threads.accept(vec![Listener { name: "http".into(), socket: Socket::Tcp(socket) }]);
         Self { address, front, threads }
     }
 
