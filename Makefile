@@ -10,6 +10,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 CARGO_DEB := 3.8.0
 NEXTEST := 0.9.143
+CARGO_FUZZ := 0.13.2
 
 .PHONY: help
 help: ## List the targets
@@ -81,6 +82,18 @@ bench: build ## Compare the front with nginx and HAProxy; SCENARIO=NAME,... for 
 	target/release/proxy-bench run --roundsman target/release/roundsman \
 	    --scenario '$(SCENARIO)' --rounds $(or $(ROUNDS),15) --json target/bench.json
 
+# libFuzzer's C++ is built from the crate. With the stable toolchain: coverage needs no sanitizer, and
+# the program has one module with unsafe code.
+.PHONY: fuzz
+fuzz: target/tools/bin/cargo-fuzz ## Fuzz the parsers, each for a minute; TARGET=NAME FUZZ_SECONDS=N for one, for longer
+	packaging/need g++=g++
+	for target in $(or $(TARGET),$$(cargo fuzz list)); do \
+	    mkdir -p target/fuzz/corpus/$$target target/fuzz/artifacts/$$target && \
+	    nice -n 19 cargo fuzz run --sanitizer none $$target target/fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	        -max_total_time=$(or $(FUZZ_SECONDS),60) -max_len=4096 -timeout=10 -rss_limit_mb=2048 \
+	        -artifact_prefix=target/fuzz/artifacts/$$target/ -print_final_stats=1 || exit 1; \
+	done
+
 .PHONY: clean
 clean: ## Remove everything that was built, test machines too
 	-packaging/demo stop
@@ -92,6 +105,7 @@ nextest:
 
 target/tools/bin/cargo-deb: tool = cargo-deb@$(CARGO_DEB)
 target/tools/bin/cargo-nextest: tool = cargo-nextest@$(NEXTEST)
+target/tools/bin/cargo-fuzz: tool = cargo-fuzz@$(CARGO_FUZZ)
 # Without optimisation: these tools work for seconds, but would build for minutes.
 target/tools/bin/%:
 	CARGO_TARGET_DIR=target/tools/build cargo install --debug --locked --root target/tools $(tool)

@@ -8,6 +8,8 @@ pub mod balance;
 pub mod cli;
 pub mod config;
 pub mod deploy;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod health;
 pub mod import;
 pub mod lifecycle;

@@ -1,0 +1,199 @@
+//! What `make fuzz` holds the parsers to, beyond not panicking. `fuzz/` has one target for each of
+//! these functions; the tests here replay the seeds and whatever was found once.
+
+use std::path::Path;
+
+use crate::config::{self, Sources};
+use crate::proxy::{chunk, field::MAX_FIELDS, request, response};
+use crate::session::protocol::{Limits, Parser};
+
+/// A stream of a session client: in pieces of any size it means what it means whole, and memory
+/// follows the bytes that came, not the lengths that they promise.
+pub fn session_protocol(input: &[u8]) {
+    let Some((&step, stream)) = input.split_first() else { return };
+    let whole = requests(stream, stream.len().max(1));
+    let pieces = requests(stream, usize::from(step % 17) + 1);
+    assert_eq!(whole, pieces, "the same in pieces of {}", step % 17 + 1);
+}
+
+/// Requests that are whole, and the error that ended the stream.
+fn requests(stream: &[u8], step: usize) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
+    // Small ones, so that a short input can pass them.
+    let limits = Limits { bulk: 1024, arguments: 64, request: 2048, ..Limits::default() };
+    let mut parser = Parser::default();
+    let (mut requests, mut buffer) = (Vec::new(), Vec::new());
+    for piece in stream.chunks(step) {
+        buffer.extend_from_slice(piece);
+        loop {
+            // As a client before authentication for as long as the first bytes say so.
+            let authenticated = stream.first() != Some(&b'\n');
+            match parser.parse(&buffer, &limits, authenticated) {
+                Ok(None) => break,
+                Ok(Some(used)) => {
+                    assert!((1..=buffer.len()).contains(&used), "{used} of {}", buffer.len());
+                    let arguments = parser.arguments(&buffer);
+                    requests.push(arguments.from(0).map(<[u8]>::to_vec).collect());
+                    buffer.drain(..used);
+                    parser.finish();
+                }
+                Err(error) => return (requests, Some(error.to_string())),
+            }
+        }
+        let memory = parser.memory();
+        assert!(memory <= 32 * (buffer.len() + 1024), "{memory} for {} bytes", buffer.len());
+    }
+    (requests, None)
+}
+
+/// A request head: complete exactly at its end, and the same whatever comes behind it.
+pub fn request_head(input: &[u8]) {
+    let parse = |bytes: &[u8]| {
+        let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let head = request::Head::parse(bytes, &mut slots, 100);
+        head.map(|head| head.map(|head| (head.len, format!("{head:?}"))))
+    };
+    if let Ok(Some((len, text))) = parse(input) {
+        assert_eq!(parse(&input[..len]), Ok(Some((len, text))), "what follows does not count");
+        assert_eq!(parse(&input[..len - 1]), Ok(None), "no byte less will do");
+    }
+}
+
+/// A response head: as a request head.
+pub fn response_head(input: &[u8]) {
+    let parse = |bytes: &[u8]| {
+        let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let head = response::Head::parse(bytes, &mut slots, 100, false);
+        head.map(|head| head.map(|head| (head.len, format!("{head:?}"))))
+    };
+    if let Ok(Some((len, text))) = parse(input) {
+        assert_eq!(parse(&input[..len]), Ok(Some((len, text))), "what follows does not count");
+        assert_eq!(parse(&input[..len - 1]), Ok(None), "no byte less will do");
+    }
+}
+
+/// A chunked body: in pieces of any size it is what it is whole, and its trailers are bounded.
+pub fn chunked_body(input: &[u8]) {
+    let Some((&step, body)) = input.split_first() else { return };
+    assert_eq!(decoded(body, body.len().max(1)), decoded(body, usize::from(step % 17) + 1));
+}
+
+/// Data, trailers, and the bytes used or what is wrong.
+fn decoded(body: &[u8], step: usize) -> (Vec<u8>, Vec<u8>, Result<Option<usize>, String>) {
+    const MAX_TRAILERS: usize = 256;
+    let mut decoder = chunk::Decoder::new(MAX_TRAILERS);
+    let (mut data, mut used) = (Vec::new(), 0);
+    let mut end = Ok(None);
+    'body: for mut piece in body.chunks(step) {
+        while !piece.is_empty() {
+            match decoder.next(piece) {
+                Ok(chunk::Event::Data { at, len }) => {
+                    data.extend_from_slice(&piece[at..at + len]);
+                    used += at + len;
+                    piece = &piece[at + len..];
+                }
+                Ok(chunk::Event::More) => {
+                    used += piece.len();
+                    break;
+                }
+                Ok(chunk::Event::End { used: here }) => {
+                    end = Ok(Some(used + here));
+                    break 'body;
+                }
+                Err(error) => {
+                    end = Err(error.to_string());
+                    break 'body;
+                }
+            }
+        }
+    }
+    assert!(decoder.trailers().len() <= MAX_TRAILERS, "{} bytes", decoder.trailers().len());
+    (data, decoder.trailers().to_vec(), end)
+}
+
+/// Configuration files: there is an answer, it can be shown, and what has no error has settings.
+/// The first byte says which file it is.
+pub fn configuration(input: &[u8]) {
+    const FILES: [&str; 4] = ["roundsman.toml", "apps/a.toml", "upstreams/u.toml", "routes/r.toml"];
+    let Some((&which, text)) = input.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let directory = Path::new("/nonexistent");
+    let file = directory.join(FILES[usize::from(which) % FILES.len()]);
+    let sources = Sources::directory(directory).with_cores(2).with_file(file, Some(text.into()));
+    let loaded = config::load(&sources);
+    assert!(loaded.problems.is_empty() || !loaded.problems.render(false).is_empty());
+    let errors = loaded.problems.errors();
+    assert_eq!(loaded.strict().is_ok(), errors == 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Target = (&'static str, fn(&[u8]));
+
+    const TARGETS: [Target; 5] = [
+        ("session_protocol", session_protocol),
+        ("request_head", request_head),
+        ("response_head", response_head),
+        ("chunked_body", chunked_body),
+        ("configuration", configuration),
+    ];
+
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        std::fs::read_dir(&directory)
+            .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+            .map(|entry| std::fs::read(entry.expect("an entry").path()).expect("a file"))
+            .collect()
+    }
+
+    #[test]
+    fn every_seed_passes() {
+        for (target, run) in TARGETS {
+            let seeds = seeds(target);
+            assert!(seeds.len() >= 3, "{target} has {} seeds", seeds.len());
+            for seed in seeds {
+                run(&seed);
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_is_built_by_make_fuzz() {
+        let manifest = include_str!("../fuzz/Cargo.toml");
+        for (target, _) in TARGETS {
+            assert!(manifest.contains(&format!("name = \"{target}\"")), "{target}");
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len(), "each is tested here");
+    }
+
+    proptest! {
+        /// Seeds with pieces cut out, doubled and overwritten: what a fuzzer does, without its eyes.
+        #[test]
+        fn no_variation_of_a_seed_fails(
+            target in 0..TARGETS.len(),
+            seed in any::<prop::sample::Index>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 0..12),
+        ) {
+            let (name, run) = TARGETS[target];
+            let seeds = seeds(name);
+            let mut input = seeds[seed.index(seeds.len())].clone();
+            for (place, byte, change) in changes {
+                let at = place.index(input.len() + 1);
+                match change {
+                    0 => input.insert(at, byte),
+                    1 if at < input.len() => input[at] = byte,
+                    2 => input.truncate(at),
+                    _ => {
+                        let copy = input[..at].to_vec();
+                        input.extend_from_slice(&copy);
+                        input.truncate(4096);
+                    }
+                }
+            }
+            run(&input);
+        }
+    }
+}
