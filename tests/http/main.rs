@@ -5,6 +5,7 @@
 mod bodies;
 mod cases;
 mod forward;
+mod known_attacks;
 mod lifecycle;
 mod limits;
 mod retries;

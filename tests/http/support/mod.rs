@@ -143,8 +143,10 @@ pub(crate) fn program(backends: &[&Backend], front: &str) -> Program {
     std::fs::create_dir_all(etc.join("upstreams")).unwrap();
     let servers: Vec<_> =
         backends.iter().map(|b| format!("{{ address = \"{}\" }}", b.address)).collect();
-    let upstream = format!("servers = [{}]\n", servers.join(", "));
-    std::fs::write(etc.join("upstreams/test.toml"), upstream).unwrap();
+    if !servers.is_empty() {
+        let upstream = format!("servers = [{}]\n", servers.join(", "));
+        std::fs::write(etc.join("upstreams/test.toml"), upstream).unwrap();
+    }
     std::fs::write(etc.join("roundsman.toml"), front).unwrap();
     Program::start::<&str>(directory, &[])
 }
