@@ -11,3 +11,4 @@ mod limits;
 mod retries;
 mod support;
 mod upgrade;
+mod websocket;

@@ -25,7 +25,7 @@ use roundsman::thread::{Listener, Socket, Threads};
 pub(crate) use backend::{Backend, ok};
 pub(crate) use message::Message;
 pub(crate) use program::Program;
-pub(crate) use python::python;
+pub(crate) use python::{PythonServer, python};
 
 /// How long anything may take before a test says that it hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -138,11 +138,16 @@ impl Wire for Program {
 
 /// The real binary over these servers, with this in its `roundsman.toml`.
 pub(crate) fn program(backends: &[&Backend], front: &str) -> Program {
+    program_over(&backends.iter().map(|b| b.address).collect::<Vec<_>>(), front)
+}
+
+/// The same over servers of any kind.
+pub(crate) fn program_over(servers: &[SocketAddr], front: &str) -> Program {
     let directory = tempfile::tempdir().unwrap();
     let etc = directory.path().join("etc");
     std::fs::create_dir_all(etc.join("upstreams")).unwrap();
     let servers: Vec<_> =
-        backends.iter().map(|b| format!("{{ address = \"{}\" }}", b.address)).collect();
+        servers.iter().map(|address| format!("{{ address = \"{address}\" }}")).collect();
     if !servers.is_empty() {
         let upstream = format!("servers = [{}]\n", servers.join(", "));
         std::fs::write(etc.join("upstreams/test.toml"), upstream).unwrap();
