@@ -4,6 +4,7 @@
 
 mod bodies;
 mod cases;
+mod clients;
 mod forward;
 mod known_attacks;
 mod lifecycle;
