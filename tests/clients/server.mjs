@@ -49,9 +49,13 @@ const server = http.createServer(async (request, response) => {
   }
   const hash = createHash('sha256')
   let length = 0
-  for await (const part of request) {
-    hash.update(part)
-    length += part.length
+  try {
+    for await (const part of request) {
+      hash.update(part)
+      length += part.length
+    }
+  } catch {
+    return // it was broken off
   }
   response.setHeader('Content-Type', 'application/json')
   const { method, headers } = request

@@ -31,6 +31,8 @@ impl Program {
     pub(crate) fn start<V: AsRef<OsStr>>(directory: TempDir, environment: &[(&str, V)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
+        // systemd's backlog; in a short one the kernel forgets who waits with nothing to say.
+        rustix::net::listen(&listener, 4096).expect("it is bound");
         let listener = OwnedFd::from(listener);
         fcntl_setfd(&listener, FdFlags::empty()).expect("the child inherits it");
         let notify = directory.path().join("notify");

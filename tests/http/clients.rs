@@ -8,8 +8,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use super::support::{Program, PythonServer, python};
 
 /// A server in Node, an echo for WebSocket, and the front before both.
-struct World {
-    front: Program,
+pub(super) struct World {
+    pub(super) front: Program,
     node: Child,
     /// What the server prints.
     output: BufReader<ChildStdout>,
@@ -18,6 +18,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// The same with this in the front's `roundsman.toml`.
+    pub(super) fn with(settings: &str) -> Self {
         let mut node = Command::new("node")
             .arg(script("server.mjs"))
             .stdout(Stdio::piped())
@@ -30,13 +35,14 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let upstreams = directory.path().join("etc/upstreams");
         fs::create_dir_all(&upstreams).unwrap();
+        fs::write(directory.path().join("etc/roundsman.toml"), settings).unwrap();
         let node_address: SocketAddr = line.trim().parse().unwrap();
         fs::write(upstreams.join("node.toml"), upstream(node_address, "/")).unwrap();
         fs::write(upstreams.join("socket.toml"), upstream(echo.address, "/socket")).unwrap();
         Self { front: Program::start::<&str>(directory, &[]), node, output, _echo: echo }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.front.address)
     }
 }
@@ -57,7 +63,7 @@ fn script(name: &str) -> String {
 }
 
 /// What a command printed, which must have succeeded.
-fn run(command: &str, arguments: &[&str], input: &[u8]) -> String {
+pub(super) fn run(command: &str, arguments: &[&str], input: &[u8]) -> String {
     let mut child = Command::new(command)
         .args(arguments)
         .stdin(Stdio::piped())
