@@ -48,6 +48,8 @@ test: lint test-unit lint-deb test-machine ## Run every test: format, lints, uni
 lint: ## Check formatting and lints (warnings are errors)
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --check --manifest-path benches/proxy/Cargo.toml
+	cargo clippy --locked --all-targets --manifest-path benches/proxy/Cargo.toml -- -D warnings
 
 .PHONY: test-unit
 test-unit: nextest ## Run the tests that need nothing but this checkout and a Redis server and Python packages to compare with
@@ -76,12 +78,13 @@ test-machine: deb nextest ## Run the end-to-end tests on booted Debian 12 and 13
 
 # A perf that the kernel refuses is reported, not an error: only system calls go uncounted then.
 .PHONY: bench
-bench: build ## Compare the front with nginx and HAProxy; SCENARIO=NAME,... for some (docs/performance.md)
+bench: build ## Compare the front with nginx and HAProxy (SCENARIO, PROXY, ROUNDS, BASELINE: docs/performance.md)
 	packaging/need nginx=nginx haproxy=haproxy setpriv=util-linux taskset=util-linux
 	-packaging/need perf=linux-perf
 	cargo build --release --locked --manifest-path benches/proxy/Cargo.toml
 	target/release/proxy-bench run --roundsman target/release/roundsman \
-	    --scenario '$(SCENARIO)' --rounds $(or $(ROUNDS),15) --json target/bench.json
+	    $(if $(BASELINE),--baseline '$(BASELINE)') --scenario '$(SCENARIO)' --proxy '$(PROXY)' \
+	    --rounds $(or $(ROUNDS),15) --json target/bench.json
 
 # libFuzzer's C++ is built from the crate. With the stable toolchain: coverage needs no sanitizer, and
 # the program has one module with unsafe code.

@@ -12,6 +12,9 @@
 /// The largest weight: a thousand servers of it still add up within an `i32`.
 pub const MAX_WEIGHT: u32 = 65_535;
 
+/// Servers that are looked through at once.
+const BLOCK: usize = 32;
+
 /// The state of one sequence. Vectors of plain numbers side by side, so that a round over a
 /// thousand servers is a few hundred vector instructions.
 #[derive(Debug, Clone, Default)]
@@ -33,19 +36,38 @@ impl Smooth {
         let mut total = 0;
         let mut best = i32::MIN;
         let servers = self.weight.iter().zip(&mut self.effective).zip(&mut self.current);
-        for (((weight, effective), current), &usable) in servers.zip(usable) {
-            // Arithmetic instead of branches: this is the loop that has to vectorize.
-            let counts = i32::from(usable) * i32::from(*weight > 0);
-            let add = *effective * counts;
+        for (((&weight, effective), current), &usable) in servers.zip(usable) {
+            // Masks instead of branches and products: this is the loop that has to vectorize, with
+            // nothing but what every x86-64 has.
+            let counts = -(i32::from(usable) & i32::from(weight > 0));
+            let add = *effective & counts;
             *current += add;
             total += add;
-            *effective += i32::from(*effective < *weight) & counts;
-            best = best.max(if counts == 1 { *current } else { i32::MIN });
+            *effective += i32::from(*effective < weight) & counts;
+            best = best.max(if counts == 0 { i32::MIN } else { *current });
         }
-        let picked = (0..self.weight.len())
-            .find(|&i| self.current[i] == best && usable[i] && self.weight[i] > 0)?;
+        let picked = self.first_at(best, usable)?;
         self.current[picked] -= total;
         Some(picked)
+    }
+
+    /// The first of those that count whose current weight this is.
+    fn first_at(&self, best: i32, usable: &[bool]) -> Option<usize> {
+        let mut from = 0;
+        for block in self.current.chunks(BLOCK) {
+            // Asked of the whole block at once: no branch for each.
+            if block.contains(&best) {
+                let here = from..from + block.len();
+                let found = here
+                    .into_iter()
+                    .find(|&i| self.current[i] == best && usable[i] && self.weight[i] > 0);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            from += block.len();
+        }
+        None
     }
 
     /// Lowers the effective weight of a server that failed.

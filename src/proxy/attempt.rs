@@ -266,7 +266,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             if self.response.bytes().len() >= most {
                 return Poll::Ready(Err((Reason::ResponseHeadTooLarge, String::new())));
             }
-            let gone = match self.response.poll_fill(cx, stream, Buf::large, most) {
+            let gone = match self.response.poll_fill(cx, stream, Buf::bulk, most) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(1..)) => continue,
                 Poll::Ready(Ok(_)) => "connection closed".to_owned(),

@@ -12,39 +12,116 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 /// Most heads fit in this many bytes.
 pub(crate) const SMALL: usize = 4096;
-/// Bodies are read in pieces of this size.
+/// What is read in pieces of this size when there is no room for larger ones.
 pub(crate) const LARGE: usize = 32 * 1024;
-/// Buffers of one size that a thread keeps; what a burst took beyond it goes back to the system.
-const KEPT: usize = 64;
+/// Bodies are read in pieces of this size. Each step up to here saves time, the next one does not:
+/// what is read should still be in the core's cache when it is written.
+pub(crate) const BULK: usize = 256 * 1024;
+/// Buffers of [`BULK`] bytes that a thread's connections may hold at once, 8 MB: slow readers could
+/// hold very many, and then the next ones have to do with [`LARGE`].
+const BULK_IN_USE: usize = 32;
+
+/// The sizes that a thread keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Small,
+    Large,
+    Bulk,
+}
+
+impl Class {
+    fn size(self) -> usize {
+        match self {
+            Self::Small => SMALL,
+            Self::Large => LARGE,
+            Self::Bulk => BULK,
+        }
+    }
+
+    /// Free buffers of this size that a thread keeps.
+    fn kept(self) -> usize {
+        match self {
+            Self::Small | Self::Large => 64,
+            Self::Bulk => BULK_IN_USE,
+        }
+    }
+}
+
+/// The buffers of a thread.
+#[derive(Debug)]
+struct Free {
+    lists: [Vec<Vec<u8>>; 3],
+    /// How many of each list have not been needed since [`trim`] looked last.
+    unneeded: [usize; 3],
+    bulk_in_use: usize,
+}
 
 thread_local! {
-    static FREE: RefCell<[Vec<Vec<u8>>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    static FREE: RefCell<Free> = const {
+        RefCell::new(Free {
+            lists: [const { Vec::new() }; 3],
+            unneeded: [0; 3],
+            bulk_in_use: 0,
+        })
+    };
+}
+
+/// Gives the buffers back to the system that this thread has not needed since the last call.
+pub(crate) fn trim() {
+    FREE.with_borrow_mut(|free| {
+        for (list, unneeded) in free.lists.iter_mut().zip(&mut free.unneeded) {
+            list.truncate(list.len() - *unneeded);
+            *unneeded = list.len();
+        }
+    });
 }
 
 /// A buffer of the thread's; dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct Buf(Vec<u8>);
+pub(crate) struct Buf {
+    bytes: Vec<u8>,
+    class: Class,
+}
 
 impl Buf {
     /// One of [`SMALL`] bytes, all initialised.
     pub(crate) fn small() -> Self {
-        Self::take(0, SMALL)
+        Self::take(Class::Small)
     }
 
-    /// One of [`LARGE`] bytes, all initialised.
-    pub(crate) fn large() -> Self {
-        Self::take(1, LARGE)
+    /// One of [`BULK`] bytes, or of [`LARGE`] when many of those are in use; all initialised.
+    pub(crate) fn bulk() -> Self {
+        Self::take(Class::Bulk)
     }
 
-    fn take(class: usize, size: usize) -> Self {
-        let free = FREE.with_borrow_mut(|free| free[class].pop());
-        Self(free.unwrap_or_else(|| vec![0; size]))
+    /// The smallest one with this much room, or the largest one there is.
+    pub(crate) fn for_bytes(count: usize) -> Self {
+        let classes = [Class::Small, Class::Large];
+        let fits = classes.into_iter().find(|class| count <= class.size());
+        Self::take(fits.unwrap_or(Class::Bulk))
+    }
+
+    fn take(mut class: Class) -> Self {
+        let free = FREE.with_borrow_mut(|free| {
+            if class == Class::Bulk {
+                if free.bulk_in_use < BULK_IN_USE {
+                    free.bulk_in_use += 1;
+                } else {
+                    class = Class::Large;
+                }
+            }
+            let list = &mut free.lists[class as usize];
+            let buffer = list.pop();
+            free.unneeded[class as usize] = free.unneeded[class as usize].min(list.len());
+            buffer
+        });
+        Self { bytes: free.unwrap_or_else(|| vec![0; class.size()]), class }
     }
 
     /// Makes room for this many bytes, and keeps those that are there.
     pub(crate) fn grow(&mut self, size: usize) {
-        if self.0.len() < size {
-            self.0.resize(size, 0);
+        if self.bytes.len() < size {
+            self.bytes.resize(size, 0);
         }
     }
 }
@@ -53,30 +130,28 @@ impl Deref for Buf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
 impl DerefMut for Buf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        &mut self.bytes
     }
 }
 
 impl Drop for Buf {
     fn drop(&mut self) {
-        let class = match self.0.len() {
-            SMALL => 0,
-            LARGE => 1,
-            _ => return, // a grown one is rare, and too large to keep
-        };
-        let buffer = std::mem::take(&mut self.0);
+        let bytes = std::mem::take(&mut self.bytes);
+        let class = self.class;
         // The thread may be ending, and the list with it.
         let _ = FREE.try_with(|free| {
-            if let Ok(mut free) = free.try_borrow_mut()
-                && free[class].len() < KEPT
-            {
-                free[class].push(buffer);
+            let Ok(mut free) = free.try_borrow_mut() else { return };
+            free.bulk_in_use -= usize::from(class == Class::Bulk);
+            let list = &mut free.lists[class as usize];
+            // A grown one is rare, and too large to keep.
+            if bytes.len() == class.size() && list.len() < class.kept() {
+                list.push(bytes);
             }
         });
     }
@@ -120,7 +195,7 @@ impl Drop for Out {
         bytes.clear();
         let _ = OUT.try_with(|out| {
             if let Ok(mut out) = out.try_borrow_mut()
-                && out.len() < KEPT
+                && out.len() < Class::Small.kept()
             {
                 out.push(bytes);
             }
@@ -186,8 +261,7 @@ impl Input {
 
     /// Puts bytes back that were read too many.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
-        let mut buffer =
-            if bytes.len() + self.headroom <= SMALL { Buf::small() } else { Buf::large() };
+        let mut buffer = Buf::for_bytes(self.headroom + bytes.len());
         buffer.grow(self.headroom + bytes.len());
         buffer[self.headroom..self.headroom + bytes.len()].copy_from_slice(bytes);
         self.filled = self.headroom..self.headroom + bytes.len();
@@ -247,6 +321,30 @@ mod tests {
         assert_eq!((count, input.bytes()), (5, &b"hello"[..]));
         input.consume(5);
         assert!(input.buffer.is_none() && input.is_empty());
+    }
+
+    #[test]
+    fn slow_readers_hold_bulk_buffers_up_to_a_limit() {
+        let held: Vec<_> = (0..BULK_IN_USE).map(|_| Buf::bulk()).collect();
+        assert!(held.iter().all(|buffer| buffer.len() == BULK));
+        assert_eq!(Buf::bulk().len(), LARGE);
+        drop(held);
+        assert_eq!(Buf::bulk().len(), BULK);
+    }
+
+    #[test]
+    fn what_a_burst_took_goes_back_to_the_system() {
+        let free = |class: Class| FREE.with_borrow(|free| free.lists[class as usize].len());
+        drop((0..10).map(|_| Buf::bulk()).collect::<Vec<_>>());
+        trim();
+        assert_eq!(free(Class::Bulk), 10);
+        for _ in 0..2 {
+            drop([Buf::bulk(), Buf::bulk()]); // two were needed since the last look
+            trim();
+            assert_eq!(free(Class::Bulk), 2);
+        }
+        trim();
+        assert_eq!(free(Class::Bulk), 0);
     }
 
     #[tokio::test]

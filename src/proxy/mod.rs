@@ -26,6 +26,7 @@ mod target;
 mod tunnel;
 mod write;
 
+pub(crate) use buf::trim as trim_buffers;
 pub use counters::Totals;
 pub use front::{Front, Snapshot};
 pub use reason::{REASONS, Reason};

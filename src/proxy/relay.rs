@@ -156,8 +156,8 @@ impl Relay {
             buffer[start..self.out.start].copy_from_slice(before);
             self.out.start = start;
         } else {
-            let mut whole = Buf::large();
             let len = before.len() + self.out.len();
+            let mut whole = Buf::for_bytes(len);
             whole.grow(len);
             whole[..before.len()].copy_from_slice(before);
             whole[before.len()..len].copy_from_slice(&buffer[self.out.clone()]);
@@ -195,12 +195,12 @@ impl Relay {
                 self.buffer = None;
                 return Poll::Ready(Ok(()));
             }
-            let buffer = self.buffer.get_or_insert_with(Buf::large);
+            let most = self.most();
+            let buffer = self.buffer.get_or_insert_with(|| {
+                Buf::for_bytes(HEADROOM.saturating_add(most).saturating_add(TAILROOM))
+            });
             let mut room = HEADROOM..buffer.len() - TAILROOM;
-            if let Body::Length(left) = self.body {
-                // What follows is not ours to read.
-                room.end = room.start + (room.len() as u64).min(left) as usize;
-            }
+            room.end = room.start + room.len().min(most);
             let read = match poll_read(source, cx, &mut buffer[room]) {
                 Poll::Pending => {
                     self.buffer = None;
@@ -218,6 +218,15 @@ impl Relay {
                 self.complete = true;
             }
             self.frame(HEADROOM..HEADROOM + read)?;
+        }
+    }
+
+    /// Bytes worth reading: a byte more than the body has, because a read that fills its room says
+    /// nothing about whether there is more, and the runtime would ask the kernel once again.
+    fn most(&self) -> usize {
+        match self.body {
+            Body::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1),
+            Body::Chunked(_) | Body::Close => usize::MAX,
         }
     }
 
@@ -431,8 +440,8 @@ mod tests {
             prop_assert!(result.is_ok(), "{:?}", result);
             let out = if chunked_out { decode(&out) } else { out };
             prop_assert!(out == body);
-            // A body with a length is read to its end and not beyond.
-            prop_assert!(b"next".starts_with(&rest) && (chunked || rest.is_empty()));
+            // A body with a length is read to its end and hardly beyond.
+            prop_assert!(b"next".starts_with(&rest) && (chunked || rest.len() <= 1));
         }
 
         #[test]
@@ -444,7 +453,7 @@ mod tests {
         ) {
             let wire = encode(&body, chunk);
             let cut = cut.min(wire.len());
-            let mut buffer = Buf::large();
+            let mut buffer = Buf::bulk();
             buffer[HEADROOM..HEADROOM + cut].copy_from_slice(&wire[..cut]);
             let mut relay = Relay::new(Framing::Chunked, true, None, 1024);
             relay.start((buffer, HEADROOM..HEADROOM + cut), &before).unwrap();

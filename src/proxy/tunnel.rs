@@ -82,7 +82,7 @@ impl Half {
                 self.buffer = None;
                 return Pin::new(to).poll_shutdown(cx);
             }
-            let buffer = self.buffer.get_or_insert_with(Buf::large);
+            let buffer = self.buffer.get_or_insert_with(Buf::bulk);
             let Poll::Ready(read) = poll_read(from, cx, buffer) else {
                 self.buffer = None;
                 return Poll::Pending;

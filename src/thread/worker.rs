@@ -21,7 +21,8 @@ use crate::proxy::local::Local;
 /// How often a thread looks after itself while it has no connection: twice within the second in
 /// which its heartbeat has to move.
 const IDLE_TICK: Duration = Duration::from_millis(500);
-/// How often the pools are looked through for connections that servers closed.
+/// How often the pools are looked through for connections that servers closed, and buffers for
+/// those that nobody needs any more.
 const SWEEP: u64 = 500;
 
 /// What a thread is told.
@@ -156,6 +157,7 @@ async fn look_after(local: Rc<Local>) {
         if now >= swept + SWEEP {
             swept = now;
             local.pool.borrow_mut().sweep(now);
+            crate::proxy::trim_buffers();
         }
     }
 }

@@ -57,9 +57,15 @@ struct Run {
     /// The release binary of Roundsman; without it, the others are compared
     #[arg(long, value_name = "PATH")]
     roundsman: Option<PathBuf>,
+    /// A release binary from before a change, to compare with
+    #[arg(long, value_name = "PATH")]
+    baseline: Option<PathBuf>,
     /// Only these scenarios, by name, separated by commas
     #[arg(long, value_delimiter = ',')]
     scenario: Vec<String>,
+    /// Only these proxies, by name, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    proxy: Vec<String>,
     /// How often each proxy is measured in each scenario
     #[arg(long, default_value_t = 15)]
     rounds: usize,
@@ -91,7 +97,13 @@ fn run(options: &Run) -> Result<ExitCode> {
     prepare()?;
 
     let mut peers = vec![Peer::Nginx, Peer::NginxUntuned, Peer::Haproxy, Peer::Forwarder];
+    peers.extend(options.baseline.clone().map(Peer::Baseline));
     peers.extend(options.roundsman.clone().map(Peer::Roundsman));
+    let wanted: Vec<_> = options.proxy.iter().filter(|name| !name.is_empty()).collect();
+    for name in &wanted {
+        ensure!(peers.iter().any(|p| p.name() == *name), "no proxy {name:?} here");
+    }
+    peers.retain(|p| wanted.is_empty() || wanted.iter().any(|name| p.name() == *name));
     let versions = peers.iter().map(|p| Ok((p.name(), p.version()?))).collect::<Result<_>>()?;
     let upstream = Running::upstream()?;
     let mut report = Report { machine, versions, rounds: options.rounds, scenarios: Vec::new() };

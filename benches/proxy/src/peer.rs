@@ -37,6 +37,8 @@ pub(crate) enum Peer {
     Haproxy,
     /// The release binary at this path.
     Roundsman(PathBuf),
+    /// Another binary of Roundsman, from before a change.
+    Baseline(PathBuf),
 }
 
 /// A process of ours, ended when dropped.
@@ -57,6 +59,7 @@ impl Peer {
             Self::NginxUntuned => "nginx-untuned",
             Self::Haproxy => "haproxy",
             Self::Roundsman(_) => "roundsman",
+            Self::Baseline(_) => "baseline",
         }
     }
 
@@ -66,7 +69,7 @@ impl Peer {
             Self::Forwarder => return Ok(env!("CARGO_PKG_VERSION").to_owned()),
             Self::Nginx | Self::NginxUntuned => tool("nginx", &["-v"]),
             Self::Haproxy => tool("haproxy", &["-v"]),
-            Self::Roundsman(path) => tool(path, &["--version"]),
+            Self::Roundsman(path) | Self::Baseline(path) => tool(path, &["--version"]),
         };
         let output = command.output().with_context(|| format!("running {}", self.name()))?;
         let said = [output.stdout, output.stderr].concat();
@@ -110,7 +113,7 @@ impl Peer {
                 command.arg(path);
                 command
             }
-            Self::Roundsman(binary) => {
+            Self::Roundsman(binary) | Self::Baseline(binary) => {
                 file("config/roundsman.toml", "roundsman/roundsman.toml")?;
                 file("config/upstreams/api.toml", "roundsman/upstreams/api.toml")?;
                 let mut command = tool(binary, &["serve", "--config"]);

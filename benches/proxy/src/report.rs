@@ -10,7 +10,7 @@ use crate::scenario::{Kind, Scenario};
 use crate::stats::Spread;
 
 /// Whose figures are the denominators, in the table's order.
-const REFERENCES: [&str; 3] = ["nginx", "haproxy", "forwarder"];
+const REFERENCES: [&str; 4] = ["nginx", "haproxy", "forwarder", "baseline"];
 
 /// All that a run has found.
 #[derive(Debug, Serialize)]
