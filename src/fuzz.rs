@@ -110,6 +110,11 @@ fn decoded(body: &[u8], step: usize) -> (Vec<u8>, Vec<u8>, Result<Option<usize>,
     (data, decoder.trailers().to_vec(), end)
 }
 
+/// What a client and a server send, through the front: see `proxy::sans_io`.
+pub fn exchange(input: &[u8]) {
+    crate::proxy::sans_io::exchange(input);
+}
+
 /// Configuration files: there is an answer, it can be shown, and what has no error has settings.
 /// The first byte says which file it is.
 pub fn configuration(input: &[u8]) {
@@ -133,11 +138,12 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 5] = [
+    const TARGETS: [Target; 6] = [
         ("session_protocol", session_protocol),
         ("request_head", request_head),
         ("response_head", response_head),
         ("chunked_body", chunked_body),
+        ("exchange", exchange),
         ("configuration", configuration),
     ];
 

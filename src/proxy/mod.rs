@@ -21,6 +21,8 @@ pub(crate) mod request;
 pub(crate) mod response;
 mod rewrite;
 mod router;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sans_io;
 mod server;
 mod target;
 mod tunnel;
