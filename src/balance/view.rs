@@ -85,7 +85,7 @@ impl View {
         }
         self.open_for(upstream, input);
         for attempt in 0..ATTEMPTS.min(self.ids.len()) {
-            let (server, reason) = self.choose(upstream, input, attempt)?;
+            let Some((server, reason)) = self.choose(upstream, input, attempt) else { break };
             let entry = Entry {
                 counted: upstream.servers[server].is_counted(),
                 trial: self.access[server] == Access::Trial,
@@ -99,7 +99,21 @@ impl View {
             }
             self.open[server] = false; // it was closed or filled up a moment ago
         }
-        None
+        self.pick_backup(upstream, input)
+    }
+
+    /// For a request that failed on all that are in turn: a healthy backup is better than nobody.
+    fn pick_backup(&mut self, upstream: &Upstream, input: &PickInput<'_>) -> Option<InFlight> {
+        if input.tried.is_empty() {
+            return None;
+        }
+        for (i, member) in self.members.iter().enumerate() {
+            let fit = member.backup && member.weighs && member.status.is_healthy();
+            self.open[i] = fit && !input.tried.contains(&self.ids[i]);
+        }
+        let server = &upstream.servers[self.smooth.pick(&self.open)?];
+        let entry = Entry { counted: server.is_counted(), trial: false, up_to: 0 };
+        server.begin_as(input.thread, entry).map(|in_flight| in_flight.begun(input.now))
     }
 
     /// What [`Self::pick`] would do, without doing it. For a view that nobody picks with.

@@ -37,8 +37,8 @@ pub fn decide(members: &[Member], panic_threshold: u32, access: &mut Vec<Access>
     let count = |backup: bool, which: fn(Status) -> bool| {
         members.iter().filter(|m| m.weighs && m.backup == backup && which(m.status)).count()
     };
-    let healthy = count(false, is_healthy);
-    let backups = count(true, is_healthy);
+    let healthy = count(false, Status::is_healthy);
+    let backups = count(true, Status::is_healthy);
     let believed = |backup, healthy: usize| {
         healthy * 100 >= count(backup, is_running) * panic_threshold as usize
     };
@@ -54,7 +54,7 @@ pub fn decide(members: &[Member], panic_threshold: u32, access: &mut Vec<Access>
     access.extend(members.iter().map(|member| {
         let in_turn = member.backup == use_backups;
         match member.status {
-            status if is_healthy(status) && in_turn => Access::Yes,
+            status if status.is_healthy() && in_turn => Access::Yes,
             Status::Suspect | Status::Ejected if panic && in_turn => Access::Yes,
             // A suspect is tried even while the backups serve: how else would they get off duty?
             Status::Suspect if in_turn || !member.backup => Access::Trial,
@@ -64,13 +64,9 @@ pub fn decide(members: &[Member], panic_threshold: u32, access: &mut Vec<Access>
     panic
 }
 
-fn is_healthy(status: Status) -> bool {
-    matches!(status, Status::Up | Status::SlowStart)
-}
-
 /// Whether it could answer for all that systemd and the administrator know.
 fn is_running(status: Status) -> bool {
-    is_healthy(status) || matches!(status, Status::Suspect | Status::Ejected)
+    status.is_healthy() || matches!(status, Status::Suspect | Status::Ejected)
 }
 
 #[cfg(test)]

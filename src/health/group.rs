@@ -23,6 +23,7 @@ struct Member {
     machine: Machine,
     window: Window,
     state: State,
+    backup: bool,
     counts: Counts,
 }
 
@@ -31,6 +32,8 @@ struct Member {
 pub struct Sight {
     /// The state that systemd or the administrator gave it.
     pub state: State,
+    /// Whether it is a backup.
+    pub backup: bool,
     /// What was counted so far.
     pub counts: Counts,
 }
@@ -62,6 +65,7 @@ impl Group {
             let member = if let Some(at) = stays {
                 let mut member = before.swap_remove(at);
                 member.machine.set_options(options);
+                member.backup = sight.backup;
                 member
             } else {
                 Member {
@@ -69,6 +73,7 @@ impl Group {
                     machine: Machine::new(options, sight.state),
                     window: Window::new(passive.fail_window, now),
                     state: sight.state,
+                    backup: sight.backup,
                     counts: sight.counts,
                 }
             };
@@ -134,7 +139,7 @@ impl Group {
         now: Instant,
         note: &mut impl FnMut(usize, Transition),
     ) {
-        let may_eject = self.may_eject_one_more();
+        let may_eject = self.may_eject(at);
         let member = &mut self.members[at];
         if let Some(transition) = member.machine.on(event, now, may_eject) {
             if transition.to == Status::Ejected {
@@ -201,9 +206,14 @@ impl Group {
         }
     }
 
-    /// Whether requests may eject one more than they have. Of two or more servers one always may
-    /// go, the last one never.
-    fn may_eject_one_more(&self) -> bool {
+    /// Whether requests may eject this one, too. Of two or more servers one always may go, the last
+    /// one never. With a healthy backup to stand in for them all, nobody else is indispensable.
+    fn may_eject(&self, at: usize) -> bool {
+        let stands_in =
+            |m: &Member| m.backup && m.state == State::Up && m.machine.status().is_healthy();
+        if !self.members[at].backup && self.members.iter().any(stands_in) {
+            return self.passive.max_ejected > 0;
+        }
         let count = |which: fn(&Member) -> bool| self.members.iter().filter(|m| which(m)).count();
         let running = count(|m| m.state == State::Up);
         let ejected = count(|m| m.state == State::Up && m.machine.is_ejected_by_requests());

@@ -221,7 +221,7 @@ impl Watched {
 }
 
 fn sight(server: &Server) -> Sight {
-    Sight { state: server.state(), counts: server.counts() }
+    Sight { state: server.state(), backup: server.options().backup, counts: server.counts() }
 }
 
 /// The app that an upstream is of, if it is.

@@ -47,6 +47,11 @@ impl Status {
         Self::Down,
     ];
 
+    /// Whether nothing is held against it.
+    pub fn is_healthy(self) -> bool {
+        matches!(self, Self::Up | Self::SlowStart)
+    }
+
     /// Its name in logs, metrics and on the terminal.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -285,6 +285,26 @@ fn backups_wait_for_their_hour() {
 }
 
 #[test]
+fn a_request_that_failed_everywhere_else_goes_to_a_backup() {
+    for algorithm in every_algorithm() {
+        let backup = ServerOptions { backup: true, ..ServerOptions::default() };
+        let servers = vec![
+            server(0, 1, &ServerOptions::default()),
+            server(1, 1, &ServerOptions::default()),
+            server(2, 1, &backup),
+        ];
+        let balancing = Balancing { algorithm, ..Balancing::default() };
+        let upstream = Upstream::new("test", servers, balancing);
+        let ids: Vec<_> = upstream.servers.iter().map(|s| s.id).collect();
+        let after = |tried| picked(&upstream, &PickInput { tried, ..input(0, 7) });
+        let name = |in_flight: Option<InFlight>| in_flight.map(|i| i.server().name.clone());
+        assert_eq!(name(after(&ids[..1])).as_deref(), Some("s1"));
+        assert_eq!(name(after(&ids[..2])).as_deref(), Some("s2"));
+        assert_eq!(name(after(&ids)), None);
+    }
+}
+
+#[test]
 fn a_server_may_be_down_by_configuration() {
     let down = ServerOptions { down: true, ..ServerOptions::default() };
     let servers = vec![server(0, 1, &down), server(1, 1, &weighing(1))];

@@ -26,6 +26,7 @@ fn settings(servers: &[SocketAddr], balancing: &Balancing) -> Settings {
     let upstream = settings::Upstream {
         name: "api".into(),
         servers: servers.iter().map(server).collect(),
+        names: Vec::new(),
         balancing: balancing.clone(),
     };
     Settings { upstreams: BTreeMap::from([("api".into(), upstream)]), ..Settings::default() }
@@ -107,6 +108,24 @@ async fn the_only_server_is_never_ejected() {
         settle().await;
     }
     assert_eq!(upstream.servers[0].health().status, Status::Up);
+}
+
+/// Half of the servers at most are ejected, unless a backup stands in.
+#[tokio::test(start_paused = true)]
+async fn with_a_backup_nobody_else_is_indispensable() {
+    let mut settings = settings(&nowhere(3), &Balancing::default());
+    settings.upstreams.get_mut("api").expect("it is there").servers[2].options.backup = true;
+    let front = Arc::new(Front::new(settings, 1));
+    tokio::spawn(health::run(Arc::clone(&front)));
+    settle().await;
+    let upstream = upstream(&front);
+    for server in &upstream.servers {
+        (0..3).for_each(|_| server.begin(0).expect("it is up").failed());
+        settle().await;
+    }
+    assert_eq!(upstream.servers[0].health().status, Status::Ejected);
+    assert_eq!(upstream.servers[1].health().status, Status::Ejected);
+    assert_eq!(upstream.servers[2].health().status, Status::Up, "now it is the last");
 }
 
 #[tokio::test(start_paused = true)]

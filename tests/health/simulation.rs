@@ -99,8 +99,10 @@ impl Simulation {
             })
             .collect();
         let mut group = Group::new(passive.clone());
-        let sight = Sight { state: State::Up, counts: Counts::default() };
-        let members = (0..servers.len()).map(|id| (id as u32, options.clone(), sight));
+        let members = servers.iter().enumerate().map(|(id, server)| {
+            let sight = Sight { state: State::Up, backup: server.backup, counts: server.counts };
+            (id as u32, options.clone(), sight)
+        });
         group.set_members(&passive, members, now);
         Self {
             random,
@@ -245,7 +247,11 @@ impl Simulation {
         let sights: Vec<_> = self
             .servers
             .iter()
-            .map(|server| Sight { state: server.state, counts: server.counts })
+            .map(|server| Sight {
+                state: server.state,
+                backup: server.backup,
+                counts: server.counts,
+            })
             .collect();
         let mut seen = Vec::new();
         self.group.look(&sights, self.panic, self.now, |i, t| seen.push((i, t)));
