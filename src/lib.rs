@@ -14,6 +14,7 @@ pub mod health;
 pub mod import;
 pub mod lifecycle;
 pub mod proxy;
+pub mod registry;
 pub mod session;
 pub mod start;
 pub mod sys;

@@ -161,9 +161,15 @@ fn describe_share(split: &Split, share: u32) -> String {
 
 fn describe_reason(upstream: &Upstream, explanation: &Explanation) -> String {
     let algorithm = &upstream.balancing.algorithm;
+    let seconds = upstream.balancing.queue_timeout.as_secs();
     let text = match explanation.server {
+        None if upstream.servers.is_empty() => {
+            return format!(
+                "no name of this upstream has been resolved: the request would wait for a server, \
+                 {seconds} s at most"
+            );
+        }
         None => {
-            let seconds = upstream.balancing.queue_timeout.as_secs();
             return format!(
                 "no server can be used: the request would wait for one, {seconds} s at most"
             );

@@ -21,6 +21,7 @@ use crate::lifecycle::control::Control;
 use crate::lifecycle::last_good::LastGood;
 use crate::lifecycle::{lock, watchdog};
 use crate::proxy::Front;
+use crate::registry::dns;
 use crate::systemd::activation::{self, Inherited, Socket};
 use crate::systemd::{bus, journal, message, notify};
 use crate::thread::{Listener, Threads, usable_cores};
@@ -118,6 +119,7 @@ impl Serve {
         let cores: Vec<usize> = cores.iter().copied().cycle().take(count).collect();
         let front = Arc::new(Front::new(settings, count));
         let health = health::run(Arc::clone(&front));
+        let names = dns::run(Arc::clone(&front), dns::Resolver);
         let threads = Threads::start(Arc::clone(&front), &cores, pin)
             .map_err(Failed::os("cannot start the worker threads"))?;
         let control =
@@ -132,6 +134,7 @@ impl Serve {
         let _lock = admin_listeners.iter().find_map(lock_beside);
         let local = tokio::task::LocalSet::new();
         local.spawn_local(health);
+        local.spawn_local(names);
         local.block_on(&runtime, run(control, admin_listeners, sockets))
     }
 

@@ -12,7 +12,7 @@ use super::settings::{
     Front, HandOff, Limits, ListenProtocol, Listener, Retries, Session, SessionSync, Threads,
     Timeouts,
 };
-use super::{net, schema};
+use super::{dns, net, schema};
 
 const HAND_OFF: &[(&str, HandOff)] =
     &[("round-robin", HandOff::RoundRobin), ("least-connections", HandOff::LeastConnections)];
@@ -70,6 +70,11 @@ pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Fro
         && let Some(section) = Input::of_node(node, &[&schema::RETRIES], problems)
     {
         retries(&mut front.retries, section, problems);
+    }
+    if let Some(node) = top.node("dns")
+        && let Some(section) = Input::of_node(node, &[&schema::DNS], problems)
+    {
+        front.dns = dns::read(section, problems);
     }
     if let Some(node) = top.node("session")
         && let Some(section) = Input::of_node(node, &[&schema::SESSION], problems)

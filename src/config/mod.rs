@@ -13,6 +13,7 @@ mod app;
 mod balancing;
 mod cores;
 mod diagnostic;
+mod dns;
 mod fragment;
 mod front;
 mod input;

@@ -87,7 +87,7 @@ fn host_of(text: &str, node: &Node, problems: &mut Problems) -> Read<String> {
 }
 
 /// A name or address in lower case; the error is what to write.
-fn host(text: &str) -> Result<String, String> {
+pub(super) fn host(text: &str) -> Result<String, String> {
     let example = "write a name as in \"shop.example.com\" or \"*.example.com\"".to_owned();
     if text.is_empty() {
         return Err(example);
@@ -241,10 +241,17 @@ pub(super) fn address(node: &Node, problems: &mut Problems) -> Read<Address> {
         return fail(format!("write \"unix:{text}\""));
     }
     if let Some(port) = text.strip_prefix("localhost:") {
-        return fail(format!("names are not looked up; write \"127.0.0.1:{port}\""));
+        return fail(format!("write \"127.0.0.1:{port}\""));
+    }
+    if let Some((name, port)) = text.split_once(':')
+        && port.parse::<u16>().is_ok()
+        && host(name).is_ok()
+    {
+        return fail(format!("a name that is to be looked up is written as \"dns:{text}\""));
     }
     fail(
-        "write an IP address and a port, as in \"10.0.0.1:8080\", or \"unix:/run/api.sock\""
+        "write an IP address and a port, as in \"10.0.0.1:8080\", a name as in \
+         \"dns:api.internal:8080\", or \"unix:/run/api.sock\""
             .to_owned(),
     )
 }

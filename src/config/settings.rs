@@ -15,6 +15,7 @@ pub use super::balancing::{
     ActiveCheck, Algorithm, Balancing, Failures, Hash, HashKey, HashMethod, HttpProbe, Passive,
     Probe, ServerOptions, Share, Split, SplitKey, StartState, Statuses, Sticky,
 };
+pub use super::dns::{Dns, DnsName, Family, NamedServers};
 
 /// Everything the files under `/etc/roundsman` and its siblings say.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -44,6 +45,8 @@ pub struct Front {
     pub limits: Limits,
     /// To whom failed requests go next.
     pub retries: Retries,
+    /// How the names of servers are looked up.
+    pub dns: Dns,
     /// The shared session store.
     pub session: Session,
     /// Pages by status, in place of the built-in ones; `{status}`, `{title}`, `{detail}` and
@@ -276,8 +279,10 @@ pub struct Health {
 pub struct Upstream {
     /// The file's stem, as for an app.
     pub name: String,
-    /// The servers, in the file's order.
+    /// The servers whose addresses are given, in the file's order.
     pub servers: Vec<UpstreamServer>,
+    /// Those that are looked up; they come after the others.
+    pub names: Vec<NamedServers>,
     /// How they share the requests.
     pub balancing: Balancing,
 }

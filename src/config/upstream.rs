@@ -1,11 +1,22 @@
 //! `upstreams/NAME.toml`: input → settings.
 
+use std::fmt;
+
 use super::diagnostic::{Place, Problem, Problems};
 use super::fragment::{Node, Table, Value};
 use super::input::{self, Input, Read, array, boolean, duration_or_zero, integer, quoted};
 use super::route::{self, OwnRoutes};
-use super::settings::{Algorithm, Balancing, ServerOptions, Upstream, UpstreamServer};
+use super::settings::{
+    Address, Algorithm, Balancing, DnsName, NamedServers, ServerOptions, Upstream, UpstreamServer,
+};
 use super::{net, schema, sharing};
+
+/// What `address` says.
+#[derive(PartialEq)]
+enum Location {
+    Address(Address),
+    Name(DnsName),
+}
 
 /// Reads the file; what is missing or wrong has a placeholder, and a problem.
 pub(super) fn read(
@@ -21,19 +32,19 @@ pub(super) fn read(
         .and_then(|node| Input::of_node(node, &[&schema::UPSTREAM_HEALTH], problems))
         .and_then(|section| sharing::active(section, problems));
     let example = "[{ address = \"10.0.0.1:8080\" }]";
-    let servers = top
+    let (servers, names) = top
         .required("servers", example, problems, |node, problems| {
             servers(node, &balancing, problems)
         })
         .unwrap_or_default();
-    (Upstream { name: name.to_owned(), servers, balancing }, route::own(top, problems))
+    (Upstream { name: name.to_owned(), servers, names, balancing }, route::own(top, problems))
 }
 
 fn servers(
     node: &Node,
     balancing: &Balancing,
     problems: &mut Problems,
-) -> Read<Vec<UpstreamServer>> {
+) -> Read<(Vec<UpstreamServer>, Vec<NamedServers>)> {
     let nodes = array(node, problems)?;
     if nodes.is_empty() {
         problems.error(
@@ -44,25 +55,36 @@ fn servers(
         );
         return None;
     }
-    let mut servers: Vec<(UpstreamServer, &Place)> = Vec::new();
+    let mut servers: Vec<(Location, ServerOptions, &Place)> = Vec::new();
     for node in nodes {
-        let Some(server) = server(node, balancing, problems) else { continue };
-        match servers.iter().find(|(other, _)| other.address == server.address) {
-            Some((_, first)) => {
-                let title = format!("the server {} is listed twice", server.address);
+        let Some((location, options)) = server(node, balancing, problems) else { continue };
+        match servers.iter().find(|(other, ..)| *other == location) {
+            Some((.., first)) => {
+                let title = format!("the server {location} is listed twice");
                 problems.push(
                     Problem::error(&node.place, title, "again here")
                         .also(first, "first here")
                         .help("give it a higher `weight` instead"),
                 );
             }
-            None => servers.push((server, &node.place)),
+            None => servers.push((location, options, &node.place)),
         }
     }
-    Some(servers.into_iter().map(|(server, _)| server).collect())
+    let (mut given, mut named) = (Vec::new(), Vec::new());
+    for (location, options, _) in servers {
+        match location {
+            Location::Address(address) => given.push(UpstreamServer { address, options }),
+            Location::Name(name) => named.push(NamedServers { name, options }),
+        }
+    }
+    Some((given, named))
 }
 
-fn server(node: &Node, balancing: &Balancing, problems: &mut Problems) -> Read<UpstreamServer> {
+fn server(
+    node: &Node,
+    balancing: &Balancing,
+    problems: &mut Problems,
+) -> Read<(Location, ServerOptions)> {
     if let Value::String(text) = &node.value {
         let help = format!("write {{ address = {} }}", quoted(text));
         return input::mismatch(node, "a table", &help, problems);
@@ -89,6 +111,31 @@ fn server(node: &Node, balancing: &Balancing, problems: &mut Problems) -> Read<U
                 .help("add `balance = \"weighted-round-robin\"`, or leave `weight` out"),
         );
     }
-    let address = section.required("address", "\"10.0.0.1:8080\"", problems, net::address)?;
-    Some(UpstreamServer { address, options })
+    let location =
+        section.required("address", "\"10.0.0.1:8080\"", problems, |node, problems| {
+            match DnsName::read(node, problems) {
+                Some(name) => name.map(Location::Name),
+                None => net::address(node, problems).map(Location::Address),
+            }
+        })?;
+    if matches!(location, Location::Name(DnsName::Service(_))) {
+        for key in ["weight", "backup"] {
+            if let Some(node) = section.node(key) {
+                let title = format!("the records of a service say its servers' {key}");
+                let help =
+                    format!("leave `{key}` out, or look the servers up with \"dns:NAME:PORT\"");
+                problems.error(&node.place, title, "", help);
+            }
+        }
+    }
+    Some((location, options))
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }

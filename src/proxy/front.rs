@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use super::router::Router;
 use crate::balance::{Server, State, Upstream};
 use crate::config::Settings;
-use crate::config::settings::{Address, Balancing, ServerOptions, Target};
+use crate::config::settings::{self, Address, Balancing, DnsName, ServerOptions, Target};
+use crate::registry::dns::Found;
 
 /// What all threads share. Reading it takes no lock.
 #[derive(Debug)]
@@ -26,10 +27,12 @@ pub struct Front {
 pub struct Snapshot {
     /// What the files say.
     pub settings: Arc<Settings>,
+    /// The servers that names stood for when they resolved last.
+    pub found: BTreeMap<DnsName, Vec<Found>>,
     /// Upstreams by [`Target`], in the `Display` form that names them everywhere.
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     /// Finds the number of a request's route in the settings.
-    pub router: Router,
+    pub router: Arc<Router>,
     /// Who answers each route: one upstream, or those of its split in the order of the shares.
     pub answering: Vec<Vec<Arc<Upstream>>>,
 }
@@ -62,11 +65,26 @@ impl Front {
     }
 
     /// Puts new settings to work. Servers that stay keep their state and their counts; requests in
-    /// flight end under the settings they began with.
+    /// flight end under the settings they began with. New workers of apps begin as down: whoever
+    /// calls this says next what systemd says of them.
     pub fn replace(&self, settings: Settings) {
         let snapshot = Snapshot::build(settings, Some(&self.snapshot()), self.threads);
         self.snapshot.store(Arc::new(snapshot));
         self.notify_changed();
+    }
+
+    /// Puts to work that a name stands for these servers now; what it stood for before, if that was
+    /// something else. Upstreams without that name do not notice.
+    pub fn resolved(&self, name: &DnsName, found: Vec<Found>) -> Option<Vec<Found>> {
+        let before = self.snapshot();
+        let known = before.found.get(name);
+        if known.is_some_and(|known| *known == found) {
+            return None;
+        }
+        let known = known.cloned().unwrap_or_default();
+        self.snapshot.store(Arc::new(before.with_found(name, found, self.threads)));
+        self.notify_changed();
+        Some(known)
     }
 
     /// Sets a server's state and wakes whoever waits for one; true when it was another before.
@@ -100,25 +118,20 @@ type Wanted = (String, Address, ServerOptions);
 
 impl Snapshot {
     fn build(settings: Settings, before: Option<&Self>, threads: usize) -> Self {
+        let mut found = before.map(|b| b.found.clone()).unwrap_or_default();
+        let names = || settings.upstreams.values().flat_map(|u| &u.names);
+        found.retain(|known, _| names().any(|wanted| wanted.name == *known));
+
         let mut upstreams = BTreeMap::new();
-        let mut add = |target: Target, servers: Vec<Wanted>, balancing: &Balancing| {
+        let mut add = |target: Target, servers, balancing: &Balancing| {
             let name = target.to_string();
             let old = before.and_then(|b| b.upstreams.get(&name));
-            let servers = servers
-                .into_iter()
-                .map(|(server, address, options)| {
-                    let stays = old.and_then(|o| {
-                        o.servers.iter().find(|s| s.name == server && s.address == address)
-                    });
-                    if let Some(server) = stays {
-                        server.set_options(&options);
-                        return Arc::clone(server);
-                    }
-                    Arc::new(Server::with_options(server, address, threads, &options))
-                })
-                .collect();
-            upstreams
-                .insert(name.clone(), Arc::new(Upstream::new(name, servers, balancing.clone())));
+            // Of a worker that a reload brings, nobody has said yet whether it runs; at the start
+            // of the front nothing is accepted before somebody has.
+            let unknown = matches!(target, Target::App(_)) && before.is_some();
+            let state = if unknown { State::Down } else { State::Up };
+            let upstream = upstream(name.clone(), servers, balancing, old, (threads, state));
+            upstreams.insert(name, upstream);
         };
         for app in settings.apps.values() {
             let options = ServerOptions {
@@ -132,21 +145,43 @@ impl Snapshot {
             add(Target::App(app.name.clone()), servers, &app.balancing);
         }
         for upstream in settings.upstreams.values() {
-            let servers = upstream
-                .servers
-                .iter()
-                .map(|s| (s.address.to_string(), s.address.clone(), s.options.clone()))
-                .collect();
-            add(Target::Upstream(upstream.name.clone()), servers, &upstream.balancing);
+            let target = Target::Upstream(upstream.name.clone());
+            add(target, servers_of(upstream, &found), &upstream.balancing);
         }
+        let router = Arc::new(Router::new(&settings.routes));
+        Self::of(Arc::new(settings), found, upstreams, router)
+    }
+
+    /// The same, but for what one name stands for.
+    fn with_found(&self, name: &DnsName, servers: Vec<Found>, threads: usize) -> Self {
+        let mut found = self.found.clone();
+        found.insert(name.clone(), servers);
+        let mut upstreams = self.upstreams.clone();
+        let concerned = |u: &&settings::Upstream| u.names.iter().any(|n| n.name == *name);
+        for of_settings in self.settings.upstreams.values().filter(concerned) {
+            let key = Target::Upstream(of_settings.name.clone()).to_string();
+            let servers = servers_of(of_settings, &found);
+            let old = self.upstreams.get(&key);
+            let new = (threads, State::Up);
+            let new = upstream(key.clone(), servers, &of_settings.balancing, old, new);
+            upstreams.insert(key, new);
+        }
+        Self::of(Arc::clone(&self.settings), found, upstreams, Arc::clone(&self.router))
+    }
+
+    fn of(
+        settings: Arc<Settings>,
+        found: BTreeMap<DnsName, Vec<Found>>,
+        upstreams: BTreeMap<String, Arc<Upstream>>,
+        router: Arc<Router>,
+    ) -> Self {
         let find = |target: &Target| upstreams.get(&target.to_string()).map(Arc::clone);
         let answering = settings.routes.iter().map(|route| match &route.target {
             Target::Split(split) => split.shares.iter().filter_map(|s| find(&s.to)).collect(),
             target => find(target).into_iter().collect(),
         });
         let answering = answering.collect();
-        let router = Router::new(&settings.routes);
-        Self { settings: Arc::new(settings), upstreams, router, answering }
+        Self { settings, found, upstreams, router, answering }
     }
 
     /// Every server of every upstream, with its upstream.
@@ -158,4 +193,56 @@ impl Snapshot {
     pub fn server(&self, name: &str) -> Option<&Arc<Server>> {
         self.servers().map(|(_, s)| s).find(|s| s.name == name)
     }
+}
+
+/// An upstream of these servers, in which those that stay keep what is known of them. New ones are
+/// for so many threads and begin in that state.
+fn upstream(
+    name: String,
+    servers: Vec<Wanted>,
+    balancing: &Balancing,
+    old: Option<&Arc<Upstream>>,
+    (threads, state): (usize, State),
+) -> Arc<Upstream> {
+    let servers = servers
+        .into_iter()
+        .map(|(server, address, options)| {
+            let stays = old
+                .and_then(|o| o.servers.iter().find(|s| s.name == server && s.address == address));
+            if let Some(server) = stays {
+                server.set_options(&options);
+                return Arc::clone(server);
+            }
+            let server = Server::with_options(server, address, threads, &options);
+            if state != State::Up {
+                server.set_state(state);
+            }
+            Arc::new(server)
+        })
+        .collect();
+    Arc::new(Upstream::new(name, servers, balancing.clone()))
+}
+
+/// The servers that an upstream lists, and those that its names stand for.
+fn servers_of(upstream: &settings::Upstream, found: &BTreeMap<DnsName, Vec<Found>>) -> Vec<Wanted> {
+    let wanted = |address: Address, options| (address.to_string(), address, options);
+    let mut servers: Vec<Wanted> = upstream
+        .servers
+        .iter()
+        .map(|server| wanted(server.address.clone(), server.options.clone()))
+        .collect();
+    for named in &upstream.names {
+        for found in found.get(&named.name).into_iter().flatten() {
+            let address = Address::Tcp(found.address);
+            if servers.iter().any(|(_, known, _)| *known == address) {
+                continue; // listed, or of another name
+            }
+            let mut options = named.options.clone();
+            if let Some(record) = found.record {
+                (options.weight, options.backup) = (record.weight, record.backup);
+            }
+            servers.push(wanted(address, options));
+        }
+    }
+    servers
 }

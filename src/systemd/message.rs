@@ -39,3 +39,9 @@ pub const SERVER_SUSPECT: &str = "7639a7fd72344b3da1fcb6a5938c094b";
 pub const PANIC: &str = "546f3dbc78644d2aac3e365adbf962aa";
 /// Enough servers of an upstream look healthy again.
 pub const PANIC_OVER: &str = "de48d13206404182bbf55b2a487e9645";
+/// A name of servers does not resolve; those of its last answer stay.
+pub const DNS_FAILED: &str = "48ef1c74adde4b00a86cfd24a248e1cb";
+/// A name of servers that did not resolve does so again.
+pub const DNS_RECOVERED: &str = "6fd4f08258224bdbabaeafb2cdf15878";
+/// A name of servers stands for others than before.
+pub const DNS_CHANGED: &str = "ce524079018c415996ee80cc3a2ed3b7";

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -47,8 +48,22 @@ impl Origin {
     pub(crate) fn start(number: usize) -> Self {
         // An address of its own, so that nobody takes its port while it is dead.
         let [.., a, b] = std::process::id().to_be_bytes();
-        let ip = [127, 100 + (number as u8), a, b.max(1)];
-        let listener = TcpListener::bind(SocketAddr::from((ip, 0))).expect("a port");
+        Self::bind(number, ([127, 100 + (number as u8), a, b.max(1)], 0).into())
+    }
+
+    /// As [`Self::start`], on this port.
+    pub(crate) fn start_at(number: usize, port: u16) -> Self {
+        let [.., a, b] = std::process::id().to_be_bytes();
+        Self::bind(number, ([127, 100 + (number as u8), a, b.max(1)], port).into())
+    }
+
+    /// As [`Self::start`], on this address.
+    pub(crate) fn start_on(number: usize, ip: std::net::IpAddr) -> Self {
+        Self::bind(number, (ip, 0).into())
+    }
+
+    fn bind(number: usize, address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).expect("a free address");
         let mut origin = Self {
             address: listener.local_addr().expect("it is bound"),
             number,
@@ -137,6 +152,12 @@ fn serve(stream: &TcpStream, number: usize, manner: &AtomicU8) {
     }
 }
 
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join("etc").join(path);
+    fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+    fs::write(path, text).expect("a file");
+}
+
 /// A running front.
 pub(crate) struct Front {
     process: Child,
@@ -147,22 +168,27 @@ pub(crate) struct Front {
 impl Front {
     /// Starts it with one upstream of these servers, and waits until it is ready.
     pub(crate) fn start(threads: usize, origins: &[Origin], weights: &[u32], more: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let root = directory.path();
-        fs::create_dir_all(root.join("etc/upstreams")).expect("a directory");
-        let front = format!(
-            "trusted-proxies = [\"127.0.0.0/8\"]\n[threads]\ncount = {threads}\npin = false\n\
-             [timeouts]\nconnect = \"2s\"\nresponse-header = \"4s\"\n"
-        );
-        fs::write(root.join("etc/roundsman.toml"), front).expect("a file");
         let servers: Vec<_> = origins
             .iter()
             .zip(weights)
             .map(|(o, weight)| format!("{{ address = \"{}\", weight = {weight} }}", o.address))
             .collect();
         let upstream = format!("servers = [{}]\n{more}", servers.join(", "));
-        fs::write(root.join("etc/upstreams/api.toml"), upstream).expect("a file");
+        Self::with(threads, "", &[("upstreams/api.toml", &upstream)])
+    }
 
+    /// Starts it with these files and more of `roundsman.toml`, and waits until it is ready.
+    pub(crate) fn with(threads: usize, more: &str, files: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let root = directory.path();
+        let front = format!(
+            "trusted-proxies = [\"127.0.0.0/8\"]\n[threads]\ncount = {threads}\npin = false\n\
+             [timeouts]\nconnect = \"2s\"\nresponse-header = \"4s\"\n{more}"
+        );
+        write(root, "roundsman.toml", &front);
+        for (path, text) in files {
+            write(root, path, text);
+        }
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let listener = OwnedFd::from(listener);
@@ -180,7 +206,7 @@ impl Front {
             .args(["-c", &script])
             .env("NOTIFY_SOCKET", root.join("notify"))
             .stdin(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(root.join("log")).expect("a file"))
             .spawn()
             .expect("bash is there");
         let front = Self { process, directory, address };
@@ -193,16 +219,53 @@ impl Front {
         }
     }
 
-    /// What it says each server is, and how many requests each got.
-    pub(crate) fn servers(&self) -> Vec<(String, u64)> {
+    /// What it said so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).expect("a file")
+    }
+
+    /// What `roundsman explain` prints with these arguments, asking this front.
+    pub(crate) fn explain(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_roundsman"))
+            .args(["explain", "--json", "--admin"])
+            .arg(self.directory.path().join("admin.sock"))
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    fn admin(&self, request: &str, body: &str) -> String {
         let path = self.directory.path().join("admin.sock");
         let mut stream = UnixStream::connect(path).expect("the admin socket");
-        write!(stream, "GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            .expect("it listens");
+        let length = body.len();
+        write!(
+            stream,
+            "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("it listens");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
+    /// The addresses of the servers of its first upstream.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let status = self.status();
+        let servers = status["upstreams"][0]["servers"].as_array().expect("servers");
+        servers.iter().map(|s| s["address"].as_str().expect("an address").to_owned()).collect()
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let answer = self.admin("GET /v1/status", "");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a response");
-        let status: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        serde_json::from_str(body).expect("JSON")
+    }
+
+    /// What it says each server is, and how many requests each got.
+    pub(crate) fn servers(&self) -> Vec<(String, u64)> {
+        let status = self.status();
         status["upstreams"][0]["servers"]
             .as_array()
             .expect("servers")
@@ -243,14 +306,19 @@ impl Client {
 
     /// One GET with these fields; `None` when the response was not whole.
     pub(crate) fn get(&mut self, fields: &str) -> Option<Got> {
-        let got = self.try_get(fields).ok();
+        self.ask("GET / HTTP/1.1", fields, "")
+    }
+
+    /// One request with these fields and body.
+    pub(crate) fn ask(&mut self, line: &str, fields: &str, body: &str) -> Option<Got> {
+        let got = self.try_ask(line, fields, body).ok();
         if got.as_ref().is_none_or(|got| got.head.to_lowercase().contains("connection: close")) {
             self.stream = None;
         }
         got
     }
 
-    fn try_get(&mut self, fields: &str) -> std::io::Result<Got> {
+    fn try_ask(&mut self, line: &str, fields: &str, body: &str) -> std::io::Result<Got> {
         if self.stream.is_none() {
             let stream = TcpStream::connect(self.address)?;
             stream.set_nodelay(true)?;
@@ -258,7 +326,8 @@ impl Client {
             self.stream = Some(BufReader::new(stream));
         }
         let reader = self.stream.as_mut().expect("it was just made");
-        write!(reader.get_mut(), "GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")?;
+        let host = if fields.contains("Host: ") { "" } else { "Host: a\r\n" };
+        write!(reader.get_mut(), "{line}\r\n{host}{fields}\r\n{body}")?;
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             if reader.read_line(&mut head)? == 0 {

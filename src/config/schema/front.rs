@@ -18,6 +18,7 @@ pub(in crate::config) const FRONT: Section = Section {
         key("timeouts", "table", "", "See [timeouts]."),
         key("limits", "table", "", "See [limits]."),
         key("retries", "table", "", "See [retries]."),
+        key("dns", "table", "", "See [dns]."),
         key("session", "table", "", "See [session]."),
         key(
             "error-pages",
@@ -165,6 +166,39 @@ pub(in crate::config) const RETRIES: Section = Section {
             "20",
             "Retries as a share of all requests, so that a failing upstream is not flooded. Ten retries \
              a second are always allowed.",
+        ),
+    ],
+};
+
+pub(in crate::config) const DNS: Section = Section {
+    title: "[dns]",
+    doc: "How the names of servers (\"dns:\", \"dns-srv:\") are looked up. /etc/hosts goes first.",
+    keys: &[
+        key(
+            "servers",
+            "array of addresses",
+            "[]",
+            "DNS servers to ask, each with a port unless it is 53. Without any: those in /etc/resolv.conf, \
+             which is read again for each look-up.",
+        ),
+        key(
+            "addresses",
+            "\"all\", \"ipv4\" or \"ipv6\"",
+            "\"all\"",
+            "Which addresses of a name are servers. A host that has one of each is two servers with \"all\".",
+        ),
+        key(
+            "min-ttl",
+            "duration",
+            "\"1s\"",
+            "How long an answer is good for, even when it says less.",
+        ),
+        key("max-ttl", "duration", "\"5min\"", "And at most, whatever it says."),
+        key(
+            "timeout",
+            "duration",
+            "\"2s\"",
+            "For one answer of one DNS server; each is asked twice before a look-up has failed.",
         ),
     ],
 };

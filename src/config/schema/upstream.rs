@@ -26,8 +26,11 @@ pub(in crate::config) const SERVER: Section = Section {
             "address",
             "string, required",
             "",
-            "An IP address and port (\"10.0.0.1:8080\", \"[::1]:8080\") or a UNIX socket \
-             (\"unix:/run/api.sock\").",
+            "An IP address and port (\"10.0.0.1:8080\", \"[::1]:8080\"), a UNIX socket \
+             (\"unix:/run/api.sock\"), or a name that is looked up again and again and stands for as many \
+             servers as it has addresses: \"dns:api.internal:8080\", or \
+             \"dns-srv:_http._tcp.api.internal\" for SRV records, which also say port, weight and, by \
+             their priority, who is a backup. See [dns] in roundsman.toml.",
         ),
         key("weight", "0 to 65535", "1", "Its share in proportion to the others'; 0 for none."),
         key(

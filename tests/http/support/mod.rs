@@ -62,7 +62,8 @@ pub(crate) fn add(
     host: HostPattern,
     path: &str,
 ) {
-    let upstream = Upstream { name: name.into(), servers, balancing: Balancing::default() };
+    let upstream =
+        Upstream { name: name.into(), servers, names: Vec::new(), balancing: Balancing::default() };
     settings.upstreams.insert(name.into(), upstream);
     settings.routes.push(Route { host, path: path.into(), target: Target::Upstream(name.into()) });
 }
