@@ -2,11 +2,12 @@
 //!
 //! `protocol` is bytes in, requests out and replies out, without I/O; `command` gives requests
 //! their meaning; `store` keeps the data; `server` owns the sockets. `namespace` decides which
-//! keys a peer may see.
+//! keys a peer may see. `remote` is a client, for tools that copy sessions between servers.
 
 pub mod command;
 pub mod namespace;
 pub mod protocol;
+pub mod remote;
 pub mod server;
 pub mod store;
 

@@ -1,48 +1,10 @@
 //! The same random requests to this store and to a real Redis server: the replies must be equal.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
 use crate::client::{Client, Value};
-use crate::server::{Random, Server, eventually, path};
-
-struct Redis {
-    child: Child,
-    _directory: tempfile::TempDir,
-    socket: PathBuf,
-}
-
-impl Redis {
-    /// `None` when there is no redis-server, which is said aloud; with CI set that is a failure.
-    fn start() -> Option<Self> {
-        let directory = tempfile::Builder::new().prefix("redis").tempdir().expect("a directory");
-        let socket = directory.path().join("r.sock");
-        let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--unixsocket", path(&socket)])
-            .args(["--dir", path(directory.path())])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let Ok(child) = child else {
-            assert!(std::env::var_os("CI").is_none(), "redis-server is not installed");
-            eprintln!(
-                "SKIPPED: redis-server is not installed, nothing was compared; \
-                 apt-get install redis-server"
-            );
-            return None;
-        };
-        eventually("redis-server listens", || Client::connect(&socket).is_ok());
-        Some(Self { child, _directory: directory, socket })
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::redis::Redis;
+use crate::server::{Random, Server, eventually};
 
 /// Two servers that get the same requests.
 struct Pair {
@@ -337,7 +299,7 @@ fn differs_on_purpose(arguments: &[String], transaction: bool) -> bool {
 }
 
 fn run(seed: u64, version: &str, requests: usize) {
-    let Some(redis) = Redis::start() else { return };
+    let Some(redis) = Redis::start(&[]) else { return };
     let server = Server::start(&[]);
     let mut pair = Pair::new(&server.socket(), &redis.socket);
     let mut other = Pair::new(&server.socket(), &redis.socket);
@@ -433,7 +395,7 @@ fn replies_are_those_of_redis_with_any_seed() {
 /// Time moves: what is set with a short life is gone on both sides at the same time.
 #[test]
 fn entries_expire_when_those_of_redis_do() {
-    let Some(redis) = Redis::start() else { return };
+    let Some(redis) = Redis::start(&[]) else { return };
     let server = Server::start(&[]);
     let mut pair = Pair::new(&server.socket(), &redis.socket);
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();

@@ -6,4 +6,6 @@ mod damage;
 mod differential;
 mod hostile;
 mod persistence;
+mod redis;
 mod server;
+mod tools;

@@ -63,8 +63,8 @@ pub(super) fn flushall(
     let own: Vec<Space> = cx
         .store
         .all_spaces()
-        .filter(|(_, namespace, ..)| *namespace == cx.client.namespace())
-        .map(|(space, ..)| space)
+        .filter(|record| record.namespace == cx.client.namespace())
+        .map(|record| record.space)
         .collect();
     for space in own {
         cx.apply(Op::Clear(space))?;
@@ -183,8 +183,9 @@ fn sections(cx: &Context<'_>) -> Vec<(&'static str, String)> {
     };
     let statistics = &store.statistics;
     let mut keyspace = String::new();
-    for (_, namespace, database, keys) in store.all_spaces() {
-        if namespace == cx.client.namespace() && keys > 0 {
+    for record in store.all_spaces().filter(|r| r.namespace == cx.client.namespace()) {
+        let (database, keys) = (record.database, record.keys);
+        if keys > 0 {
             let _ = write!(keyspace, "db{database}:keys={keys},expires=0,avg_ttl=0\r\n");
         }
     }
@@ -249,14 +250,18 @@ fn sections(cx: &Context<'_>) -> Vec<(&'static str, String)> {
 fn everything(cx: &Context<'_>) -> String {
     let store = &*cx.store;
     let mut text = format!(
-        "data_bytes:{}\r\nlog_bytes:{}\r\ncheckpoints:{}\r\nrefusal:{}\r\n",
+        "data_bytes:{}\r\nlog_bytes:{}\r\nfile_bytes:{}\r\ncheckpoints:{}\r\nrefusal:{}\r\n",
         store.bytes(),
         store.log_bytes(),
+        store.file_bytes(),
         store.statistics.checkpoints,
         store.refusal().unwrap_or("none"),
     );
-    for (_, namespace, database, keys) in store.all_spaces() {
-        let _ = write!(text, "namespace:{namespace},db={database},keys={keys}\r\n");
+    for record in store.all_spaces() {
+        let (namespace, database) = (&record.namespace, record.database);
+        let (keys, bytes) = (record.keys, record.bytes);
+        let _ =
+            write!(text, "namespace:name={namespace},db={database},keys={keys},bytes={bytes}\r\n");
     }
     text
 }

@@ -28,7 +28,7 @@ const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// One database of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SpaceRecord {
+pub struct SpaceRecord {
     /// Its number.
     pub space: Space,
     /// The namespace.

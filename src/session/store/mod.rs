@@ -38,6 +38,7 @@ use thiserror::Error;
 use crate::config::settings::SessionSync;
 
 pub use checkpoint::Outcome;
+pub use disk::SpaceRecord;
 pub use op::Op;
 pub use recover::{OpenError, Problem};
 pub use spaces::NOWHERE;
@@ -264,9 +265,9 @@ impl Store {
         self.spaces.keys(space)
     }
 
-    /// All spaces: namespace, database, keys.
-    pub fn all_spaces(&self) -> impl Iterator<Item = (Space, &str, u8, u64)> {
-        self.spaces.records().map(|r| (r.space, r.namespace.as_str(), r.database, r.keys))
+    /// All spaces.
+    pub fn all_spaces(&self) -> impl Iterator<Item = &SpaceRecord> {
+        self.spaces.records()
     }
 
     /// Has `touched` set at the next change of the key.
@@ -277,6 +278,12 @@ impl Store {
     /// Stored bytes of all keys and values.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes of the file, the room that it has free included.
+    pub fn file_bytes(&self) -> u64 {
+        let path = self.options.directory.join(disk::FILE);
+        std::fs::metadata(path).map_or(0, |metadata| metadata.len())
     }
 
     /// Bytes in the current segment of the log.

@@ -1,5 +1,10 @@
 //! `roundsman session`: the shared session store, and the tools that look after it.
 
+mod live;
+mod migrate;
+mod stats;
+mod transfer;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -31,6 +36,10 @@ pub(super) struct Session {
 
 #[derive(Debug, Subcommand)]
 enum Tool {
+    Stats(stats::Stats),
+    Export(transfer::Export),
+    Import(transfer::Import),
+    Migrate(migrate::Migrate),
     Check(Check),
     Salvage(Salvage),
 }
@@ -94,6 +103,10 @@ impl Session {
     pub(super) fn run(self) -> ExitCode {
         let result = match self.tool {
             None => self.serve.run(),
+            Some(Tool::Stats(stats)) => stats.run(),
+            Some(Tool::Export(export)) => export.run(),
+            Some(Tool::Import(import)) => import.run(),
+            Some(Tool::Migrate(migrate)) => migrate.run(),
             Some(Tool::Check(check)) => check.run(),
             Some(Tool::Salvage(salvage)) => salvage.run(),
         };
@@ -336,7 +349,7 @@ impl Salvage {
             |error: std::io::Error| Failed(exit::OS, format!("{}: {error}", self.to.display()));
         fs::create_dir(&self.to).map_err(failed)?;
         let (store, lost) = crate::session::store::salvage(&self.from, &self.to)?;
-        let keys: u64 = store.all_spaces().map(|(.., keys)| keys).sum();
+        let keys: u64 = store.all_spaces().map(|record| record.keys).sum();
         store.close();
         // The copy that was worked on is of no use any more.
         fs::remove_dir_all(self.to.join("copy")).map_err(failed)?;

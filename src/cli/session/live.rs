@@ -1,0 +1,84 @@
+//! The running store, as the tools reach it.
+
+use std::path::{Path, PathBuf};
+
+use super::Failed;
+use crate::cli::exit;
+use crate::session::command::is_namespace;
+use crate::session::remote::{Address, Client, RemoteError, Url, Value};
+
+/// Where it listens, unless told otherwise.
+pub(super) const SOCKET: &str = "/run/roundsman/session.sock";
+
+/// The store that runs.
+pub(super) struct Live {
+    socket: PathBuf,
+}
+
+impl Live {
+    pub(super) fn at(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// A connection in a namespace.
+    pub(super) fn connect(&self, namespace: &str) -> Result<Client, Failed> {
+        self.connect_to(namespace, 0)
+    }
+
+    /// A connection in a database of a namespace.
+    pub(super) fn connect_to(&self, namespace: &str, database: u8) -> Result<Client, Failed> {
+        if !is_namespace(namespace) {
+            return Err(Failed(
+                exit::USAGE,
+                format!("'{namespace}' is not the name of an app ([a-z0-9_-]+)"),
+            ));
+        }
+        let url = Url {
+            address: Address::Unix(self.socket.clone()),
+            user: Some(namespace.to_owned()),
+            password: None,
+            database: database.into(),
+        };
+        Client::connect(&url).map_err(|error| match error {
+            RemoteError::Io(_, error) => Failed(
+                exit::UNAVAILABLE,
+                format!(
+                    "the session store does not answer at {}: {error}; is roundsman-session.socket \
+                     started?",
+                    self.socket.display()
+                ),
+            ),
+            RemoteError::Access(_, text) => Failed(exit::DENIED, text),
+            other => other.into(),
+        })
+    }
+
+    /// Every namespace and database that has keys, or those of one app.
+    pub(super) fn spaces(&self, app: Option<&str>) -> Result<Vec<(String, u8)>, Failed> {
+        let mut client = self.connect("default")?;
+        let reply = client.call(&["INFO", "roundsman"])?;
+        let Value::Bulk(text) = reply else { return Err(client.unexpected(&reply).into()) };
+        let text = String::from_utf8_lossy(&text);
+        let spaces = text.lines().filter_map(|line| {
+            let mut fields = line.strip_prefix("namespace:name=")?.split(',');
+            let name = fields.next()?;
+            let database = fields.next()?.strip_prefix("db=")?.parse().ok()?;
+            let keys: u64 = fields.next()?.strip_prefix("keys=")?.parse().ok()?;
+            (keys > 0 && app.is_none_or(|app| app == name)).then(|| (name.to_owned(), database))
+        });
+        let mut spaces: Vec<_> = spaces.collect();
+        spaces.sort();
+        Ok(spaces)
+    }
+}
+
+impl From<RemoteError> for Failed {
+    fn from(error: RemoteError) -> Self {
+        let code = match error {
+            RemoteError::Io(..) => exit::UNAVAILABLE,
+            RemoteError::Access(..) => exit::DENIED,
+            RemoteError::Refused(..) | RemoteError::Foreign(..) => exit::FAILURE,
+        };
+        Self(code, error.to_string())
+    }
+}

@@ -1,0 +1,153 @@
+//! `roundsman session migrate`: an app's sessions to a Redis or Valkey server, while the app runs.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Failed;
+use super::live::{self, Live};
+use crate::cli::exit;
+use crate::session::remote::{Client, Copy, Pass, Rule, Url, UrlError};
+
+/// Copy an app's sessions, with their times, to a Redis or Valkey server while the app runs
+///
+/// A session that is there already is overwritten unless it expires later there than here. It is
+/// safe to break off and to run again.
+#[derive(Debug, Args)]
+pub(super) struct Migrate {
+    /// Where to: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]
+    #[arg(long, value_name = "URL")]
+    to: String,
+    /// Whose sessions; may be left out when there is one app only
+    #[arg(long, value_name = "NAME")]
+    app: Option<String>,
+    /// The app's database, as in SELECT
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    database: u8,
+    /// A file with the server's password, instead of one in the URL that other users can see
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Copy only what is not there at all
+    #[arg(long)]
+    missing: bool,
+    /// Go on copying what changes, and removing what is removed, until interrupted
+    #[arg(long)]
+    follow: bool,
+    /// Where the store listens
+    #[arg(long, value_name = "PATH", default_value = live::SOCKET)]
+    socket: PathBuf,
+}
+
+/// Between two passes with `--follow`: each reads every session, and the store has other work.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Passes without `--follow`: the second copies what changed during the first.
+const PASSES: u64 = 2;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+impl Migrate {
+    pub(super) fn run(self) -> Result<(), Failed> {
+        let mut url = Url::parse(&self.to)
+            .map_err(|error: UrlError| Failed(exit::USAGE, format!("--to: {error}")))?;
+        if let Some(path) = &self.password_file {
+            let text = fs::read_to_string(path)
+                .map_err(|error| Failed(exit::OS, format!("{}: {error}", path.display())))?;
+            url.password = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+        }
+        let live = Live::at(&self.socket);
+        let app = self.app(&live)?;
+        let mut from = live.connect_to(&app, self.database)?;
+        let mut to = Client::connect(&url)?;
+        if self.follow {
+            interrupt_politely()?;
+        }
+        let rule = if self.missing { Rule::Missing } else { Rule::Newer };
+        let mut copy = Copy::new(rule);
+        let mut total = Pass::default();
+        for pass in 1.. {
+            let done = copy.pass(&mut from, &mut to)?;
+            total.copied += done.copied;
+            total.removed += done.removed;
+            total.kept = done.kept;
+            total.unsupported = done.unsupported;
+            if pass == 1 && self.follow {
+                println!(
+                    "{} of {} keys of {app} copied to {url}; following",
+                    done.copied, done.seen
+                );
+            }
+            let ended =
+                if self.follow { INTERRUPTED.load(Ordering::Relaxed) } else { pass == PASSES };
+            if ended {
+                total.seen = done.seen;
+                break;
+            }
+            if self.follow {
+                pause();
+            }
+        }
+        let Pass { seen, copied, kept, removed, unsupported } = total;
+        println!(
+            "{app}: {seen} keys; {copied} copied to {url}, {kept} kept there, {removed} removed there"
+        );
+        if unsupported > 0 {
+            return Err(Failed::new(format!(
+                "{unsupported} keys are of a kind that cannot be copied"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whose sessions it is about.
+    fn app(&self, live: &Live) -> Result<String, Failed> {
+        if let Some(app) = &self.app {
+            return Ok(app.clone());
+        }
+        let mut apps: Vec<String> = live.spaces(None)?.into_iter().map(|(app, _)| app).collect();
+        apps.dedup();
+        match apps.as_slice() {
+            [app] => Ok(app.clone()),
+            [] => Err(Failed::new("there are no sessions to copy")),
+            several => Err(Failed(
+                exit::USAGE,
+                format!(
+                    "there are sessions of several apps; choose one with --app: {}",
+                    several.join(", ")
+                ),
+            )),
+        }
+    }
+}
+
+/// Has an interrupt end it after the pass, so that what it says last is true.
+fn interrupt_politely() -> Result<(), Failed> {
+    let failed = |error: std::io::Error| Failed(exit::OS, format!("cannot start: {error}"));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let (interrupt, terminate) = runtime
+        .block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+        })
+        .map_err(failed)?;
+    std::thread::spawn(move || {
+        let (mut interrupt, mut terminate) = (interrupt, terminate);
+        runtime.block_on(async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        });
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    });
+    Ok(())
+}
+
+fn pause() {
+    let step = Duration::from_millis(50);
+    let mut left = PAUSE;
+    while left > Duration::ZERO && !INTERRUPTED.load(Ordering::Relaxed) {
+        std::thread::sleep(step);
+        left = left.saturating_sub(step);
+    }
+}

@@ -1,0 +1,278 @@
+//! The tools that look at, copy and move sessions while the store serves them.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use crate::client::{Client, Value, bulk, ok};
+use crate::redis::Redis;
+use crate::server::{Server, eventually, path, tool};
+
+/// A store with sessions of two apps: strings, hashes, sets, bytes that are no text.
+fn filled(server: &Server) -> Client {
+    let mut shop = server.client();
+    shop.say("auth shop any");
+    for number in 0..500 {
+        shop.say(&format!("set sess:{number} {{\"user\":{number}}} ex {}", 1000 + number));
+    }
+    shop.say("set forever x");
+    shop.call(&[&b"set"[..], b"b\xff\0", b"\x80\r\n", b"px", b"5000000"]).expect("a reply");
+    shop.say("hset h f v g w");
+    shop.say("expire h 2000");
+    for number in 0..2500 {
+        shop.say(&format!("sadd users m{number}"));
+    }
+    shop.say("set brief x px 1");
+    shop.say("select 3");
+    shop.say("set third 3 ex 100");
+    shop.say("select 0");
+    let mut blog = server.client();
+    blog.say("auth blog any");
+    blog.say("set sess:1 blog ex 100");
+    // Counts are of what is stored: what has expired counts until it is swept.
+    eventually("the brief one is gone", || shop.say("dbsize") == Value::Integer(504));
+    shop
+}
+
+fn socket(server: &Server) -> String {
+    path(&server.socket()).to_owned()
+}
+
+fn output(arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_roundsman"))
+        .arg("session")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+fn migrate(server: &Server, to: &str, more: &[&str]) -> (bool, String) {
+    let socket = socket(server);
+    tool(&[&["migrate", "--socket", &socket, "--to", to], more].concat())
+}
+
+fn left(client: &mut Client, key: &str) -> i64 {
+    match client.say(&format!("ttl {key}")) {
+        Value::Integer(left) => left,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn stats_tell_what_there_is() {
+    let server = Server::start(&[]);
+    let mut shop = filled(&server);
+    shop.say("get forever");
+    shop.say("get nothing");
+    let (ok, text) = tool(&["stats", "--socket", &socket(&server)]);
+    assert!(ok && text.contains("506 keys") && text.contains("writes    taken"), "{text}");
+    assert!(text.lines().any(|l| l.starts_with("blog ") && l.contains(" 0          1 ")), "{text}");
+    let (ok, text) = tool(&["stats", "--json", "--socket", &socket(&server)]);
+    let figures: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert!(ok);
+    assert_eq!(figures["keys"], 506);
+    assert_eq!(figures["hits"], 1);
+    assert!(figures["file_bytes"].as_u64() > Some(0), "{text}");
+    let third = &figures["namespaces"].as_array().expect("a list")[2];
+    assert_eq!(
+        (&third["name"], &third["database"], &third["keys"]),
+        (&"shop".into(), &3.into(), &1.into())
+    );
+}
+
+#[test]
+fn what_was_exported_is_there_after_an_import() {
+    let server = Server::start(&[]);
+    filled(&server);
+    let exported = output(&["export", "--socket", &socket(&server)], "");
+    assert!(exported.status.success());
+    let text = String::from_utf8(exported.stdout).expect("text");
+    assert_eq!(text.lines().count(), 506);
+    let other = Server::start(&[]);
+    let imported = output(&["import", "--socket", &socket(&other)], &text);
+    let said = String::from_utf8_lossy(&imported.stdout).into_owned();
+    assert!(
+        imported.status.success() && said.contains("506 keys imported, 0 had expired"),
+        "{imported:?}"
+    );
+    let again = output(&["export", "--socket", &socket(&other)], "");
+    let strip = |text: &str| {
+        // Times are told to the millisecond and computed from what is left of them.
+        let mut lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .map(|mut line: serde_json::Value| {
+                if let Some(at) = line.get_mut("expires") {
+                    *at = (at.as_u64().expect("a time") / 100_000).into();
+                }
+                if let Some(set) = line.get_mut("set").and_then(|set| set.as_array_mut()) {
+                    set.sort_by_key(ToString::to_string);
+                }
+                line
+            })
+            .collect();
+        lines.sort_by_key(ToString::to_string);
+        lines
+    };
+    let (before, after) = (strip(&text), strip(&String::from_utf8_lossy(&again.stdout)));
+    let differ = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+    assert!(before.len() == after.len() && differ <= 12, "{differ} differ"); // at the edge of 100 s
+    let mut client = other.client();
+    client.say("auth shop any");
+    assert_eq!(client.say("scard users"), Value::Integer(2500));
+    assert_eq!(
+        client.call(&[&b"get"[..], b"b\xff\0"]).expect("a reply"),
+        Value::Bulk(b"\x80\r\n".to_vec())
+    );
+
+    // One app's, as another's.
+    let blog = output(&["export", "--app", "blog", "--socket", &socket(&server)], "");
+    let text = String::from_utf8_lossy(&blog.stdout).into_owned();
+    assert_eq!(text.lines().count(), 1);
+    assert!(
+        output(&["import", "--app", "news", "--socket", &socket(&other)], &text).status.success()
+    );
+    client.say("auth news any");
+    assert_eq!(client.say("get sess:1"), bulk("blog"));
+
+    // What cannot be read is said, with its line.
+    let bad =
+        output(&["import", "--socket", &socket(&other)], &format!("{text}{{\"app\":\"a\"}}\n"));
+    let said = String::from_utf8_lossy(&bad.stderr).into_owned();
+    assert!(!bad.status.success() && said.contains("standard input: line 2: "), "{said}");
+    let past = r#"{"app":"shop","key":"old","string":"x","expires":1000}"#;
+    let past = output(&["import", "--socket", &socket(&other)], past);
+    assert!(String::from_utf8_lossy(&past.stdout).contains("0 keys imported, 1 had expired"));
+}
+
+#[test]
+fn sessions_move_to_redis_with_their_times() {
+    let server = Server::start(&[]);
+    let mut shop = filled(&server);
+    let Some(redis) = Redis::start(&[]) else { return };
+    let mut there = redis.client();
+    let (ok, text) = migrate(&server, &redis.tcp_url(), &[]);
+    assert!(!ok && text.contains("several apps") && text.contains("blog, shop"), "{text}");
+    let (ok, text) = migrate(&server, &redis.tcp_url(), &["--app", "shop"]);
+    assert!(ok && text.contains("shop: 504 keys; 504 copied"), "{text}");
+    assert_eq!(there.say("dbsize"), Value::Integer(504));
+    assert_eq!(there.say("get sess:7"), bulk("{\"user\":7}"));
+    assert!((900..=1007).contains(&left(&mut there, "sess:7")));
+    assert_eq!(there.say("ttl forever"), Value::Integer(-1));
+    assert_eq!(there.say("hget h g"), bulk("w"));
+    assert!((1900..=2000).contains(&left(&mut there, "h")));
+    assert_eq!(there.say("scard users"), Value::Integer(2500));
+    assert_eq!(
+        there.call(&[&b"get"[..], b"b\xff\0"]).expect("a reply"),
+        Value::Bulk(b"\x80\r\n".to_vec())
+    );
+
+    // Again, after both sides were used: the later use wins, and what is new comes over.
+    shop.say("set sess:1 newer ex 3000");
+    there.say("set sess:2 newer ex 3000");
+    there.say("del sess:3");
+    let (ok, text) = migrate(&server, &redis.tcp_url(), &["--app", "shop"]);
+    assert!(ok && text.contains("1 kept there"), "{text}");
+    assert_eq!(there.say("get sess:1"), bulk("newer"));
+    assert_eq!(there.say("get sess:2"), bulk("newer"));
+    assert_eq!(there.say("exists sess:3"), Value::Integer(1));
+    // Or only what is missing.
+    there.say("set sess:4 other ex 1");
+    there.say("persist sess:4");
+    there.say("del sess:5");
+    let (ok, text) = migrate(&server, &redis.tcp_url(), &["--app", "shop", "--missing"]);
+    assert!(ok && text.contains("1 copied"), "{text}");
+    assert_eq!(there.say("get sess:4"), bulk("other"));
+    // Another database, there too.
+    let url = format!("{}/2", redis.tcp_url());
+    let (ok, text) = migrate(&server, &url, &["--app", "shop", "--database", "3"]);
+    assert!(ok, "{text}");
+    there.say("select 2");
+    assert_eq!(there.say("get third"), bulk("3"));
+}
+
+#[test]
+fn a_copy_follows_until_it_is_interrupted() {
+    let server = Server::start(&[]);
+    let mut shop = server.client();
+    shop.say("auth shop any");
+    for number in 0..300 {
+        shop.say(&format!("set sess:{number} old ex 5000"));
+    }
+    let Some(redis) = Redis::start(&[]) else { return };
+    let mut there = redis.client();
+    let mut follower = Command::new(env!("CARGO_BIN_EXE_roundsman"))
+        .args([
+            "session",
+            "migrate",
+            "--follow",
+            "--to",
+            &redis.tcp_url(),
+            "--socket",
+            &socket(&server),
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    eventually("the first pass is done", || there.say("dbsize") == Value::Integer(300));
+    // The app goes on: it changes, adds, prolongs and logs out.
+    shop.say("set sess:1 new ex 5000");
+    shop.say("set sess:new new ex 5000");
+    shop.say("expire sess:2 9000");
+    shop.say("del sess:3");
+    // And there somebody uses a session that then ends here.
+    there.say("expire sess:4 9000");
+    shop.say("del sess:4");
+    eventually("all of it has come over", || {
+        there.say("get sess:1") == bulk("new")
+            && there.say("get sess:new") == bulk("new")
+            && left(&mut there, "sess:2") > 8000
+            && there.say("exists sess:3") == Value::Integer(0)
+    });
+    assert_eq!(there.say("exists sess:4"), Value::Integer(1), "it is in use there");
+    let pid = rustix::process::Pid::from_child(&follower);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert!(follower.wait().expect("it ends").success());
+}
+
+#[test]
+fn what_cannot_be_reached_is_said_clearly() {
+    let server = Server::start(&[]);
+    let mut shop = server.client();
+    shop.say("auth shop any");
+    shop.say("set a 1");
+    let Some(redis) = Redis::start(&["--requirepass", "secret"]) else { return };
+    let url = redis.tcp_url();
+    let (done, text) = migrate(&server, &url, &[]);
+    assert!(
+        !done && text.contains("does not let us in: NOAUTH") && text.contains("--password-file"),
+        "{text}"
+    );
+    let with = url.replace("redis://", "redis://:wrong@");
+    let (done, text) = migrate(&server, &with, &[]);
+    assert!(!done && text.contains("WRONGPASS") && !text.contains("wrong@"), "{text}");
+    let file = server.directory.path().join("password");
+    std::fs::write(&file, "secret\n").expect("it can be written");
+    let (done, text) = migrate(&server, &url, &["--password-file", path(&file)]);
+    assert!(done && text.contains("1 copied"), "{text}");
+    let mut there = redis.client();
+    assert_eq!(there.say("auth secret"), ok());
+    assert_eq!(there.say("get a"), bulk("1"));
+    for (to, expected) in [
+        ("rediss://127.0.0.1", "TLS"),
+        ("mongodb://127.0.0.1/x", "MongoDB"),
+        ("redis+cluster://127.0.0.1", "cluster"),
+        ("redis://127.0.0.1:1", "onnection refused"),
+        ("redis://127.0.0.1:1/100000000000", "database"),
+        ("shop", "no scheme"),
+    ] {
+        let (done, text) = migrate(&server, to, &[]);
+        assert!(!done && text.contains(expected), "{to}: {text}");
+    }
+    let (done, text) = tool(&["stats", "--socket", "/nonexistent"]);
+    assert!(!done && text.contains("is roundsman-session.socket started?"), "{text}");
+}
