@@ -74,11 +74,16 @@ impl Monitor {
             }
             sleep(PAUSE).await;
             let next_look = self.next_look();
-            tokio::select! {
-                () = self.alert.notified() => {}
-                changed = changes.changed() => if changed.is_err() { return },
-                Some(outcome) = self.outcomes.recv() => self.take_outcomes(&outcome),
-                () = sleep_until(next_look) => {}
+            // Most checks find what the one before found, and that is no reason to look at all the
+            // others: with hundreds of them it would cost more than the checks.
+            let mut calls_for_a_look = false;
+            while !calls_for_a_look {
+                calls_for_a_look = tokio::select! {
+                    () = self.alert.notified() => true,
+                    changed = changes.changed() => if changed.is_err() { return } else { true },
+                    Some(outcome) = self.outcomes.recv() => self.take_outcomes(&outcome),
+                    () = sleep_until(next_look) => true,
+                }
             }
         }
     }
@@ -111,23 +116,28 @@ impl Monitor {
         self.watched.values_mut().fold(false, |changed, watched| watched.look(now) | changed)
     }
 
-    fn take_outcomes(&mut self, first: &Outcome) {
-        self.take_outcome(first);
+    /// True when one of them changed what a server is.
+    fn take_outcomes(&mut self, first: &Outcome) -> bool {
+        let mut changed = self.take_outcome(first);
         while let Ok(outcome) = self.outcomes.try_recv() {
-            self.take_outcome(&outcome);
+            changed |= self.take_outcome(&outcome);
         }
+        changed
     }
 
-    fn take_outcome(&mut self, outcome: &Outcome) {
+    fn take_outcome(&mut self, outcome: &Outcome) -> bool {
         let now = Instant::now();
+        let mut changed = false;
         for watched in self.watched.values_mut() {
             let upstream = &watched.upstream;
             let passed = outcome.result.is_ok();
             watched.group.check(outcome.server, passed, now, |i, transition| {
                 let detail = format!("health check: {outcome}");
                 log(upstream, &upstream.servers[i], transition, &detail);
+                changed = true;
             });
         }
+        changed
     }
 
     fn next_look(&self) -> Instant {

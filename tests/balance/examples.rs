@@ -10,21 +10,7 @@ use roundsman::config::{Settings, Sources, load};
 use roundsman::proxy::Front;
 use tokio::time::Instant;
 
-const GUIDE: &str = include_str!("../../docs/balancing.md");
-
-/// The files that a section of the guide shows, by their names.
-fn files(section: &str) -> BTreeMap<String, String> {
-    let text = GUIDE.split("\n### ").find(|part| part.starts_with(section)).expect("the section");
-    let text = text.split("\n## ").next().unwrap_or(text);
-    text.split("```toml\n")
-        .skip(1)
-        .filter_map(|part| part.split("```").next())
-        .filter_map(|file| {
-            let name = file.strip_prefix("# ")?.lines().next()?;
-            Some((name.to_owned(), file.to_owned()))
-        })
-        .collect()
-}
+use super::guide::balancing as files;
 
 fn settings(files: &BTreeMap<String, String>) -> Settings {
     let folder = tempfile::tempdir().expect("a folder");

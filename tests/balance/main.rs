@@ -4,6 +4,8 @@ mod allocations;
 mod examples;
 mod explain;
 mod golden;
+#[path = "../common/guide.rs"]
+mod guide;
 mod names;
 mod properties;
 mod reload;

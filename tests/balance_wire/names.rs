@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use simple_dns::RCODE;
-use tokio::time::Instant;
 
-use super::support::{Client, Front, Origin, PATIENCE};
+use super::origin::Origin;
+use super::support::{Client, Front};
 use super::zone::{Says, Zone};
-use super::{count, load};
+use super::{count, eventually, load};
 
 fn ips(origins: &[&Origin]) -> Vec<IpAddr> {
     origins.iter().map(|origin| origin.address.ip()).collect()
@@ -21,14 +20,6 @@ fn origins(count: usize) -> Vec<Origin> {
     let port = first.address.port();
     let others = (1..count).map(|number| Origin::start_at(number, port));
     std::iter::once(first).chain(others).collect()
-}
-
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn answering(front: &Front) -> BTreeSet<String> {
@@ -47,7 +38,7 @@ fn servers_come_and_go_with_their_addresses() {
     zone.set("api.internal", Says::Addresses(ips(&[&origins[0], &origins[1]]), 1));
     let upstream =
         format!("servers = [{{ address = \"dns:api.internal:{}\" }}]", origins[0].address.port());
-    let front = Front::with(2, &zone.settings(), &[("upstreams/api.toml", &upstream)]);
+    let front = Front::with(&zone.settings(), &[("upstreams/api.toml", &upstream)]);
     // The first request may come before the first answer: then it waits for it.
     assert_eq!(answering(&front), set(&["s0", "s1"]));
     let counted = front.servers()[1].1;
@@ -79,7 +70,7 @@ fn a_start_does_not_wait_for_a_name() {
     zone.set("late.internal", Says::Nothing);
     let upstream =
         format!("servers = [{{ address = \"dns:late.internal:{}\" }}]", origins[0].address.port());
-    let front = Front::with(2, &zone.settings(), &[("upstreams/api.toml", &upstream)]);
+    let front = Front::with(&zone.settings(), &[("upstreams/api.toml", &upstream)]);
     assert!(front.addresses().is_empty());
     let explained = front.explain(&["--host", "a"]);
     assert!(
@@ -110,7 +101,7 @@ fn srv_records_say_ports_weights_and_backups() {
     zone.set("_http._tcp.api.internal", Says::Services(services, 60));
     let upstream = "balance = \"weighted-round-robin\"\n\
                     servers = [{ address = \"dns-srv:_http._tcp.api.internal\" }]\n";
-    let front = Front::with(2, &zone.settings(), &[("upstreams/api.toml", upstream)]);
+    let front = Front::with(&zone.settings(), &[("upstreams/api.toml", upstream)]);
     let counts = load(&front, 400);
     println!("SRV 30/10 and a backup: {counts:?}");
     assert!(count(&counts, "s0").abs_diff(300) <= 4, "{counts:?}");
@@ -132,7 +123,7 @@ fn an_answer_that_does_not_fit_comes_over_tcp() {
         "servers = [{{ address = \"dns:many.internal:{port}\", down = true }}, {{ address = \"{}\" }}]",
         origins[0].address
     );
-    let front = Front::with(2, &zone.settings(), &[("upstreams/api.toml", &upstream)]);
+    let front = Front::with(&zone.settings(), &[("upstreams/api.toml", &upstream)]);
     eventually("all are there", || front.addresses().len() == 101);
     assert!(zone.asked_over_tcp() > 0);
     assert_eq!(answering(&front), set(&["s0"]));
@@ -145,7 +136,7 @@ fn the_hosts_file_goes_first() {
     let upstream =
         format!("servers = [{{ address = \"dns:localhost:{}\" }}]", origin.address.port());
     let settings = format!("{}addresses = \"ipv4\"\n", zone.settings());
-    let front = Front::with(2, &settings, &[("upstreams/api.toml", &upstream)]);
+    let front = Front::with(&settings, &[("upstreams/api.toml", &upstream)]);
     assert_eq!(answering(&front), set(&["s0"]));
     assert_eq!(front.addresses(), [origin.address.to_string()]);
     assert_eq!(zone.asked("localhost"), 0);

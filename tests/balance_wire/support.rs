@@ -1,14 +1,13 @@
-//! A front (the real binary), servers that can be made ill, and clients.
+//! A front (the real binary) and its clients.
 
+use super::origin::Origin;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -16,140 +15,12 @@ use rustix::io::{FdFlags, fcntl_setfd};
 /// Longer than anything takes on a loaded machine; nothing waits for it to pass.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What ails a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Manner {
-    Well,
-    Hanging,
-    Slow,
-    Failing,
-    BreakingOff,
-}
-
-impl Manner {
-    fn of(number: u8) -> Self {
-        [Self::Well, Self::Hanging, Self::Slow, Self::Failing, Self::BreakingOff]
-            [usize::from(number)]
-    }
-}
-
-/// A server that answers with its number.
-pub(crate) struct Origin {
-    pub(crate) address: SocketAddr,
-    number: usize,
-    manner: Arc<AtomicU8>,
-    connections: Arc<Mutex<Vec<TcpStream>>>,
-    /// Present while it lives.
-    life: Option<Arc<()>>,
-}
-
-impl Origin {
-    pub(crate) fn start(number: usize) -> Self {
-        // An address of its own, so that nobody takes its port while it is dead.
-        let [.., a, b] = std::process::id().to_be_bytes();
-        Self::bind(number, ([127, 100 + (number as u8), a, b.max(1)], 0).into())
-    }
-
-    /// As [`Self::start`], on this port.
-    pub(crate) fn start_at(number: usize, port: u16) -> Self {
-        let [.., a, b] = std::process::id().to_be_bytes();
-        Self::bind(number, ([127, 100 + (number as u8), a, b.max(1)], port).into())
-    }
-
-    /// As [`Self::start`], on this address.
-    pub(crate) fn start_on(number: usize, ip: std::net::IpAddr) -> Self {
-        Self::bind(number, (ip, 0).into())
-    }
-
-    fn bind(number: usize, address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).expect("a free address");
-        let mut origin = Self {
-            address: listener.local_addr().expect("it is bound"),
-            number,
-            manner: Arc::new(AtomicU8::new(0)),
-            connections: Arc::default(),
-            life: None,
-        };
-        origin.live(listener);
-        origin
-    }
-
-    pub(crate) fn behave(&self, manner: Manner) {
-        self.manner.store(manner as u8, Ordering::SeqCst);
-    }
-
-    /// As if killed: nobody listens, all connections are gone.
-    pub(crate) fn kill(&mut self) {
-        self.life = None;
-        let _ = TcpStream::connect(self.address); // wakes the listener, which sees that it is over
-        for stream in self.connections.lock().expect("nobody panics with it").drain(..) {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
-        while TcpStream::connect(self.address).is_ok() {
-            std::thread::yield_now();
-        }
-    }
-
-    pub(crate) fn revive(&mut self) {
-        let listener = TcpListener::bind(self.address).expect("the address is its own");
-        self.live(listener);
-    }
-
-    fn live(&mut self, listener: TcpListener) {
-        let life = Arc::new(());
-        let alive = Arc::downgrade(&life);
-        self.life = Some(life);
-        let (number, manner) = (self.number, Arc::clone(&self.manner));
-        let connections = Arc::clone(&self.connections);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if alive.strong_count() == 0 {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let copy = stream.try_clone().expect("a descriptor");
-                connections.lock().expect("nobody panics with it").push(copy);
-                let manner = Arc::clone(&manner);
-                std::thread::spawn(move || serve(&stream, number, &manner));
-            }
-        });
-    }
-}
-
-fn serve(stream: &TcpStream, number: usize, manner: &AtomicU8) {
-    let mut reader = BufReader::new(stream);
-    let mut writer = stream;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
-        }
-        if line != "\r\n" {
-            continue;
-        }
-        let body = format!("s{number}");
-        let response = match Manner::of(manner.load(Ordering::SeqCst)) {
-            Manner::Well => format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}"),
-            Manner::Slow => {
-                std::thread::sleep(Duration::from_millis(60));
-                format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}")
-            }
-            Manner::Failing => {
-                format!("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\n\r\n{body}")
-            }
-            Manner::Hanging => continue,
-            Manner::BreakingOff => {
-                let _ = write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n{body}");
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-                return;
-            }
-        };
-        if writer.write_all(response.as_bytes()).is_err() {
-            return;
-        }
-    }
+/// `roundsman.toml` of a front that believes its clients, which are on this machine.
+pub(crate) fn settings(threads: usize) -> String {
+    format!(
+        "trusted-proxies = [\"127.0.0.0/8\"]\n[threads]\ncount = {threads}\npin = false\n\
+         [timeouts]\nconnect = \"2s\"\nresponse-header = \"4s\"\n"
+    )
 }
 
 fn write(root: &Path, path: &str, text: &str) {
@@ -174,18 +45,14 @@ impl Front {
             .map(|(o, weight)| format!("{{ address = \"{}\", weight = {weight} }}", o.address))
             .collect();
         let upstream = format!("servers = [{}]\n{more}", servers.join(", "));
-        Self::with(threads, "", &[("upstreams/api.toml", &upstream)])
+        Self::with(&settings(threads), &[("upstreams/api.toml", &upstream)])
     }
 
-    /// Starts it with these files and more of `roundsman.toml`, and waits until it is ready.
-    pub(crate) fn with(threads: usize, more: &str, files: &[(&str, &str)]) -> Self {
+    /// Starts it with this `roundsman.toml` and these files, and waits until it is ready.
+    pub(crate) fn with(settings: &str, files: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let root = directory.path();
-        let front = format!(
-            "trusted-proxies = [\"127.0.0.0/8\"]\n[threads]\ncount = {threads}\npin = false\n\
-             [timeouts]\nconnect = \"2s\"\nresponse-header = \"4s\"\n{more}"
-        );
-        write(root, "roundsman.toml", &front);
+        write(root, "roundsman.toml", settings);
         for (path, text) in files {
             write(root, path, text);
         }
@@ -217,6 +84,22 @@ impl Front {
                 return front;
             }
         }
+    }
+
+    /// Changes a file of the configuration and has it put to work.
+    pub(crate) fn reload_with(&self, path: &str, text: &str) {
+        write(self.directory.path(), path, text);
+        let answer = self.admin("POST /v1/reload", "");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// CPU time that it has used so far, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it runs");
+        let fields: Vec<_> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+        let ticks = |at: usize| fields[at].parse::<f64>().expect("a number");
+        (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
     }
 
     /// What it said so far.
@@ -288,6 +171,8 @@ impl Drop for Front {
 /// A client with a kept-alive connection.
 pub(crate) struct Client {
     address: SocketAddr,
+    /// Where it connects from, if that matters.
+    from: Option<IpAddr>,
     stream: Option<BufReader<TcpStream>>,
 }
 
@@ -301,7 +186,12 @@ pub(crate) struct Got {
 
 impl Client {
     pub(crate) fn new(front: &Front) -> Self {
-        Self { address: front.address, stream: None }
+        Self { address: front.address, from: None, stream: None }
+    }
+
+    /// A client with this address.
+    pub(crate) fn from(front: &Front, ip: IpAddr) -> Self {
+        Self { from: Some(ip), ..Self::new(front) }
     }
 
     /// One GET with these fields; `None` when the response was not whole.
@@ -318,9 +208,18 @@ impl Client {
         got
     }
 
+    fn connect(&self) -> std::io::Result<TcpStream> {
+        use rustix::net;
+        let Some(from) = self.from else { return TcpStream::connect(self.address) };
+        let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
+        net::bind(&socket, &SocketAddr::new(from, 0))?;
+        net::connect(&socket, &self.address)?;
+        Ok(socket.into())
+    }
+
     fn try_ask(&mut self, line: &str, fields: &str, body: &str) -> std::io::Result<Got> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect(self.address)?;
+            let stream = self.connect()?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             self.stream = Some(BufReader::new(stream));

@@ -76,9 +76,10 @@ impl Zone {
         Self { address, state }
     }
 
-    /// `[dns]` of a front that asks it.
+    /// `roundsman.toml` of a front that asks it.
     pub(crate) fn settings(&self) -> String {
-        format!("[dns]\nservers = [\"{}\"]\ntimeout = \"200ms\"\n", self.address)
+        let front = super::support::settings(2);
+        format!("{front}[dns]\nservers = [\"{}\"]\ntimeout = \"200ms\"\n", self.address)
     }
 
     pub(crate) fn set(&self, name: &str, says: Says) {
