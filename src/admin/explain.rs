@@ -179,7 +179,9 @@ fn describe_reason(upstream: &Upstream, explanation: &Explanation) -> String {
         Some((_, Reason::Turn)) => "the hash found no usable server (or no key): weighted turns",
         Some((_, Reason::Algorithm)) => match algorithm {
             Algorithm::RoundRobin => "it is the next in turn",
-            Algorithm::WeightedRoundRobin => "it is the next in a thread's weighted turn",
+            Algorithm::WeightedRoundRobin => {
+                "weighted turns, of which each thread of the front has its own: this one begins them"
+            }
             Algorithm::IpHash => "the hash of the client's network leads to it",
             Algorithm::Hash(_) => "the hash of the key leads to it",
             Algorithm::LeastConnections => "it has the fewest requests in flight for its weight",

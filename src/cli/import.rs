@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::ToSocketAddrs as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -133,8 +132,7 @@ fn evaluate(file: &Path) -> Done<Value> {
 }
 
 fn nginx(file: &Path) -> Done<Import> {
-    let resolve = |name: &str| name.to_socket_addrs().ok()?.next();
-    import::nginx::import(file, &resolve).map_err(|error| Failure::config(error.to_string()))
+    import::nginx::import(file).map_err(|error| Failure::config(error.to_string()))
 }
 
 // === impl Output ===

@@ -63,6 +63,10 @@ fn table(status: &model::Status) -> String {
             .to_vec(),
     ];
     for upstream in &status.upstreams {
+        if upstream.servers.is_empty() {
+            let state = "unresolved".to_owned(); // its names have not been looked up yet
+            rows.push([vec![upstream.name.clone(), state], vec!["-".to_owned(); 4]].concat());
+        }
         for server in &upstream.servers {
             rows.push(vec![
                 server.name.clone(),

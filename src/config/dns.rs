@@ -15,6 +15,8 @@ use super::settings::ServerOptions;
 pub struct NamedServers {
     /// What is looked up.
     pub name: DnsName,
+    /// How many servers with given addresses are listed before it: `ip-hash` goes by the order.
+    pub at: usize,
     /// What each of them is given and asked for; of a service, the records say weight and backup.
     pub options: ServerOptions,
 }

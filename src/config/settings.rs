@@ -281,7 +281,7 @@ pub struct Upstream {
     pub name: String,
     /// The servers whose addresses are given, in the file's order.
     pub servers: Vec<UpstreamServer>,
-    /// Those that are looked up; they come after the others.
+    /// Those that are looked up.
     pub names: Vec<NamedServers>,
     /// How they share the requests.
     pub balancing: Balancing,

@@ -74,7 +74,9 @@ fn servers(
     for (location, options, _) in servers {
         match location {
             Location::Address(address) => given.push(UpstreamServer { address, options }),
-            Location::Name(name) => named.push(NamedServers { name, options }),
+            Location::Name(name) => {
+                named.push(NamedServers { name, at: given.len(), options });
+            }
         }
     }
     Some((given, named))

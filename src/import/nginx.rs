@@ -9,20 +9,16 @@ use super::nginx_syntax::{self, Directive};
 use super::{Error, File, Import, quoted};
 use crate::start::infer;
 
-/// Finds the address of a host name and port.
-pub type Resolve<'a> = &'a dyn Fn(&str) -> Option<SocketAddr>;
-
 /// Makes upstream files of `nginx.conf`, a site's file, or a directory of sites.
 ///
 /// # Errors
 /// When a file cannot be read or is not in nginx's syntax.
-pub fn import(path: &Path, resolve: Resolve<'_>) -> Result<Import, Error> {
+pub fn import(path: &Path) -> Result<Import, Error> {
     let directives = nginx_syntax::read(path)?;
     let mut reader = Reader {
         import: Import::default(),
         upstreams: BTreeMap::new(),
         names: BTreeMap::new(),
-        resolve,
         taken: BTreeSet::new(),
     };
     reader.top(&directives);
@@ -60,12 +56,11 @@ struct Upstream {
     weighted: bool,
 }
 
-struct Reader<'a> {
+struct Reader {
     import: Import,
     upstreams: BTreeMap<String, Upstream>,
     /// nginx's name of an upstream → ours.
     names: BTreeMap<String, String>,
-    resolve: Resolve<'a>,
     /// Hosts and paths that have an answer.
     taken: BTreeSet<(Option<String>, String)>,
 }
@@ -162,7 +157,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("rewrite", "paths are passed on as they are: rewrite in the app"),
 ];
 
-impl Reader<'_> {
+impl Reader {
     fn top(&mut self, directives: &[Directive]) {
         // Upstreams first: a server may name one that comes after it.
         for directive in directives.iter().filter(|directive| directive.name == "upstream") {
@@ -335,7 +330,7 @@ impl Reader<'_> {
         upstream.servers.push(text);
     }
 
-    /// `127.0.0.1:3000`, `unix:/run/x.sock`; names become the address that they have now.
+    /// `127.0.0.1:3000`, `unix:/run/x.sock`; names are looked up by the front.
     fn address(&mut self, directive: &Directive, text: &str) -> Option<String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return Some(format!("unix:{}", path.trim_end_matches(':')));
@@ -352,15 +347,17 @@ impl Reader<'_> {
         if let Some(port) = with_port.strip_prefix("localhost:") {
             return Some(format!("127.0.0.1:{port}"));
         }
-        if let Some(address) = (self.resolve)(&with_port) {
-            self.note(directive, format!("{text} was written as {address}, which it is now; names are not looked up later"));
-            return Some(address.to_string());
+        let host = with_port.rsplit_once(':').map_or("", |(host, _)| host);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if host.is_empty() || !host.chars().all(allowed) {
+            self.note(directive, format!("{text} is no address; the server was left out"));
+            return None;
         }
-        self.note(
-            directive,
-            format!("the address of {text} cannot be found; the server was left out"),
-        );
-        None
+        if host == text && !host.contains('.') {
+            self.note(directive, format!("{text} is no upstream of these files and was left out; if the name is to be looked up, write \"dns:{with_port}\""));
+            return None;
+        }
+        Some(format!("dns:{with_port}"))
     }
 
     // === servers and locations ===

@@ -223,19 +223,22 @@ fn upstream(
     Arc::new(Upstream::new(name, servers, balancing.clone()))
 }
 
-/// The servers that an upstream lists, and those that its names stand for.
+/// The servers that an upstream lists and those that its names stand for, in the list's order.
 fn servers_of(upstream: &settings::Upstream, found: &BTreeMap<DnsName, Vec<Found>>) -> Vec<Wanted> {
+    let listed = &upstream.servers;
     let wanted = |address: Address, options| (address.to_string(), address, options);
-    let mut servers: Vec<Wanted> = upstream
-        .servers
-        .iter()
-        .map(|server| wanted(server.address.clone(), server.options.clone()))
-        .collect();
+    let given =
+        |server: &settings::UpstreamServer| wanted(server.address.clone(), server.options.clone());
+    let mut servers: Vec<Wanted> = Vec::new();
+    let mut done = 0;
     for named in &upstream.names {
+        servers.extend(listed[done..named.at].iter().map(given));
+        done = named.at;
         for found in found.get(&named.name).into_iter().flatten() {
             let address = Address::Tcp(found.address);
-            if servers.iter().any(|(_, known, _)| *known == address) {
-                continue; // listed, or of another name
+            let is_listed = listed.iter().any(|server| server.address == address);
+            if is_listed || servers.iter().any(|(_, known, _)| *known == address) {
+                continue; // it is there anyway, or of another name
             }
             let mut options = named.options.clone();
             if let Some(record) = found.record {
@@ -244,5 +247,6 @@ fn servers_of(upstream: &settings::Upstream, found: &BTreeMap<DnsName, Vec<Found
             servers.push(wanted(address, options));
         }
     }
+    servers.extend(listed[done..].iter().map(given));
     servers
 }

@@ -191,6 +191,29 @@ async fn a_reload_keeps_what_is_known() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_does_not_wind_the_clock_of_slow_start_back() {
+    let balancing = Balancing { slow_start: Duration::from_secs(100), ..Balancing::default() };
+    let addresses = nowhere(3);
+    let front = front(&addresses[..2], &balancing);
+    settle().await;
+    let server = Arc::clone(&upstream(&front).servers[0]);
+    front.set_state(&server, State::Down);
+    settle().await;
+    front.set_state(&server, State::Up);
+    until(&front, &server, Status::SlowStart).await;
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    server.set_weight(7);
+    front.replace(settings(&addresses, &balancing));
+    settle().await;
+    let health = server.health();
+    assert_eq!(health.status, Status::SlowStart);
+    assert!((490..=510).contains(&health.share), "{health:?}");
+    assert_eq!(server.weight(), 7, "a weight changed at run time stays, too");
+    tokio::time::sleep(Duration::from_secs(51)).await;
+    assert_eq!(server.health().status, Status::Up);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_waits_is_woken_when_a_server_comes_back() {
     let passive = Passive { panic_threshold: 0, max_ejected: 100, ..Passive::default() };
     let front = front(&nowhere(2), &Balancing { passive, ..Balancing::default() });
@@ -211,6 +234,7 @@ const ANSWER: u8 = 0;
 const FAIL: u8 = 1;
 const HANG: u8 = 2;
 const OTHER_BODY: u8 = 3;
+const TEAPOT: u8 = 4;
 
 struct Origin {
     address: SocketAddr,
@@ -233,11 +257,14 @@ async fn origin() -> Origin {
                         return;
                     }
                 }
-                assert!(head.starts_with(b"GET /healthz HTTP/1.1\r\n"), "{head:?}");
+                let head = String::from_utf8_lossy(&head).to_lowercase();
+                assert!(head.starts_with("get /healthz http/1.1\r\n"), "{head}");
+                assert!(head.contains("\r\nhost: api.example\r\n"), "{head}");
                 count.fetch_add(1, Ordering::SeqCst);
                 let (status, body) = match how.load(Ordering::SeqCst) {
                     ANSWER => ("200 OK", "all is well"),
                     FAIL => ("503 Service Unavailable", "all is well"),
+                    TEAPOT => ("418 I'm a teapot", "all is well"),
                     OTHER_BODY => ("200 OK", "nothing is well, all is we"),
                     _ => return std::future::pending().await,
                 };
@@ -270,7 +297,7 @@ fn http() -> Probe {
     Probe::Http(HttpProbe {
         path: "/healthz".into(),
         host: Some("api.example".into()),
-        statuses: Statuses(vec![200..=299]),
+        statuses: Statuses(vec![200..=299, 418..=418]),
         body: Some("all is well".into()),
     })
 }
@@ -280,9 +307,19 @@ async fn http_checks_remove_and_bring_back() {
     let (one, two) = (origin().await, origin().await);
     let front = front(&[one.address, two.address], &checked(http()));
     let servers = upstream(&front).servers.clone();
+    // Before its first check a server that starts as down gets nothing.
+    assert!(matches!(upstream(&front).pick(0, &[]), Picked::NoneUp));
     for server in &servers {
         until(&front, server, Status::Up).await;
     }
+    assert!(matches!(upstream(&front).pick(0, &[]), Picked::Server(_)));
+    // Only the statuses of the configuration count as well.
+    one.manner.store(TEAPOT, Ordering::SeqCst);
+    let before = one.asked.load(Ordering::SeqCst);
+    while one.asked.load(Ordering::SeqCst) < before + 5 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(servers[0].health().status, Status::Up);
     for manner in [FAIL, HANG, OTHER_BODY] {
         one.manner.store(manner, Ordering::SeqCst);
         until(&front, &servers[0], Status::Ejected).await;

@@ -6,6 +6,7 @@
 mod harness;
 
 mod app_kinds;
+mod balancing;
 mod crash;
 mod deploy;
 mod install;
