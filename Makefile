@@ -98,6 +98,11 @@ fuzz: target/tools/bin/cargo-fuzz ## Fuzz the parsers, each for a minute; TARGET
 	        -artifact_prefix=target/fuzz/artifacts/$$target/ -print_final_stats=1 || exit 1; \
 	done
 
+.PHONY: bench-messages
+bench-messages: ## Measure messages a second between two workers
+	packaging/need node=nodejs
+	cargo bench --locked --bench messages
+
 .PHONY: clean
 clean: ## Remove everything that was built, test machines too
 	-packaging/demo stop

@@ -15,6 +15,8 @@ use crate::config::settings::App;
 use crate::deploy::progress::{self, Progress};
 use crate::deploy::{drift, release, units};
 use crate::systemd::bus::UnitState;
+use crate::worker::control::client::{Dropped, dropped};
+use crate::worker::control::paths;
 
 /// Show all about an app: its file, its workers, which release each runs
 #[derive(Debug, Args)]
@@ -64,6 +66,8 @@ pub(super) struct Worker {
     pub(super) stale: Option<String>,
     /// Why it is not well.
     pub(super) trouble: Option<String>,
+    /// Messages that were dropped.
+    pub(super) dropped: Option<Dropped>,
 }
 
 // === impl Describe ===
@@ -149,6 +153,7 @@ pub(super) async fn worker(
         stale: pid.and_then(|pid| stale(app, pid, runs.as_deref())),
         release: runs,
         trouble: unit.trouble(),
+        dropped: pid.and_then(|_| dropped(Path::new(paths::BASE), &app.name, number)),
     })
 }
 
@@ -213,6 +218,9 @@ fn text(description: &Description) -> String {
         let _ = writeln!(out);
         for line in [&worker.trouble, &worker.stale].into_iter().flatten() {
             let _ = writeln!(out, "    {line}");
+        }
+        if let Some(dropped) = worker.dropped.filter(|dropped| !dropped.is_none()) {
+            let _ = writeln!(out, "    {dropped}");
         }
         if let Some(release) = &worker.release {
             let _ = writeln!(out, "    in {}", release.display());

@@ -1,15 +1,19 @@
 //! `roundsman drain` and `roundsman undrain`.
 
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::send::{Runtime, Target};
 use super::{AdminSocket, exit};
 use crate::admin::client;
 use crate::admin::model::{Drain as Request, Drained, Undrain as UndrainRequest};
 use crate::lifecycle::lock;
+use crate::worker::control::paths;
 
 /// A drain waits no longer than this, whatever it was asked: half of systemd's largest extension.
 const LONGEST: Duration = Duration::from_mins(30);
@@ -29,6 +33,8 @@ pub(super) struct Drain {
     worker: bool,
     #[command(flatten)]
     admin: AdminSocket,
+    #[command(flatten)]
+    runtime: Runtime,
 }
 
 /// Put drained workers back into the rotation
@@ -46,6 +52,7 @@ pub(super) struct Undrain {
 impl Drain {
     /// Drains and says how it went.
     pub(super) fn run(self) -> ExitCode {
+        self.announce();
         let socket: PathBuf = self.admin.path;
         if self.worker && !socket.parent().is_some_and(lock::held) {
             // Connecting would start a front, which at shutdown is the last thing that is wanted.
@@ -75,6 +82,22 @@ impl Drain {
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::from(exit::UNAVAILABLE)
+            }
+        }
+    }
+
+    /// Tells the workers, so that who follows them sees it. That they do not run is no reason not
+    /// to drain them, and neither is that they may not be told.
+    fn announce(&self) {
+        let Ok(target) = self.target.parse::<Target>() else { return };
+        let base = &self.runtime.base;
+        let numbers = match target.number {
+            Some(number) => vec![number],
+            None => paths::workers_in(base, &target.app),
+        };
+        for number in numbers {
+            if let Ok(mut stream) = UnixStream::connect(paths::socket(base, &target.app, number)) {
+                let _ = stream.write_all(b"draining\n");
             }
         }
     }

@@ -9,6 +9,7 @@ mod deploy;
 mod describe;
 mod drain;
 mod edit;
+mod events;
 mod explain;
 mod generate;
 mod import;
@@ -17,6 +18,7 @@ mod manage;
 mod reload;
 mod rollback;
 mod scale;
+mod send;
 mod serve;
 mod session;
 mod start;
@@ -64,6 +66,8 @@ enum Command {
     Describe(describe::Describe),
     Logs(logs::Logs),
     Import(import::ImportCommand),
+    Send(send::Send),
+    Events(events::Events),
     Drain(drain::Drain),
     Undrain(drain::Undrain),
     Generate(generate::Generate),
@@ -105,6 +109,8 @@ pub fn main() -> ExitCode {
         Command::Describe(describe) => describe.run(),
         Command::Logs(logs) => logs.run(),
         Command::Import(import) => import.run(),
+        Command::Send(send) => send.run(),
+        Command::Events(events) => events.run(),
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
         Command::Generate(generate) => generate.run(),

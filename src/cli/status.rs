@@ -1,12 +1,15 @@
 //! `roundsman status`: apps, workers, threads at a glance.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::AdminSocket;
+use super::send::Target;
 use crate::admin::model;
+use crate::worker::control::{client, paths};
 
 /// Show apps, workers and threads of the running front
 #[derive(Debug, Args)]
@@ -28,10 +31,23 @@ impl Status {
                 let json = serde_json::to_string_pretty(&status).unwrap_or_default();
                 println!("{json}");
             } else {
-                print!("{}", table(&status));
+                print!("{}{}", table(&status), messages(&status));
             }
         })
     }
+}
+
+/// A line for each worker that has dropped messages.
+fn messages(status: &model::Status) -> String {
+    let mut out = String::new();
+    for server in status.upstreams.iter().flat_map(|upstream| &upstream.servers) {
+        let Ok(Target { app, number: Some(number) }) = server.name.parse() else { continue };
+        let dropped = client::dropped(Path::new(paths::BASE), &app, number);
+        if let Some(dropped) = dropped.filter(|dropped| !dropped.is_none()) {
+            let _ = writeln!(out, "{}: {dropped}", server.name); // which cannot fail
+        }
+    }
+    out
 }
 
 fn table(status: &model::Status) -> String {

@@ -16,7 +16,7 @@ use crate::config::settings::{Address, App};
 use crate::config::{Sources, load};
 use crate::systemd::activation::{Inherited, Socket, adopt};
 use crate::systemd::{journal, notify};
-use crate::worker::{self, Notifier};
+use crate::worker::{self, Notifier, control};
 
 /// The name of the worker's own listener (`FileDescriptorName=`).
 const LISTENER: &str = "http";
@@ -36,6 +36,9 @@ pub(super) struct Worker {
     /// Without systemd: listen here, at ADDRESS:PORT or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<ListenAddress>,
+    /// Without systemd: the directory below which the workers' control sockets are
+    #[arg(long, value_name = "DIR")]
+    runtime: Option<PathBuf>,
 }
 
 /// `shop:1`.
@@ -134,7 +137,11 @@ impl Worker {
             watchdog: notify::watchdog_interval(),
             stop: stop_signals()?,
             program: "/proc/self/exe".into(), // also when the package was upgraded meanwhile
-            messages: worker::messages(),
+            control: self.runtime.clone().or_else(|| {
+                // The unit has a RuntimeDirectory=. The variable itself is ambiguous: it separates
+                // paths with colons, of which ours has one.
+                std::env::var_os("RUNTIME_DIRECTORY").map(|_| control::paths::BASE.into())
+            }),
         };
         Ok(worker::run(worker).await)
     }

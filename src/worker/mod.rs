@@ -11,6 +11,7 @@
 mod channel;
 mod cluster;
 mod command;
+pub mod control;
 pub mod environment;
 mod identity;
 mod notifier;
@@ -26,13 +27,15 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::{broadcast, mpsc};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use self::control::Hub;
 use self::environment::Environment;
 use self::identity::{Identity, report};
 use self::notifier::AppNotifications;
@@ -53,9 +56,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long an app that was not ready in time may take to end.
 const GIVE_UP: Duration = Duration::from_secs(5);
-
-/// Messages of the app that may wait for whoever follows them; a slow one loses the oldest.
-const MESSAGES: usize = 256;
 
 /// Everything that a shim is told.
 #[derive(Debug)]
@@ -78,13 +78,8 @@ pub struct Worker {
     pub stop: mpsc::Receiver<()>,
     /// The program that runs the stage (see [`stage`]): this one.
     pub program: PathBuf,
-    /// Where the app's messages go, as JSON texts.
-    pub messages: broadcast::Sender<Arc<[u8]>>,
-}
-
-/// A broadcast for [`Worker::messages`].
-pub fn messages() -> broadcast::Sender<Arc<[u8]>> {
-    broadcast::Sender::new(MESSAGES)
+    /// Below which the workers' control sockets are; without it there is none, and no messages.
+    pub control: Option<PathBuf>,
 }
 
 /// Runs one worker to its end; returns the exit code of the shim.
@@ -114,6 +109,11 @@ struct Running {
     listener: Option<OwnedFd>,
     notifications: Option<AppNotifications>,
     target: Target,
+    hub: Hub,
+    /// Ends when all that was to be written about the worker is written.
+    writers: mpsc::Receiver<()>,
+    control: Option<JoinHandle<()>>,
+    ended: Option<(Exit, bool)>,
 }
 
 /// How the time of a state ended.
@@ -143,7 +143,22 @@ impl Running {
             }
         };
         self.last_words().await;
+        self.farewell().await;
         code
+    }
+
+    /// Tells whoever follows the worker how it ended.
+    async fn farewell(self) {
+        if let Some((exit, asked)) = self.ended {
+            let mut details = exit.details();
+            details["asked"] = asked.into();
+            self.hub.life("exit", details);
+        }
+        if let Some(control) = self.control {
+            control.abort();
+            let _ = control.await; // takes the socket away: who comes back finds the next shim's
+        }
+        self.hub.finish(self.writers).await;
     }
 
     /// From the start of the process until the app is ready.
@@ -180,6 +195,7 @@ impl Running {
         }
         let status = self.status();
         self.notifier.send(&[NotifyState::Ready, NotifyState::Status(&status)]).await;
+        self.hub.life("ready", json!({ "seconds": self.process.uptime() }));
         report!(info, self.identity; WORKER_READY,
             "ready after {:.1} s: {status}", self.process.uptime());
         let question = match (&self.app.health, &self.channel) {
@@ -217,9 +233,10 @@ impl Running {
         }
     }
 
-    fn exited(&self, exit: std::io::Result<Exit>) -> u8 {
+    fn exited(&mut self, exit: std::io::Result<Exit>) -> u8 {
         match exit {
             Ok(exit) => {
+                self.ended = Some((exit, false));
                 report!(error, self.identity; WORKER_EXITED,
                     "the app ended by itself after {:.1} s: {exit}", self.process.uptime());
                 exit.code_when_unexpected()
@@ -233,6 +250,7 @@ impl Running {
 
     async fn stop(&mut self) -> u8 {
         let status = "stopping: waiting for the app to end";
+        self.hub.life("stopping", json!({}));
         self.notifier.send(&[NotifyState::Stopping, NotifyState::Status(status)]).await;
         if self.ask_to_end(self.app.stop_timeout, true).await { exit::OK } else { exit::FAILURE }
     }
@@ -246,7 +264,11 @@ impl Running {
             hurry: &mut self.stop,
             identity: &self.identity,
         };
-        match stop.run().await {
+        let stopped = stop.run().await;
+        if let Ok(Stopped::Ended(exit) | Stopped::Killed(exit)) = &stopped {
+            self.ended = Some((*exit, asked));
+        }
+        match stopped {
             Ok(Stopped::Ended(exit)) if exit.is_orderly() => {
                 report!(info, self.identity, "the app has ended: {exit}");
                 true
@@ -256,7 +278,7 @@ impl Running {
                 report!(warn, self.identity, "the app was asked to end and ended with {exit}");
                 true
             }
-            Ok(Stopped::Killed) => !asked,
+            Ok(Stopped::Killed(_)) => !asked,
             Err(error) => {
                 report!(error, self.identity, "cannot watch the app's process: {error}");
                 false

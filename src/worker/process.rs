@@ -103,6 +103,15 @@ impl Process {
 }
 
 impl Exit {
+    /// Code or signal, for programs to read.
+    pub(super) fn details(self) -> serde_json::Value {
+        match (self.0.code(), self.0.signal()) {
+            (Some(code), _) => serde_json::json!({ "code": code }),
+            (None, Some(signal)) => serde_json::json!({ "signal": signal_name(signal) }),
+            (None, None) => serde_json::json!({}),
+        }
+    }
+
     /// The shim's own exit code after an exit that nobody asked for: never 0, so that the unit
     /// counts as failed and systemd starts it again whatever `Restart=` says about clean exits.
     pub(super) fn code_when_unexpected(self) -> u8 {

@@ -5,7 +5,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::channel::Channel;
+use super::control::{Control, Desk, Hub, Siblings};
 use super::environment::{self, Environment};
 use super::identity::{Identity, report};
 use super::notifier::AppNotifications;
@@ -70,6 +73,11 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
     if matches!(worker.app.listen, Listen::Port | Listen::Unix) {
         free_address(&worker.address, identity).await?;
     }
+    let hub = Hub::new(&identity.to_string());
+    let writers = hub.watch_writers();
+    let (name, number) = (worker.app.name.clone(), worker.number);
+    let control = worker.control.as_ref().map(|base| Control::bind(base, &name, number));
+    let control = control.transpose().map_err(io("make the worker's control socket"))?;
     let port_variable =
         environment.get(OsStr::new("PORT")).and_then(|port| port.to_str()).map(str::to_owned);
     let (inherited, kept) = listeners.apps.unzip();
@@ -82,15 +90,26 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
         channel: their_end,
     };
     let process = plan.start().map_err(io("start the app's process"))?;
+    hub.life("started", json!({ "pid": process.id() }));
     report!(debug, identity, "started `{}` as process {}", command.join(" "), process.id());
     let options = cluster::Options {
         identity: identity.clone(),
         listener: listeners.ours,
         port_variable: port_variable.clone(),
-        messages: worker.messages,
+        hub: hub.clone(),
+        siblings: worker.control.map(|base| Siblings::new(base, &name, number, hub.clone())),
     };
     let serve = |channel| cluster::serve(channel, options);
     let channel = channel.map(serve).transpose().map_err(io("serve the app's channel"))?;
+    let control = control.map(|control| {
+        control.serve(Desk {
+            identity: identity.clone(),
+            number,
+            hub: hub.clone(),
+            channel: channel.clone(),
+            pid: process.id(),
+        })
+    });
     let target = match &channel {
         Some(channel) if channel.is_cluster() => {
             Target::Cluster(channel.clone(), worker.app.transport)
@@ -110,6 +129,10 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
         listener: kept,
         notifications,
         target,
+        hub,
+        writers,
+        control,
+        ended: None,
     })
 }
 

@@ -36,7 +36,7 @@ pub(super) enum Stopped {
     /// The app ended by itself.
     Ended(Exit),
     /// It had to be killed.
-    Killed,
+    Killed(Exit),
 }
 
 impl Stop<'_> {
@@ -69,8 +69,7 @@ impl Stop<'_> {
             Seconds(begin.elapsed())
         );
         self.process.signal(Signal::KILL);
-        self.process.wait().await?;
-        Ok(Stopped::Killed)
+        Ok(Stopped::Killed(self.process.wait().await?))
     }
 }
 

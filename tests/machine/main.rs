@@ -12,6 +12,7 @@ mod deploy;
 mod install;
 mod journal;
 mod manage;
+mod messages;
 mod misbehaving_apps;
 mod restart_under_load;
 mod upgrade_purge;

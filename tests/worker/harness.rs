@@ -1,19 +1,19 @@
 //! A shim in a thread of its own, with a service manager and a client that the test plays.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use roundsman::config::settings::{Address, App, Balancing, Health, Listen, Ready, Transport};
 use roundsman::systemd::activation::Socket;
-use roundsman::worker::{Notifier, Worker, messages, run};
+use roundsman::worker::{Notifier, Worker, run};
 use tempfile::TempDir;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt;
 
@@ -28,9 +28,14 @@ pub(crate) struct Plan {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) watchdog: Option<Duration>,
     pub(crate) directory: TempDir,
+    /// Below which the workers' control sockets are.
+    pub(crate) base: PathBuf,
     listener: Option<Socket>,
     address: Address,
 }
+
+/// What a worker says to who follows it.
+pub(crate) struct Events(BufReader<UnixStream>);
 
 /// A worker that runs.
 pub(crate) struct Shim {
@@ -40,7 +45,7 @@ pub(crate) struct Shim {
     stop: mpsc::Sender<()>,
     thread: Option<JoinHandle<u8>>,
     log: Log,
-    pub(crate) messages: broadcast::Receiver<Arc<[u8]>>,
+    pub(crate) control: PathBuf,
     pub(crate) directory: TempDir,
 }
 
@@ -103,6 +108,7 @@ impl Plan {
         let socket = Some(Socket::Tcp(listener));
         let directory = tempfile::tempdir().unwrap();
         Self {
+            base: directory.path().join("run"),
             app,
             number: 1,
             environment: Vec::new(),
@@ -145,6 +151,13 @@ impl Plan {
         self
     }
 
+    /// Another worker of the app whose first one this is; they know each other.
+    pub(crate) fn beside(mut self, number: u16, base: &Path) -> Self {
+        self.number = number;
+        base.clone_into(&mut self.base);
+        self
+    }
+
     pub(crate) fn with(mut self, change: impl FnOnce(&mut App)) -> Self {
         change(&mut self.app);
         self
@@ -178,8 +191,8 @@ impl Plan {
         let notifications = UnixDatagram::bind(&path).unwrap();
         notifications.set_nonblocking(true).unwrap();
         let (stop, stop_receiver) = mpsc::channel(4);
-        let sender = messages();
-        let receiver = sender.subscribe();
+        let control =
+            self.base.join(format!("{}:{}", self.app.name, self.number)).join("control.sock");
         let inherited = ["PATH", "HOME", "LANG"];
         let mut environment: Vec<(String, String)> = inherited
             .iter()
@@ -196,7 +209,7 @@ impl Plan {
             watchdog: self.watchdog,
             stop: stop_receiver,
             program: env!("CARGO_BIN_EXE_roundsman").into(),
-            messages: sender,
+            control: Some(self.base),
         };
         let log = Log::default();
         let writer = log.clone();
@@ -217,7 +230,7 @@ impl Plan {
             stop,
             thread: Some(thread),
             log,
-            messages: receiver,
+            control,
             directory: self.directory,
         }
     }
@@ -271,6 +284,35 @@ impl Shim {
 
     pub(crate) fn runs(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// A conversation with its control socket that begins with this line.
+    pub(crate) fn control(&self, first: &str) -> BufReader<UnixStream> {
+        let mut stream = wait_for("the control socket", || UnixStream::connect(&self.control).ok());
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        writeln!(stream, "{first}").unwrap();
+        BufReader::new(stream)
+    }
+
+    /// Sends the app a message; what the shim says to that.
+    pub(crate) fn send(&self, message: &str) -> String {
+        let mut conversation = self.control("send");
+        writeln!(conversation.get_mut(), "{message}").unwrap();
+        let mut answer = String::new();
+        conversation.read_line(&mut answer).unwrap();
+        answer.trim_end().to_owned()
+    }
+
+    /// Follows it, with what is kept of the past.
+    pub(crate) fn events(&self) -> Events {
+        Events(self.control("events 0"))
+    }
+
+    /// What it says of itself.
+    pub(crate) fn status(&self) -> serde_json::Value {
+        let mut text = String::new();
+        self.control("status").read_line(&mut text).unwrap();
+        serde_json::from_str(&text).unwrap()
     }
 
     /// As SIGTERM does.
@@ -327,6 +369,41 @@ impl Shim {
     /// The same, as JSON.
     pub(crate) fn get_json(&self, path: &str) -> serde_json::Value {
         serde_json::from_str(&self.get(path)).unwrap()
+    }
+}
+
+// === impl Events ===
+
+impl Events {
+    /// The next event; `None` at the worker's end.
+    pub(crate) fn next(&mut self) -> Option<serde_json::Value> {
+        Some(serde_json::from_str(&self.line()?).unwrap())
+    }
+
+    /// The same as the text that came.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        (self.0.read_line(&mut line).unwrap() > 0).then_some(line)
+    }
+
+    /// The next message of the app, as the text that came.
+    pub(crate) fn message(&mut self) -> String {
+        loop {
+            let line = self.line().expect("a message");
+            if let Some((_, message)) = line.split_once("\"event\":\"message\",\"message\":") {
+                return message.trim_end().strip_suffix('}').unwrap().to_owned();
+            }
+        }
+    }
+
+    /// Waits for an event of this kind.
+    pub(crate) fn wait_for(&mut self, kind: &str) -> serde_json::Value {
+        loop {
+            let event = self.next().unwrap_or_else(|| panic!("the end, but no {kind}"));
+            if event["event"] == kind {
+                return event;
+            }
+        }
     }
 }
 

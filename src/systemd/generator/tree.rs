@@ -123,10 +123,9 @@ fn service(app: &App, number: u16, source: Option<&Path>) -> String {
     for file in &app.environment_files {
         line!(out, "EnvironmentFile={}", text::path(file));
     }
-    if app.listen == Listen::Unix {
-        // `%i`, because a literal colon would be read as "directory:link".
-        line!(out, "RuntimeDirectory=roundsman-workers/%i");
-    }
+    // For the control socket, and what the app itself makes there. `%i`, because a literal colon
+    // would be read as "directory:link".
+    line!(out, "RuntimeDirectory=roundsman-workers/%i");
 
     let start = app.start_timeout + MARGIN;
     line!(out, "# start-timeout, and what the main process needs to say that it is over.");

@@ -2,7 +2,7 @@
 
 /// The longest line that is kept. Node itself has no limit; an app that sends more than this in one
 /// message loses that message, with a warning, instead of taking the machine's memory.
-pub(super) const MAX_LINE: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_LINE: usize = 16 * 1024 * 1024;
 
 /// What is kept of a line that is too long: enough to see what kind of message it was.
 const KEPT: usize = 64;
@@ -12,7 +12,7 @@ const IDLE_CAPACITY: usize = 64 * 1024;
 
 /// One line, without its line end.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// All of it.
     Whole(&'a [u8]),
     /// It was longer than the limit: its first bytes, and how long it was.
@@ -22,7 +22,7 @@ pub(super) enum Line<'a> {
 /// Splits a stream of bytes into lines. Works on bytes, so a character that is split over two reads
 /// is whole again before anybody looks at it.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     partial: Vec<u8>,
     /// How long the present line is so far, once that is too long.
     too_long: Option<usize>,
@@ -30,12 +30,12 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { partial: Vec::new(), too_long: None, limit }
     }
 
     /// Takes what was read and calls `each` for every line that is complete now.
-    pub(super) fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Line<'_>)) {
+    pub(crate) fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Line<'_>)) {
         while let Some(end) = memchr::memchr(b'\n', chunk) {
             let (head, rest) = (&chunk[..end], &chunk[end + 1..]);
             if self.partial.is_empty() && self.too_long.is_none() && head.len() <= self.limit {

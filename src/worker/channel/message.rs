@@ -92,7 +92,7 @@ enum Cmd {
 
 impl Incoming {
     /// Reads one line.
-    pub(super) fn parse(line: &[u8]) -> Self {
+    pub(crate) fn parse(line: &[u8]) -> Self {
         let Some(command) = internal_command(line) else {
             return Self::User(line.to_vec());
         };

@@ -14,6 +14,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -22,7 +23,7 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
-use self::lines::{Line, Lines, MAX_LINE};
+pub(crate) use self::lines::{Line, Lines, MAX_LINE};
 pub(crate) use self::message::{ClusterMessage, Incoming};
 
 /// What is read at once: what Node writes at once.
@@ -33,6 +34,9 @@ const MAX_RESENDS: u32 = 3;
 
 /// Messages that may wait for an app that does not read its channel.
 const MAX_QUEUED: usize = 4096;
+
+/// Plain lines that follow each other are written together, up to about this.
+const TOGETHER: usize = 64 * 1024;
 
 /// Our end of the channel.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub(crate) struct Channel {
     current: Option<Frame>,
     /// The handle that the app has not acknowledged yet: nothing of the outbox overtakes it.
     under_way: Option<Frame>,
+    /// Bytes of users' messages that wait, here and on their way here.
+    queued: Arc<AtomicUsize>,
 }
 
 /// One line to be written, and the descriptor that goes with it.
@@ -54,6 +60,8 @@ pub(crate) struct Channel {
 struct Frame {
     bytes: Vec<u8>,
     written: usize,
+    /// How much of it users' messages are.
+    user: usize,
     handle: Option<Arc<OwnedFd>>,
     /// The message's own number, to tell which handle did not arrive.
     sequence: Option<u64>,
@@ -73,6 +81,7 @@ impl Channel {
             outbox: VecDeque::new(),
             current: None,
             under_way: None,
+            queued: Arc::default(),
         };
         Ok((channel, theirs.into()))
     }
@@ -80,6 +89,26 @@ impl Channel {
     /// Queues one message. It goes out while [`Channel::next`] is awaited.
     pub(crate) fn send(&mut self, message: &serde_json::Value) {
         self.outbox.push_back(Frame::new(message, None));
+    }
+
+    /// How many bytes of users' messages wait for the app. Who is about to call
+    /// [`Channel::send_lines`] adds them here; they are taken off when they are written.
+    pub(crate) fn queued(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.queued)
+    }
+
+    /// Queues users' messages: whole lines, each a JSON text.
+    pub(crate) fn send_lines(&mut self, lines: Vec<u8>) {
+        match self.outbox.back_mut() {
+            Some(last) if last.handle.is_none() && last.bytes.len() < TOGETHER => {
+                last.bytes.extend_from_slice(&lines);
+                last.user += lines.len();
+            }
+            _ => {
+                let user = lines.len();
+                self.outbox.push_back(Frame { user, ..Frame::of(lines, None) });
+            }
+        }
     }
 
     /// Queues one message that carries a descriptor, in the form that Node calls a native handle.
@@ -174,6 +203,7 @@ impl Channel {
                 Err(error) => return Err(error),
             }
             if frame.written == frame.bytes.len() {
+                self.queued.fetch_sub(frame.user, Ordering::Relaxed);
                 let sent = self.current.take();
                 if sent.as_ref().is_some_and(|frame| frame.handle.is_some()) {
                     self.under_way = sent;
@@ -206,7 +236,11 @@ impl Frame {
     fn new(message: &serde_json::Value, handle: Option<Arc<OwnedFd>>) -> Self {
         let mut bytes = message.to_string().into_bytes();
         bytes.push(b'\n');
-        Self { bytes, written: 0, handle, sequence: None, resends: 0 }
+        Self::of(bytes, handle)
+    }
+
+    fn of(bytes: Vec<u8>, handle: Option<Arc<OwnedFd>>) -> Self {
+        Self { bytes, written: 0, user: 0, handle, sequence: None, resends: 0 }
     }
 }
 

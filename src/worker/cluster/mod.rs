@@ -8,20 +8,26 @@ mod bind;
 mod endpoint;
 mod primary;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::primary::{Decision, Primary, Request};
 use super::channel::{Channel, Incoming};
+use super::control::{Hub, Siblings};
 use super::identity::{Identity, report};
 use crate::systemd::activation::Socket;
 
@@ -32,6 +38,10 @@ const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// How long nothing is accepted when this process is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What may wait of users' messages for an app that does not read, in bytes; a longer message goes
+/// through when nothing waits.
+const MAX_INBOX: usize = 8 * 1024 * 1024;
 
 /// Questions that may be open at a time.
 const MAX_OFFERED: usize = 16;
@@ -64,6 +74,8 @@ enum Command {
     Ping(oneshot::Sender<()>),
     /// Offer this connection to the front's server; the answer says whether it was taken.
     Offer(OwnedFd, oneshot::Sender<bool>),
+    /// Users' messages for the app: whole lines.
+    Deliver(Vec<u8>),
     /// Take no more connections, let the app close its servers and leave.
     Disconnect,
 }
@@ -74,6 +86,7 @@ pub(crate) struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     view: watch::Receiver<View>,
     is_cluster: bool,
+    inbox: Arc<Inbox>,
 }
 
 /// What a channel is for.
@@ -84,8 +97,40 @@ pub(crate) struct Options {
     pub(crate) listener: Option<Socket>,
     /// The app's `PORT`.
     pub(crate) port_variable: Option<String>,
-    /// Where the user's messages go, as JSON texts.
-    pub(crate) messages: broadcast::Sender<Arc<[u8]>>,
+    /// Where the user's messages go.
+    pub(crate) hub: Hub,
+    /// Where broadcasts go.
+    pub(crate) siblings: Option<Siblings>,
+}
+
+/// Why a message was not taken for the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Undelivered {
+    /// Too much waits for the app already.
+    Full,
+    /// The app has closed its channel.
+    Gone,
+}
+
+/// What users' messages wait for the app.
+#[derive(Debug)]
+struct Inbox {
+    queued: Arc<AtomicUsize>,
+    dropped: AtomicU64,
+    /// How many of the dropped ones have been told of.
+    told: AtomicU64,
+}
+
+/// What the app asks of us in a message of its own.
+#[derive(Debug, Deserialize)]
+struct Wish<'a> {
+    #[serde(borrow)]
+    roundsman: Cow<'a, str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    /// Somebody's broadcast that the app sends on as it came has this; to broadcast it once more
+    /// would be without end.
+    from: Option<IgnoredAny>,
 }
 
 /// Starts the task that serves `channel` until the app closes it.
@@ -94,6 +139,11 @@ pub(crate) fn serve(channel: Channel, options: Options) -> io::Result<Handle> {
     let (view, view_receiver) = watch::channel(View::default());
     let is_cluster = options.listener.is_some();
     let listener = options.listener.map(Listener::new).transpose()?;
+    let inbox = Arc::new(Inbox {
+        queued: channel.queued(),
+        dropped: AtomicU64::new(0),
+        told: AtomicU64::new(0),
+    });
     let task = Task {
         channel,
         primary: Primary::new(options.port_variable),
@@ -104,11 +154,12 @@ pub(crate) fn serve(channel: Channel, options: Options) -> io::Result<Handle> {
         held: None,
         retry: RETRY_MIN,
         identity: options.identity,
-        messages: options.messages,
+        hub: options.hub,
+        siblings: options.siblings,
         view,
     };
     tokio::spawn(task.run(receiver));
-    Ok(Handle { commands, view: view_receiver, is_cluster })
+    Ok(Handle { commands, view: view_receiver, is_cluster, inbox })
 }
 
 // === impl Handle ===
@@ -151,6 +202,37 @@ impl Handle {
         }
     }
 
+    /// Queues users' messages for the app: `count` whole lines. They are taken or dropped together.
+    pub(crate) fn deliver(&self, lines: Vec<u8>, count: u64) -> Result<(), Undelivered> {
+        if self.view.borrow().gone {
+            return Err(Undelivered::Gone);
+        }
+        let queued = self.inbox.queued.load(Ordering::Relaxed);
+        if queued > 0 && queued + lines.len() > MAX_INBOX {
+            self.inbox.dropped.fetch_add(count, Ordering::Relaxed);
+            return Err(Undelivered::Full);
+        }
+        self.inbox.queued.fetch_add(lines.len(), Ordering::Relaxed);
+        self.command(Command::Deliver(lines));
+        Ok(())
+    }
+
+    /// How many bytes of messages wait for the app.
+    pub(crate) fn queued(&self) -> usize {
+        self.inbox.queued.load(Ordering::Relaxed)
+    }
+
+    /// How many messages were dropped because the app does not read.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.inbox.dropped.load(Ordering::Relaxed)
+    }
+
+    /// How many were dropped since the last time that this was asked.
+    pub(crate) fn gap(&self) -> u64 {
+        let dropped = self.dropped();
+        dropped - self.inbox.told.swap(dropped, Ordering::Relaxed)
+    }
+
     fn command(&self, command: Command) {
         let _ = self.commands.send(command); // the task ends with the app's channel
     }
@@ -183,7 +265,8 @@ struct Task {
     held: Option<Arc<OwnedFd>>,
     retry: Duration,
     identity: Identity,
-    messages: broadcast::Sender<Arc<[u8]>>,
+    hub: Hub,
+    siblings: Option<Siblings>,
     view: watch::Sender<View>,
 }
 
@@ -273,6 +356,7 @@ impl Task {
                 let message = self.primary.disconnect();
                 self.channel.send(&message);
             }
+            Command::Deliver(lines) => self.channel.send_lines(lines),
             // A stuck app is not asked more and more often: dropping the question is no answer.
             Command::Ping(_) | Command::Offer(..) if self.offered.len() >= MAX_OFFERED => {}
             Command::Ping(answer) => {
@@ -309,9 +393,8 @@ impl Task {
                     self.view
                         .send_if_modified(|view| !std::mem::replace(&mut view.said_ready, true));
                 }
-                if self.messages.receiver_count() > 0 {
-                    let _ = self.messages.send(text.into()); // a slow receiver loses the oldest
-                }
+                self.hub.message(&text);
+                self.grant(&text);
             }
             Incoming::TooLong(length) => {
                 report!(
@@ -333,10 +416,35 @@ impl Task {
         }
     }
 
+    /// Does what a message asks of us rather than of whoever follows the app.
+    fn grant(&mut self, text: &[u8]) {
+        let suspicious =
+            text.starts_with(b"{") && memchr::memmem::find(text, b"\"roundsman\"").is_some();
+        let Some(siblings) = self.siblings.as_mut().filter(|_| suspicious) else { return };
+        let Ok(wish) = serde_json::from_slice::<Wish<'_>>(text) else { return };
+        if wish.from.is_some() {
+            return;
+        }
+        match (wish.roundsman.as_ref(), wish.data) {
+            ("broadcast", Some(data)) => siblings.broadcast(data.get().as_bytes()),
+            ("broadcast", None) => {
+                report!(warn, self.identity, "the app's broadcast has no `data`: nobody gets it");
+            }
+            (other, _) => report!(
+                warn,
+                self.identity,
+                "the app asks for {other:?} in a message, which is nothing that I can do"
+            ),
+        }
+    }
+
     fn carry_out(&mut self, decision: Decision) {
         match decision {
             Decision::Nothing => {}
-            Decision::Online => self.view.send_modify(|view| view.online = true),
+            Decision::Online => {
+                self.hub.life("online", json!({}));
+                self.view.send_modify(|view| view.online = true);
+            }
             Decision::Reply(value) | Decision::Leaving(value) => self.channel.send(&value),
             Decision::Refuse(value, endpoint, errno) => {
                 report!(warn, self.identity, "the app cannot listen on {endpoint}: {errno}");
@@ -346,6 +454,7 @@ impl Task {
             Decision::Listening(endpoint, front) => {
                 let text = endpoint.to_string();
                 report!(debug, self.identity, "the app listens on {text}");
+                self.hub.life("listening", json!({ "address": text, "front": front }));
                 self.view.send_modify(|view| {
                     if front {
                         view.front = Some(text);
@@ -358,6 +467,7 @@ impl Task {
             Decision::Closed(endpoint, front) => {
                 let text = endpoint.to_string();
                 report!(debug, self.identity, "the app closed its server on {text}");
+                self.hub.life("closed", json!({ "address": text, "front": front }));
                 self.view.send_modify(|view| {
                     if front {
                         view.front = None;

@@ -1,0 +1,230 @@
+//! `roundsman events`: what workers send and what happens to them, as it happens.
+//!
+//! One thread reads from each worker; this one looks for new workers and prints. A worker keeps its
+//! last events, so nothing is missed between its start and the moment when it is found.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::exit;
+use super::send::{Runtime, Target};
+use crate::worker::control::paths;
+
+/// How often is looked for new workers.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The longest line: a worker's longest message and what is around it.
+const MAX_LINE: u64 = 17 * 1024 * 1024;
+
+/// Lines that may wait to be printed; workers keep what comes after that, and count what they
+/// cannot keep.
+const QUEUE: usize = 64;
+
+/// Follow what workers send, and their starts, stops and exits
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    /// An app, or one of its workers, as in shop or shop:2 [default: all]
+    #[arg(value_name = "APP[:N]")]
+    target: Option<Target>,
+    /// Print JSON, one event a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+type Worker = (String, u16);
+
+/// What a thread has read.
+enum Heard {
+    Line(Worker, Vec<u8>),
+    End(Worker, Option<String>),
+}
+
+// === impl Events ===
+
+impl Events {
+    /// Follows until it is interrupted.
+    pub(super) fn run(&self) -> ExitCode {
+        match self.follow() {
+            Ok(()) => ExitCode::from(exit::OK),
+            Err((code, text)) => {
+                eprintln!("error: {text}");
+                ExitCode::from(code)
+            }
+        }
+    }
+
+    /// Returns when nobody reads what is printed, or when it is not allowed.
+    fn follow(&self) -> Result<(), (u8, String)> {
+        let since = now();
+        let (sender, receiver) = sync_channel(QUEUE);
+        // Whether a worker is followed at this moment.
+        let mut workers: BTreeMap<Worker, bool> = BTreeMap::new();
+        self.look(&mut workers, since, &sender);
+        if workers.is_empty() {
+            let who = self.target.as_ref().map_or("any app", |target| &target.app);
+            eprintln!("no worker of {who} runs; waiting for one");
+        }
+        let mut looked = Instant::now();
+        loop {
+            if looked.elapsed() >= LOOK {
+                self.look(&mut workers, since, &sender);
+                looked = Instant::now();
+            }
+            let printed = match receiver.recv_timeout(LOOK) {
+                Ok(Heard::Line(worker, line)) => self.print(&worker, &line),
+                Ok(Heard::End(worker, None)) => {
+                    workers.insert(worker, false);
+                    Ok(())
+                }
+                Ok(Heard::End(_, Some(denied))) => return Err((exit::DENIED, denied)),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
+            };
+            if printed.is_err() {
+                return Ok(()); // as with `| head`
+            }
+        }
+    }
+
+    fn look(&self, workers: &mut BTreeMap<Worker, bool>, since: u64, sender: &SyncSender<Heard>) {
+        let base = &self.runtime.base;
+        let apps = match &self.target {
+            Some(target) => vec![target.app.clone()],
+            None => paths::apps_in(base),
+        };
+        for app in apps {
+            let only = self.target.as_ref().and_then(|target| target.number);
+            for number in paths::workers_in(base, &app) {
+                let worker = (app.clone(), number);
+                if only.is_some_and(|only| only != number) || workers.get(&worker) == Some(&true) {
+                    continue;
+                }
+                let Ok(stream) = UnixStream::connect(paths::socket(base, &app, number)) else {
+                    continue; // it is just starting, or just ending
+                };
+                let again = workers.insert(worker.clone(), true).is_some();
+                let sender = sender.clone();
+                thread::spawn(move || read(stream, &worker, since, again, &sender));
+            }
+        }
+    }
+
+    fn print(&self, worker: &Worker, line: &[u8]) -> io::Result<()> {
+        // The socket is in the hands of the app's user, who may write on it what he likes.
+        let Ok(event) = serde_json::from_slice::<BTreeMap<&str, &RawValue>>(line) else {
+            eprintln!("warning: {}:{} says what is no event", worker.0, worker.1);
+            return Ok(());
+        };
+        let mut out = io::stdout().lock();
+        if self.json {
+            out.write_all(line)?;
+            return out.write_all(b"\n");
+        }
+        writeln!(out, "{}", readable(&event))
+    }
+}
+
+fn read(mut stream: UnixStream, worker: &Worker, since: u64, again: bool, out: &SyncSender<Heard>) {
+    if again {
+        let name = format!("{}:{}", worker.0, worker.1);
+        let event = json!({ "at": now(), "worker": name, "event": "restart" });
+        let _ = out.send(Heard::Line(worker.clone(), event.to_string().into_bytes()));
+    }
+    let mut denied = None;
+    if stream.write_all(format!("events {since}\n").as_bytes()).is_ok() {
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut line = Vec::new();
+            let read = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line);
+            if !matches!(read, Ok(1..)) || line.pop() != Some(b'\n') {
+                break; // the end, or one that was cut off by it
+            }
+            if let Some(why) = line.strip_prefix(b"denied: ") {
+                denied = Some(String::from_utf8_lossy(why).into_owned());
+                break;
+            }
+            if out.send(Heard::Line(worker.clone(), line)).is_err() {
+                return;
+            }
+        }
+    }
+    let _ = out.send(Heard::End(worker.clone(), denied));
+}
+
+/// One event for people: when, who, what, and the rest of it.
+fn readable(event: &BTreeMap<&str, &RawValue>) -> String {
+    let text = |name: &str| -> String {
+        event.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    };
+    let at = event.get("at").and_then(|raw| raw.get().parse().ok()).unwrap_or(0_u64);
+    let (seconds, millis) = (at / 1000 % 86_400, at % 1000);
+    let mut line = format!(
+        "{:02}:{:02}:{:02}.{millis:03}Z {:<12} {:<9}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        text("worker"),
+        text("event"),
+    );
+    let rest = event.iter().filter(|(name, _)| !matches!(**name, "at" | "worker" | "event"));
+    for (name, raw) in rest {
+        line.push(' ');
+        if *name != "message" {
+            line.push_str(name);
+            line.push('=');
+        }
+        match serde_json::from_str::<Value>(raw.get()) {
+            Ok(Value::String(text)) if *name != "message" => line.push_str(&text),
+            _ => line.push_str(raw.get()),
+        }
+    }
+    // What a terminal takes for commands is not for apps to send.
+    line.trim_end().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str) -> String {
+        readable(&serde_json::from_str(line).unwrap())
+    }
+
+    #[test]
+    fn people_see_when_who_and_what() {
+        assert_eq!(
+            shown(
+                r#"{"at":3723004,"worker":"shop:1","event":"message","message":{"a":[1, null]}}"#
+            ),
+            "01:02:03.004Z shop:1       message   {\"a\":[1, null]}"
+        );
+        assert_eq!(
+            shown(r#"{"at":0,"worker":"shop:12","event":"exit","signal":"SIGKILL","asked":false}"#),
+            "00:00:00.000Z shop:12      exit      asked=false signal=SIGKILL"
+        );
+        assert_eq!(
+            shown(r#"{"at":0,"worker":"shop:1","event":"ready"}"#),
+            "00:00:00.000Z shop:1       ready"
+        );
+        let hostile = format!(
+            "{{\"at\":0,\"worker\":\"a:1\",\"event\":\"message\",\"message\":\"{}\"}}",
+            '\u{9b}'
+        );
+        assert!(shown(&hostile).ends_with("\"\u{fffd}\""));
+    }
+}

@@ -1,0 +1,228 @@
+//! `roundsman send`: a message to an app's workers.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+use super::exit;
+use crate::worker::control::paths;
+
+/// How long a worker may take to say that it has the message.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest message: what a worker takes in one line.
+const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// Send a message to an app's workers: process.on("message") in Node
+#[derive(Debug, Args)]
+pub(super) struct Send {
+    /// An app, or one of its workers, as in shop or shop:2
+    #[arg(value_name = "APP[:N]")]
+    target: Target,
+    /// The message, as JSON; - reads it from the standard input
+    #[arg(value_name = "JSON", allow_hyphen_values = true)]
+    message: String,
+    /// Print who got it as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    runtime: Runtime,
+}
+
+/// Where the workers are.
+#[derive(Debug, Args)]
+pub(super) struct Runtime {
+    /// The directory below which the workers' control sockets are
+    #[arg(long = "runtime", value_name = "DIR", default_value = paths::BASE)]
+    pub(super) base: PathBuf,
+}
+
+/// An app, or one worker of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) app: String,
+    pub(super) number: Option<u16>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Sent {
+    sent: Vec<String>,
+    failed: BTreeMap<String, String>,
+}
+
+/// Why a worker did not get it.
+#[derive(Debug)]
+enum Failure {
+    NotThere,
+    Denied(String),
+    Other(String),
+}
+
+// === impl Send ===
+
+impl Send {
+    /// Sends.
+    pub(super) fn run(&self) -> ExitCode {
+        ExitCode::from(self.send().unwrap_or_else(|(code, text)| {
+            eprintln!("error: {text}");
+            code
+        }))
+    }
+
+    fn send(&self) -> Result<u8, (u8, String)> {
+        let message = self.message().map_err(|text| (exit::USAGE, text))?;
+        let app = &self.target.app;
+        let numbers = match self.target.number {
+            Some(number) => vec![number],
+            None => paths::workers_in(&self.runtime.base, app),
+        };
+        let mut sent = Sent::default();
+        let mut code = exit::OK;
+        for number in numbers {
+            let worker = format!("{app}:{number}");
+            match deliver(&paths::socket(&self.runtime.base, app, number), &message) {
+                Ok(()) => sent.sent.push(worker),
+                Err(Failure::NotThere) => {} // its directory is there a little longer than it is
+                Err(Failure::Denied(why)) => return Err((exit::DENIED, why)),
+                Err(Failure::Other(why)) => {
+                    code = exit::FAILURE;
+                    sent.failed.insert(worker, why);
+                }
+            }
+        }
+        if sent.sent.is_empty() && sent.failed.is_empty() {
+            let text = match self.target.number {
+                Some(number) => format!("worker {app}:{number} does not run"),
+                None => format!("no worker of {app:?} runs"),
+            };
+            return Err((exit::UNAVAILABLE, format!("{text}: see `roundsman status`")));
+        }
+        self.show(&sent);
+        Ok(code)
+    }
+
+    /// The message on one line.
+    fn message(&self) -> Result<String, String> {
+        let text = if self.message == "-" {
+            let mut text = String::new();
+            let limit = MAX_MESSAGE as u64 + 1;
+            let read = io::stdin().lock().take(limit).read_to_string(&mut text);
+            read.map_err(|error| format!("cannot read the message: {error}"))?;
+            text
+        } else {
+            self.message.clone()
+        };
+        one_line(text.trim())
+    }
+
+    fn show(&self, sent: &Sent) {
+        if self.json {
+            let _ = writeln!(io::stdout(), "{}", serde_json::to_string(sent).unwrap_or_default());
+            return;
+        }
+        for worker in &sent.sent {
+            let _ = writeln!(io::stdout(), "{worker} got it"); // nobody may be listening any more
+        }
+        for (worker, why) in &sent.failed {
+            eprintln!("error: {worker} did not get it: {why}");
+        }
+    }
+}
+
+/// Checks that `text` is JSON. A line end can only be between two tokens then.
+fn one_line(text: &str) -> Result<String, String> {
+    if text.len() > MAX_MESSAGE {
+        return Err(format!("the message is longer than {MAX_MESSAGE} bytes"));
+    }
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        let is_word = !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '-');
+        let example = if is_word { text } else { "flush" };
+        return Err(format!(
+            "the message is not JSON: {error}\n  help: a text has quotes of its own, inside the \
+             shell's: '\"{example}\"'; an object is as in '{{\"cmd\": \"{example}\"}}'"
+        ));
+    }
+    Ok(text.replace(['\n', '\r'], " "))
+}
+
+fn deliver(socket: &Path, message: &str) -> Result<(), Failure> {
+    let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NotThere,
+        _ => Failure::Other(error.to_string()),
+    })?;
+    let other = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock => Failure::Other("it does not answer".to_owned()),
+        _ => Failure::Other(error.to_string()),
+    };
+    stream.set_read_timeout(Some(PATIENCE)).map_err(other)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(other)?;
+    let written = stream.write_all(format!("send\n{message}\n").as_bytes());
+    let mut answer = String::new();
+    // One that refuses does so before it has read everything.
+    let read = BufReader::new(stream.take(4096)).read_line(&mut answer);
+    match answer.trim_end().split_once(": ") {
+        None if answer == "ok\n" => Ok(()),
+        Some(("denied", why)) => Err(Failure::Denied(why.to_owned())),
+        Some(("error", why)) => Err(Failure::Other(why.to_owned())),
+        _ => {
+            written.and(read.map(drop)).map_err(other)?;
+            Err(Failure::Other("it ended before it had the message".to_owned()))
+        }
+    }
+}
+
+// === impl Target ===
+
+impl std::str::FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (app, number) = match text.split_once(':') {
+            Some((app, number)) => {
+                let number = number.parse().ok().filter(|number| *number > 0);
+                (app, Some(number.ok_or("write a worker's number from 1, as in shop:2")?))
+            }
+            None => (text, None),
+        };
+        if app.is_empty() || app.contains('/') || app.starts_with('.') {
+            return Err("write an app's name, as in shop".to_owned());
+        }
+        Ok(Self { app: app.to_owned(), number })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_json_on_one_line() {
+        assert_eq!(
+            one_line("{\n  \"a\": \"\\n\",\r\n \"b\": 1 }").unwrap(),
+            "{   \"a\": \"\\n\",   \"b\": 1 }"
+        );
+        for good in ["null", "1e400", "\"x\"", "[]", r#"{"__proto__":null}"#] {
+            assert_eq!(one_line(good).unwrap(), good);
+        }
+        let error = one_line("flush").unwrap_err();
+        assert!(error.contains("'\"flush\"'"), "{error}");
+        assert!(one_line("").is_err() && one_line("{\"a\": 1,}").is_err());
+    }
+
+    #[test]
+    fn a_target_is_an_app_or_a_worker_and_no_path() {
+        let of = |text: &str| text.parse::<Target>();
+        assert_eq!(of("shop").unwrap(), Target { app: "shop".into(), number: None });
+        assert_eq!(of("shop:2").unwrap(), Target { app: "shop".into(), number: Some(2) });
+        for bad in ["", ":1", "shop:", "shop:0", "shop:x", "../shop", "a/b"] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Broadcasts: from this shim straight to those of the app's other workers.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use super::hub::Hub;
+use super::outlet::Outlet;
+use super::{paths, workers_in};
+
+/// How old the list of siblings may be: younger than any app that has just been started, whose
+/// shim makes its socket first.
+const STALE: Duration = Duration::from_millis(20);
+
+/// The ways to them, made when there is something to say.
+#[derive(Debug)]
+pub(crate) struct Siblings {
+    base: PathBuf,
+    app: String,
+    number: u16,
+    hub: Hub,
+    links: HashMap<u16, Arc<Outlet>>,
+    looked: Option<Instant>,
+}
+
+impl Siblings {
+    pub(crate) fn new(base: PathBuf, app: &str, number: u16, hub: Hub) -> Self {
+        let links = HashMap::new();
+        Self { base, app: app.to_owned(), number, hub, links, looked: None }
+    }
+
+    /// Sends the JSON text `data` to every worker of the app but this one.
+    pub(crate) fn broadcast(&mut self, data: &[u8]) {
+        if self.looked.is_none_or(|looked| looked.elapsed() >= STALE) {
+            self.look();
+        }
+        for (number, link) in &self.links {
+            match link.push(&[data]) {
+                None => self.hub.sibling_missed(),
+                Some(0) => {}
+                Some(gap) => {
+                    let to = format!("{}:{number}", self.app);
+                    self.hub.life("dropped", json!({ "for": to, "count": gap }));
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        self.looked = Some(Instant::now());
+        self.links.retain(|_, link| !link.is_closed());
+        for number in workers_in(&self.base, &self.app) {
+            if number != self.number && !self.links.contains_key(&number) {
+                let link = self.link(number);
+                self.links.insert(number, link);
+            }
+        }
+    }
+
+    fn link(&self, number: u16) -> Arc<Outlet> {
+        let outlet = Arc::new(Outlet::default());
+        outlet.push(&[b"sibling ", self.number.to_string().as_bytes()]);
+        let path = paths::socket(&self.base, &self.app, number);
+        let (link, writer) = (Arc::clone(&outlet), self.hub.writer());
+        tokio::spawn(async move {
+            if let Ok(mut stream) = UnixStream::connect(path).await {
+                let (mut reader, mut writer) = stream.split();
+                tokio::select! {
+                    // What it cannot take any more is lost with it.
+                    _ = link.write_to(&mut writer) => {}
+                    // It says nothing: this is its end.
+                    _ = tokio::io::AsyncReadExt::read_u8(&mut reader) => {}
+                }
+            }
+            link.close();
+            drop(writer);
+        });
+        outlet
+    }
+}
+
+impl Drop for Siblings {
+    fn drop(&mut self) {
+        self.links.values().for_each(|link| link.close());
+    }
+}
