@@ -112,7 +112,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             let reused = pooled.is_some();
             let mut stream = match pooled.take() {
                 Some(stream) => stream,
-                None => self.connect().await?,
+                None => Box::pin(self.connect()).await?,
             };
             match self.respond(&mut stream).await {
                 Ok((after, keep)) => {
@@ -181,10 +181,10 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         loop {
             let ready = self.response_head(stream).await?;
             if ready.status == 101 {
-                return Ok((self.switch(stream, &ready).await, None));
+                return Ok((Box::pin(self.switch(stream, &ready)).await, None));
             }
             if ready.status >= 200 {
-                return self.relay(stream, ready).await;
+                return self.relay(stream, &ready).await;
             }
             interim += 1;
             if interim > MAX_INTERIM {
@@ -386,7 +386,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
     async fn relay(
         &mut self,
         stream: &mut ServerStream,
-        ready: Ready,
+        ready: &Ready,
     ) -> Result<(After, Option<Option<u64>>), Failed> {
         let most = self.request.snapshot.settings.front.limits.header_bytes;
         let mut download = Relay::new(ready.framing, ready.chunked, None, most);
@@ -396,8 +396,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
                 return Err(self.failed(Reason::BadResponse, &describe(&error)));
             }
         }
-        let Ready { status, persistence, reusable, idle, head, .. } = ready;
-        drop(head);
+        let Ready { status, persistence, reusable, idle, .. } = *ready;
         self.in_flight.responded(status, Instant::now());
         let local = Rc::clone(&self.connection.local);
         local.counters.statuses[usize::from(status / 100).min(5)].add(1);

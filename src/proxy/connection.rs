@@ -56,16 +56,36 @@ pub(crate) enum After {
 }
 
 /// Serves a client connection to its end.
-pub(crate) async fn serve<C: ClientStream>(local: Rc<Local>, stream: C, origin: Origin) {
+pub(crate) fn serve<C: ClientStream>(
+    local: Rc<Local>,
+    stream: C,
+    origin: Origin,
+) -> impl Future<Output = ()> {
+    serve_holding((), local, stream, origin)
+}
+
+/// The same, and keeps something until the connection has ended.
+///
+/// It is no `async fn` and moves nothing: an argument that is moved takes its room twice, and this
+/// is what ten thousand idle connections consist of.
+pub(crate) fn serve_holding<T, C: ClientStream>(
+    held: T,
+    local: Rc<Local>,
+    stream: C,
+    origin: Origin,
+) -> impl Future<Output = ()> {
     let deadline = local.deadlines.add();
     let mut connection =
         Connection { stream, input: Input::new(0), origin, local, deadline, requests: 0 };
-    while connection.wait_for_request().await {
-        // In a box, because an idle connection must not hold the room that a busy one needs.
-        match Box::pin(connection.serve_requests()).await {
-            After::Keep => {}
-            After::Close => break,
-            After::Linger => return connection.linger().await,
+    async move {
+        let _held = &held;
+        while connection.wait_for_request().await {
+            // In a box, because an idle connection must not hold the room that a busy one needs.
+            match Box::pin(connection.serve_requests()).await {
+                After::Keep => {}
+                After::Close => return,
+                After::Linger => return connection.linger().await,
+            }
         }
     }
 }
@@ -95,11 +115,11 @@ impl<C: ClientStream> Connection<C> {
     /// Serves what was sent until nothing of it is left.
     async fn serve_requests(&mut self) -> After {
         loop {
-            let request = match self.read_request().await {
+            let mut request = match self.read_request().await {
                 Ok(request) => request,
-                Err(reason) => return self.refuse(reason).await,
+                Err(reason) => return Box::pin(self.refuse(reason)).await,
             };
-            let after = self.exchange(request).await;
+            let after = self.exchange(&mut request).await;
             self.deadline.set_total(None);
             if after != After::Keep || self.input.is_empty() {
                 return after;
@@ -263,7 +283,7 @@ impl<C: ClientStream> Connection<C> {
     }
 
     /// Ends our side and reads on for a while, so that the client gets to see the answer.
-    async fn linger(mut self) {
+    async fn linger(&mut self) {
         let stream = &mut self.stream;
         self.deadline.set(LINGER);
         let mut left = LINGER_BYTES;

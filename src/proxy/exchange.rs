@@ -27,11 +27,14 @@ struct Waiting<'a> {
 
 impl<C: ClientStream> Connection<C> {
     /// Serves one request.
-    pub(crate) async fn exchange(&mut self, mut request: Request) -> After {
+    ///
+    /// What few requests come to is in boxes: this is allocated for each of them, and the less it
+    /// has room for, the faster that is.
+    pub(crate) async fn exchange(&mut self, request: &mut Request) -> After {
         if request.upstream().is_none() {
             let empty = request.snapshot.upstreams.is_empty();
             let reason = if empty { Reason::NothingConfigured } else { Reason::NoRoute };
-            return self.answer(&request, reason, &About::default()).await;
+            return Box::pin(self.answer(request, reason, &About::default())).await;
         }
         let snapshot = Rc::clone(&request.snapshot);
         let settings = &snapshot.settings;
@@ -44,19 +47,25 @@ impl<C: ClientStream> Connection<C> {
         // What came with the head goes out with the head; and if it is no body, nothing goes out.
         if let Err(error) = upload.append_to(&mut self.input, &mut request.out) {
             request.keeps_alive = false;
-            return self.answer(&request, client_fault(&error), &About::default()).await;
+            let reason = client_fault(&error);
+            return Box::pin(self.answer(request, reason, &About::default())).await;
         }
 
         let mut tried: Vec<u32> = Vec::new();
         let mut left = retries.attempts;
         loop {
-            let in_flight = match self.pick(&request, &mut tried).await {
+            let in_flight = match self.try_pick(request, &tried) {
+                Some(in_flight) => Ok(in_flight),
+                None => Box::pin(self.wait_and_pick(request, &mut tried)).await,
+            };
+            let in_flight = match in_flight {
                 Ok(in_flight) => in_flight,
                 Err(reason) => {
-                    return self.give_up(&mut request, &upload, reason, &About::default()).await;
+                    let about = About::default();
+                    return Box::pin(self.give_up(request, &upload, reason, &about)).await;
                 }
             };
-            let mut attempt = Attempt::new(self, &mut request, &mut upload, in_flight);
+            let mut attempt = Attempt::new(self, request, &mut upload, in_flight);
             let failed = match attempt.run().await {
                 Ok(after) => {
                     self.local.counters.body_in.add(upload.payload);
@@ -87,7 +96,7 @@ impl<C: ClientStream> Connection<C> {
                 detail: &failed.detail,
                 ..About::default()
             };
-            return self.give_up(&mut request, &upload, failed.reason, &about).await;
+            return Box::pin(self.give_up(request, &upload, failed.reason, &about)).await;
         }
     }
 
@@ -119,7 +128,17 @@ impl<C: ClientStream> Connection<C> {
         self.answer(request, reason, &About { upstream: &upstream, ..*about }).await
     }
 
-    fn try_pick(&self, request: &Request, upstream: &Upstream, tried: &[u32]) -> Option<InFlight> {
+    /// Picks a server that was not tried, if one is up.
+    fn try_pick(&self, request: &Request, tried: &[u32]) -> Option<InFlight> {
+        self.try_pick_of(request.upstream()?, request, tried)
+    }
+
+    fn try_pick_of(
+        &self,
+        upstream: &Upstream,
+        request: &Request,
+        tried: &[u32],
+    ) -> Option<InFlight> {
         let input = PickInput {
             thread: self.local.index,
             tried,
@@ -134,12 +153,13 @@ impl<C: ClientStream> Connection<C> {
         }
     }
 
-    /// Picks a server that was not tried; while none is up, the request waits for one.
-    async fn pick(&self, request: &Request, tried: &mut Vec<u32>) -> Result<InFlight, Reason> {
+    /// Waits until a server is up, and picks it.
+    async fn wait_and_pick(
+        &self,
+        request: &Request,
+        tried: &mut Vec<u32>,
+    ) -> Result<InFlight, Reason> {
         let upstream = request.upstream().ok_or(Reason::NoRoute)?;
-        if let Some(in_flight) = self.try_pick(request, upstream, tried) {
-            return Ok(in_flight);
-        }
         let changes = self.local.front.changes();
         if !tried.is_empty() {
             // All that are up have failed. Soon it is known which of them are really up.
@@ -166,7 +186,7 @@ impl<C: ClientStream> Connection<C> {
             let snapshot = self.local.snapshot();
             let current = snapshot.upstreams.get(&upstream.name).ok_or(Reason::NoServer)?;
             let freed = current.freed().notified();
-            if let Some(in_flight) = self.try_pick(request, current, &[]) {
+            if let Some(in_flight) = self.try_pick_of(current, request, &[]) {
                 drop(waiting);
                 return Ok(in_flight);
             }

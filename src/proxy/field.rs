@@ -36,35 +36,39 @@ pub(crate) enum Field {
 impl Field {
     /// What this name is, whatever its case.
     pub(crate) fn of(name: &[u8]) -> Self {
-        // The length tells nearly all fields apart, so most names cost no comparison.
+        // Length and first letter tell nearly all names apart, so most cost no comparison.
+        let Some(first) = name.first() else { return Self::Other };
         let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
-        match name.len() {
-            2 if is(b"te") => return Self::Te,
-            4 if is(b"host") => return Self::Host,
-            5 if is(b"proxy") => return Self::Dropped, // becomes HTTP_PROXY in CGI-like servers
-            6 if is(b"expect") => return Self::Expect,
-            6 if is(b"accept") => return Self::Accept,
-            7 if is(b"upgrade") => return Self::Upgrade,
-            7 if is(b"trailer") => return Self::Trailer,
-            9 if is(b"forwarded") => return Self::Forwarded,
-            9 if is(b"x-real-ip") => return Self::OtherForwarded,
-            10 if is(b"connection") => return Self::Connection,
-            10 if is(b"keep-alive") => return Self::KeepAlive,
-            14 if is(b"content-length") => return Self::ContentLength,
-            14 if is(b"http2-settings") => return Self::Dropped,
-            15 if is(b"x-forwarded-for") => return Self::ForwardedFor,
-            16 if is(b"x-forwarded-host") => return Self::ForwardedHost,
-            16 if is(b"x-forwarded-port") => return Self::ForwardedPort,
-            16 if is(b"proxy-connection") => return Self::Dropped,
-            17 if is(b"transfer-encoding") => return Self::TransferEncoding,
-            17 if is(b"x-forwarded-proto") => return Self::ForwardedProto,
-            19 if is(b"proxy-authorization") => return Self::Dropped,
-            12.. if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => {
-                return Self::OtherForwarded;
+        match (first | 0x20, name.len()) {
+            (b't', 2) if is(b"te") => Self::Te,
+            (b'h', 4) if is(b"host") => Self::Host,
+            (b'p', 5) if is(b"proxy") => Self::Dropped, // becomes HTTP_PROXY in CGI-like servers
+            (b'e', 6) if is(b"expect") => Self::Expect,
+            (b'a', 6) if is(b"accept") => Self::Accept,
+            (b'u', 7) if is(b"upgrade") => Self::Upgrade,
+            (b't', 7) if is(b"trailer") => Self::Trailer,
+            (b'f', 9) if is(b"forwarded") => Self::Forwarded,
+            (b'x', 9) if is(b"x-real-ip") => Self::OtherForwarded,
+            (b'c', 10) if is(b"connection") => Self::Connection,
+            (b'k', 10) if is(b"keep-alive") => Self::KeepAlive,
+            (b'c', 14) if is(b"content-length") => Self::ContentLength,
+            (b'h', 14) if is(b"http2-settings") => Self::Dropped,
+            (b'x', 15) if is(b"x-forwarded-for") => Self::ForwardedFor,
+            (b'x', 16) if is(b"x-forwarded-host") => Self::ForwardedHost,
+            (b'x', 16) if is(b"x-forwarded-port") => Self::ForwardedPort,
+            (b'p', 16) if is(b"proxy-connection") => Self::Dropped,
+            (b't', 17) if is(b"transfer-encoding") => Self::TransferEncoding,
+            (b'x', 17) if is(b"x-forwarded-proto") => Self::ForwardedProto,
+            (b'p', 19) if is(b"proxy-authorization") => Self::Dropped,
+            (b'x', 12..) if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => {
+                Self::OtherForwarded
             }
-            _ => {}
+            // Those of these that have a hyphen have an alias.
+            (b'x', 9 | 12..) | (b'k', 10) | (b'c' | b'h', 14) | (b'p', 16 | 19) | (b't', 17) => {
+                Self::of_alias(name)
+            }
+            _ => Self::Other,
         }
-        Self::of_alias(name)
     }
 
     /// Servers in the manner of CGI take `_` for `-`, so `X_Forwarded_For` is as good as the real
@@ -79,7 +83,7 @@ impl Field {
             *to = if *from == b'_' { b'-' } else { *from };
         }
         match Self::of(folded) {
-            Self::Other | Self::Accept | Self::Te | Self::Trailer => Self::Other,
+            Self::Other => Self::Other,
             _ => Self::Dropped,
         }
     }
@@ -208,6 +212,24 @@ mod tests {
     fn underscore_aliases_of_our_fields_are_dropped() {
         for name in ["X_Forwarded_For", "x_forwarded-proto", "Content_Length", "X_REAL_IP"] {
             assert_eq!(Field::of(name.as_bytes()), Field::Dropped, "{name}");
+        }
+        for name in [
+            "keep-alive",
+            "content-length",
+            "http2-settings",
+            "proxy-connection",
+            "proxy-authorization",
+            "transfer-encoding",
+            "x-real-ip",
+            "x-forwarded-",
+            "x-forwarded-for",
+            "x-forwarded-port",
+            "x-forwarded-something",
+        ] {
+            assert_ne!(Field::of(name.as_bytes()), Field::Other, "{name}");
+            for alias in [name.replace('-', "_"), name.replacen('-', "_", 1).to_uppercase()] {
+                assert_eq!(Field::of(alias.as_bytes()), Field::Dropped, "{alias}");
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Who the client is, and how servers are told: `X-Forwarded-*`, `Forwarded` and `Via`.
 
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -120,6 +120,9 @@ impl Origin {
 
     fn peer_text<'t>(&self, text: &'t mut [u8; 48]) -> &'t [u8] {
         let Some(peer) = self.peer else { return b"unknown" };
+        if let IpAddr::V4(peer) = peer {
+            return dotted(peer, text);
+        }
         let mut rest = &mut text[..];
         // No address is longer than 45 bytes.
         let _ = write!(rest, "{peer}");
@@ -132,6 +135,20 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     for part in [name, b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
+}
+
+/// An address in decimal. The standard library's way takes a thousand instructions.
+fn dotted(address: Ipv4Addr, text: &mut [u8; 48]) -> &[u8] {
+    let mut end = 0;
+    for octet in address.octets() {
+        for (above, digit) in [(99, octet / 100), (9, octet / 10 % 10), (0, octet % 10)] {
+            text[end] = b'0' + digit;
+            end += usize::from(octet > above || above == 0);
+        }
+        text[end] = b'.';
+        end += 1;
+    }
+    &text[..end - 1]
 }
 
 /// Writes a number in decimal.
@@ -147,4 +164,20 @@ pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_does() {
+        let octets = [0, 1, 9, 10, 42, 99, 100, 101, 199, 200, 255];
+        for a in octets {
+            for b in octets {
+                let address = Ipv4Addr::new(a, b, 255 - a, b);
+                assert_eq!(dotted(address, &mut [0; 48]), address.to_string().as_bytes());
+            }
+        }
+    }
 }

@@ -207,7 +207,12 @@ impl<'h, 'b> Head<'h, 'b> {
 
 /// Whether no line ends in a bare LF, which the parser lets pass.
 pub(crate) fn lines_end_in_crlf(head: &[u8]) -> bool {
-    memchr::memchr_iter(b'\n', head).all(|at| at > 0 && head[at - 1] == b'\r')
+    // Without a branch for each byte, so that the compiler takes many at a time.
+    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
+    let bare = pairs.fold(0, |bare, (&before, &byte)| {
+        bare | (u8::from(byte == b'\n') & u8::from(before != b'\r'))
+    });
+    bare == 0 && head.first() != Some(&b'\n')
 }
 
 /// What is wrong with a version that the parser refused: another one, or none at all.
@@ -266,6 +271,19 @@ mod tests {
         assert!(!get("Connection: upgrade\r\nUpgrade: h2c\r\n"));
         assert!(!get("Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: foo\r\n"));
         assert!(!get("Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n"));
+    }
+
+    #[test]
+    fn a_bare_line_feed_is_found_wherever_it_is() {
+        let head = "GET / HTTP/1.1\r\nHost: a.example\r\nA: b\r\nUser-Agent: somebody\r\n\r\n";
+        assert!(lines_end_in_crlf(head.as_bytes()));
+        assert!(lines_end_in_crlf(b""));
+        for at in 0..=head.len() {
+            let mut bare = head.as_bytes().to_vec();
+            bare.insert(at, b'\n');
+            // Between CR and LF it is the second one that is bare.
+            assert!(!lines_end_in_crlf(&bare), "{at}");
+        }
     }
 
     #[test]

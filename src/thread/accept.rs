@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tracing::{info, warn};
 
+use super::begin::begin;
 use super::worker::{Batch, Links};
 use super::{Listener, Socket};
 use crate::config::settings::HandOff;
@@ -122,9 +123,10 @@ fn take(socket: &OwnedFd, most: usize) -> (Vec<Accepted>, End) {
     (batch, End::More)
 }
 
-/// Hands a batch round: one message and one wake-up for each thread that gets any of it.
+/// Hands a batch round: one message and one wake-up for each thread that gets any of it, and none
+/// for this one.
 fn hand_round(
-    local: &Local,
+    local: &Rc<Local>,
     links: &Links,
     batch: Vec<Accepted>,
     source: &Arc<Source>,
@@ -134,6 +136,13 @@ fn hand_round(
         return;
     }
     let threads = links.len();
+    if threads == 1 {
+        return begin(
+            local,
+            Batch { connections: batch, source: Arc::clone(source) },
+            &links.leave,
+        );
+    }
     let mut shares: Vec<Vec<Accepted>> = (0..threads).map(|_| Vec::new()).collect();
     let least = local.snapshot().settings.front.threads.hand_off == HandOff::LeastConnections;
     let mut open = if least { links.open_each() } else { Vec::new() };
@@ -148,9 +157,14 @@ fn hand_round(
         };
         shares[thread].push(accepted);
     }
+    let own =
+        Batch { connections: std::mem::take(&mut shares[local.index]), source: Arc::clone(source) };
     for (thread, connections) in shares.into_iter().enumerate() {
         if !connections.is_empty() {
             links.hand(thread, Batch { connections, source: Arc::clone(source) });
         }
+    }
+    if !own.connections.is_empty() {
+        begin(local, own, &links.leave); // last: the others need not wait for it
     }
 }

@@ -9,7 +9,7 @@ use super::accept::Accepted;
 use super::lazy::{LazyTcp, LazyUnix};
 use super::worker::Batch;
 use crate::config::settings::ListenProtocol;
-use crate::proxy::connection::{ClientStream, serve};
+use crate::proxy::connection::{ClientStream, serve, serve_holding};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::http2;
 use crate::proxy::local::Local;
@@ -38,15 +38,9 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
         // The common case goes straight to its server: every step between would make the task of
         // an idle connection larger.
         if batch.source.unix {
-            tokio::task::spawn_local(async move {
-                let _open = open;
-                serve(local, LazyUnix::from(socket), origin).await;
-            });
+            tokio::task::spawn_local(serve_holding(open, local, LazyUnix::from(socket), origin));
         } else {
-            tokio::task::spawn_local(async move {
-                let _open = open;
-                serve(local, LazyTcp::from(socket), origin).await;
-            });
+            tokio::task::spawn_local(serve_holding(open, local, LazyTcp::from(socket), origin));
         }
     }
 }

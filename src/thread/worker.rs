@@ -60,6 +60,8 @@ pub(super) struct Links {
     on_the_way: Vec<Arc<AtomicUsize>>,
     clients: RefCell<HashMap<IpAddr, usize>>,
     gone: RefCell<UnboundedReceiver<IpAddr>>,
+    /// The other end of `gone`.
+    pub(super) leave: UnboundedSender<IpAddr>,
     counting: Cell<bool>,
 }
 
@@ -106,6 +108,7 @@ async fn obey(mut start: Start) {
         on_the_way: start.on_the_way,
         clients: RefCell::default(),
         gone: RefCell::new(start.gone_receiver.take().unwrap_or_else(|| unbounded_channel().1)),
+        leave: start.gone.clone(),
         counting: Cell::new(false),
     });
     let mut accepting: Vec<JoinHandle<()>> = Vec::new();
