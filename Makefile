@@ -103,6 +103,12 @@ bench-messages: ## Measure messages a second between two workers
 	packaging/need node=nodejs
 	cargo bench --locked --bench messages
 
+.PHONY: bench-pm2
+bench-pm2: deb nextest ## Compare deploys and failures with the real PM2 (docs/from-pm2.md; root)
+	packaging/need mmdebstrap=mmdebstrap systemd-nspawn=systemd-container nsenter=util-linux \
+	    setpriv=util-linux npm=npm node=nodejs
+	benches/pm2
+
 .PHONY: clean
 clean: ## Remove everything that was built, test machines too
 	-packaging/demo stop

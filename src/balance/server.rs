@@ -39,6 +39,8 @@ pub struct Server {
     pub(super) counters: Box<[ThreadCounters]>,
     /// Whether somebody wants [`Gate::total`], [`Latency`] and [`Errors`]: they cost a little.
     measured: AtomicBool,
+    /// Whether what has no end of its own must end: see [`Self::end_conversations`].
+    over: AtomicBool,
     /// Whether it gets nothing before its first check has passed.
     starts_down: AtomicBool,
     weight: AtomicU32,
@@ -106,6 +108,7 @@ impl Server {
             errors: Errors::default(),
             counters: (0..threads).map(|_| ThreadCounters::default()).collect(),
             measured: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             starts_down: AtomicBool::new(false),
             weight: AtomicU32::new(0),
             options: ArcSwap::from_pointee(ServerOptions::default()),
@@ -135,6 +138,7 @@ impl Server {
         let changed = self.gate.set_state(state as u8) != state as u8;
         if changed {
             if state == State::Up {
+                self.over.store(false, Ordering::Relaxed);
                 self.latency.forget(); // it may be another process
                 self.errors.forget();
             }
@@ -142,6 +146,17 @@ impl Server {
             self.alert();
         }
         changed
+    }
+
+    /// Says that its time to drain is up: WebSockets and event streams, which would go on for ever,
+    /// are to end. Until it is up again.
+    pub fn end_conversations(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they are to end.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 
     /// Which life of the server this is: pooled connections of an older one are stale.

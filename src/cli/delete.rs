@@ -4,10 +4,12 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
 use super::AdminSocket;
 use super::edit::Edit;
-use super::manage::{self, Done, Failure, Machine, print};
+use super::manage::{self, Done, Failure, Machine, done};
+use super::names;
 use crate::deploy::progress::{self, Progress};
 use crate::deploy::{surge, units};
 use crate::systemd::jobs::Verb;
@@ -16,11 +18,14 @@ use crate::systemd::jobs::Verb;
 #[derive(Debug, Args)]
 pub(super) struct Delete {
     /// The app
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", add = names::apps())]
     app: String,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminSocket,
 }
@@ -57,7 +62,8 @@ impl Delete {
             Progress::clear(std::path::Path::new(progress::DIRECTORY), name);
             edit.write()?;
             machine.apply_files().await?;
-            print(&format!("{name} is deleted: {} is removed", edit.path().display()));
+            let text = format!("{name} is deleted: {} is removed", edit.path().display());
+            done(self.json, &text, "deleted", name, &json!({ "file": edit.path() }));
             Ok(())
         })
     }

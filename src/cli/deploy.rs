@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::manage::{Done, Failure, Machine, last_lines, print, say};
+use super::put_back;
 use crate::config::settings::App;
 use crate::deploy::execute::{Executor, Step, settle};
 use crate::deploy::progress::{self, Progress};
@@ -52,6 +53,9 @@ struct Report<'a> {
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<PathBuf>,
+    /// The release that it went back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    back: Option<PathBuf>,
 }
 
 /// Replaces the workers of an app, which must be locked.
@@ -65,9 +69,13 @@ pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> D
     }
     let release = app.directory.as_deref().and_then(release::current);
     let before = Progress::load(&directory, &app.name);
-    let progress = start(app, options, before, release.clone())?;
-    let plan = plan(app, options, &progress);
-    if plan.workers.len() == plan.done.len() {
+    let old = old_release(machine, app, release.as_deref()).await;
+    let previous = old.clone().or_else(|| recorded(app));
+    // Extra workers that a killed deploy has left go with this one.
+    let left = before.as_ref().map(|before| before.surge.clone()).unwrap_or_default();
+    let progress = start(app, options, before, (release.clone(), previous))?;
+    let plan = plan(app, options, &progress, &left);
+    if plan.workers.is_subset(&plan.done) {
         say("every worker runs the new code already");
     }
     let executor = Executor {
@@ -78,10 +86,17 @@ pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> D
         app: app.clone(),
     };
     let previous = progress.previous.clone();
+    let settle = plan.settle;
     let (outcome, roll) = executor.run(plan, progress, |step| show(app, step)).await?;
     if outcome == Outcome::Done {
         remember(app, release.as_deref(), previous.as_deref());
     }
+    let back = match &outcome {
+        Outcome::Failed { worker, .. } if app.rollback => {
+            Some(put_back::put_back(&executor, *worker, &roll, old.as_deref(), settle).await)
+        }
+        _ => None,
+    };
     if options.json {
         let (result, failed, reason) = match &outcome {
             Outcome::Done => ("done", None, None),
@@ -89,7 +104,12 @@ pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> D
             Outcome::Interrupted => ("interrupted", None, None),
         };
         let (done, workers) = (roll.done(), app.workers);
-        let report = Report { app: &app.name, result, done, workers, failed, reason, release };
+        let (done, back) = match &back {
+            Some(Ok(back)) => (BTreeSet::new(), Some(back.clone())),
+            _ => (done, None),
+        };
+        let report =
+            Report { app: &app.name, result, done, workers, failed, reason, release, back };
         print(&serde_json::to_string_pretty(&report).unwrap_or_default());
     }
     let name = &app.name;
@@ -109,11 +129,18 @@ pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> D
         }),
         Outcome::Failed { worker, reason } => {
             let others = match (done, roll.surging().is_empty()) {
+                _ if matches!(&back, Some(Ok(_))) => {
+                    "The app is back on the release before; every worker serves.".to_owned()
+                }
                 (0, true) => "No other worker was touched: the old code serves.".to_owned(),
                 (0, false) => {
                     "An extra worker serves in its place, the others run the old code.".to_owned()
                 }
                 _ => format!("{done} workers run the new code, the others the old one."),
+            };
+            let others = match &back {
+                Some(Err(why)) => format!("{others} It could not go back: {}.", why.message),
+                _ => others,
             };
             Err(Failure::new(format!(
                 "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: \
@@ -130,9 +157,8 @@ fn start(
     app: &App,
     options: &Options,
     before: Option<Progress>,
-    release: Option<PathBuf>,
+    (release, previous): (Option<PathBuf>, Option<PathBuf>),
 ) -> Done<Progress> {
-    let previous = recorded(app);
     let new = Progress { release, previous, ..Progress::default() };
     match (options.resume, before) {
         (true, None) => Err(Failure::new(format!(
@@ -150,19 +176,37 @@ fn start(
     }
 }
 
-fn plan(app: &App, options: &Options, progress: &Progress) -> Plan {
+fn plan(app: &App, options: &Options, progress: &Progress, left: &BTreeSet<u16>) -> Plan {
     let workers: BTreeSet<u16> = (1..=app.workers).collect();
     let surge = options.surge.unwrap_or(u16::from(app.workers == 1));
+    let mut extra = surge::numbers(app.workers, surge);
+    extra.extend(left.difference(&workers));
+    let mut done: BTreeSet<u16> = progress.done.intersection(&workers).copied().collect();
+    if done == workers {
+        done.extend(&extra); // nothing is left to do but to stop them
+    }
     Plan {
-        done: progress.done.intersection(&workers).copied().collect(),
+        done,
         workers,
-        surge: surge::numbers(app.workers, surge),
+        surge: extra,
         batch: usize::from(options.batch.unwrap_or(surge.max(1))),
         settle: options.settle.map_or_else(|| settle(app), |s| Duration::from_secs(s.into())),
     }
 }
 
-fn show(app: &App, step: &Step) {
+/// The release that the workers run now, if it is another one than they shall run.
+async fn old_release(machine: &Machine, app: &App, new: Option<&Path>) -> Option<PathBuf> {
+    for worker in machine.running(&app.name).await.ok()? {
+        let unit = machine.systemd.unit(&units::service(&app.name, worker)).await.ok()?;
+        let runs = unit.main_pid().and_then(release::of_process);
+        if runs.is_some() && runs.as_deref() != new {
+            return runs;
+        }
+    }
+    None
+}
+
+pub(super) fn show(app: &App, step: &Step) {
     let line = match step {
         Step::Begins(Action::Start(n)) => {
             format!("{} starts, as an extra worker", app.instance(*n))

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::AdminSocket;
 use super::manage::{self, Done, Machine, print};
+use super::names;
 use crate::admin::{client, model};
 use crate::config::settings::App;
 use crate::deploy::progress::{self, Progress};
@@ -22,7 +23,7 @@ use crate::worker::control::paths;
 #[derive(Debug, Args)]
 pub(super) struct Describe {
     /// The app
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", add = names::apps())]
     app: String,
     /// Print JSON
     #[arg(long)]

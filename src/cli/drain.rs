@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::json;
 
 use super::send::{Runtime, Target};
-use super::{AdminSocket, exit};
+use super::{AdminSocket, exit, names};
 use crate::admin::client;
 use crate::admin::model::{Drain as Request, Drained, Undrain as UndrainRequest};
 use crate::lifecycle::lock;
@@ -22,7 +23,7 @@ const LONGEST: Duration = Duration::from_mins(30);
 #[derive(Debug, Args)]
 pub(super) struct Drain {
     /// An app, or one of its workers, as in shop or shop:2
-    #[arg(value_name = "APP[:N]")]
+    #[arg(value_name = "APP[:N]", add = names::apps())]
     target: String,
     /// Wait this many seconds at most [default: the app's drain-timeout]
     #[arg(long, value_name = "SECONDS")]
@@ -31,6 +32,9 @@ pub(super) struct Drain {
     /// unit's next start end the drain
     #[arg(long)]
     worker: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminSocket,
     #[command(flatten)]
@@ -41,8 +45,11 @@ pub(super) struct Drain {
 #[derive(Debug, Args)]
 pub(super) struct Undrain {
     /// An app, or one of its workers, as in shop or shop:2
-    #[arg(value_name = "APP[:N]")]
+    #[arg(value_name = "APP[:N]", add = names::apps())]
     target: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminSocket,
 }
@@ -58,6 +65,14 @@ impl Drain {
             // Connecting would start a front, which at shutdown is the last thing that is wanted.
             return ExitCode::from(exit::OK);
         }
+        let tell = |in_flight: u32| {
+            if self.json {
+                let result = if in_flight == 0 { "drained" } else { "not drained" };
+                let target = &self.target;
+                let report = json!({ "result": result, "target": target, "in-flight": in_flight });
+                println!("{report}");
+            }
+        };
         let request = Request {
             target: self.target.clone(),
             hold: !self.worker,
@@ -65,12 +80,14 @@ impl Drain {
         };
         match client::call::<_, Drained>(&socket, "POST", "/v1/drain", Some(&request), LONGEST) {
             Ok(Drained { in_flight: 0 }) => {
-                if !self.worker {
+                tell(0);
+                if !self.worker && !self.json {
                     println!("{} is drained; roundsman undrain {0} ends it", self.target);
                 }
                 ExitCode::from(exit::OK)
             }
             Ok(Drained { in_flight }) => {
+                tell(in_flight);
                 eprintln!(
                     "{}: {in_flight} requests were still in flight when the time was up",
                     self.target
@@ -108,7 +125,11 @@ impl Drain {
 impl Undrain {
     /// Undrains.
     pub(super) fn run(self) -> ExitCode {
-        let request = UndrainRequest { target: self.target };
-        self.admin.call::<_, serde_json::Value>("POST", "/v1/undrain", Some(&request), |_| {})
+        let request = UndrainRequest { target: self.target.clone() };
+        self.admin.call::<_, serde_json::Value>("POST", "/v1/undrain", Some(&request), |_| {
+            if self.json {
+                println!("{}", json!({ "result": "undrained", "target": self.target }));
+            }
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Command, CommandFactory as _};
-use clap_complete::Shell;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
@@ -53,11 +53,15 @@ fn write(directory: &Path) -> io::Result<()> {
     }
     let completions = directory.join("completions");
     fs::create_dir_all(&completions)?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut Cli::command(), "roundsman", &completions)?;
+    // Small scripts that ask the program, which knows the apps of the machine.
+    let shells: [(&dyn EnvCompleter, &str); 3] =
+        [(&Bash, "roundsman"), (&Zsh, "_roundsman"), (&Fish, "roundsman.fish")];
+    for (shell, file) in shells {
+        let mut script = Vec::new();
+        shell.write_registration("COMPLETE", "roundsman", "roundsman", "roundsman", &mut script)?;
+        fs::write(completions.join(file), script)?;
     }
-    // Debian's name for it; the generator's own is roundsman.bash.
-    fs::rename(completions.join("roundsman.bash"), completions.join("roundsman"))
+    Ok(())
 }
 
 /// Every page by its file name.
@@ -197,9 +201,17 @@ mod tests {
     #[test]
     fn every_exit_status_is_in_the_manual() {
         let main = page("roundsman.8");
-        for status in
-            [exit::OK, exit::FAILURE, exit::USAGE, exit::UNAVAILABLE, exit::OS, exit::CONFIG]
-        {
+        for status in [
+            exit::OK,
+            exit::FAILURE,
+            exit::USAGE,
+            exit::UNAVAILABLE,
+            exit::OS,
+            exit::BUSY,
+            exit::DENIED,
+            exit::CONFIG,
+            exit::INTERRUPTED,
+        ] {
             assert!(main.contains(&format!("\n.TP\n{status}\n")), "{status} in\n{main}");
         }
     }

@@ -6,13 +6,14 @@ use std::process::{Command, ExitCode};
 use clap::Args;
 
 use super::manage::{self, Failure};
+use super::names;
 use crate::deploy::{surge, units};
 
 /// Show what an app's workers have logged (journalctl)
 #[derive(Debug, Args)]
 pub(super) struct Logs {
     /// An app, or one of its workers, as in shop or shop:2
-    #[arg(value_name = "APP[:N]")]
+    #[arg(value_name = "APP[:N]", add = names::apps())]
     target: String,
     /// Go on with new entries as they come
     #[arg(short, long)]

@@ -137,6 +137,19 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Prints that a command has done what it was asked to: for people, or as an object with `result`,
+/// `app` and these further fields.
+pub(super) fn done(as_json: bool, text: &str, result: &str, app: &str, more: &serde_json::Value) {
+    if !as_json {
+        return print(text);
+    }
+    let mut object = serde_json::json!({ "result": result, "app": app });
+    if let (Some(object), Some(more)) = (object.as_object_mut(), more.as_object()) {
+        object.extend(more.clone());
+    }
+    print(&serde_json::to_string_pretty(&object).unwrap_or_default());
+}
+
 /// Prints a result.
 pub(super) fn print(text: &str) {
     let _ = writeln!(io::stdout(), "{}", text.trim_end_matches('\n'));

@@ -15,6 +15,8 @@ mod generate;
 mod import;
 mod logs;
 mod manage;
+mod names;
+mod put_back;
 mod reload;
 mod rollback;
 mod scale;
@@ -31,7 +33,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -92,6 +94,8 @@ pub fn main() -> ExitCode {
     if generator::is_called() {
         return generator::main();
     }
+    // A shell that completes a command line asks this very program, by a variable.
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
     match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Status(status) => status.run(),
@@ -150,8 +154,6 @@ impl AdminSocket {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

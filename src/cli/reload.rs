@@ -8,6 +8,7 @@ use clap::Args;
 use super::AdminSocket;
 use super::deploy::{self, Options};
 use super::manage::{self, Machine};
+use super::names;
 
 /// Put the present configuration to work; with APP, replace its workers without losing a request
 ///
@@ -20,7 +21,7 @@ use super::manage::{self, Machine};
 #[derive(Debug, Args)]
 pub(super) struct Reload {
     /// The app to deploy
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", add = names::apps())]
     app: Option<String>,
     #[command(flatten, next_help_heading = "Deploying an app")]
     options: Options,
@@ -34,7 +35,11 @@ impl Reload {
     /// Reloads the front, or deploys.
     pub(super) fn run(&self) -> ExitCode {
         let Some(name) = &self.app else {
-            return self.admin.call::<(), serde_json::Value>("POST", "/v1/reload", None, |_| {});
+            return self.admin.call::<(), serde_json::Value>("POST", "/v1/reload", None, |_| {
+                if self.options.json {
+                    manage::print("{\"result\": \"reloaded\"}");
+                }
+            });
         };
         manage::run(async {
             let app = manage::app(&manage::load(), name)?;

@@ -8,6 +8,7 @@ use clap::Args;
 use super::AdminSocket;
 use super::deploy::{self, Options};
 use super::manage::{self, Failure, Machine, say};
+use super::names;
 use crate::deploy::release;
 
 /// Go back to the release before: point the app's directory at it, and deploy
@@ -18,7 +19,7 @@ use crate::deploy::release;
 #[derive(Debug, Args)]
 pub(super) struct Rollback {
     /// The app
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", add = names::apps())]
     app: String,
     /// Go to this release instead
     #[arg(long, value_name = "DIR")]

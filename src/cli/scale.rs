@@ -4,10 +4,12 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use clap::Args;
+use serde_json::json;
 
 use super::AdminSocket;
 use super::edit::Edit;
-use super::manage::{self, Done, Failure, Machine, print};
+use super::manage::{self, Done, Failure, Machine, done};
+use super::names;
 use crate::config::settings::App;
 use crate::start::file::Change;
 
@@ -15,11 +17,14 @@ use crate::start::file::Change;
 #[derive(Debug, Args)]
 pub(super) struct Scale {
     /// The app
-    #[arg(value_name = "APP")]
+    #[arg(value_name = "APP", add = names::apps())]
     app: String,
     /// How many workers it is to have: a number, or how many more (+2) or fewer (-1)
     #[arg(value_name = "N|+N|-N", allow_hyphen_values = true)]
     count: Count,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminSocket,
 }
@@ -91,7 +96,15 @@ impl Scale {
             let machine = Machine::connect(&self.admin.path).await?;
             scale(&machine, &edit, &before, &after).await?;
             let plural = if workers == 1 { "worker" } else { "workers" };
-            print(&format!("{name} has {workers} {plural}"));
+            let text = format!("{name} has {workers} {plural}");
+            let before = before.workers;
+            done(
+                self.json,
+                &text,
+                "scaled",
+                name,
+                &json!({ "workers": workers, "before": before }),
+            );
             Ok(())
         })
     }

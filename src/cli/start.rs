@@ -5,12 +5,14 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use clap::Args;
+use clap::{Args, ValueHint};
+use serde_json::json;
 
 use super::AdminSocket;
 use super::deploy::{self, Options};
 use super::edit::{self, Edit};
-use super::manage::{self, Done, Failure, Machine, print, say};
+use super::manage::{self, Done, Failure, Machine, done, say};
+use super::names;
 use crate::config::settings::{App, HostPattern, Settings, Target};
 use crate::deploy::{release, units};
 use crate::start::file::Change;
@@ -29,7 +31,7 @@ use crate::systemd::jobs::Verb;
                             roundsman start --name APP [OPTIONS] -- COMMAND [ARGUMENTS...]")]
 pub(super) struct Start {
     /// A Node or Python file, a program, a directory with a package.json, or an app that was stopped
-    #[arg(value_name = "FILE|DIR|APP")]
+    #[arg(value_name = "FILE|DIR|APP", add = names::apps(), value_hint = ValueHint::AnyPath)]
     what: Option<PathBuf>,
     /// Number of workers [default: 1]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250))]
@@ -55,6 +57,9 @@ pub(super) struct Start {
     /// Arguments for the file; without one, the command to run
     #[arg(last = true, value_name = "ARGUMENTS")]
     rest: Vec<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminSocket,
 }
@@ -105,7 +110,19 @@ impl Start {
                 1 => "1 worker".to_owned(),
                 n => format!("{n} workers"),
             };
-            print(&format!("{name} is up: {count} behind {}", addresses(&settings, &name)));
+            let addresses = addresses(&settings, &name);
+            let behind = if addresses.is_empty() {
+                "the routes of other files".to_owned()
+            } else {
+                addresses.join(" and ")
+            };
+            done(
+                self.json,
+                &format!("{name} is up: {count} behind {behind}"),
+                "started",
+                &name,
+                &json!({ "workers": app.workers, "addresses": addresses, "file": edit.path() }),
+            );
             Ok(())
         })
     }
@@ -296,8 +313,8 @@ async fn take_back(machine: &Machine, app: &App, edit: &Edit) {
 }
 
 /// Where the app answers, for people.
-fn addresses(settings: &Settings, name: &str) -> String {
-    let urls: Vec<String> = settings
+fn addresses(settings: &Settings, name: &str) -> Vec<String> {
+    settings
         .routes
         .iter()
         .filter(|route| matches!(&route.target, Target::App(app) if app == name))
@@ -309,6 +326,5 @@ fn addresses(settings: &Settings, name: &str) -> String {
             };
             format!("http://{host}{}", route.path)
         })
-        .collect();
-    if urls.is_empty() { "the routes of other files".to_owned() } else { urls.join(" and ") }
+        .collect()
 }

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
 use super::AdminSocket;
-use super::manage::{self, Done, Failure, Machine, print};
+use super::manage::{self, Done, Failure, Machine, done};
+use super::names;
 use crate::config::settings::App;
 use crate::deploy::units;
 use crate::systemd::jobs::Verb;
@@ -14,8 +16,11 @@ use crate::systemd::jobs::Verb;
 #[derive(Debug, Args)]
 pub(super) struct Stop {
     /// An app, or one of its workers, as in shop or shop:2
-    #[arg(value_name = "APP[:N]")]
+    #[arg(value_name = "APP[:N]", add = names::apps())]
     target: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminSocket,
 }
@@ -24,8 +29,11 @@ pub(super) struct Stop {
 #[derive(Debug, Args)]
 pub(super) struct Restart {
     /// An app, or one of its workers, as in shop or shop:2
-    #[arg(value_name = "APP[:N]")]
+    #[arg(value_name = "APP[:N]", add = names::apps())]
     target: String,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     admin: AdminSocket,
 }
@@ -62,7 +70,9 @@ impl Stop {
                 numbers.dedup();
             }
             machine.stop_workers(&app, &numbers).await?;
-            print(&format!("{} has stopped", self.target));
+            let workers: Vec<String> = numbers.iter().map(|number| app.instance(*number)).collect();
+            let text = format!("{} has stopped", self.target);
+            done(self.json, &text, "stopped", &app.name, &json!({ "stopped": workers }));
             Ok(())
         })
     }
@@ -91,7 +101,9 @@ impl Restart {
                     None => error.into(),
                 });
             }
-            print(&format!("{} has restarted", self.target));
+            let workers: Vec<String> = numbers.iter().map(|number| app.instance(*number)).collect();
+            let text = format!("{} has restarted", self.target);
+            done(self.json, &text, "restarted", &app.name, &json!({ "restarted": workers }));
             Ok(())
         })
     }

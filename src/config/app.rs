@@ -11,7 +11,9 @@ use super::input::{
     quoted, size_within, string,
 };
 use super::route::{self, OwnRoutes};
-use super::settings::{App, Health, Listen, Ready, SESSION_URL, Transport, WORKER_PORT};
+use super::settings::{
+    App, Health, Listen, Ready, SESSION_URL, Shutdown, StopSignal, Transport, WORKER_PORT,
+};
 use super::{net, schema, sharing};
 
 const LISTEN: &[(&str, Option<Listen>)] = &[
@@ -27,6 +29,18 @@ const TRANSPORT: &[(&str, Option<Transport>)] =
 
 const READY: &[(&str, Ready)] =
     &[("listening", Ready::Listening), ("message", Ready::Message), ("notify", Ready::Notify)];
+
+const SHUTDOWN: &[(&str, Shutdown)] = &[
+    ("auto", Shutdown::Auto),
+    ("message", Shutdown::Message),
+    ("SIGTERM", Shutdown::Signal(StopSignal::Term)),
+    ("SIGINT", Shutdown::Signal(StopSignal::Int)),
+    ("SIGQUIT", Shutdown::Signal(StopSignal::Quit)),
+    ("SIGHUP", Shutdown::Signal(StopSignal::Hup)),
+    ("SIGUSR1", Shutdown::Signal(StopSignal::Usr1)),
+    ("SIGUSR2", Shutdown::Signal(StopSignal::Usr2)),
+    ("SIGWINCH", Shutdown::Signal(StopSignal::Winch)),
+];
 
 /// Variables that systemd or the worker's main process set; a value of the user's would break the
 /// app in ways that are hard to find.
@@ -102,9 +116,11 @@ pub(super) fn read(
         health,
         balancing: sharing::read(top, problems),
         start_timeout: top.get("start-timeout", seconds(60), problems, duration), // big apps compile first
+        shutdown: shutdown(listen, &command, top, problems),
         stop_timeout: top.get("stop-timeout", seconds(30), problems, duration),
         drain_timeout: top.get("drain-timeout", seconds(30), problems, duration_or_zero),
         watchdog: top.get("watchdog", seconds(30), problems, duration_or_zero),
+        rollback: top.get("rollback", false, problems, input::boolean),
         max_memory: top.optional(
             "max-memory",
             problems,
@@ -247,6 +263,28 @@ fn ready(listen: Listen, command: &[String], top: Input<'_>, problems: &mut Prob
         );
     }
     ready
+}
+
+fn shutdown(
+    listen: Listen,
+    command: &[String],
+    top: Input<'_>,
+    problems: &mut Problems,
+) -> Shutdown {
+    let shutdown = top.get("shutdown", Shutdown::Auto, problems, choice(SHUTDOWN));
+    if shutdown == Shutdown::Message
+        && listen != Listen::Cluster
+        && !is_node(command)
+        && let Some(node) = top.node("shutdown")
+    {
+        problems.error(
+            &node.place,
+            "only Node apps can get a message",
+            "needs Node's channel",
+            "leave it out, or name the signal that the app takes, such as \"SIGINT\"",
+        );
+    }
+    shutdown
 }
 
 fn health(section: Input<'_>, problems: &mut Problems) -> Option<Health> {

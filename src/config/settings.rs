@@ -213,12 +213,16 @@ pub struct App {
     pub balancing: Balancing,
     /// From the start of the process to `READY=1`.
     pub start_timeout: Duration,
+    /// How the app is asked to end.
+    pub shutdown: Shutdown,
     /// From SIGTERM to SIGKILL.
     pub stop_timeout: Duration,
     /// From the start of a drain to the stop, whatever is still in flight.
     pub drain_timeout: Duration,
     /// How long the app may not answer before systemd restarts it.
     pub watchdog: Duration,
+    /// Whether a deploy that fails goes back to the release before.
+    pub rollback: bool,
     /// `MemoryMax=`, in bytes.
     pub max_memory: Option<u64>,
     /// Where its sessions are, for `SESSION_URL`; `None` when it is told nothing.
@@ -259,6 +263,37 @@ pub enum Ready {
     Message,
     /// It sends `READY=1` itself.
     Notify,
+}
+
+/// How an app is asked to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Node's cluster workers by Node's own disconnect and then SIGTERM, all others by SIGTERM.
+    #[default]
+    Auto,
+    /// By the message `"shutdown"` over Node's channel, as PM2's `shutdown_with_message` does it.
+    Message,
+    /// By this signal.
+    Signal(StopSignal),
+}
+
+/// A signal that apps take for the wish that they end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGTERM, without a disconnect before.
+    Term,
+    /// SIGINT, which PM2 sends.
+    Int,
+    /// SIGQUIT.
+    Quit,
+    /// SIGHUP.
+    Hup,
+    /// SIGUSR1.
+    Usr1,
+    /// SIGUSR2.
+    Usr2,
+    /// SIGWINCH.
+    Winch,
 }
 
 /// `[health]`.

@@ -1,9 +1,9 @@
 //! Where the machine is not as the files say: what `apply` does and `diff` shows.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use crate::config::settings::App;
+use crate::config::settings::{App, Shutdown};
 
 /// A worker that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ pub const VARIABLE: &str = "ROUNDSMAN_SETTINGS";
 /// A number for everything in an app's file that reaches its workers when they start, and nothing
 /// else: the number of workers, routes and balancing change without a restart.
 pub fn fingerprint(app: &App) -> String {
-    let started_with = format!(
+    let mut started_with = format!(
         "{:?}",
         (
             (&app.command, &app.directory, &app.user, &app.group),
@@ -123,6 +123,10 @@ pub fn fingerprint(app: &App) -> String {
             ),
         )
     );
+    // What came later counts where it is used: an upgrade must not make every worker look old.
+    if app.shutdown != Shutdown::Auto {
+        let _ = write!(started_with, "{:?}", app.shutdown);
+    }
     // FNV-1a: the same in every build, which the standard library's hash is not.
     let hash = started_with.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -193,6 +197,7 @@ mod tests {
             "command = [\"/bin/y\"]\n",
             "command = [\"/bin/x\"]\nuser = \"a\"\n",
             "command = [\"/bin/x\"]\nstop-timeout = \"1s\"\n",
+            "command = [\"/bin/x\"]\nshutdown = \"SIGINT\"\n",
             "command = [\"/bin/x\"]\nenvironment = { A = \"1\" }\n",
         ] {
             assert_ne!(of(other), base, "{other}");

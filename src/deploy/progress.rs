@@ -2,9 +2,9 @@
 //! be resumed: a lock and a small file per app in `/run/roundsman/deploy`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -88,6 +88,9 @@ impl Lock {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .map_err(failed)?;
+        // Whoever makes it, the group may take it afterwards, whatever the maker's umask; only its
+        // owner can see to that, and has.
+        let _ = file.set_permissions(Permissions::from_mode(0o660));
         let how = if wait {
             FlockOperation::LockExclusive
         } else {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 pub struct Plan {
     /// The app's workers, by number.
     pub workers: BTreeSet<u16>,
-    /// Those of them that run the new code already: a resumed roll leaves them alone.
+    /// Those, extra ones too, that run what they are to run already: they are left alone.
     pub done: BTreeSet<u16>,
     /// The extra workers that are started first and stopped last, by number.
     pub surge: BTreeSet<u16>,
@@ -125,12 +125,11 @@ impl Phase {
 impl Roll {
     /// A roll that has not begun. `poll` says what to do.
     pub fn new(plan: Plan) -> Self {
-        let workers = plan.workers.iter().map(|worker| {
+        let phases = plan.workers.iter().chain(&plan.surge).map(|worker| {
             let done = plan.done.contains(worker);
             (*worker, if done { Phase::New } else { Phase::Old })
         });
-        let surge = plan.surge.iter().map(|worker| (*worker, Phase::Old));
-        let phases = workers.chain(surge).collect();
+        let phases = phases.collect();
         Self { plan, phases, interrupted: false, failed: None, stop: Vec::new() }
     }
 

@@ -182,6 +182,10 @@ impl Reader {
         if NEEDS_NOTHING.contains(&name) && name != "include" {
             return;
         }
+        // What every WebSocket needs there: here upgrades pass.
+        if name == "map" && directive.arguments.first().is_some_and(|on| on == "$http_upgrade") {
+            return;
+        }
         if let Some((_, text)) = ELSEWHERE.iter().find(|(known, _)| *known == name) {
             self.note(directive, *text);
         } else if name == "include" {

@@ -130,6 +130,8 @@ impl App<'_> {
     }
 
     fn note(&mut self, option: &str, text: impl Into<String>) {
+        // A mark that no variable's name has: NODE_APP_INSTANCE is to stay what it is.
+        let text = text.into().replace("$APP", &self.name);
         self.import.note(format!("{}: {option}", self.name), text);
     }
 
@@ -165,6 +167,13 @@ impl App<'_> {
         }
         command.extend(arguments);
         command
+    }
+
+    /// Whether it is Node that runs it.
+    fn is_node(&self) -> bool {
+        let command = script(self.options).map(|script| self.command(script)).unwrap_or_default();
+        let program = command.first().and_then(|program| Path::new(program).file_stem()?.to_str());
+        matches!(program, Some("node" | "nodejs" | "npm" | "npx" | "yarn" | "pnpm"))
     }
 
     fn directory(&self, of_file: &Path) -> String {
@@ -217,6 +226,15 @@ impl App<'_> {
             }
             "wait_ready" | "waitReady" if truthy(value) => self.line("ready", "\"message\""),
             "wait_ready" | "waitReady" => {}
+            "shutdown_with_message" | "shutdownWithMessage" => {
+                match (truthy(value), self.is_node()) {
+                    (true, true) => self.line("shutdown", "\"message\""),
+                    (true, false) => {
+                        self.note(key, "only Node apps get messages; this one gets SIGTERM");
+                    }
+                    (false, _) => {}
+                }
+            }
             "port" => {
                 if let Some(port) = text(value) {
                     self.environment.push(("PORT".to_owned(), port));
@@ -307,7 +325,7 @@ impl App<'_> {
     fn needs_nothing(&mut self, key: &str, value: &Value) {
         match (key, value) {
             ("treekill", Value::Bool(false)) => self.note(key, "what is left of a worker's processes is always ended with it; what must live on needs a unit of its own"),
-            ("autostart", Value::Bool(false)) => self.note(key, "do not enable the app: systemctl disable roundsman-app@APP.target"),
+            ("autostart", Value::Bool(false)) => self.note(key, "do not enable the app: systemctl disable roundsman-app@$APP.target"),
             ("namespace", _) => self.note(key, "apps have no groups; systemctl takes patterns: systemctl restart 'roundsman-app@shop-*.target'"),
             _ => {}
         }
@@ -316,7 +334,7 @@ impl App<'_> {
     fn no_counterpart(&mut self, key: &str, value: &Value) {
         let off = matches!(value, Value::Bool(false) | Value::Null);
         let as_here = match key {
-            "watch" | "shutdown_with_message" | "shutdownWithMessage" => off,
+            "watch" => off,
             "autorestart" => !off,
             "instance_var" => value.as_str() == Some("NODE_APP_INSTANCE"),
             _ => false,
@@ -326,37 +344,34 @@ impl App<'_> {
         }
         let text = match key {
             "watch" | "ignore_watch" | "watch_options" | "watch_delay" => {
-                "files are not watched; run roundsman reload APP after a change"
+                "files are not watched; run roundsman reload $APP after a change"
             }
             "cron_restart" | "cron" => {
-                "write a systemd timer that runs roundsman reload APP, which loses no request"
+                "write a systemd timer that runs roundsman reload $APP, which loses no request"
             }
             "out_file" | "output" | "out" | "error_file" | "error" | "err" | "log_file" | "log"
             | "logs" | "log_type" | "disable_logs" | "pid_file" | "pid" => {
-                "logs are in the journal: roundsman logs APP, or journalctl"
+                "logs are in the journal: roundsman logs $APP, or journalctl"
             }
             "autorestart" => {
-                "a drop-in for the units: systemctl edit roundsman-worker@APP:1.service, Restart=no"
+                "a drop-in for the units: systemctl edit roundsman-worker@$APP:1.service, Restart=no"
             }
             "max_restarts" | "min_uptime" | "restart_delay" | "exp_backoff_restart_delay" => {
                 "systemd restarts: StartLimitBurst=, StartLimitIntervalSec= and RestartSec= in a drop-in for the units"
             }
             "stop_exit_codes" => "RestartPreventExitStatus= in a drop-in for the units",
-            "shutdown_with_message" | "shutdownWithMessage" => {
-                "a worker is asked to stop by Node's own disconnect and SIGTERM; the message \"shutdown\" is not sent"
-            }
             "instance_var" => {
-                "the worker's number is in NODE_APP_INSTANCE (from 0) and ROUNDSMAN_WORKER (APP:1)"
+                "the worker's number is in NODE_APP_INSTANCE (from 0) and ROUNDSMAN_WORKER ($APP:1)"
             }
             "increment_var" => "set it from NODE_APP_INSTANCE in the app",
             "filter_env" => {
                 "nothing of your shell's environment gets into the app, so there is nothing to filter"
             }
             "append_env_to_name" | "name_prefix" => "write the name that you want",
-            "post_update" | "deploy" => "do it where you deploy, before roundsman reload APP",
+            "post_update" | "deploy" => "do it where you deploy, before roundsman reload $APP",
             _ => "is no option that PM2's documentation knows; it has no counterpart",
         };
-        self.note(key, text.replace("APP", &self.name));
+        self.note(key, text);
     }
 }
 

@@ -23,6 +23,9 @@ use crate::thread::Threads;
 /// How often a drain looks whether the last request is done.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
 
+/// How long conversations may take to end once they are told to: a frame and its answer.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// A running front and the handles to change it.
 #[derive(Debug)]
 pub struct Control {
@@ -40,6 +43,8 @@ pub struct Control {
     bus_missed: Cell<bool>,
     /// Workers that an administrator drained and has not undrained.
     held: RefCell<HashSet<String>>,
+    /// Since when workers drain: a unit that stops after a deploy has drained it waits no more.
+    draining: RefCell<HashMap<String, Instant>>,
 }
 
 // === impl Control ===
@@ -66,6 +71,7 @@ impl Control {
             bus: Cell::new(false),
             bus_missed: Cell::new(false),
             held: RefCell::default(),
+            draining: RefCell::default(),
         }
     }
 
@@ -139,6 +145,9 @@ impl Control {
     }
 
     fn set(&self, server: &Server, app: &str, state: State) {
+        if state == State::Up {
+            self.draining.borrow_mut().remove(&server.name);
+        }
         if !self.front.set_state(server, state) {
             return;
         }
@@ -268,7 +277,10 @@ impl Control {
         let snapshot = self.front.snapshot();
         let servers = self.targets(&drain.target)?;
         let mut timeout = Duration::ZERO;
+        let mut since = Instant::now();
         for server in &servers {
+            let began = *self.draining.borrow_mut().entry(server.name.clone()).or_insert(since);
+            since = since.min(began);
             let app = server.name.rsplit_once(':').map_or("", |(app, _)| app);
             let app_timeout = snapshot
                 .settings
@@ -285,9 +297,16 @@ impl Control {
             self.set(server, app, State::Draining);
         }
         let timeout = drain.timeout_ms.map_or(timeout, Duration::from_millis);
-        let end = Instant::now() + timeout;
+        let mut end = since + timeout;
+        let mut over = false;
         loop {
             let in_flight = servers.iter().map(|s| s.in_flight()).sum();
+            if in_flight > 0 && Instant::now() >= end && !over {
+                for server in &servers {
+                    self.threads.end_conversations(server);
+                }
+                (over, end) = (true, Instant::now() + LAST_WORDS);
+            }
             if in_flight == 0 || Instant::now() >= end {
                 // What finished meanwhile went back to the pools.
                 for server in &servers {

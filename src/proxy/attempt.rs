@@ -11,6 +11,7 @@ use super::buf::{Buf, Input, Out};
 use super::connection::{After, ClientStream, Connection};
 use super::exchange::client_fault;
 use super::field::MAX_FIELDS;
+use super::frames::Frames;
 use super::incoming::Request;
 use super::local::About;
 use super::reason::Reason;
@@ -63,6 +64,7 @@ struct Ready {
     persistence: Persistence,
     reusable: bool,
     idle: Option<u64>,
+    is_events: bool,
     head: Out,
     /// Bytes of the head as it came.
     len: usize,
@@ -377,6 +379,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             persistence,
             reusable: head.keeps_alive(),
             idle: head.idle,
+            is_events: head.is_events && chunked,
             head: out,
             len: head.len,
         }))
@@ -396,14 +399,20 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
                 return Err(self.failed(Reason::BadResponse, &describe(&error)));
             }
         }
-        let Ready { status, persistence, reusable, idle, .. } = *ready;
+        let Ready { status, persistence, mut reusable, idle, is_events, .. } = *ready;
         self.in_flight.responded(status, Instant::now());
         let local = Rc::clone(&self.connection.local);
         local.counters.statuses[usize::from(status / 100).min(5)].add(1);
 
         let mut waits_for = None;
         let result = poll_fn(|cx| {
-            let done = download.poll(cx, stream, &mut self.connection.stream);
+            let mut done = download.poll(cx, stream, &mut self.connection.stream);
+            let ends = is_events && done.is_pending() && download.waits() == Waits::Source;
+            if ends && self.in_flight.server().is_over() {
+                reusable = false;
+                download.finish();
+                done = download.poll(cx, stream, &mut self.connection.stream);
+            }
             if let Poll::Ready(result) = done {
                 return Poll::Ready(result.map_err(|e| fault(&e)));
             }
@@ -488,7 +497,12 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             let held = (&mut connection.input, &mut self.response);
             let upgraded = &connection.local.counters.upgraded;
             upgraded.add(1);
-            tunnel::run(client, stream, held, &connection.deadline, idle).await;
+            let server = self.in_flight.server();
+            let end = tunnel::End {
+                is_over: &|| server.is_over(),
+                frames: self.request.is_websocket().then(Frames::default),
+            };
+            tunnel::run(client, stream, held, &connection.deadline, idle, end).await;
             upgraded.sub(1);
         }
         After::Close

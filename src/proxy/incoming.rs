@@ -121,6 +121,11 @@ impl Request {
         Keys(&self.out[..self.head_len])
     }
 
+    /// Whether the client offered to switch to WebSocket and nothing else.
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.offered().is_some_and(|offered| offered.eq_ignore_ascii_case(b"websocket"))
+    }
+
     /// The protocols that the client offered to switch to.
     pub(crate) fn offered(&self) -> Option<&[u8]> {
         self.offered.clone().map(|range| &self.out[range])

@@ -10,6 +10,7 @@ pub(crate) mod deadline;
 mod exchange;
 pub(crate) mod field;
 pub(crate) mod forwarded;
+mod frames;
 mod front;
 pub(crate) mod http2;
 mod incoming;

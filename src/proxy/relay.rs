@@ -109,6 +109,17 @@ impl Relay {
         if self.out.is_empty() { Waits::Source } else { Waits::Sink }
     }
 
+    /// Ends the body where it is, as if it had been whole; only when it waits for its source.
+    pub(crate) fn finish(&mut self) {
+        self.body = Body::Close;
+        self.complete = true;
+        if self.chunked_out {
+            let buffer = self.buffer.insert(Buf::for_bytes(HEADROOM + LAST_CHUNK.len()));
+            self.out = HEADROOM..HEADROOM + LAST_CHUNK.len();
+            buffer[self.out.clone()].copy_from_slice(LAST_CHUNK);
+        }
+    }
+
     /// Takes what `input` has of the body, framed for sending, to the end of `out`.
     pub(crate) fn append_to(
         &mut self,

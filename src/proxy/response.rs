@@ -19,6 +19,8 @@ pub(crate) struct Head<'h, 'b> {
     pub(crate) upgrade: &'b [u8],
     /// Seconds that the server says it keeps an idle connection.
     pub(crate) idle: Option<u64>,
+    /// Server-sent events: a stream that never ends, and can end anywhere.
+    pub(crate) is_events: bool,
     /// HTTP/1.0: persistent only when it says so.
     old: bool,
     /// Bytes of the head, with the empty line.
@@ -59,6 +61,7 @@ impl<'h, 'b> Head<'h, 'b> {
             framing: Framing::Close,
             upgrade: b"",
             idle: None,
+            is_events: false,
             old: response.version == Some(0),
             len,
         };
@@ -84,6 +87,13 @@ impl<'h, 'b> Head<'h, 'b> {
                     return Err(Reason::BadResponse);
                 }
                 Field::Upgrade => self.upgrade = field.value,
+                Field::Other if field.name.len() == 12 => {
+                    self.is_events |= field.name.eq_ignore_ascii_case("content-type")
+                        && field
+                            .value
+                            .get(..17)
+                            .is_some_and(|value| value.eq_ignore_ascii_case(b"text/event-stream"));
+                }
                 Field::KeepAlive => self.idle = keep_alive_timeout(field.value).or(self.idle),
                 _ => {}
             }

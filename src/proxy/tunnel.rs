@@ -1,4 +1,5 @@
 //! Two-way copy after an upgrade: bytes go through as they come, each direction ends for itself.
+//! When the server's time to drain is up the conversation ends: a WebSocket with a close frame.
 
 use std::future::poll_fn;
 use std::io;
@@ -11,6 +12,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buf::{Buf, Input, poll_read};
 use super::deadline::Deadline;
+use super::frames::{Frames, SERVICE_RESTART};
+use super::write::write_all;
+
+/// How long the end of a conversation may take: the rest of a frame, and the client's farewell.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How a conversation ends that does not end by itself.
+pub(crate) struct End<'a> {
+    /// Whether it must.
+    pub(crate) is_over: &'a dyn Fn() -> bool,
+    /// For a WebSocket: where in the server's frames it is.
+    pub(crate) frames: Option<Frames>,
+}
 
 /// One direction. It holds a buffer only while bytes are on their way.
 #[derive(Debug)]
@@ -31,6 +45,7 @@ pub(crate) async fn run<A, B>(
     held: (&mut Input, &mut Input),
     deadline: &Deadline,
     idle: Duration,
+    mut end: End<'_>,
 ) where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -38,22 +53,63 @@ pub(crate) async fn run<A, B>(
     let mut up = Half::new(held.0);
     let mut down = Half::new(held.1);
     let mut seen = None;
-    poll_fn(|cx| {
-        let done = (up.poll(cx, client, server), down.poll(cx, server, client));
+    let mut ends = false;
+    let over = poll_fn(|cx| {
+        let done =
+            (up.poll(cx, client, server, None), down.poll(cx, server, client, end.frames.as_mut()));
         match done {
             (Poll::Ready(Err(_)), _)
             | (_, Poll::Ready(Err(_)))
-            | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
+            | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(false),
             _ => {}
+        }
+        if (end.is_over)() {
+            if !std::mem::replace(&mut ends, true) {
+                deadline.set(FAREWELL);
+            }
+            // In the middle of a frame its rest is awaited.
+            let between = end.frames.as_ref().is_none_or(Frames::is_between);
+            if down.out.is_empty() && between || deadline.poll_passed(cx) {
+                return Poll::Ready(true);
+            }
+            return Poll::Pending;
         }
         let moved = up.moved + down.moved;
         if seen != Some(moved) {
             seen = Some(moved);
             deadline.set(idle);
         }
-        if deadline.poll_passed(cx) { Poll::Ready(()) } else { Poll::Pending }
+        if deadline.poll_passed(cx) { Poll::Ready(false) } else { Poll::Pending }
     })
     .await;
+    if over && !down.ended {
+        farewell(client, end.frames.as_ref(), deadline).await;
+    }
+}
+
+/// Ends the client's side so that it hears of it: what closes with unread bytes is reset.
+async fn farewell<A>(client: &mut A, frames: Option<&Frames>, deadline: &Deadline)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+{
+    if frames.is_some_and(Frames::is_between) {
+        let _ = write_all(client, &SERVICE_RESTART, deadline, FAREWELL).await;
+    }
+    let mut scratch = Buf::small();
+    let mut shut = false;
+    deadline
+        .within(FAREWELL, |cx| {
+            if !shut {
+                shut = Pin::new(&mut *client).poll_shutdown(cx).is_ready();
+            }
+            loop {
+                match ready!(poll_read(client, cx, &mut scratch)) {
+                    Ok(1..) => {}
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
 }
 
 impl Half {
@@ -62,7 +118,13 @@ impl Half {
         Self { buffer, out, ended: false, moved: 0 }
     }
 
-    fn poll<S, D>(&mut self, cx: &mut Context<'_>, from: &mut S, to: &mut D) -> Poll<io::Result<()>>
+    fn poll<S, D>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+        to: &mut D,
+        mut frames: Option<&mut Frames>,
+    ) -> Poll<io::Result<()>>
     where
         S: AsyncRead + Unpin,
         D: AsyncWrite + Unpin,
@@ -74,6 +136,9 @@ impl Half {
                 let written = ready!(Pin::new(&mut *to).poll_write(cx, &buffer[self.out.clone()]))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                if let Some(frames) = &mut frames {
+                    frames.pass(&buffer[self.out.start..self.out.start + written]);
                 }
                 self.out.start += written;
                 self.moved += written as u64;

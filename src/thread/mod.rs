@@ -164,6 +164,12 @@ impl Threads {
         }
     }
 
+    /// Ends what goes on for ever at this server.
+    pub fn end_conversations(&self, server: &crate::balance::Server) {
+        server.end_conversations();
+        (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Look));
+    }
+
     fn open(&self) -> usize {
         let on_the_way = |way: &Arc<AtomicUsize>| way.load(std::sync::atomic::Ordering::SeqCst);
         let waiting: usize = self.on_the_way.iter().map(on_the_way).sum();

@@ -35,6 +35,8 @@ pub(super) enum Command {
     /// Accept no more, and say so.
     StopAccepting(Option<tokio::sync::oneshot::Sender<()>>),
     ForgetIdle(u32),
+    /// Have every connection look whether it must end.
+    Look,
     /// Finish what is in flight and keep nothing alive.
     Stop,
     /// End everything now.
@@ -134,6 +136,7 @@ async fn obey(mut start: Start) {
                 }
             }
             Command::ForgetIdle(server) => local.pool.borrow_mut().forget(server),
+            Command::Look => local.deadlines.wake_all(),
             Command::Stop => {
                 local.stopping.set(true);
                 local.deadlines.wake_all();

@@ -260,6 +260,7 @@ impl Running {
         let stop = Stop {
             process: &mut self.process,
             channel: self.channel.as_ref(),
+            shutdown: self.app.shutdown,
             limit,
             hurry: &mut self.stop,
             identity: &self.identity,
@@ -329,7 +330,7 @@ mod tests {
     //! What the tests of the parts share.
 
     use super::*;
-    use crate::config::settings::{Balancing, Listen, Ready, Transport};
+    use crate::config::settings::{Balancing, Listen, Ready, Shutdown, Transport};
 
     /// An app named `test` with the defaults of the rest.
     pub(super) fn app(listen: Listen, command: &[&str]) -> App {
@@ -349,9 +350,11 @@ mod tests {
             health: None,
             balancing: Balancing::default(),
             start_timeout: Duration::from_mins(1),
+            shutdown: Shutdown::Auto,
             stop_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
             watchdog: Duration::from_secs(30),
+            rollback: false,
             max_memory: None,
             session: None,
             slot: 0,

@@ -1,9 +1,10 @@
 //! Asking the app to end, more and more firmly.
 //!
-//! The front has drained the worker before. A cluster worker is first asked over the channel: it
-//! closes its servers, lets what is in flight finish, and closes the channel; Node then ends when
-//! nothing else keeps it. What still runs after that, or after half of the time, gets SIGTERM, and
-//! at the end of the time SIGKILL. A second request to stop skips what is left of the present step.
+//! The front has drained the worker before. Unless the app has a way of its own (`shutdown`), a
+//! cluster worker is first asked over the channel: it closes its servers, lets what is in flight
+//! finish, and closes the channel; Node then ends when nothing else keeps it. What still runs after
+//! that, or after half of the time, gets SIGTERM, and at the end of the time SIGKILL. A second
+//! request to stop skips what is left of the present step.
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::cluster;
 use super::identity::{Identity, report};
 use super::probe::Seconds;
 use super::process::{Exit, Process};
+use crate::config::settings::{Shutdown, StopSignal};
 
 /// How long an app that has closed everything may take to end before it gets SIGTERM: what keeps
 /// it is a timer or a connection to a database, which would keep it for ever.
@@ -25,6 +27,7 @@ const AFTER_DISCONNECT: Duration = Duration::from_secs(1);
 pub(super) struct Stop<'a> {
     pub(super) process: &'a mut Process,
     pub(super) channel: Option<&'a cluster::Handle>,
+    pub(super) shutdown: Shutdown,
     pub(super) limit: Duration,
     pub(super) hurry: &'a mut mpsc::Receiver<()>,
     pub(super) identity: &'a Identity,
@@ -45,8 +48,12 @@ impl Stop<'_> {
         // One that has never spoken the protocol would not understand.
         let speaks =
             |channel: &&cluster::Handle| channel.is_cluster() && channel.view().borrow().online;
-        if let Some(channel) = self.channel.filter(speaks) {
-            channel.disconnect();
+        let by_message = match self.shutdown {
+            Shutdown::Auto => self.channel.filter(speaks).inspect(|channel| channel.disconnect()),
+            Shutdown::Message => self.channel.inspect(|channel| channel.say("shutdown".into())),
+            Shutdown::Signal(_) => None,
+        };
+        if let Some(channel) = by_message {
             let until = begin + self.limit / 2;
             tokio::select! {
                 exit = self.process.wait() => return Ok(Stopped::Ended(exit?)),
@@ -55,8 +62,9 @@ impl Stop<'_> {
                 _ = self.hurry.recv() => {}
             }
         }
-        report!(debug, self.identity, "sending the app SIGTERM");
-        self.process.signal(Signal::TERM);
+        let (signal, name) = signal(self.shutdown);
+        report!(debug, self.identity, "sending the app {name}");
+        self.process.signal(signal);
         tokio::select! {
             exit = self.process.wait() => return Ok(Stopped::Ended(exit?)),
             () = sleep_until(begin + self.limit) => {}
@@ -65,11 +73,26 @@ impl Stop<'_> {
         report!(
             error,
             self.identity,
-            "the app did not end within {} (SIGTERM was sent): it is killed",
+            "the app did not end within {} ({name} was sent): it is killed",
             Seconds(begin.elapsed())
         );
         self.process.signal(Signal::KILL);
         Ok(Stopped::Killed(self.process.wait().await?))
+    }
+}
+
+/// The signal that asks the app to end, and its name.
+fn signal(shutdown: Shutdown) -> (Signal, &'static str) {
+    match shutdown {
+        Shutdown::Auto | Shutdown::Message | Shutdown::Signal(StopSignal::Term) => {
+            (Signal::TERM, "SIGTERM")
+        }
+        Shutdown::Signal(StopSignal::Int) => (Signal::INT, "SIGINT"),
+        Shutdown::Signal(StopSignal::Quit) => (Signal::QUIT, "SIGQUIT"),
+        Shutdown::Signal(StopSignal::Hup) => (Signal::HUP, "SIGHUP"),
+        Shutdown::Signal(StopSignal::Usr1) => (Signal::USR1, "SIGUSR1"),
+        Shutdown::Signal(StopSignal::Usr2) => (Signal::USR2, "SIGUSR2"),
+        Shutdown::Signal(StopSignal::Winch) => (Signal::WINCH, "SIGWINCH"),
     }
 }
 

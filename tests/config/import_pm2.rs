@@ -76,7 +76,7 @@ fn several_apps_are_told_apart_by_host() {
     assert_eq!(settings.apps["site"].directory, Some(data("site").into()));
     assert_eq!(settings.routes.len(), 2);
     for part in [
-        "api: shutdown_with_message",
+        "api: shutdown_with_message: only Node apps",
         "site: instances",
         "site: namespace",
         "site: speed",

@@ -6,6 +6,7 @@ mod check;
 mod generator;
 mod import_nginx;
 mod import_pm2;
+mod import_real;
 mod load;
 mod never_panics;
 mod schema;

@@ -5,6 +5,7 @@
 mod bodies;
 mod cases;
 mod clients;
+mod conversations;
 mod forward;
 mod idle;
 mod known_attacks;

@@ -1,60 +1,31 @@
 //! Deploys under load: what PM2 loses requests at, nothing is lost at here, and new code that does
-//! not work never takes the old code down.
+//! not work never takes the old code down. Clients of every kind ask meanwhile.
 
-use crate::harness::{Clients, Load, Machine, Package, on_every_debian};
-
-/// Makes a release of the app in tests/apps/deploy, and points `current` at it.
-fn release(machine: &Machine, version: &str, behaviour: &str) {
-    let directory = format!("/srv/shop/releases/{version}");
-    machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps/deploy"), &directory);
-    machine.write(&format!("{directory}/version"), version);
-    machine.write(&format!("{directory}/behaviour"), behaviour);
-    machine.run(&format!("ln -sfn releases/{version} /srv/shop/current"));
-}
-
-/// The app with so many workers, started in one line, and clients that ask all the time.
-fn start(machine: &Machine, workers: u16, more: &str) -> Load {
-    machine.install(&Package::built());
-    release(machine, "one", "well");
-    machine.run(&format!("cd /srv/shop/current && roundsman start server.js -n {workers} {more}"));
-    let load = machine.load(Clients::new(16, 4));
-    load.goes_on_for(200);
-    load
-}
-
-/// The release that each worker runs, as `describe` says.
-fn releases(machine: &Machine) -> Vec<String> {
-    let text = machine.run("roundsman describe shop --json");
-    let value: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
-    let workers = value["workers"].as_array().expect("a list");
-    let name = |worker: &serde_json::Value| {
-        let release = worker["release"].as_str().unwrap_or("none");
-        release.rsplit('/').next().unwrap_or_default().to_owned()
-    };
-    workers.iter().map(name).collect()
-}
+use crate::harness::{Machine, on_every_debian};
+use crate::shop::{install, load, release, releases, runs, start, worker};
 
 on_every_debian! {
     /// PM2's cases A, B and C: an app that handles no signal, requests of 6 s in flight, code that
-    /// needs longer to listen than PM2 waits.
+    /// needs longer to listen than PM2 waits. And while it goes on, more workers and fewer.
     fn a_good_deploy_loses_nothing(machine: &Machine) {
         let load = start(machine, 2, "");
-        machine.run("for i in 1 2 3 4; do curl -sS http://127.0.0.1/slow > /tmp/slow$i 2>&1 & done; sleep 0.5");
         release(machine, "two", "well");
         machine.run("roundsman reload shop");
         load.goes_on_for(200);
         release(machine, "three", "late:5000");
-        machine.run("roundsman reload shop");
+        machine.run("roundsman scale shop 3");
+        machine.run("roundsman reload shop --batch 2");
+        load.goes_on_for(200);
+        machine.run("roundsman scale shop 2");
         load.goes_on_for(200);
         let tally = load.stop();
+        println!("deploys of good and of slow code, scaled up and down: {tally}");
         tally.assert_nothing_failed();
         for version in ["one", "two", "three"] {
             assert!(tally.bodies.contains_key(version), "{version}: {tally}");
         }
+        assert!(tally.closed > 0, "WebSockets that outlive a drain are closed: {tally}");
         assert_eq!(releases(machine), ["three", "three"]);
-        for slow in 1..=4 {
-            assert_eq!(machine.run(&format!("cat /tmp/slow{slow}")), "one", "a slow request");
-        }
     }
 }
 
@@ -66,9 +37,11 @@ on_every_debian! {
         let said = machine.try_run("roundsman reload shop");
         assert!(said.ok() && said.stderr.contains("shop:2 starts, as an extra worker"), "{said}");
         load.goes_on_for(200);
-        load.stop().assert_nothing_failed();
+        let tally = load.stop();
+        println!("a deploy of an app with one worker: {tally}");
+        tally.assert_nothing_failed();
         assert_eq!(releases(machine), ["two"]);
-        assert_ne!(machine.property("roundsman-worker@shop:2.service", "ActiveState"), "active");
+        assert_ne!(worker(machine, 2, "ActiveState"), "active");
         assert!(!machine.exists("/run/roundsman.d/apps/shop.toml.d"));
 
         // And back, in one word.
@@ -82,8 +55,7 @@ on_every_debian! {
     /// PM2's cases E and G, and one that it has no letter for: code that is broken at load, never
     /// listens, or crashes after it has. The old code serves on, and the status says so.
     fn a_broken_deploy_leaves_the_old_code_in_charge(machine: &Machine) {
-        let load = start(machine, 2, "");
-        machine.run("sed -i '$a start-timeout = \"5s\"' /etc/roundsman/apps/shop.toml");
+        let load = start(machine, 2, "start-timeout = \"5s\"\n");
         for (version, behaviour, reason) in [
             ("thrown", "throw", "release thrown is broken at load"),
             ("never", "never", "shop:1"),
@@ -95,7 +67,7 @@ on_every_debian! {
             assert!(said.stderr.contains(reason), "{said}");
             assert!(said.stderr.contains("The deploy has stopped"), "{said}");
             load.goes_on_for(100);
-            assert_eq!(machine.property("roundsman-worker@shop:2.service", "ActiveState"), "active");
+            assert_eq!(worker(machine, 2, "ActiveState"), "active");
         }
         // With an extra worker the first to fail is that one, and no other is touched.
         release(machine, "good", "well");
@@ -106,6 +78,7 @@ on_every_debian! {
         assert!(said.stderr.contains("No other worker was touched"), "{said}");
         load.goes_on_for(100);
         let tally = load.stop();
+        println!("deploys of broken code: {tally}");
         tally.assert_nothing_failed();
         assert!(!tally.bodies.contains_key("crashing"), "unproven code got requests: {tally}");
         assert_eq!(releases(machine), ["good", "good"]);
@@ -113,28 +86,69 @@ on_every_debian! {
 }
 
 on_every_debian! {
-    /// An interrupted deploy leaves every worker serving and goes on where it was; one that was
-    /// killed in the middle does, too; and two at once never mix.
-    fn an_interrupted_deploy_is_resumed(machine: &Machine) {
-        let load = start(machine, 3, "");
-        for (signal, version) in [("INT", "two"), ("KILL", "three")] {
-            release(machine, version, "late:1000");
-            machine.run("roundsman reload shop > /tmp/reload 2>&1 & echo $! > /tmp/pid");
-            machine.eventually("the deploy has begun", |machine| {
-                machine.run("cat /tmp/reload").contains("restarts")
-            });
-            let busy = machine.try_run("roundsman reload shop");
-            assert_eq!(busy.status.code(), Some(75), "{busy}");
-            machine.run(&format!("kill -{signal} $(cat /tmp/pid)"));
-            machine.eventually("it has ended", |machine| {
-                !machine.try_run("kill -0 $(cat /tmp/pid)").ok()
-            });
-            load.goes_on_for(100);
-            machine.run("roundsman reload shop --resume");
-            assert_eq!(releases(machine), [version; 3]);
-            load.goes_on_for(100);
+    /// With `rollback = true` a deploy that fails undoes itself: the link leads to the old release
+    /// again, every worker serves it, and the status still says that it has failed.
+    fn a_failed_deploy_goes_back_by_itself(machine: &Machine) {
+        let load = start(machine, 2, "rollback = true\nstart-timeout = \"5s\"\n");
+        let untouched = runs(machine, 2);
+        release(machine, "thrown", "throw");
+        let said = machine.try_run("roundsman reload shop");
+        assert_eq!(said.status.code(), Some(1), "{said}");
+        for expected in ["release thrown is broken at load", "back on the release before"] {
+            assert!(said.stderr.contains(expected), "{expected}: {said}");
         }
-        load.stop().assert_nothing_failed();
-        assert_eq!(machine.try_run("roundsman reload shop --resume").status.code(), Some(1));
+        assert_eq!(releases(machine), ["one", "one"]);
+        assert_eq!(runs(machine, 2)[1], untouched[1], "worker 2 was not touched");
+        assert_eq!(machine.run("readlink /srv/shop/current").trim(), "releases/one");
+        assert!(!machine.run("roundsman describe shop").contains("unfinished"));
+
+        // Worker 1 is well with it and has it already when worker 2 fails: both go back.
+        release(machine, "first", "only:1");
+        let said = machine.try_run("roundsman reload shop --json");
+        assert_eq!(said.status.code(), Some(1), "{said}");
+        let report: serde_json::Value = serde_json::from_str(&said.stdout).expect("it is JSON");
+        assert_eq!(report["failed"], 2, "{report}");
+        assert_eq!(report["back"], "/srv/shop/releases/one", "{report}");
+        assert_eq!(releases(machine), ["one", "one"]);
+
+        // An extra worker fails before anybody is touched.
+        release(machine, "thrown", "throw");
+        let before = runs(machine, 2);
+        let said = machine.try_run("roundsman reload shop --surge 1");
+        assert_eq!(said.status.code(), Some(1), "{said}");
+        assert_eq!((releases(machine), runs(machine, 2)), (vec!["one".to_owned(); 2], before));
+        load.goes_on_for(100);
+        let tally = load.stop();
+        println!("deploys that go back: {tally}");
+        tally.assert_nothing_failed();
+    }
+}
+
+on_every_debian! {
+    /// What has no end of its own gets drain-timeout and then a proper one: server-sent events end
+    /// as a whole response, and a long poll is answered by another worker.
+    fn what_outlives_a_drain_ends_in_good_order(machine: &Machine) {
+        install(machine, 2, "drain-timeout = \"2s\"\nstop-timeout = \"3s\"\n");
+        machine.run(
+            "exec > /dev/null 2>&1
+             for i in 1 2; do (curl -sSN http://127.0.0.1/events > /tmp/events$i; echo $? > /tmp/ended$i) & done
+             (curl -sS 'http://127.0.0.1/slow?ms=20000' > /tmp/poll; echo $? > /tmp/polled) &",
+        );
+        machine.eventually("both streams have begun", |machine| {
+            machine.run("cat /tmp/events1 /tmp/events2").matches("data: one").count() > 4
+        });
+        let load = load(machine);
+        release(machine, "two", "well");
+        machine.run("roundsman reload shop");
+        load.goes_on_for(100);
+        machine.eventually("the streams and the poll have ended", |machine| {
+            machine.try_run("cat /tmp/ended1 /tmp/ended2 /tmp/polled").stdout == "0\n0\n0\n"
+        });
+        // A curl that ends with 0 has seen the last chunk.
+        assert_eq!(machine.run("cat /tmp/poll"), "two");
+        let tally = load.stop();
+        println!("conversations that outlive a drain: {tally}");
+        tally.assert_nothing_failed();
+        assert!(tally.closed > 0, "{tally}");
     }
 }

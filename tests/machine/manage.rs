@@ -77,16 +77,58 @@ on_every_debian! {
 }
 
 on_every_debian! {
-    /// Members of the group may manage workers and deploy; others may not.
+    /// Members of the group may manage and deploy Roundsman's units, without root and with systemctl
+    /// as with roundsman; nobody else may, and they may nothing else.
     fn the_group_may_manage_workers(machine: &Machine) {
         machine.install(&Package::built());
         app(machine, "well");
         machine.run("cd /srv/shop && roundsman start server.js -n 2");
         machine.run("useradd -G roundsman alice && useradd bob");
-        let said = machine.try_run("runuser -u bob -- roundsman reload shop");
-        assert_eq!(said.status.code(), Some(77), "{said}");
-        if machine.try_run("systemctl cat polkit.service").ok() {
-            machine.run("runuser -u alice -- roundsman reload shop");
+        let by = |user: &str, command: &str| machine.try_run(&format!("runuser -u {user} -- {command}"));
+        let run = |number| machine.property(&format!("roundsman-worker@shop:{number}.service"), "InvocationID");
+
+        for command in [
+            "systemctl --no-ask-password restart roundsman-worker@shop:1.service",
+            "systemctl --no-ask-password reload roundsman.service",
+            "roundsman restart shop:2",
+            "roundsman reload shop --surge 0",
+            "systemctl --no-ask-password stop roundsman-app@shop.target",
+            "systemctl --no-ask-password start roundsman-app@shop.target",
+            "roundsman stop shop",
+            "roundsman start shop",
+        ] {
+            let said = by("alice", command);
+            assert!(said.ok(), "a member may: {said}");
         }
+        assert_eq!(machine.curl("/"), "one");
+
+        let before = (run(1), run(2), machine.property("systemd-journald.service", "InvocationID"));
+        for command in [
+            "systemctl --no-ask-password restart roundsman-worker@shop:1.service",
+            "systemctl --no-ask-password stop roundsman-app@shop.target",
+            "roundsman restart shop",
+            "roundsman reload shop",
+        ] {
+            let said = by("bob", command);
+            assert!(!said.ok(), "others may not: {said}");
+        }
+        assert_eq!(by("bob", "roundsman reload shop").status.code(), Some(77));
+        for command in [
+            "systemctl --no-ask-password restart systemd-journald.service",
+            "systemctl --no-ask-password stop dbus.service",
+            "systemctl --no-ask-password daemon-reload",
+            "systemctl --no-ask-password kill roundsman.service",
+            "systemctl --no-ask-password disable roundsman.service",
+            "systemctl --no-ask-password set-property roundsman.service MemoryMax=1M",
+            "systemd-run --no-ask-password true",
+        ] {
+            let said = by("alice", command);
+            assert!(!said.ok(), "nothing else: {said}");
+        }
+        let after = (run(1), run(2), machine.property("systemd-journald.service", "InvocationID"));
+        assert_eq!(after, before);
+        // The front is in the group, too, and speaks with the internet.
+        let said = by("roundsman", "systemctl --no-ask-password stop roundsman-app@shop.target");
+        assert!(!said.ok(), "the front may not: {said}");
     }
 }

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use roundsman::config::settings::{Address, App, Balancing, Health, Listen, Ready, Transport};
+use roundsman::config::settings::{
+    Address, App, Balancing, Health, Listen, Ready, Shutdown, Transport,
+};
 use roundsman::systemd::activation::Socket;
 use roundsman::worker::{Notifier, Worker, run};
 use tempfile::TempDir;
@@ -98,9 +100,11 @@ impl Plan {
             health: None,
             balancing: Balancing::default(),
             start_timeout: PATIENCE,
+            shutdown: Shutdown::Auto,
             stop_timeout: PATIENCE,
             drain_timeout: PATIENCE,
             watchdog: PATIENCE,
+            rollback: false,
             max_memory: None,
             session: None,
             slot: 0,

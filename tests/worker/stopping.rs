@@ -55,6 +55,28 @@ fn an_app_that_ignores_everything_is_killed_at_the_end_of_its_time() {
 }
 
 #[test]
+fn an_app_with_a_way_of_its_own_is_asked_in_it() {
+    use roundsman::config::settings::{Shutdown, StopSignal};
+    for (shutdown, heard) in [
+        (Shutdown::Message, "message shutdown"),
+        (Shutdown::Signal(StopSignal::Int), "SIGINT"),
+        (Shutdown::Signal(StopSignal::Usr2), "SIGUSR2"),
+        (Shutdown::Signal(StopSignal::Term), "SIGTERM"),
+    ] {
+        let plan = node("own-way.js", &[]).with(|app| app.shutdown = shutdown);
+        let file = plan.file("trace");
+        let mut plan = plan;
+        plan.app.command.push(file.display().to_string());
+        let mut shim = plan.ready();
+        assert_eq!(shim.get("/"), "ok");
+        assert_eq!(shim.stop(), 0, "{}", shim.log());
+        // It would have written every other thing that it got before.
+        let trace = std::fs::read_to_string(shim.directory.path().join("trace")).unwrap();
+        assert_eq!(trace, format!("{heard}\n"), "{shutdown:?}");
+    }
+}
+
+#[test]
 fn asking_again_hurries() {
     let mut shim = node("ignores-sigterm.js", &[]).ready();
     shim.ask_to_stop();

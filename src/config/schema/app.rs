@@ -84,18 +84,40 @@ pub(in crate::config) const APP: Section = Section {
             "\"1min\"",
             "From the start of a worker until it is ready.",
         ),
-        key("stop-timeout", "duration", "\"30s\"", "From SIGTERM until a worker is killed."),
+        key(
+            "shutdown",
+            "\"auto\", \"message\" or a signal",
+            "\"auto\"",
+            "How the app is asked to end, once the front has drained the worker. \"auto\": cluster workers by Node's \
+             own disconnect, then SIGTERM; all others by SIGTERM. \"message\" (Node): process.on('message') gets \
+             \"shutdown\", and SIGTERM follows after half of stop-timeout. A signal (SIGTERM, SIGINT, SIGQUIT, \
+             SIGHUP, SIGUSR1, SIGUSR2 or SIGWINCH): it and nothing else.",
+        ),
+        key(
+            "stop-timeout",
+            "duration",
+            "\"30s\"",
+            "From when the app is asked to end until it is killed.",
+        ),
         key(
             "drain-timeout",
             "duration",
             "\"30s\"",
-            "For a worker's requests in flight before it is stopped, whatever is left then.",
+            "For a worker's requests in flight before it is stopped. Then WebSockets are closed with code 1012 \
+             (service restart) and server-sent events end; what else is left may finish within stop-timeout.",
         ),
         key(
             "watchdog",
             "duration",
             "\"30s\"",
             "How long a worker may not answer before systemd restarts it; \"0s\" for never.",
+        ),
+        key(
+            "rollback",
+            "boolean",
+            "false",
+            "When a deploy fails and directory is a link to a release: point it at the release that ran before, \
+             and put the workers back that have got the new one, the failed one first.",
         ),
         key(
             "max-memory",

@@ -78,6 +78,8 @@ enum Command {
     Deliver(Vec<u8>),
     /// Take no more connections, let the app close its servers and leave.
     Disconnect,
+    /// Take no more connections, and say this to the app, whose `message` listeners get it.
+    Say(Value),
 }
 
 /// The rest of the shim's way to the task.
@@ -181,6 +183,11 @@ impl Handle {
 
     pub(crate) fn disconnect(&self) {
         self.command(Command::Disconnect);
+    }
+
+    /// Sends the app its last message: no further connection is taken.
+    pub(crate) fn say(&self, message: Value) {
+        self.command(Command::Say(message));
     }
 
     /// Returns when the app's event loop has answered; never, if it does not.
@@ -357,6 +364,10 @@ impl Task {
                 self.channel.send(&message);
             }
             Command::Deliver(lines) => self.channel.send_lines(lines),
+            Command::Say(message) => {
+                self.accepting = false;
+                self.channel.send(&message);
+            }
             // A stuck app is not asked more and more often: dropping the question is no answer.
             Command::Ping(_) | Command::Offer(..) if self.offered.len() >= MAX_OFFERED => {}
             Command::Ping(answer) => {

@@ -56,15 +56,51 @@ impl Connection {
         path: &str,
         headers: &str,
     ) -> Result<Response, Failure> {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"), &[])
+    }
+
+    /// Sends a body in this many pieces, with a rest between them, and reads the answer.
+    pub(crate) fn post(
+        &mut self,
+        path: &str,
+        body: &[u8],
+        pieces: usize,
+        rest: Duration,
+    ) -> Result<Response, Failure> {
+        let length = body.len();
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
+        let pieces: Vec<&[u8]> = body.chunks(length.div_ceil(pieces)).collect();
+        self.send_with(&head, &pieces, rest)
+    }
+
+    fn send(&mut self, head: &str, pieces: &[&[u8]]) -> Result<Response, Failure> {
+        self.send_with(head, pieces, Duration::ZERO)
+    }
+
+    fn send_with(
+        &mut self,
+        head: &str,
+        pieces: &[&[u8]],
+        rest: Duration,
+    ) -> Result<Response, Failure> {
         self.requests += 1;
         let first = self.requests == 1;
         let lost = |error: io::Error| Failure::Lost { first, why: error.to_string() };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
-        self.stream.get_mut().write_all(request.as_bytes()).map_err(lost)?;
+        self.stream.get_mut().write_all(head.as_bytes()).map_err(lost)?;
+        for piece in pieces {
+            std::thread::sleep(rest);
+            self.stream.get_mut().write_all(piece).map_err(lost)?;
+        }
         if self.stream.fill_buf().map_err(lost)?.is_empty() {
             return Err(lost(io::Error::other("closed")));
         }
         self.response().map_err(|error| Failure::Cut(error.to_string()))
+    }
+
+    /// What is left of it after an upgrade.
+    pub(crate) fn into_stream(self) -> BufReader<TcpStream> {
+        self.stream
     }
 
     fn response(&mut self) -> io::Result<Response> {
@@ -89,7 +125,7 @@ impl Connection {
             self.stream.read_exact(&mut body)?;
         } else if response.header("transfer-encoding") == Some("chunked") {
             self.chunks(&mut body)?;
-        } else if !matches!(status, 204 | 304) {
+        } else if !matches!(status, 101 | 204 | 304) {
             self.stream.read_to_end(&mut body)?;
         }
         response.body = String::from_utf8_lossy(&body).into_owned();

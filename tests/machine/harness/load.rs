@@ -1,8 +1,7 @@
 //! Load against a machine from within its own network, with every failure counted and told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -12,19 +11,22 @@ use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::time::Instant;
 
-use super::http::{Connection, Failure};
+use super::client::{Client, Kind};
+use super::http::Failure;
 use super::machine::poll;
 
 /// Clients that ask in a loop, one thread each.
 #[derive(Debug, Clone)]
 pub(crate) struct Clients {
-    /// How many keep their connection.
-    pub(crate) kept_alive: usize,
-    /// How many connect anew for each request.
-    pub(crate) connecting: usize,
+    /// What each of them does.
+    kinds: Vec<Kind>,
     /// How long each rests between an answer and its next request: on two cores the clients must
     /// leave something to those they ask.
-    pub(crate) rest: Duration,
+    rest: Duration,
+    /// How long the slow requests take.
+    slow: Duration,
+    /// Where they ask.
+    port: u16,
 }
 
 /// Clients at work.
@@ -40,19 +42,33 @@ struct Shared {
     start: Instant,
     stop: AtomicBool,
     answered: AtomicU64,
+    /// When, in microseconds after the start, the last good answer came to anybody but a slow
+    /// client, and the longest time so far in which none did.
+    last: AtomicU64,
+    gap: AtomicU64,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
+    /// How many kinds of clients asked.
+    kinds: usize,
     /// Requests answered with 200.
     pub(crate) ok: u64,
+    /// How many of them each kind of client got.
+    pub(crate) answers: BTreeMap<Kind, u64>,
     /// How often each body came.
     pub(crate) bodies: BTreeMap<String, u64>,
     /// Connections made.
     pub(crate) connections: u64,
+    /// WebSockets that the server closed in good order.
+    pub(crate) closed: u64,
     /// Every request that failed.
     pub(crate) failed: Vec<Failed>,
+    /// The longest time in which nobody got a good answer.
+    pub(crate) outage: Duration,
+    /// How long nobody had got one when it was over.
+    pub(crate) silent_at_end: Duration,
     /// The longest that one answer took.
     pub(crate) slowest: Duration,
 }
@@ -60,6 +76,8 @@ pub(crate) struct Tally {
 /// A request that failed, and when after the start of the load.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Failed {
+    /// Whose it was.
+    pub(crate) client: Kind,
     /// When the client began with it.
     pub(crate) asked: Duration,
     /// When it learnt of the failure.
@@ -78,7 +96,30 @@ impl Failed {
 impl Clients {
     /// So many that keep their connection, and so many that connect anew for each request.
     pub(crate) fn new(kept_alive: usize, connecting: usize) -> Self {
-        Self { kept_alive, connecting, rest: Duration::from_millis(10) }
+        let mut kinds = vec![Kind::Kept; kept_alive];
+        kinds.resize(kept_alive + connecting, Kind::Connecting);
+        let (rest, slow) = (Duration::from_millis(10), Duration::from_secs(6));
+        Self { kinds, rest, slow, port: 80 }
+    }
+
+    /// Slow requests that take so long.
+    pub(crate) fn slow(self, slow: Duration) -> Self {
+        Self { slow, ..self }
+    }
+
+    /// On another port than the front's.
+    pub(crate) fn on(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
+    /// And requests that take 6 s, uploads that take a while, and WebSockets that echo, as
+    /// tests/apps/deploy serves them.
+    pub(crate) fn with(mut self, slow: usize, uploads: usize, web_sockets: usize) -> Self {
+        let more = [(Kind::Slow, slow), (Kind::Upload, uploads), (Kind::WebSocket, web_sockets)];
+        for (kind, count) in more {
+            self.kinds.extend(std::iter::repeat_n(kind, count));
+        }
+        self
     }
 }
 
@@ -92,15 +133,18 @@ impl Load {
             start: Instant::now(),
             stop: AtomicBool::new(false),
             answered: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            gap: AtomicU64::new(0),
         });
-        let Clients { kept_alive, connecting, .. } = shared.clients;
-        let threads = (0..kept_alive + connecting)
-            .map(|client| {
+        let kinds = shared.clients.kinds.clone();
+        let threads = kinds
+            .into_iter()
+            .map(|kind| {
                 let (shared, network) = (Arc::clone(&shared), Arc::clone(&network));
                 std::thread::spawn(move || {
                     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
                         .expect("tests run as root");
-                    shared.ask(client < kept_alive)
+                    shared.ask(kind)
                 })
             })
             .collect();
@@ -123,12 +167,19 @@ impl Load {
 
     /// Ends it.
     pub(crate) fn stop(mut self) -> Tally {
+        let stopped = self.shared.start.elapsed();
         self.shared.stop.store(true, Ordering::Relaxed);
         let mut all = Tally::default();
         for thread in self.threads.drain(..) {
             all.add(thread.join().expect("a client does not panic"));
         }
         all.failed.sort();
+        // What is still out at the end counts, too.
+        let last = Duration::from_micros(self.shared.last.load(Ordering::Relaxed));
+        let gap = Duration::from_micros(self.shared.gap.load(Ordering::Relaxed));
+        all.silent_at_end = stopped.saturating_sub(last);
+        all.outage = gap.max(all.silent_at_end);
+        all.kinds = self.shared.clients.kinds.iter().collect::<BTreeSet<_>>().len();
         all
     }
 }
@@ -141,44 +192,41 @@ impl Drop for Load {
 }
 
 impl Shared {
-    fn ask(&self, keep_alive: bool) -> Tally {
-        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+    fn note_answer(&self) {
+        let now = u64::try_from(self.start.elapsed().as_micros()).expect("a test is short");
+        let last = self.last.fetch_max(now, Ordering::Relaxed);
+        self.gap.fetch_max(now.saturating_sub(last), Ordering::Relaxed);
+    }
+
+    fn ask(&self, kind: Kind) -> Tally {
         let mut tally = Tally::default();
-        let mut kept: Option<Connection> = None;
+        let mut client = Client::new(kind, self.clients.port, self.clients.slow);
         while !self.stop.load(Ordering::Relaxed) {
             let asked = Instant::now();
-            let mut ask = || -> Result<String, Failure> {
-                let mut connection = if let Some(connection) = kept.take() {
-                    connection
-                } else {
-                    tally.connections += 1;
-                    Connection::open(address)?
-                };
-                let close = if keep_alive { "" } else { "Connection: close\r\n" };
-                let response = connection.get("test", "/", close)?;
-                if keep_alive && !response.closes() {
-                    kept = Some(connection);
-                }
-                match response.status {
-                    200 => Ok(response.body),
-                    status => Err(Failure::Status(status, response.body)),
-                }
-            };
-            match ask() {
-                Ok(body) => {
+            match client.ask() {
+                Ok(Some(body)) => {
                     tally.ok += 1;
                     *tally.bodies.entry(body).or_default() += 1;
+                    *tally.answers.entry(kind).or_default() += 1;
                     self.answered.fetch_add(1, Ordering::Relaxed);
+                    if kind != Kind::Slow {
+                        self.note_answer();
+                    }
                 }
+                Ok(None) => tally.closed += 1,
                 Err(failure) => tally.failed.push(Failed {
+                    client: kind,
                     asked: asked - self.start,
                     seen: self.start.elapsed(),
                     failure,
                 }),
             }
-            tally.slowest = tally.slowest.max(asked.elapsed());
+            if kind != Kind::Slow {
+                tally.slowest = tally.slowest.max(asked.elapsed());
+            }
             std::thread::sleep(self.clients.rest);
         }
+        tally.connections = client.connections();
         tally
     }
 }
@@ -189,13 +237,19 @@ impl Tally {
     pub(crate) fn assert_nothing_failed(&self) {
         assert!(self.failed.is_empty(), "{self}");
         assert!(self.ok > 0, "no request was made");
+        // A kind that never got an answer and never failed has not been tried.
+        assert!(self.answers.len() == self.kinds, "some clients never got an answer: {self}");
     }
 
     fn add(&mut self, other: Self) {
         self.ok += other.ok;
         self.connections += other.connections;
+        self.closed += other.closed;
         self.failed.extend(other.failed);
         self.slowest = self.slowest.max(other.slowest);
+        for (kind, count) in other.answers {
+            *self.answers.entry(kind).or_default() += count;
+        }
         for (body, count) in other.bodies {
             *self.bodies.entry(body).or_default() += count;
         }
@@ -204,14 +258,15 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { ok, connections, failed, slowest, .. } = self;
+        let Self { ok, answers, connections, closed, failed, slowest, outage, .. } = self;
         writeln!(
             f,
-            "{ok} answered over {connections} connections, {} failed, slowest {slowest:?}",
+            "{ok} answered ({answers:?}) over {connections} connections, {closed} WebSockets closed, \
+             {} failed, slowest {slowest:?}, longest time without an answer {outage:?}",
             failed.len()
         )?;
-        for Failed { asked, seen, failure } in failed.iter().take(50) {
-            writeln!(f, "  asked at {asked:.3?}, seen at {seen:.3?}: {failure:?}")?;
+        for Failed { client, asked, seen, failure } in failed.iter().take(50) {
+            writeln!(f, "  {client:?}: asked at {asked:.3?}, seen at {seen:.3?}: {failure:?}")?;
         }
         Ok(())
     }

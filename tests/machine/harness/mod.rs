@@ -1,14 +1,16 @@
 //! What the tests speak: machines that boot, commands on them, and load against them.
 
 mod apps;
+mod client;
 mod command;
 mod host;
 mod http;
 mod load;
 mod machine;
 mod package;
+mod websocket;
 
-pub(crate) use load::{Clients, Failed, Load};
+pub(crate) use load::{Clients, Failed, Load, Tally};
 pub(crate) use machine::{Debian, Machine};
 pub(crate) use package::Package;
 

@@ -1,0 +1,115 @@
+//! What goes on for ever at a server whose time to drain is up.
+
+use std::sync::Arc;
+
+use roundsman::balance::Server;
+
+use super::support::{Backend, Client, Proxy, Wire, get};
+
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const SWITCH: &str =
+    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+/// A server's close frame with code 1012: service restart.
+const CLOSE: &[u8] = &[0x88, 2, 0x03, 0xf4];
+
+fn server(proxy: &Proxy) -> Arc<Server> {
+    proxy.front.snapshot().servers().next().map(|(_, server)| server.clone()).unwrap()
+}
+
+fn rest(client: &mut Client) -> Vec<u8> {
+    while client.fill().expect("the end is an orderly one") {}
+    std::mem::take(&mut client.buffer)
+}
+
+/// A server that says this and then waits.
+fn saying(text: Vec<u8>) -> Backend {
+    Backend::raw(move |peer| {
+        peer.request().unwrap();
+        peer.send(&text).unwrap();
+        peer.wait_for_end();
+    })
+}
+
+#[test]
+fn a_websocket_is_closed_with_a_frame() {
+    let frame = [&[0x81, 5][..], b"hello"].concat();
+    let backend = saying([SWITCH.as_bytes(), &frame].concat());
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.send(UPGRADE);
+    assert_eq!(client.head().unwrap().status(), 101);
+    while client.buffer.len() < frame.len() {
+        client.fill().unwrap();
+    }
+    let server = server(&proxy);
+    assert_eq!(server.in_flight(), 1);
+    proxy.threads.end_conversations(&server);
+    assert_eq!(rest(&mut client), [&frame, CLOSE].concat());
+    drop(client);
+    super::support::eventually("it is over for the server, too", || {
+        server.in_flight() == 0 && backend.open() == 0
+    });
+}
+
+#[test]
+fn half_a_frame_is_never_followed_by_another() {
+    for (sent, whole) in [(&[0x81][..], false), (&[0x81, 3, b'a', b'b'], false), (&[0x82, 0], true)]
+    {
+        let backend = saying([SWITCH.as_bytes(), sent].concat());
+        let proxy = Proxy::over(&[&backend]);
+        let mut client = proxy.send(UPGRADE);
+        assert_eq!(client.head().unwrap().status(), 101);
+        while client.buffer.len() < sent.len() {
+            client.fill().unwrap();
+        }
+        proxy.threads.end_conversations(&server(&proxy));
+        let expected = if whole { [sent, CLOSE].concat() } else { sent.to_vec() };
+        assert_eq!(rest(&mut client), expected);
+    }
+}
+
+#[test]
+fn another_protocol_just_ends() {
+    let switch = SWITCH.replace("websocket", "other/1");
+    let backend = saying([switch.as_bytes(), b"bytes"].concat());
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.send(UPGRADE.replace("websocket", "other/1"));
+    assert_eq!(client.head().unwrap().status(), 101);
+    while client.buffer.len() < 5 {
+        client.fill().unwrap();
+    }
+    proxy.threads.end_conversations(&server(&proxy));
+    assert_eq!(rest(&mut client), b"bytes");
+}
+
+#[test]
+fn server_sent_events_end_as_a_whole_response_and_other_bodies_do_not() {
+    for (kind, whole) in [("text/event-stream; charset=utf-8", true), ("application/x-tar", false)]
+    {
+        for (framing, event) in
+            [("Transfer-Encoding: chunked\r\n", "9\r\ndata: a\n\n\r\n"), ("", "data: a\n\n")]
+        {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}\r\n{event}");
+            let backend = saying(head.into_bytes());
+            let proxy = Proxy::over(&[&backend]);
+            let mut client = proxy.send(get("/events"));
+            assert_eq!(client.head().unwrap().status(), 200);
+            while !client.buffer.ends_with(b"data: a\n\n\r\n") {
+                client.fill().unwrap();
+            }
+            proxy.threads.end_conversations(&server(&proxy));
+            if whole {
+                while !client.buffer.ends_with(b"\r\n0\r\n\r\n") {
+                    assert!(client.fill().unwrap(), "it was cut: {:?}", client.buffer);
+                }
+                // The connection is as good as before.
+                client.buffer.clear();
+                client.send(get("/again"));
+                assert_eq!(client.head().unwrap().status(), 200);
+            } else {
+                let in_flight = server(&proxy).in_flight();
+                assert_eq!(in_flight, 1, "a download is not passed off as whole: {kind}");
+            }
+        }
+    }
+}

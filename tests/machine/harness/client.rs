@@ -1,0 +1,121 @@
+//! One client of a load: what it does next, and whether that was answered.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::http::{Connection, Failure, Response};
+use super::websocket::{Heard, WebSocket};
+
+/// An upload: larger than what sockets buffer, and in pieces over a while, so that some are in the
+/// middle whatever happens.
+const UPLOAD: usize = 1024 * 1024;
+const PIECES: usize = 10;
+const BETWEEN_PIECES: Duration = Duration::from_millis(50);
+
+/// What a client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Asks over one connection for as long as that lasts.
+    Kept,
+    /// Connects anew for each request.
+    Connecting,
+    /// Asks for what takes 6 s, or another time that was chosen.
+    Slow,
+    /// Sends a large body, slowly, and checks that all of it has arrived.
+    Upload,
+    /// Says something over a WebSocket and waits for its echo; connects again when it is closed.
+    WebSocket,
+}
+
+/// A client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    kind: Kind,
+    kept: Option<Connection>,
+    web_socket: Option<WebSocket>,
+    connections: u64,
+    port: u16,
+    slow: String,
+}
+
+// === impl Client ===
+
+impl Client {
+    pub(crate) fn new(kind: Kind, port: u16, slow: Duration) -> Self {
+        let slow = format!("/slow?ms={}", slow.as_millis());
+        Self { kind, kept: None, web_socket: None, connections: 0, port, slow }
+    }
+
+    /// How often it has connected.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    /// Asks once: what came back, or `None` for a WebSocket that was closed in good order.
+    pub(crate) fn ask(&mut self) -> Result<Option<String>, Failure> {
+        match self.kind {
+            Kind::Kept => self.get("/", "").map(Some),
+            Kind::Connecting => self.get("/", "Connection: close\r\n").map(Some),
+            Kind::Slow => self.get(&self.slow.clone(), "").map(Some),
+            Kind::Upload => self.upload().map(Some),
+            Kind::WebSocket => self.echo(),
+        }
+    }
+
+    fn connect(&mut self) -> Result<Connection, Failure> {
+        if let Some(connection) = self.kept.take() {
+            return Ok(connection);
+        }
+        self.connections += 1;
+        Connection::open(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
+    }
+
+    fn get(&mut self, path: &str, headers: &str) -> Result<String, Failure> {
+        let mut connection = self.connect()?;
+        let response = connection.get("test", path, headers)?;
+        if headers.is_empty() && !response.closes() {
+            self.kept = Some(connection);
+        }
+        good(response)
+    }
+
+    fn upload(&mut self) -> Result<String, Failure> {
+        let mut connection = self.connect()?;
+        let body = vec![b'x'; UPLOAD];
+        let response = connection.post("/upload", &body, PIECES, BETWEEN_PIECES)?;
+        if !response.closes() {
+            self.kept = Some(connection);
+        }
+        let received = response.header("x-received").unwrap_or("nothing").to_owned();
+        let body = good(response)?;
+        if received == UPLOAD.to_string() {
+            Ok(body)
+        } else {
+            Err(Failure::Cut(format!("{received} of {UPLOAD} bytes arrived")))
+        }
+    }
+
+    fn echo(&mut self) -> Result<Option<String>, Failure> {
+        let mut web_socket = match self.web_socket.take() {
+            Some(web_socket) => web_socket,
+            None => WebSocket::open(self.connect()?)?,
+        };
+        match web_socket.ask("hello")? {
+            Heard::Message(text) => {
+                self.web_socket = Some(web_socket);
+                match text.strip_suffix(" hello") {
+                    Some(version) => Ok(Some(version.to_owned())),
+                    None => Err(Failure::Cut(format!("the echo was {text:?}"))),
+                }
+            }
+            Heard::Closed => Ok(None),
+        }
+    }
+}
+
+fn good(response: Response) -> Result<String, Failure> {
+    match response.status {
+        200 => Ok(response.body),
+        status => Err(Failure::Status(status, response.body)),
+    }
+}
