@@ -1,5 +1,7 @@
 //! What the control API says and takes, as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`.
@@ -71,6 +73,9 @@ pub struct Server {
     pub requests: u64,
     /// Requests that it failed.
     pub failures: u64,
+    /// How often its health became what, by reason: `{"ejected": {"failures": 2}}`.
+    #[serde(default)]
+    pub transitions: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// `POST /v1/drain`.

@@ -10,7 +10,7 @@ use super::in_flight::InFlight;
 use super::latency::{Errors, Latency};
 use super::shared::Shared;
 use crate::config::settings::{Address, Algorithm, Balancing, Passive, ServerOptions, StartState};
-use crate::health::{Status, Verdict};
+use crate::health::{Reason, Status, Verdict};
 
 /// Whether a server may get requests, as systemd and the administrator say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,8 @@ pub struct Server {
     pub(super) setbacks: AtomicU32,
     /// Trial requests that passed and failed.
     pub(super) trials: [AtomicU64; 2],
-    transitions: [AtomicU64; Status::ALL.len()],
+    /// By what it became, and why.
+    transitions: [[AtomicU64; Reason::ALL.len()]; Status::ALL.len()],
     shared: OnceLock<Arc<Shared>>,
 }
 
@@ -235,16 +236,25 @@ impl Server {
         if before == verdict.pack() {
             return false;
         }
-        if Verdict::unpack(before).status != verdict.status {
-            self.transitions[verdict.status as usize].fetch_add(1, Ordering::Relaxed);
-        }
         self.changed();
         true
     }
 
-    /// How often it became each status, in the order of [`Status::ALL`].
-    pub fn transitions(&self) -> [u64; Status::ALL.len()] {
-        std::array::from_fn(|i| self.transitions[i].load(Ordering::Relaxed))
+    /// Counts a change of its health; only the monitor does that.
+    pub fn count_transition(&self, to: Status, reason: Reason) {
+        self.transitions[to as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it became what for which reason; only what happened at all.
+    pub fn transitions(&self) -> impl Iterator<Item = (Status, Reason, u64)> {
+        Status::ALL
+            .into_iter()
+            .flat_map(|status| Reason::ALL.map(|reason| (status, reason)))
+            .map(|(status, reason)| {
+                let counter = &self.transitions[status as usize][reason as usize];
+                (status, reason, counter.load(Ordering::Relaxed))
+            })
+            .filter(|(_, _, count)| *count > 0)
     }
 
     /// Its weight now.

@@ -189,6 +189,7 @@ mod tests {
                 in_flight: 3,
                 requests: 100,
                 failures: 1,
+                transitions: std::collections::BTreeMap::new(),
             }],
         });
         let text = table(&status);

@@ -338,6 +338,18 @@ impl Checks {
 // === impl Reason ===
 
 impl Reason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Stated,
+        Self::Failures,
+        Self::ErrorRate,
+        Self::TrialPassed,
+        Self::TrialFailed,
+        Self::ChecksPassed,
+        Self::ChecksFailed,
+        Self::TimePassed,
+    ];
+
     /// Its name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -239,10 +239,11 @@ fn app(upstream: &str) -> Option<&str> {
     upstream.strip_prefix("app:")
 }
 
-/// One journal entry per transition. What systemd and the administrator say is logged by those who
+/// One count and one journal entry per transition. What systemd and the administrator say is logged by those who
 /// pass it on.
 fn log(upstream: &Upstream, server: &Server, transition: Transition, detail: &str) {
     let Transition { from, to, reason } = transition;
+    server.count_transition(to, reason);
     if reason == Reason::Stated && server.state() != State::Up {
         return;
     }

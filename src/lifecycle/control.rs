@@ -4,7 +4,7 @@
 //! need to know of it reaches them through [`Front`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -353,6 +353,11 @@ fn describe(server: &Server) -> model::Server {
         State::Draining => "draining",
         State::Down => "down",
     };
+    let mut transitions = BTreeMap::<String, BTreeMap<String, u64>>::new();
+    for (status, reason, count) in server.transitions() {
+        let by_reason = transitions.entry(status.to_string()).or_default();
+        by_reason.insert(reason.to_string(), count);
+    }
     model::Server {
         name: server.name.clone(),
         address: server.address.to_string(),
@@ -360,6 +365,7 @@ fn describe(server: &Server) -> model::Server {
         in_flight: server.in_flight(),
         requests: server.requests(),
         failures: server.failures(),
+        transitions,
     }
 }
 

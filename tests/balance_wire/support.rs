@@ -140,6 +140,11 @@ impl Front {
         servers.iter().map(|s| s["address"].as_str().expect("an address").to_owned()).collect()
     }
 
+    /// How often the health of a server of its first upstream became what, and why.
+    pub(crate) fn transitions(&self, server: usize) -> serde_json::Value {
+        self.status()["upstreams"][0]["servers"][server]["transitions"].clone()
+    }
+
     fn status(&self) -> serde_json::Value {
         let answer = self.admin("GET /v1/status", "");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a response");

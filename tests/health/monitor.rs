@@ -12,7 +12,7 @@ use roundsman::config::settings::{
     self, ActiveCheck, Address, Balancing, HttpProbe, Passive, Probe, ServerOptions, StartState,
     Statuses, UpstreamServer,
 };
-use roundsman::health::{self, Status};
+use roundsman::health::{self, Reason, Status};
 use roundsman::proxy::Front;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -95,7 +95,15 @@ async fn failed_requests_eject_and_a_trial_brings_back() {
     trial.responded(200, Instant::now());
     drop(trial);
     until(&front, &server, Status::Up).await;
-    assert_eq!(server.transitions()[Status::Ejected as usize], 1);
+    let transitions: Vec<_> = server.transitions().collect();
+    assert_eq!(
+        transitions,
+        [
+            (Status::Up, Reason::TrialPassed, 1),
+            (Status::Suspect, Reason::TimePassed, 1),
+            (Status::Ejected, Reason::Failures, 1),
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,8 +23,9 @@ on_every_debian! {
                     hash = { on = \"header:x-user\" }\n";
         machine.add_app("hello", "examples/hello", hash);
         machine.run("systemctl enable --now roundsman-app@hello.target");
-        let all_up = "roundsman status | grep -c ' up '";
-        machine.eventually("all workers are up", |machine| machine.run(all_up).trim() == "3");
+        machine.eventually("all workers are up", |machine| {
+            machine.property("roundsman.service", "StatusText").contains("3 of 3 workers up")
+        });
         let agree = || {
             for user in 1..=12 {
                 let (explained, real) = explained_and_real(machine, &format!("user{user}"));
@@ -72,6 +73,6 @@ on_every_debian! {
         let told = machine.journal(DNS_CHANGED);
         let text = told.last().and_then(|entry| entry["MESSAGE"].as_str()).expect("an entry");
         assert!(text.contains(&format!("new: {second}")), "{text}");
-        assert_eq!(told[0]["ROUNDSMAN_NAME"], format!("dns:by-name.internal:{port}"));
+        assert_eq!(told[0]["ROUNDSMAN_SERVER"], format!("dns:by-name.internal:{port}"));
     }
 }

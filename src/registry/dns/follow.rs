@@ -83,7 +83,11 @@ async fn ask(
             Ok(answer) => {
                 let (wait, news) = schedule.answered(answer, &dns);
                 if news == News::Recovered {
-                    tracing::info!(message_id = message::DNS_RECOVERED, "{name} resolves again");
+                    tracing::info!(
+                        message_id = message::DNS_RECOVERED,
+                        roundsman_server = %name,
+                        "{name} resolves again"
+                    );
                 }
                 if found.send((name.clone(), schedule.known().to_vec())).await.is_err() {
                     return; // nobody listens any more
@@ -110,7 +114,7 @@ fn say_failed(name: &DnsName, failed: &Failed, known: usize) {
     };
     tracing::warn!(
         message_id = message::DNS_FAILED,
-        roundsman_name = %name,
+        roundsman_server = %name,
         "{name} does not resolve ({failed}); {what}. It is tried again"
     );
 }
@@ -127,7 +131,7 @@ fn put_to_work(front: &Front, name: &DnsName, servers: Vec<Found>) {
             let _ = write!(text, "; {title}: {}", list(&changed)); // cannot fail: it is a string
         }
     }
-    tracing::info!(message_id = message::DNS_CHANGED, roundsman_name = %name, "{text}");
+    tracing::info!(message_id = message::DNS_CHANGED, roundsman_server = %name, "{text}");
 }
 
 fn list(servers: &[Found]) -> String {
