@@ -9,7 +9,9 @@ use super::gate::{Entry, Gate, UNLIMITED};
 use super::in_flight::InFlight;
 use super::latency::{Errors, Latency};
 use super::shared::Shared;
-use crate::config::settings::{Address, Algorithm, Balancing, Passive, ServerOptions, StartState};
+use crate::config::settings::{
+    Address, Algorithm, Balancing, Passive, ServerOptions, ServerProtocol, StartState,
+};
 use crate::health::{Reason, Status, Verdict};
 
 /// Whether a server may get requests, as systemd and the administrator say.
@@ -31,6 +33,8 @@ pub struct Server {
     pub name: String,
     /// Where it listens.
     pub address: Address,
+    /// What it speaks.
+    pub protocol: ServerProtocol,
     /// Process-wide number of this server, for per-thread tables such as connection pools.
     pub id: u32,
     pub(super) gate: Gate,
@@ -103,6 +107,7 @@ impl Server {
         let server = Self {
             name: name.into(),
             address,
+            protocol: options.protocol,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             gate: Gate::new(threads),
             latency: Latency::default(),

@@ -12,6 +12,8 @@ use super::settings::Target;
 pub struct Balancing {
     /// `balance =`: the algorithm.
     pub algorithm: Algorithm,
+    /// `protocol =`: what its servers speak.
+    pub protocol: ServerProtocol,
     /// `queue =`: requests that may wait while no server can take one.
     pub queue: usize,
     /// `queue-timeout =`: how long one may wait.
@@ -27,6 +29,16 @@ pub struct Balancing {
     pub passive: Passive,
     /// `[health]`: what is learnt by asking.
     pub active: Option<ActiveCheck>,
+}
+
+/// `protocol =`: what servers speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ServerProtocol {
+    /// `http1`: one request at a time on each connection.
+    #[default]
+    Http1,
+    /// `h2c`: HTTP/2 in cleartext without further ado, as gRPC servers do.
+    H2c,
 }
 
 /// `balance =`.
@@ -95,6 +107,8 @@ pub struct ServerOptions {
     pub down: bool,
     /// `slow-start =`: see [`Balancing::slow_start`].
     pub slow_start: Duration,
+    /// `protocol =`: see [`Balancing::protocol`].
+    pub protocol: ServerProtocol,
 }
 
 /// `sticky = { cookie = … }`.
@@ -242,6 +256,7 @@ impl Default for Balancing {
     fn default() -> Self {
         Self {
             algorithm: Algorithm::RoundRobin,
+            protocol: ServerProtocol::Http1,
             queue: 1000,
             queue_timeout: Duration::from_secs(30), // a worker restarts in less
             max_connections: None,
@@ -261,6 +276,7 @@ impl Default for ServerOptions {
             backup: false,
             down: false,
             slow_start: Duration::ZERO,
+            protocol: ServerProtocol::Http1,
         }
     }
 }

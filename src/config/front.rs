@@ -52,7 +52,8 @@ pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Fro
                 let default = Listener::default();
                 let protocol =
                     section.get("protocol", default.protocol, problems, choice(PROTOCOLS));
-                front.listeners.insert(name.to_owned(), Listener { protocol });
+                let http2 = section.get("http2", default.http2, problems, boolean);
+                front.listeners.insert(name.to_owned(), Listener { protocol, http2 });
             }
         }
     }
@@ -139,6 +140,12 @@ fn limits(to: &mut Limits, from: Input<'_>, problems: &mut Problems) {
         to.requests_per_connection,
         problems,
         integer(1..=i64::MAX.cast_unsigned()),
+    );
+    to.streams_per_connection = from.get(
+        "streams-per-connection",
+        to.streams_per_connection,
+        problems,
+        integer(1..=10_000_u32),
     );
     to.upstream_idle_connections = from.get(
         "upstream-idle-connections",

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 pub use super::balancing::{
     ActiveCheck, Algorithm, Balancing, Failures, Hash, HashKey, HashMethod, HttpProbe, Passive,
-    Probe, ServerOptions, Share, Split, SplitKey, StartState, Statuses, Sticky,
+    Probe, ServerOptions, ServerProtocol, Share, Split, SplitKey, StartState, Statuses, Sticky,
 };
 pub use super::dns::{Dns, DnsName, Family, NamedServers};
 
@@ -80,6 +80,8 @@ pub enum HandOff {
 pub struct Listener {
     /// What is spoken on it.
     pub protocol: ListenProtocol,
+    /// Whether HTTP/2 may be spoken, too: in cleartext by clients that begin with its preface.
+    pub http2: bool,
 }
 
 /// What a listener speaks.
@@ -134,6 +136,8 @@ pub struct Limits {
     pub connections_per_client: Option<usize>,
     /// Requests on one client connection.
     pub requests_per_connection: u64,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_per_connection: u32,
     /// Idle connections that each thread keeps to one server.
     pub upstream_idle_connections: usize,
     /// Bytes a second that a client must send of its body, on average over the time that the
@@ -378,7 +382,7 @@ pub enum Target {
 impl Front {
     /// What is spoken on the listener of this name.
     pub fn listener(&self, name: &str) -> &Listener {
-        static HTTP: Listener = Listener { protocol: ListenProtocol::Http };
+        static HTTP: Listener = Listener { protocol: ListenProtocol::Http, http2: false };
         self.listeners.get(name).unwrap_or(&HTTP)
     }
 }
@@ -488,6 +492,7 @@ impl Default for Limits {
             connections: 100_000,
             connections_per_client: None,
             requests_per_connection: 100_000,
+            streams_per_connection: 128, // as nginx; browsers open about a hundred
             upstream_idle_connections: 256, // more than are busy at once, or they would be opened anew
             body_rate: 240, // the worst modem does more; a byte now and then is an attack
         }

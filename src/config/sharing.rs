@@ -9,7 +9,7 @@ use super::input::{
 };
 use super::settings::{
     ActiveCheck, Algorithm, Balancing, Failures, Hash, HashKey, HashMethod, HttpProbe, Passive,
-    Probe, SplitKey, StartState, Statuses, Sticky,
+    Probe, ServerProtocol, SplitKey, StartState, Statuses, Sticky,
 };
 use super::{net, schema};
 
@@ -40,6 +40,9 @@ const METHODS: &[(&str, HashMethod)] = &[
 ];
 
 const STARTS: &[(&str, StartState)] = &[("up", StartState::Up), ("down", StartState::Down)];
+
+const PROTOCOLS: &[(&str, ServerProtocol)] =
+    &[("http1", ServerProtocol::Http1), ("h2c", ServerProtocol::H2c)];
 
 #[derive(Clone, Copy)]
 enum Failure {
@@ -82,6 +85,7 @@ pub(super) fn read(top: Input<'_>, problems: &mut Problems) -> Balancing {
             Name::LeastConnections => Algorithm::LeastConnections,
             Name::PeakEwma => Algorithm::PeakEwma,
         },
+        protocol: top.get("protocol", default.protocol, problems, choice(PROTOCOLS)),
         queue: top.get("queue", default.queue, problems, integer(0..=1_000_000_usize)),
         queue_timeout: top.get("queue-timeout", default.queue_timeout, problems, duration),
         max_connections: top.get(

@@ -103,6 +103,7 @@ fn server(
         slow_start: section
             .optional("slow-start", problems, duration_or_zero)
             .unwrap_or(balancing.slow_start),
+        protocol: balancing.protocol,
     };
     if balancing.algorithm == Algorithm::RoundRobin
         && options.weight > 1

@@ -21,9 +21,9 @@ use super::response::Head;
 use super::rewrite::{self, Connection as Persistence};
 use super::server::ServerStream;
 use super::write::{poll_write_all, write_all};
-use super::{connection, tunnel};
+use super::{connection, http2, tunnel};
 use crate::balance::InFlight;
-use crate::config::settings::Timeouts;
+use crate::config::settings::{ServerProtocol, Timeouts};
 
 /// 1xx responses to one request; more are an attempt to keep us busy.
 const MAX_INTERIM: usize = 32;
@@ -41,6 +41,8 @@ pub(crate) struct Attempt<'a, C> {
     sent: usize,
     /// The server does not take the rest of the request.
     refused: bool,
+    /// The server said that it has not begun with the request.
+    unprocessed: bool,
     /// How long the client's body was waited for, and since when it is, in milliseconds.
     waited: u64,
     waits_since: Option<u64>,
@@ -96,6 +98,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             response: Input::new(HEADROOM),
             sent: 0,
             refused: false,
+            unprocessed: false,
             waited: 0,
             waits_since: None,
         }
@@ -129,6 +132,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
                     self.connection.local.counters.stale.add(1);
                     self.sent = 0;
                     self.refused = false;
+                    self.unprocessed = false;
                 }
                 Err(failed) => return Err(failed),
             }
@@ -142,8 +146,12 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
     fn take_pooled(&self) -> Option<ServerStream> {
         let local = &self.connection.local;
         let now = local.deadlines.now();
+        let server = self.in_flight.server();
+        if server.protocol == ServerProtocol::H2c {
+            return local.links.borrow_mut().take(server).map(ServerStream::Http2);
+        }
         loop {
-            let stream = local.pool.borrow_mut().take(self.in_flight.server(), now)?;
+            let stream = local.pool.borrow_mut().take(server, now)?;
             // What cannot be sent twice is worth a system call to know better.
             if self.request.idempotent && self.upload.is_finished() || !stream.is_stale_now() {
                 return Some(stream);
@@ -153,6 +161,9 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
     }
 
     fn keep(&self, stream: ServerStream, incarnation: u32, idle: Option<u64>) {
+        if matches!(stream, ServerStream::Http2(_)) {
+            return; // its connection is kept elsewhere
+        }
         let front = &self.request.snapshot.settings.front;
         let limits = (front.timeouts.upstream_idle, front.limits.upstream_idle_connections);
         let local = &self.connection.local;
@@ -163,8 +174,15 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
 
     async fn connect(&self) -> Result<ServerStream, Failed> {
         let failed = |detail| Failed { reason: Reason::ConnectFailed, retryable: true, detail };
-        let address = &self.in_flight.server().address;
-        let mut connect = std::pin::pin!(ServerStream::connect(address));
+        let server = self.in_flight.server();
+        let address = &server.address;
+        let mut connect = std::pin::pin!(async {
+            let stream = ServerStream::connect(address).await?;
+            match server.protocol {
+                ServerProtocol::Http1 => Ok(stream),
+                ServerProtocol::H2c => http2::connect(&self.connection.local, server, stream).await,
+            }
+        });
         let timeout = self.timeouts().connect;
         let deadline = &self.connection.deadline;
         match deadline.within(timeout, |cx| connect.as_mut().poll(cx)).await {
@@ -272,7 +290,10 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(1..)) => continue,
                 Poll::Ready(Ok(_)) => "connection closed".to_owned(),
-                Poll::Ready(Err(error)) => error.to_string(),
+                Poll::Ready(Err(error)) => {
+                    self.unprocessed = error.kind() == std::io::ErrorKind::ConnectionRefused;
+                    error.to_string()
+                }
             };
             return Poll::Ready(Err((Reason::ServerGone, gone)));
         }
@@ -513,7 +534,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         // and unless the server may have acted on it already.
         let untouched = self.upload.moved == 0;
         let unanswered = self.response.is_empty();
-        let harmless = self.request.idempotent || self.sent == 0;
+        let harmless = self.request.idempotent || self.sent == 0 || self.unprocessed;
         let retryable = reason == Reason::ServerGone && untouched && unanswered && harmless;
         Failed { reason, retryable, detail: detail.to_owned() }
     }

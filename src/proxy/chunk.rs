@@ -99,6 +99,11 @@ impl Decoder {
         &self.trailers
     }
 
+    /// Whether the next byte is one of data.
+    pub(crate) fn is_in_data(&self) -> bool {
+        self.state == State::Data
+    }
+
     /// Takes the next piece of the body.
     pub(crate) fn next(&mut self, input: &[u8]) -> Result<Event, ChunkError> {
         let mut at = 0;

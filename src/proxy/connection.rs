@@ -21,7 +21,7 @@ use super::write::write_all;
 
 /// How long an idle connection is left to a client that may be sending already, when the front
 /// stops: its request is answered with `Connection: close` instead of being cut off.
-const STOPPING: Duration = Duration::from_secs(1);
+pub(crate) const STOPPING: Duration = Duration::from_secs(1);
 /// How long the client may take to read the last answer, and what it may still send meanwhile:
 /// closing with unread bytes would make its kernel throw the answer away.
 const LINGER: Duration = Duration::from_secs(2);
@@ -65,18 +65,27 @@ pub(crate) fn serve<C: ClientStream>(
 }
 
 /// The same, and keeps something until the connection has ended.
-///
-/// It is no `async fn` and moves nothing: an argument that is moved takes its room twice, and this
-/// is what ten thousand idle connections consist of.
 pub(crate) fn serve_holding<T, C: ClientStream>(
     held: T,
     local: Rc<Local>,
     stream: C,
     origin: Origin,
 ) -> impl Future<Output = ()> {
-    let deadline = local.deadlines.add();
-    let mut connection =
-        Connection { stream, input: Input::new(0), origin, local, deadline, requests: 0 };
+    serve_from(held, local, stream, origin, Input::new(0))
+}
+
+/// The same when something was read already.
+///
+/// It is no `async fn` and moves nothing: an argument that is moved takes its room twice, and this
+/// is what ten thousand idle connections consist of.
+pub(crate) fn serve_from<T, C: ClientStream>(
+    held: T,
+    local: Rc<Local>,
+    stream: C,
+    origin: Origin,
+    input: Input,
+) -> impl Future<Output = ()> {
+    let mut connection = Connection::new(local, stream, origin, input);
     async move {
         let _held = &held;
         while connection.wait_for_request().await {
@@ -90,9 +99,36 @@ pub(crate) fn serve_holding<T, C: ClientStream>(
     }
 }
 
+/// Serves the one request of a connection that is a stream of another one. `head` is its head, or
+/// what is wrong with it.
+pub(crate) async fn serve_one<C: ClientStream>(
+    local: Rc<Local>,
+    stream: C,
+    origin: Origin,
+    head: Result<Input, Reason>,
+) {
+    let (input, fault) = match head {
+        Ok(head) => (head, None),
+        Err(reason) => (Input::new(0), Some(reason)),
+    };
+    let mut connection = Connection::new(local, stream, origin, input);
+    match fault {
+        None => connection.serve_requests().await,
+        Some(reason) => connection.refuse(reason).await,
+    };
+}
+
 impl<C: ClientStream> Connection<C> {
+    fn new(local: Rc<Local>, stream: C, origin: Origin, input: Input) -> Self {
+        let deadline = local.deadlines.add();
+        Self { stream, input, origin, local, deadline, requests: 0 }
+    }
+
     /// Waits for the first byte of a request; false when none will come.
     async fn wait_for_request(&mut self) -> bool {
+        if !self.input.is_empty() {
+            return true;
+        }
         let local = &self.local;
         let (mut set, mut stopping) = (false, false);
         poll_fn(|cx| {
@@ -342,7 +378,7 @@ mod tests {
     fn an_idle_connection_is_small() {
         let front = Arc::new(Front::new(Settings::default(), 1));
         let local = Local::new(0, front, Arc::<Counters>::default());
-        let origin = Origin { peer: None, secure: false, port: None };
+        let origin = Origin { peer: None, secure: false, http2: false, port: None };
         let socket = tokio::io::empty();
         let size = size_of_val(&serve(local, socket, origin));
         // Ten thousand of them, with their sockets' registrations, are to fit in 12 MB.

@@ -15,6 +15,8 @@ pub(crate) struct Origin {
     pub(crate) peer: Option<IpAddr>,
     /// Whether the client speaks TLS.
     pub(crate) secure: bool,
+    /// Whether it speaks HTTP/2.
+    pub(crate) http2: bool,
     /// The listener's port.
     pub(crate) port: Option<u16>,
 }
@@ -111,10 +113,10 @@ impl Origin {
         }
         out.extend_from_slice(b";proto=");
         out.extend_from_slice(protocol);
-        out.extend_from_slice(if head.old {
-            b"\r\nVia: 1.0 roundsman\r\n"
-        } else {
-            b"\r\nVia: 1.1 roundsman\r\n"
+        out.extend_from_slice(match (self.http2, head.old) {
+            (true, _) => b"\r\nVia: 2 roundsman\r\n",
+            (false, true) => b"\r\nVia: 1.0 roundsman\r\n",
+            (false, false) => b"\r\nVia: 1.1 roundsman\r\n",
         });
     }
 

@@ -137,6 +137,7 @@ impl Snapshot {
             let options = ServerOptions {
                 max_connections: app.balancing.max_connections,
                 slow_start: app.balancing.slow_start,
+                protocol: app.balancing.protocol,
                 ..ServerOptions::default()
             };
             let servers = (1..=app.workers)
@@ -207,8 +208,11 @@ fn upstream(
     let servers = servers
         .into_iter()
         .map(|(server, address, options)| {
-            let stays = old
-                .and_then(|o| o.servers.iter().find(|s| s.name == server && s.address == address));
+            let stays = old.and_then(|o| {
+                o.servers.iter().find(|s| {
+                    s.name == server && s.address == address && s.protocol == options.protocol
+                })
+            });
             if let Some(server) = stays {
                 server.set_options(&options);
                 return Arc::clone(server);

@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::counters::Counters;
 use super::deadline::Deadlines;
 use super::front::{Front, Snapshot};
+use super::http2::Links;
 use super::reason::Reason;
 use super::server::Pool;
 
@@ -27,6 +28,8 @@ pub(crate) struct Local {
     pub(crate) counters: Arc<Counters>,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) pool: RefCell<Pool>,
+    /// Connections to servers that many requests share.
+    pub(crate) links: RefCell<Links>,
     pub(crate) budget: RefCell<Budget>,
     pub(crate) stopping: Cell<bool>,
     snapshot: RefCell<Rc<Current>>,
@@ -76,6 +79,7 @@ impl Local {
             counters,
             deadlines: Deadlines::new(),
             pool: RefCell::default(),
+            links: RefCell::default(),
             stopping: Cell::new(false),
             snapshot,
             ids: Cell::new(0),

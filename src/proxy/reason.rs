@@ -63,6 +63,8 @@ pub enum Reason {
     TotalTimeout,
     /// One client has more connections than it may.
     TooManyConnections,
+    /// An HTTP/2 client sends frames without end that bring no request forward.
+    TooManyFrames,
 }
 
 /// Number of reasons, for tables by reason.
@@ -70,7 +72,7 @@ pub const REASONS: usize = Reason::ALL.len();
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::MalformedHead,
         Self::MalformedTarget,
         Self::MalformedHost,
@@ -100,6 +102,7 @@ impl Reason {
         Self::ResponseTimeout,
         Self::TotalTimeout,
         Self::TooManyConnections,
+        Self::TooManyFrames,
     ];
 
     /// The status that says so to the client.
@@ -111,7 +114,8 @@ impl Reason {
             | Self::MalformedFraming
             | Self::MalformedBody
             | Self::ClientGone
-            | Self::WriteTimeout => 400,
+            | Self::WriteTimeout
+            | Self::TooManyFrames => 400,
             Self::NoRoute => 404,
             Self::Connect => 405,
             Self::HeadTimeout | Self::BodyTimeout => 408,
@@ -165,6 +169,7 @@ impl Reason {
             Self::ResponseTimeout => "response-timeout",
             Self::TotalTimeout => "total-timeout",
             Self::TooManyConnections => "too-many-connections",
+            Self::TooManyFrames => "too-many-frames",
         }
     }
 
@@ -202,6 +207,7 @@ impl Reason {
             Self::ResponseTimeout => "The application did not answer in time.",
             Self::TotalTimeout => "The request took too long.",
             Self::TooManyConnections => "Too many connections from this address.",
+            Self::TooManyFrames => "Too many frames that belong to no request.",
         }
     }
 

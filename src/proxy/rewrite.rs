@@ -170,6 +170,7 @@ mod tests {
     const ORIGIN: Origin = Origin {
         peer: Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
         secure: true,
+        http2: false,
         port: Some(443),
     };
 

@@ -38,7 +38,7 @@ fn forward(bytes: &[u8]) {
     let local = Local::new(0, front, Arc::<Counters>::default());
     let snapshot = local.snapshot();
     let peer = Some([192, 0, 2, 1].into());
-    let origin = Origin { peer, secure: false, port: Some(80) };
+    let origin = Origin { peer, secure: false, http2: false, port: Some(80) };
     let mut input = Input::new(0);
     input.put(bytes);
     while let Ok(Some((mut request, len))) = Request::parse(input.bytes(), &snapshot, &origin) {

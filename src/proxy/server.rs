@@ -9,6 +9,7 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::http2::Exchange;
 use crate::balance::Server;
 use crate::config::settings::Address;
 
@@ -23,6 +24,8 @@ const FULL_BACKLOG: Duration = Duration::from_millis(10);
 pub(crate) enum ServerStream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// One request of an HTTP/2 connection.
+    Http2(Box<Exchange>),
 }
 
 impl ServerStream {
@@ -53,6 +56,7 @@ impl ServerStream {
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut byte),
             Self::Unix(stream) => stream.try_read(&mut byte),
+            Self::Http2(_) => return false,
         };
         !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
@@ -64,6 +68,7 @@ impl ServerStream {
         let peeked = match self {
             Self::Tcp(stream) => rustix::net::recv(stream, &mut byte[..], flags),
             Self::Unix(stream) => rustix::net::recv(stream, &mut byte[..], flags),
+            Self::Http2(_) => return false,
         };
         !matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
@@ -78,6 +83,7 @@ impl AsyncRead for ServerStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Http2(exchange) => Pin::new(exchange).poll_read(cx, buffer),
         }
     }
 }
@@ -91,17 +97,19 @@ impl AsyncWrite for ServerStream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Http2(exchange) => Pin::new(exchange).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // neither kind buffers
+        Poll::Ready(Ok(())) // no kind buffers
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Http2(exchange) => Pin::new(exchange).poll_shutdown(cx),
         }
     }
 }

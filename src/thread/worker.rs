@@ -135,7 +135,10 @@ async fn obey(mut start: Start) {
                     let _ = done.send(());
                 }
             }
-            Command::ForgetIdle(server) => local.pool.borrow_mut().forget(server),
+            Command::ForgetIdle(server) => {
+                local.pool.borrow_mut().forget(server);
+                local.links.borrow_mut().forget(server);
+            }
             Command::Look => local.deadlines.wake_all(),
             Command::Stop => {
                 local.stopping.set(true);
@@ -163,6 +166,7 @@ async fn look_after(local: Rc<Local>) {
         if now >= swept + SWEEP {
             swept = now;
             local.pool.borrow_mut().sweep(now);
+            local.links.borrow_mut().sweep(now);
             crate::proxy::trim_buffers();
         }
     }

@@ -7,6 +7,7 @@ mod cases;
 mod clients;
 mod conversations;
 mod forward;
+mod http2;
 mod idle;
 mod known_attacks;
 mod lifecycle;

@@ -55,7 +55,16 @@ pub(in crate::config) const LISTENER: Section = Section {
     title: "[listen.NAME]",
     doc: "What is spoken on a listener. NAME is the FileDescriptorName= of its socket unit: http for \
           roundsman-http.socket. Addresses and ports are set in the socket unit.",
-    keys: &[key("protocol", "\"http\"", "\"http\"", "Cleartext HTTP/1.1.")],
+    keys: &[
+        key("protocol", "\"http\"", "\"http\"", "Cleartext HTTP/1.1."),
+        key(
+            "http2",
+            "boolean",
+            "false",
+            "Whether clients may speak HTTP/2 in cleartext, too: those that begin with it without an \
+             upgrade, as gRPC clients and other proxies do. Browsers speak it over TLS only.",
+        ),
+    ],
 };
 
 pub(in crate::config) const TIMEOUTS: Section = Section {
@@ -137,6 +146,12 @@ pub(in crate::config) const LIMITS: Section = Section {
             "integer from 1",
             "100000",
             "Requests on one client connection, which is closed after the last of them.",
+        ),
+        key(
+            "streams-per-connection",
+            "1 to 10000",
+            "128",
+            "Requests at once on one HTTP/2 connection of a client.",
         ),
         key(
             "upstream-idle-connections",

@@ -15,6 +15,12 @@ pub(in crate::config) const BALANCING: Section = Section {
              better of two by latency and load).",
         ),
         key(
+            "protocol",
+            "\"http1\" or \"h2c\"",
+            "\"http1\"",
+            "What the servers speak: HTTP/1.1, or HTTP/2 in cleartext without an upgrade, as gRPC servers do.",
+        ),
+        key(
             "queue",
             "0 to 1000000",
             "1000",

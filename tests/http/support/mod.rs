@@ -93,6 +93,11 @@ impl Proxy {
         Self { address, front, threads }
     }
 
+    /// Requests at servers.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.front.snapshot().servers().map(|(_, server)| server.in_flight()).sum()
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         self.threads.totals()
     }

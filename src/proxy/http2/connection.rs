@@ -1,0 +1,236 @@
+//! A client's HTTP/2 connection: it hands out the streams, and ends when it is idle, when the
+//! front stops, or when the client asks too much.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server;
+use tracing::debug;
+
+use super::super::buf::{Buf, Input, SMALL};
+use super::super::connection::{self as http1, ClientStream, STOPPING};
+use super::super::deadline::Deadline;
+use super::super::forwarded::Origin;
+use super::super::local::{About, Local};
+use super::super::reason::Reason;
+use super::meter::{Meter, Metered};
+use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, stream};
+
+/// What a client that speaks HTTP/2 without further ado sends first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client that is told to go may take to read that.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Requests that a client may cancel before we have even looked at them: those of one read.
+const CANCELLED_UNSEEN: usize = 128;
+
+/// What a connection and its streams know of each other.
+#[derive(Debug, Default)]
+struct Shared {
+    open: Cell<usize>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// One stream at work.
+struct Open(Rc<Shared>);
+
+/// Serves a client connection on which either version may be spoken: the first bytes say which.
+pub(crate) async fn serve_either<C: ClientStream>(local: Rc<Local>, mut stream: C, origin: Origin) {
+    let mut input = Input::new(0);
+    if is_preface(&local, &mut stream, &mut input).await {
+        Box::pin(serve_from(local, stream, origin, input)).await;
+    } else {
+        http1::serve_from((), local, stream, origin, input).await;
+    }
+}
+
+/// Whether the connection begins as HTTP/2 does; what was read stays in `input`.
+async fn is_preface<C: ClientStream>(local: &Local, stream: &mut C, input: &mut Input) -> bool {
+    let deadline = local.deadlines.add();
+    let timeouts = local.snapshot().settings.front.timeouts.clone();
+    loop {
+        let bytes = input.bytes();
+        let known = bytes.len().min(PREFACE.len());
+        if known == PREFACE.len() || bytes[..known] != PREFACE[..known] {
+            return bytes[..known] == *PREFACE;
+        }
+        let patience = if bytes.is_empty() { timeouts.idle } else { timeouts.client_header };
+        let read = |cx: &mut Context<'_>| input.poll_fill(cx, stream, Buf::small, SMALL);
+        if !matches!(deadline.within(patience, read).await, Some(Ok(1..))) {
+            return false;
+        }
+    }
+}
+
+/// Serves an HTTP/2 connection to its end.
+pub(crate) async fn serve<C: ClientStream>(local: Rc<Local>, stream: C, origin: Origin) {
+    serve_from(local, stream, origin, Input::new(0)).await;
+}
+
+/// The same when something was read already.
+async fn serve_from<C: ClientStream>(local: Rc<Local>, stream: C, origin: Origin, begun: Input) {
+    let snapshot = local.snapshot();
+    let front = &snapshot.settings.front;
+    let meter = Meter::new(&local.deadlines);
+    let deadline = local.deadlines.add();
+    let handshake = server::Builder::new()
+        .max_concurrent_streams(front.limits.streams_per_connection)
+        .max_header_list_size(front.limits.header_bytes as u32)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(CANCELLED_UNSEEN)
+        .handshake::<_, Bytes>(Metered::new(begun, stream, &meter));
+    let mut handshake = pin!(handshake);
+    let opened =
+        deadline.within(front.timeouts.client_header, |cx| handshake.as_mut().poll(cx)).await;
+    drop(snapshot);
+    let Some(Ok(inner)) = opened else { return };
+    let shared = Rc::<Shared>::default();
+    Connection { local, inner, origin, meter, deadline, shared, served: 0, phase: Phase::Busy }
+        .run()
+        .await;
+}
+
+/// A connection at work.
+struct Connection<C: ClientStream> {
+    local: Rc<Local>,
+    inner: server::Connection<Metered<C>, Bytes>,
+    origin: Origin,
+    meter: Rc<Meter>,
+    deadline: Deadline,
+    shared: Rc<Shared>,
+    served: u64,
+    /// What the deadline is for.
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Streams are open, and have deadlines of their own.
+    Busy,
+    Idle,
+    /// It was said that no further streams are taken, and some are still open.
+    Leaving,
+    /// The same, and none is open.
+    Left,
+    /// The client is sent away.
+    Refused,
+}
+
+impl<C: ClientStream> Connection<C> {
+    async fn run(mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    /// Ready at the end of the connection.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.remember(cx);
+        loop {
+            match self.inner.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, answer)))) => {
+                    self.served += 1;
+                    let open = Open::new(&self.shared);
+                    let work = stream::serve(Rc::clone(&self.local), request, answer, self.origin);
+                    tokio::task::spawn_local(async move {
+                        work.await;
+                        drop(open);
+                    });
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    debug!(
+                        roundsman_client = self.origin.peer.map(tracing::field::display),
+                        "HTTP/2 connection: {error}"
+                    );
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => {}
+            }
+            if self.look() {
+                continue;
+            }
+            if !self.deadline.poll_passed(cx) {
+                return Poll::Pending;
+            }
+            if self.phase != Phase::Idle {
+                return Poll::Ready(());
+            }
+            self.leave();
+        }
+    }
+
+    /// Looks whether something has changed; true when the connection has something to say.
+    fn look(&mut self) -> bool {
+        let idle = self.shared.open.get() == 0;
+        let snapshot = self.local.snapshot();
+        let front = &snapshot.settings.front;
+        match (self.phase, idle) {
+            (Phase::Refused, _) => return false,
+            _ if self.meter.is_spent() => {
+                let about = About { client: self.origin.peer, ..About::default() };
+                self.local.refused(Reason::TooManyFrames, &about);
+                self.inner.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                self.enter(Phase::Refused, FAREWELL);
+                return true;
+            }
+            (Phase::Leaving, true) => self.enter(Phase::Left, STOPPING),
+            (Phase::Left, false) => self.enter(Phase::Leaving, Duration::MAX),
+            (Phase::Leaving | Phase::Left, _) => {}
+            _ if self.local.stopping.get()
+                || self.served >= front.limits.requests_per_connection =>
+            {
+                self.leave();
+                return true;
+            }
+            (Phase::Busy, true) => self.enter(Phase::Idle, front.timeouts.idle),
+            (Phase::Idle, false) => self.enter(Phase::Busy, Duration::MAX),
+            (Phase::Busy | Phase::Idle, _) => {}
+        }
+        false
+    }
+
+    /// Takes no further streams, and says so; those that are open finish.
+    fn leave(&mut self) {
+        self.inner.graceful_shutdown();
+        self.enter(Phase::Leaving, Duration::MAX);
+    }
+
+    fn enter(&mut self, phase: Phase, patience: Duration) {
+        self.phase = phase;
+        self.deadline.set(patience);
+    }
+}
+
+impl Shared {
+    /// Remembers whom to wake when the last stream has ended.
+    fn remember(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Open {
+    fn new(shared: &Rc<Shared>) -> Self {
+        shared.open.set(shared.open.get() + 1);
+        Self(Rc::clone(shared))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        if self.0.open.get() == 0
+            && let Some(waker) = &*self.0.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+}

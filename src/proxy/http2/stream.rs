@@ -1,0 +1,181 @@
+//! One request of an HTTP/2 client, as an HTTP/1.1 connection that carries it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason as Code, RecvStream};
+use http::{Method, Request};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::super::buf::Input;
+use super::super::connection;
+use super::super::forwarded::Origin;
+use super::super::local::{About, Local};
+use super::super::reason::Reason;
+use super::super::request::Framing;
+use super::body::{Receiver, Sender};
+use super::{broken, head, invalid};
+
+/// A client's stream: reading gives the body of its request, what is written is the response.
+pub(super) struct Stream {
+    request: Receiver,
+    response: Rc<RefCell<Answer>>,
+}
+
+/// How far the response is.
+struct Answer {
+    state: State,
+    /// Of a head that came in parts.
+    partial: Vec<u8>,
+    bodiless: bool,
+}
+
+enum State {
+    Head(SendResponse<Bytes>),
+    Body(Sender),
+    Ended,
+}
+
+/// Serves one request to its end, or until the client wants no answer any more.
+pub(super) async fn serve(
+    local: Rc<Local>,
+    request: Request<RecvStream>,
+    answer: SendResponse<Bytes>,
+    origin: Origin,
+) {
+    let origin = Origin { http2: true, ..origin };
+    let (parts, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let mut bytes = Vec::with_capacity(512);
+    let head = head::request_to_http1(&mut bytes, &parts, has_body).map(|()| {
+        let mut input = Input::new(0);
+        input.put(&bytes);
+        input
+    });
+    drop(bytes);
+    let chunked = has_body && !parts.headers.contains_key(http::header::CONTENT_LENGTH);
+    let response = Rc::new(RefCell::new(Answer {
+        state: State::Head(answer),
+        partial: Vec::new(),
+        bodiless: parts.method == Method::HEAD,
+    }));
+    drop(parts);
+    let stream = Stream { request: Receiver::new(body, chunked), response: Rc::clone(&response) };
+    let mut work = pin!(connection::serve_one(Rc::clone(&local), stream, origin, head));
+    let gone = poll_fn(|cx| {
+        if work.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        response.borrow_mut().poll_reset(cx).map(|()| true)
+    });
+    if gone.await {
+        let about = About { client: origin.peer, detail: "stream reset", ..About::default() };
+        local.refused(Reason::ClientGone, &about);
+    }
+}
+
+impl Answer {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut used = 0;
+        while used < bytes.len() {
+            let rest = &bytes[used..];
+            used += match &mut self.state {
+                State::Head(_) => self.write_head(rest)?,
+                State::Body(sender) => match sender.poll_write(cx, rest) {
+                    Poll::Pending if used > 0 => break,
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(written) => written?,
+                },
+                State::Ended => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            };
+        }
+        Poll::Ready(Ok(used))
+    }
+
+    /// Takes a head, or a part of one.
+    fn write_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let held = self.partial.len();
+        let whole;
+        let all = if held == 0 {
+            bytes
+        } else {
+            self.partial.extend_from_slice(bytes);
+            whole = std::mem::take(&mut self.partial);
+            &whole
+        };
+        let Some(end) = memchr::memmem::find(all, b"\r\n\r\n") else {
+            self.partial = all.to_vec();
+            return Ok(bytes.len());
+        };
+        let (response, framing) = head::response_from_http1(&all[..end + 4])?;
+        let used = end + 4 - held;
+        let State::Head(answer) = &mut self.state else { return Err(invalid("a second head")) };
+        let status = response.status();
+        if status.is_informational() {
+            if status == http::StatusCode::SWITCHING_PROTOCOLS {
+                return Err(invalid("HTTP/2 has no 101"));
+            }
+            answer.send_informational(response).map_err(broken)?;
+            return Ok(used);
+        }
+        let none =
+            self.bodiless || framing == Framing::Length(0) || matches!(status.as_u16(), 204 | 304);
+        let body = answer.send_response(response, none).map_err(broken)?;
+        self.state = if none { State::Ended } else { State::Body(Sender::new(body, framing)) };
+        Ok(used)
+    }
+
+    /// Ready when the client reset the stream, or is gone.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.state {
+            State::Head(answer) => answer.poll_reset(cx).map(|_| ()),
+            State::Body(sender) if !sender.is_finished() => sender.poll_reset(cx),
+            State::Body(_) | State::Ended => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Answer {
+    /// What did not end is broken, and must not look whole.
+    fn drop(&mut self) {
+        match &mut self.state {
+            State::Head(answer) => answer.send_reset(Code::INTERNAL_ERROR),
+            State::Body(sender) if !sender.is_finished() => sender.reset(Code::INTERNAL_ERROR),
+            State::Body(_) | State::Ended => {}
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut().request.poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().response.borrow_mut().poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // the body's framing says where it ends
+    }
+}

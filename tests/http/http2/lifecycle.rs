@@ -1,0 +1,183 @@
+//! From the beginning of a connection to its end: idle ones, cancelled requests, shutdown.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use roundsman::proxy::Reason;
+
+use super::support::{Client, get, post, proxy, proxy_with, run, whole};
+use crate::support::{Backend, Wire, eventually, ok};
+
+/// A backend that answers `/slow` when told to.
+fn slow() -> (Backend, mpsc::Sender<()>) {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let backend = Backend::new(move |request| {
+        if request.target() == "/slow" {
+            let _ = wait.lock().unwrap().recv();
+        }
+        ok("done")
+    });
+    (backend, go)
+}
+
+#[test]
+fn a_cancelled_request_frees_its_server() {
+    let backend = Backend::raw(|peer| {
+        while let Some(request) = peer.head() {
+            if request.target() == "/" {
+                let _ = peer.send(&ok("fine"));
+            } else {
+                return peer.wait_for_end();
+            }
+        }
+    });
+    let proxy = proxy(&[&backend]);
+    run(async {
+        let client = Client::connect(&proxy).await;
+        let (response, mut body) = client.begin(post("/hangs"), false).await;
+        body.send_data(Bytes::from_static(b"x"), false).unwrap();
+        assert_eq!(client.get("/").await.unwrap().status, 200);
+        eventually("it is at the server", || {
+            proxy.in_flight() == 1 && backend.requests().len() == 2
+        });
+        body.send_reset(h2::Reason::CANCEL);
+        drop(response);
+        assert_eq!(client.get("/").await.unwrap().status, 200);
+        eventually("the server has nothing to do", || proxy.in_flight() == 0);
+        eventually("its connection is closed", || backend.open() == 1);
+    });
+    assert_eq!(proxy.totals().of(Reason::ClientGone), 1);
+}
+
+#[test]
+fn a_client_that_goes_takes_all_its_requests_along() {
+    let backend = Backend::raw(|peer| {
+        peer.head();
+        peer.wait_for_end();
+    });
+    let proxy = proxy(&[&backend]);
+    run(async {
+        let client = Client::connect(&proxy).await;
+        let mut responses = Vec::new();
+        for _ in 0..10 {
+            responses.push(client.begin(get("/"), true).await);
+        }
+        while backend.requests().len() < 10 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(proxy.in_flight(), 10);
+    });
+    eventually("all are given up", || proxy.in_flight() == 0 && backend.open() == 0);
+    eventually("the connection is counted out", || proxy.totals().open == 0);
+}
+
+#[test]
+fn an_idle_connection_is_ended_with_a_word() {
+    let backend = Backend::named("x");
+    let proxy = proxy_with(&[&backend], |s| s.front.timeouts.idle = Duration::from_millis(200));
+    run(async {
+        let client = Client::connect(&proxy).await;
+        assert_eq!(client.get("/").await.unwrap().status, 200);
+        assert_eq!(client.end().await, Ok(()));
+    });
+    eventually("it is counted out", || proxy.totals().open == 0);
+    // Nor does one that says nothing, or only half of the preface, stay.
+    let proxy = proxy_with(&[&backend], |s| {
+        s.front.timeouts.idle = Duration::from_millis(100);
+        s.front.timeouts.client_header = Duration::from_millis(100);
+    });
+    for begun in ["", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut client = proxy.send(begun);
+        while matches!(client.fill(), Ok(true)) {}
+    }
+    eventually("they are counted out", || proxy.totals().open == 0);
+}
+
+#[test]
+fn a_connection_is_renewed_after_so_many_requests() {
+    let backend = Backend::named("x");
+    let proxy = proxy_with(&[&backend], |s| s.front.limits.requests_per_connection = 5);
+    run(async {
+        let client = Client::connect(&proxy).await;
+        for _ in 0..5 {
+            assert_eq!(client.get("/").await.unwrap().status, 200);
+        }
+        assert_eq!(client.end().await, Ok(()));
+    });
+    assert_eq!(backend.requests().len(), 5);
+}
+
+#[test]
+fn a_shutdown_finishes_what_is_open_and_takes_nothing_new() {
+    let (backend, go) = slow();
+    let proxy = proxy(&[&backend]);
+    std::thread::scope(|scope| {
+        let cut = run(async {
+            let client = Client::connect(&proxy).await;
+            let (response, _) = client.begin(get("/slow"), true).await;
+            assert_eq!(client.get("/").await.unwrap().status, 200);
+            let idle = Client::connect(&proxy).await;
+            assert_eq!(idle.get("/").await.unwrap().status, 200);
+            let cut = scope.spawn(|| run(proxy.threads.shutdown(Duration::from_secs(15))));
+            assert_eq!(idle.end().await, Ok(()), "an idle one is told to go");
+            // The busy one is told, too, and its request is answered all the same.
+            let refused = loop {
+                let mut send = client.send.clone();
+                match std::future::poll_fn(|cx| send.poll_ready(cx)).await {
+                    Ok(()) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(error) => break error,
+                }
+            };
+            assert!(refused.is_go_away(), "{refused}");
+            go.send(()).unwrap();
+            assert_eq!(whole(response).await.unwrap().body, b"done");
+            assert_eq!(client.end().await, Ok(()));
+            cut
+        });
+        assert_eq!(cut.join().unwrap(), 0, "nothing was cut off");
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_is_given_up() {
+    let backend = Backend::new(|_| ok(&"x".repeat(1_000_000)));
+    let proxy = proxy_with(&[&backend], |s| {
+        s.front.timeouts.client_write = Duration::from_millis(200);
+    });
+    run(async {
+        let client = Client::connect(&proxy).await;
+        let (response, _) = client.begin(get("/"), true).await;
+        let mut body = response.await.unwrap().into_body();
+        // The window is never opened again.
+        let mut got = 0;
+        let error = loop {
+            match body.data().await {
+                Some(Ok(data)) => got += data.len(),
+                Some(Err(error)) => break error,
+                None => panic!("it ended after {got} bytes"),
+            }
+        };
+        assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
+        assert!(got < 1_000_000);
+        assert_eq!(proxy.totals().of(Reason::WriteTimeout), 1);
+        eventually("its server is free", || proxy.in_flight() == 0);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_send_is_given_up() {
+    let backend = Backend::named("x");
+    let proxy = proxy_with(&[&backend], |s| {
+        s.front.timeouts.client_body = Duration::from_millis(200);
+    });
+    run(async {
+        let client = Client::connect(&proxy).await;
+        let (response, mut body) = client.begin(post("/"), false).await;
+        body.send_data(Bytes::from_static(b"begun"), false).unwrap();
+        assert_eq!(whole(response).await.unwrap().status, 408);
+    });
+    assert_eq!(proxy.totals().of(Reason::BodyTimeout), 1);
+    eventually("its server is free", || proxy.in_flight() == 0);
+}
