@@ -1,7 +1,11 @@
 //! What we tell the service manager. Without one (`NOTIFY_SOCKET` unset) every call does nothing.
 
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+use libsystemd::daemon::{NotifyState as WithDescriptors, notify_with_fds};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
 /// Everything is set up, or a reload is over (also a failed one: systemd waits for it).
@@ -36,6 +40,40 @@ pub fn watchdog() {
 pub fn extend_timeout(by: Duration) {
     let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
     send(&[NotifyState::ExtendTimeoutUsec(micros)]);
+}
+
+/// Has systemd keep a descriptor for the next process of this service (`FileDescriptorStoreMax=`);
+/// the name begins with [`KEPT`](super::activation::KEPT).
+pub fn keep(name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let states = [WithDescriptors::Fdstore, WithDescriptors::Fdname(name.to_owned())];
+    pass(&states, &[descriptor])
+}
+
+/// Has systemd no longer keep what it passed to this process.
+pub fn forget(name: &str) -> io::Result<()> {
+    let remove = WithDescriptors::Other("FDSTOREREMOVE=1".to_owned());
+    pass(&[remove, WithDescriptors::Fdname(name.to_owned())], &[])
+}
+
+/// Waits until systemd has taken note of everything so far, which it must have before this process
+/// ends.
+pub fn barrier(patience: Duration) -> io::Result<()> {
+    let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let barrier = WithDescriptors::Other("BARRIER=1".to_owned());
+    pass(&[barrier], &[rustix::fd::AsFd::as_fd(&theirs)])?;
+    drop(theirs);
+    // systemd closes the other end when it comes to the message.
+    let mut polled = [PollFd::new(&ours, PollFlags::HUP)];
+    let limit = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: 0 };
+    match poll(&mut polled, Some(&limit))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}
+
+fn pass(states: &[WithDescriptors], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let descriptors: Vec<_> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    notify_with_fds(false, states, &descriptors).map(|_| ()).map_err(io::Error::other)
 }
 
 /// How often systemd wants [`watchdog`]; `None` when it does not.

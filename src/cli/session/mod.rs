@@ -20,7 +20,7 @@ use super::exit;
 use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
 use crate::session::command::{ServerInfo, is_namespace};
-use crate::session::server::{self, Listener};
+use crate::session::server::{self, Listener, handover};
 use crate::session::store::{MEMTABLE_BYTES, OpenError, Options, Store};
 use crate::systemd::{activation, journal, notify};
 
@@ -145,7 +145,8 @@ impl From<OpenError> for Failed {
 impl Serve {
     fn run(self) -> Result<(), Failed> {
         // Before any thread exists: see there.
-        let inherited = activation::adopt().map_err(|error| Failed(exit::OS, error.to_string()))?;
+        let (inherited, kept) =
+            activation::adopt_with_kept().map_err(|error| Failed(exit::OS, error.to_string()))?;
         journal::init();
         let settings = self.settings();
         let passwords = match &settings.password_file {
@@ -232,8 +233,16 @@ impl Serve {
                     tracing::info!("{status}");
                     notify::ready(&status);
                 };
-                let options = server::Options { info, idle_stop: settings.idle_stop };
+                let handovers = handover::take(kept);
+                let options = server::Options { info, idle_stop: settings.idle_stop, handovers };
                 server::serve(store, listeners, options, ready, stop).await
+            })
+            .and_then(|handovers| {
+                // The store is closed: the next process may already open it.
+                handover::keep(handovers).or_else(|error| {
+                    tracing::warn!(%error, "clients must connect anew");
+                    Ok(())
+                })
             })
             .map_err(|error: std::io::Error| Failed(exit::OS, error.to_string()))?;
         journal::flush();

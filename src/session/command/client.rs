@@ -1,5 +1,7 @@
 //! What the server knows about one connection.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::protocol::Version;
 use super::super::store::key::Space;
 use super::super::store::{NOWHERE, Touched};
@@ -7,7 +9,7 @@ use super::sets::next_random;
 use super::transactions::Queue;
 
 /// Who is at the other end, as far as the kernel or a password says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {
     /// A process of a worker of this app: it sees this app's keys, and no others.
     Worker(String),
@@ -57,6 +59,20 @@ pub(super) struct WatchedKey {
     pub(super) expires: bool,
 }
 
+/// What the next process of the service must know of a connection that it takes over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memento {
+    identity: Identity,
+    authenticated: bool,
+    namespace: String,
+    database: u8,
+    version: Version,
+    name: String,
+    library: (String, String),
+    address: String,
+    since: u64,
+}
+
 /// The namespace of those who name none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
 
@@ -85,6 +101,34 @@ impl Client {
             watched: Vec::new(),
             random: id.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ now,
         }
+    }
+
+    /// What is needed to go on with it in another process; `None` within a transaction, which is
+    /// bound to this one.
+    pub fn memento(&self) -> Option<Memento> {
+        let alone = self.queue.is_none() && self.watched.is_empty() && !self.closing;
+        alone.then(|| Memento {
+            identity: self.identity.clone(),
+            authenticated: self.authenticated,
+            namespace: self.namespace.clone(),
+            database: self.database,
+            version: self.version,
+            name: self.name.clone(),
+            library: self.library.clone(),
+            address: self.address.clone(),
+            since: self.since,
+        })
+    }
+
+    /// A connection as another process had it.
+    pub fn from_memento(id: u64, memento: Memento) -> Self {
+        let Memento { identity, authenticated, namespace, database, .. } = memento;
+        let mut client = Self::new(id, identity, memento.address, memento.since);
+        client.namespace = namespace;
+        (client.authenticated, client.database) = (authenticated, database);
+        (client.version, client.name) = (memento.version, memento.name);
+        client.library = memento.library;
+        client
     }
 
     /// Whose keys it sees.

@@ -22,7 +22,7 @@ use super::protocol::{Arguments, Reply};
 use super::store::value::Kind;
 use super::store::{Found, Op, Store, StoreError, key};
 
-pub use client::{Client, Identity};
+pub use client::{Client, Identity, Memento};
 pub use connection::is_namespace;
 pub use glob::matches as glob_matches;
 pub use server::ServerInfo;

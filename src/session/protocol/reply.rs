@@ -1,7 +1,7 @@
 //! Replies as bytes, in the version of the protocol that the client asked for.
 
 /// The version that a connection speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Version {
     /// RESP2, until the client says `HELLO 3`.
     #[default]

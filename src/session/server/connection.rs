@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 
 use super::Server;
 use super::budget::Share;
+use super::handover::{Handover, MOST_INPUT};
 use crate::config::settings::SessionSync;
 use crate::session::command::{self, Client, Context};
 use crate::session::protocol::{Parser, Reply, Version};
@@ -18,6 +20,8 @@ use crate::session::protocol::{Parser, Reply, Version};
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Writes what the socket takes at once.
     fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// The socket, for another process; `None` when its client must connect anew.
+    fn into_descriptor(self) -> Option<OwnedFd>;
 }
 
 /// What a new connection reads into.
@@ -45,6 +49,14 @@ struct Connection<'a, S> {
     share: Share<'a>,
 }
 
+/// How serving a client ended.
+enum End {
+    /// There is nothing more to say.
+    Closed,
+    /// The service stops, and the client waits for nothing.
+    Stopped,
+}
+
 /// What stopped a turn.
 enum Turn {
     /// Nothing whole is left in the buffer.
@@ -55,21 +67,28 @@ enum Turn {
     Stalled,
 }
 
-/// Serves a client until it goes, misbehaves, or the service stops.
-pub(super) async fn run<S: Stream>(server: &Server, stream: S, client: Client) {
-    let connection = Connection {
+/// Serves a client until it goes, misbehaves, or the service stops. `input` is what was read of it
+/// before.
+pub(super) async fn run<S: Stream>(server: &Server, stream: S, client: Client, input: Vec<u8>) {
+    let mut connection = Connection {
         server,
         stream,
         client,
         parser: Parser::default(),
-        input: Vec::new(),
+        input,
         start: 0,
         output: Vec::new(),
         scratch: Vec::new(),
         share: server.budget.share(),
     };
-    if let Err(error) = connection.serve().await {
-        tracing::debug!(%error, "a connection ended");
+    match connection.serve().await {
+        Ok(End::Closed) => {}
+        Ok(End::Stopped) => {
+            if let Some(handover) = connection.into_handover() {
+                server.handovers.borrow_mut().push(handover);
+            }
+        }
+        Err(error) => tracing::debug!(%error, "a connection ended"),
     }
 }
 
@@ -81,12 +100,14 @@ pub(super) fn refuse<S: Stream>(stream: &S, reason: &str) {
 }
 
 impl<S: Stream> Connection<'_, S> {
-    async fn serve(mut self) -> io::Result<()> {
+    async fn serve(&mut self) -> io::Result<End> {
         let mut stopping = self.server.stopping.subscribe();
+        // One for all turns: to begin to wait is dearer than to go on.
+        let mut stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
         loop {
             let turn = self.take_turn().await?;
             if self.client.closing {
-                return self.stream.shutdown().await;
+                return self.stream.shutdown().await.map(|()| End::Closed);
             }
             match turn {
                 Turn::HasMore => tokio::task::yield_now().await,
@@ -99,14 +120,23 @@ impl<S: Stream> Connection<'_, S> {
                     let read = tokio::select! {
                         biased;
                         read = self.read(limit) => read?,
-                        _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+                        _ = &mut stopped => return Ok(End::Stopped),
                     };
                     if read.is_break() {
-                        return Ok(());
+                        return Ok(End::Closed);
                     }
                 }
             }
         }
+    }
+
+    /// For the next process, if the connection can be gone on with there.
+    fn into_handover(self) -> Option<Handover> {
+        let memento = self.client.memento()?;
+        let input = self.input.get(self.start..).unwrap_or_default().to_vec();
+        let small = input.len() <= MOST_INPUT;
+        let socket = small.then(|| self.stream.into_descriptor())??;
+        Some(Handover { socket, memento, input })
     }
 
     /// Carries out requests, makes their effects as safe as the settings say, and answers.
@@ -162,19 +192,28 @@ impl<S: Stream> Connection<'_, S> {
             self.start += used;
             self.parser.finish();
         }
-        self.make_safe(before, requests).await;
+        // Before anybody else's turn, whose requests see other things.
+        let (wrote, observed) = {
+            let store = self.server.store.borrow();
+            (store.sequence() != before, store.take_observed())
+        };
+        if self.server.store.borrow().has_unwritten() {
+            // All that can run does so first: what the others write then goes to the log with this,
+            // in one system call.
+            tokio::task::yield_now().await;
+        }
+        self.make_safe(requests, wrote, observed).await;
         self.write().await?;
         Ok(turn)
     }
 
     /// Has the log written before any reply leaves, and synced if the settings say so. When it
     /// cannot be, every reply of this turn becomes an error: nothing was acknowledged.
-    async fn make_safe(&mut self, before: u64, requests: usize) {
-        let (wrote, observed, result, always) = {
+    async fn make_safe(&mut self, requests: usize, wrote: bool, observed: u64) {
+        let (result, always) = {
             let mut store = self.server.store.borrow_mut();
-            let wrote = store.sequence() != before;
             let always = store.options().sync == SessionSync::Always;
-            (wrote, store.take_observed(), store.write_log(), always)
+            (store.write_log(), always)
         };
         let mut failure = result.err().filter(|_| wrote);
         if always && failure.is_none() && observed > 0 {
@@ -197,7 +236,14 @@ impl<S: Stream> Connection<'_, S> {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        let mut written = 0;
+        // Nearly always the socket takes all of it at once, and no timer is needed.
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let mut written = match self.stream.write_now(&self.output) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            now => now?,
+        };
         while written < self.output.len() {
             let writing = self.stream.write(&self.output[written..]);
             match timeout(STANDSTILL, writing).await {
@@ -263,10 +309,18 @@ impl Stream for UnixStream {
     fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         self.try_write(bytes)
     }
+
+    fn into_descriptor(self) -> Option<OwnedFd> {
+        Some(self.into_std().ok()?.into())
+    }
 }
 
 impl Stream for TcpStream {
     fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         self.try_write(bytes)
+    }
+
+    fn into_descriptor(self) -> Option<OwnedFd> {
+        None
     }
 }

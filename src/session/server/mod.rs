@@ -2,6 +2,7 @@
 
 mod budget;
 mod connection;
+pub mod handover;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,7 +11,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -21,6 +22,7 @@ use super::protocol::Limits;
 use super::store::Store;
 
 use budget::Budget;
+use handover::Handover;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Options {
     pub info: ServerInfo,
     /// Stop after so long without a connection.
     pub idle_stop: Option<Duration>,
+    /// Connections of the process before.
+    pub handovers: Vec<Handover>,
 }
 
 /// All that connections share.
@@ -51,6 +55,8 @@ struct Server {
     /// A checkpoint has ended: writers that waited for room may go on.
     flushed: Notify,
     stopping: watch::Sender<bool>,
+    /// Connections for the next process.
+    handovers: RefCell<Vec<Handover>>,
     beat: Cell<u64>,
     next_id: Cell<u64>,
 }
@@ -67,14 +73,14 @@ const LAST_REPLIES: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` completes, or until nobody has been connected for `idle_stop`. `ready` is
-/// called when clients are served.
+/// called when clients are served. Returns the connections that the next process can go on with.
 pub async fn serve(
     store: Store,
     listeners: Vec<Listener>,
     options: Options,
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
-) -> io::Result<()> {
+) -> io::Result<Vec<Handover>> {
     let server = Rc::new(Server {
         store: RefCell::new(store),
         info: options.info,
@@ -83,6 +89,7 @@ pub async fn serve(
         trust: Trust::from_system(),
         flushed: Notify::new(),
         stopping: watch::Sender::new(false),
+        handovers: RefCell::default(),
         beat: Cell::new(0),
         next_id: Cell::new(1),
     });
@@ -103,6 +110,9 @@ pub async fn serve(
                         spawn_local(accept_tcp(Rc::clone(&server), listener))
                     }
                 });
+            }
+            for handover in options.handovers {
+                resume(&server, handover);
             }
             spawn_local(take_outcomes(Rc::clone(&server)));
             let work = spawn_local(regular_work(Rc::clone(&server)));
@@ -126,6 +136,7 @@ pub async fn serve(
         })
         .await?;
     drop(tasks); // with every task that still holds the server
+    let handovers = server.handovers.take();
     match Rc::try_unwrap(server) {
         Ok(server) => server.store.into_inner().close(),
         Err(server) => {
@@ -133,7 +144,7 @@ pub async fn serve(
             let _ = server.store.borrow_mut().write_log();
         }
     }
-    Ok(())
+    Ok(handovers)
 }
 
 async fn accept_unix(server: Rc<Server>, listener: UnixListener) {
@@ -185,20 +196,37 @@ fn start<S: connection::Stream>(
     };
     match identity {
         Ok(identity) => {
-            info.connections.set(info.connections.get() + 1);
             let id = server.next_id.replace(server.next_id.get() + 1);
             let client = Client::new(id, identity, address, super::now());
-            let server = Rc::clone(server);
-            spawn_local(async move {
-                connection::run(&server, stream, client).await;
-                server.info.connections.set(server.info.connections.get() - 1);
-            });
+            run(server, stream, client, Vec::new());
         }
         Err(refusal) => {
             info.refused.set(info.refused.get() + 1);
             connection::refuse(&stream, &refusal);
         }
     }
+}
+
+/// Goes on with a connection of the process before.
+fn resume(server: &Rc<Server>, Handover { socket, memento, input }: Handover) {
+    let stream = std::os::unix::net::UnixStream::from(socket);
+    let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
+    match stream {
+        Ok(stream) => {
+            let id = server.next_id.replace(server.next_id.get() + 1);
+            run(server, stream, Client::from_memento(id, memento), input);
+        }
+        Err(error) => tracing::warn!(%error, "cannot go on with a connection"),
+    }
+}
+
+fn run<S: connection::Stream>(server: &Rc<Server>, stream: S, client: Client, input: Vec<u8>) {
+    server.info.connections.set(server.info.connections.get() + 1);
+    let server = Rc::clone(server);
+    spawn_local(async move {
+        connection::run(&server, stream, client, input).await;
+        server.info.connections.set(server.info.connections.get() - 1);
+    });
 }
 
 /// Expiry, retries, and the heartbeat that the watchdog looks at.

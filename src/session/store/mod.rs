@@ -311,6 +311,11 @@ impl Store {
         self.log.sequence()
     }
 
+    /// Whether there are records that [`Store::write_log`] has not written.
+    pub fn has_unwritten(&self) -> bool {
+        self.log.has_pending()
+    }
+
     /// Follows what is on the disk.
     pub fn synced(&self) -> tokio::sync::watch::Receiver<Synced> {
         self.syncer.watch()
