@@ -67,7 +67,7 @@ lint-deb: deb ## Check the package with lintian and its units with systemd-analy
 .PHONY: test-machine
 test-machine: deb nextest ## Run the end-to-end tests on booted Debian 12 and 13 machines (root)
 	packaging/need mmdebstrap=mmdebstrap systemd-nspawn=systemd-container nsenter=util-linux \
-	    setpriv=util-linux npm=npm
+	    setpriv=util-linux npm=npm pip3=python3-pip
 	tests/machine/image bookworm > /dev/null
 	tests/machine/image trixie > /dev/null
 	rm -rf target/machines/this target/machines/next && mkdir -p target/machines/next
@@ -85,6 +85,17 @@ bench: build ## Compare the front with nginx and HAProxy (SCENARIO, PROXY, ROUND
 	target/release/proxy-bench run --roundsman target/release/roundsman \
 	    $(if $(BASELINE),--baseline '$(BASELINE)') --scenario '$(SCENARIO)' --proxy '$(PROXY)' \
 	    --rounds $(or $(ROUNDS),15) --json target/bench.json
+
+.PHONY: bench-session
+bench-session: build ## Compare the session store with redis-server; ROUNDS=N ONLY=everysec,always,million
+	packaging/need redis-server=redis-server redis-benchmark=redis-tools python3=python3
+	benches/session --roundsman target/release/roundsman --rounds $(or $(ROUNDS),7) \
+	    $(if $(ONLY),--only $(ONLY))
+
+# Hundreds of deaths instead of the dozen of `make test`.
+.PHONY: soak
+soak: nextest ## Kill the session store under load, CYCLES times for each kind of sync (300)
+	ROUNDSMAN_CRASH_CYCLES=$(or $(CYCLES),300) cargo nextest run --locked --profile soak --test session
 
 # libFuzzer's C++ is built from the crate. With the stable toolchain: coverage needs no sanitizer, and
 # the program has one module with unsafe code.

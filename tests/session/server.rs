@@ -13,10 +13,19 @@ pub(crate) struct Server {
     pub(crate) directory: TempDir,
     child: Option<Child>,
     arguments: Vec<String>,
+    /// Whose mounts it sees: a process of the test's.
+    mounts_of: Option<u32>,
 }
 
 impl Server {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut server = Self::prepare(arguments);
+        server.start_again();
+        server
+    }
+
+    /// One that has not been started.
+    pub(crate) fn prepare(arguments: &[&str]) -> Self {
         // In memory where that can be had: to survive kill -9 needs no disk, and a disk that others
         // write to may keep fsync waiting for a minute.
         let memory = std::path::Path::new("/dev/shm");
@@ -26,9 +35,21 @@ impl Server {
             if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
         let directory = directory.expect("a directory");
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut server = Self { directory, child: None, arguments };
-        server.start_again();
-        server
+        Self { directory, child: None, arguments, mounts_of: None }
+    }
+
+    /// Has it, from its next start on, see the mounts that this process sees.
+    pub(crate) fn with_mounts_of(&mut self, process: u32) {
+        self.mounts_of = Some(process);
+    }
+
+    /// The binary, where it sees its data.
+    fn program(&self) -> Command {
+        let binary = env!("CARGO_BIN_EXE_roundsman");
+        let Some(process) = self.mounts_of else { return Command::new(binary) };
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &process.to_string(), "--", binary]);
+        command
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -50,7 +71,8 @@ impl Server {
             .append(true)
             .open(self.directory.path().join("log"))
             .expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_roundsman"))
+        let child = self
+            .program()
             .arg("session")
             .arg("--data")
             .arg(self.data())
@@ -63,6 +85,34 @@ impl Server {
             .spawn()
             .expect("the binary starts");
         self.child = Some(child);
+    }
+
+    pub(crate) fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|a| (*a).to_owned()));
+    }
+
+    /// Whether it came up, where something may be in its way.
+    pub(crate) fn try_start(&mut self) -> bool {
+        self.spawn();
+        while !Client::connect(&self.socket()).is_ok_and(|mut c| c.call(&["ping"]).is_ok()) {
+            if self.has_ended() {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        true
+    }
+
+    /// Whether it has ended, by itself and well or not; it can then be started again.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let ended = self
+            .child
+            .as_mut()
+            .is_none_or(|child| child.try_wait().expect("it can be waited for").is_some());
+        if ended {
+            self.child = None;
+        }
+        ended
     }
 
     pub(crate) fn start_again(&mut self) {
@@ -107,8 +157,10 @@ impl Server {
 
     /// `roundsman session check`: all must be well.
     pub(crate) fn check(&self) {
-        let (ok, output) = tool(&["check", "--data", path(&self.data())]);
-        assert!(ok, "{output}\n{}", self.log());
+        let mut check = self.program();
+        check.args(["session", "check", "--data", path(&self.data())]).stdin(Stdio::null());
+        let output = check.output().expect("the binary starts");
+        assert!(output.status.success(), "{output:?}\n{}", self.log());
     }
 
     /// Memory that it has resident, in bytes.

@@ -44,6 +44,15 @@ struct Segment {
     offset: u64,
 }
 
+/// Whether a segment may be had without the room for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// No: the one before can be gone on with.
+    Reserved,
+    /// There is no other.
+    IfThereIs,
+}
+
 // === impl Log ===
 
 impl Log {
@@ -52,7 +61,8 @@ impl Log {
         let mut spares = VecDeque::new();
         Ok(Self {
             directory: directory.to_path_buf(),
-            segment: Segment::create(directory, number, &mut spares)?,
+            // On a full disk too: reads can be served, and writes are refused with the reason.
+            segment: Segment::create(directory, number, &mut spares, Room::IfThereIs)?,
             frozen: Vec::new(),
             spares,
             pending: Vec::new(),
@@ -119,7 +129,8 @@ impl Log {
 
     /// Goes on in a new segment; the one before stays until [`Log::recycle`].
     pub(super) fn rotate(&mut self) -> io::Result<()> {
-        let next = Segment::create(&self.directory, self.segment.number + 1, &mut self.spares)?;
+        let number = self.segment.number + 1;
+        let next = Segment::create(&self.directory, number, &mut self.spares, Room::Reserved)?;
         self.frozen.push(std::mem::replace(&mut self.segment, next).path);
         Ok(())
     }
@@ -146,7 +157,8 @@ impl Log {
 
     /// Begins a new segment because the one at hand has been moved away.
     pub(super) fn restart(&mut self) -> io::Result<()> {
-        self.segment = Segment::create(&self.directory, self.segment.number + 1, &mut self.spares)?;
+        let number = self.segment.number + 1;
+        self.segment = Segment::create(&self.directory, number, &mut self.spares, Room::IfThereIs)?;
         Ok(())
     }
 
@@ -165,7 +177,12 @@ impl Log {
 
 impl Segment {
     /// Makes segment `number`, out of a spare one if there is one.
-    fn create(directory: &Path, number: u64, spares: &mut VecDeque<PathBuf>) -> io::Result<Self> {
+    fn create(
+        directory: &Path,
+        number: u64,
+        spares: &mut VecDeque<PathBuf>,
+        room: Room,
+    ) -> io::Result<Self> {
         let path = path(directory, number);
         if let Some(spare) = spares.pop_front() {
             fs::rename(&spare, &path)?;
@@ -177,6 +194,7 @@ impl Segment {
             match fallocate(&file, FallocateFlags::empty(), 0, SEGMENT_BYTES) {
                 // A file system that cannot reserve room gives it when it is written to.
                 Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+                Err(rustix::io::Errno::NOSPC) if room == Room::IfThereIs => {}
                 Err(error) => {
                     let _ = fs::remove_file(&path);
                     return Err(error.into());

@@ -1,0 +1,129 @@
+//! Who may come in, over TCP and over the socket, and when the store goes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+use crate::client::{Value, ok};
+use crate::server::{Server, eventually, path, tool};
+
+/// One request in words over TCP, and the first line of its reply.
+struct Remote(BufReader<TcpStream>);
+
+impl Remote {
+    fn connect(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
+        Self(BufReader::new(stream))
+    }
+
+    fn say(&mut self, line: &str) -> String {
+        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).expect("it is taken");
+        let mut reply = String::new();
+        self.0.read_line(&mut reply).expect("a reply");
+        reply.trim_end().to_owned()
+    }
+}
+
+/// A store that listens on TCP too, for `shop` and `blog`.
+fn listening() -> (Server, u16) {
+    for _ in 0..20 {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let port = free.expect("a port is free").port();
+        let mut server = Server::prepare(&[]);
+        let passwords = server.directory.path().join("passwords");
+        fs::write(&passwords, "# who may come\nshop:open sesame:1\nblog:other\n").expect("written");
+        server.add_arguments(&["--listen", &format!("127.0.0.1:{port}")]);
+        server.add_arguments(&["--password-file", path(&passwords)]);
+        // Another process may have taken the port meanwhile.
+        if server.try_start() {
+            return (server, port);
+        }
+    }
+    panic!("no port can be had");
+}
+
+#[test]
+fn over_tcp_a_password_decides() {
+    let (server, port) = listening();
+    let mut shop = Remote::connect(port);
+    for line in ["get a", "set a 1", "keys *", "config get *", "multi", "select 1", "hello 3"] {
+        assert!(shop.say(line).starts_with("-NOAUTH "), "{line}");
+    }
+    for line in [
+        "auth wrong",
+        "auth shop wrong",
+        "auth nobody other",
+        "auth shop other",
+        "auth blog 'open sesame:1'",
+    ] {
+        assert!(shop.say(line).starts_with("-WRONGPASS "), "{line}");
+    }
+    assert!(shop.say("get a").starts_with("-NOAUTH "), "still nobody");
+    assert_eq!(shop.say("auth shop 'open sesame:1'"), "+OK");
+    assert_eq!(shop.say("set a of-shop"), "+OK");
+    let mut blog = Remote::connect(port);
+    assert_eq!(blog.say("auth blog other"), "+OK");
+    assert_eq!(blog.say("get a"), "$-1", "another namespace");
+    assert_eq!(blog.say("flushall"), "+OK");
+    assert_eq!(shop.say("strlen a"), ":7", "is not touched by that");
+    // The same namespace as the app's on this machine.
+    let mut local = server.client();
+    assert_eq!(local.say("auth shop any"), ok(), "who runs the store may see every namespace");
+    assert_eq!(local.say("strlen a"), Value::Integer(7));
+    assert!(shop.say("info roundsman").starts_with("$0"), "not the administrator's figures");
+
+    // Whoever has not authenticated may not even send much.
+    let mut large = Remote::connect(port);
+    let reply = large.say("*2\r\n$4\r\nAUTH\r\n$1000000");
+    assert!(reply.contains("unauthenticated bulk length"), "{reply}");
+    let mut rest = Vec::new();
+    large.0.read_to_end(&mut rest).expect("the end");
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn there_is_no_listener_over_tcp_without_passwords() {
+    let server = Server::prepare(&[]);
+    let directory = path(server.directory.path()).to_owned();
+    let serve = |more: &[&str]| {
+        let data = format!("{directory}/data");
+        tool(&[&["--data", &data, "--listen", "127.0.0.1:0"], more].concat())
+    };
+    let (done, text) = serve(&[]);
+    assert!(!done && text.contains("needs passwords"), "{text}");
+    let file = format!("{directory}/passwords");
+    for (content, expected) in [
+        ("", "no line of NAMESPACE:PASSWORD"),
+        ("shop\n", "line 1 is not"),
+        ("ok:1\nS:x\n", "line 2 is not"),
+    ] {
+        fs::write(&file, content).expect("it can be written");
+        let (done, text) = serve(&["--password-file", &file]);
+        assert!(!done && text.contains(expected), "{content:?}: {text}");
+    }
+    let (done, text) = serve(&["--password-file", "/nonexistent"]);
+    assert!(!done && text.contains("/nonexistent: No such file"), "{text}");
+}
+
+#[test]
+fn it_goes_when_nobody_is_connected_for_long_enough() {
+    let mut server = Server::prepare(&[]);
+    let configuration = server.directory.path().join("configuration");
+    fs::create_dir(&configuration).expect("a directory");
+    fs::write(configuration.join("roundsman.toml"), "[session]\nidle-stop = \"1s\"\n")
+        .expect("written");
+    server.add_arguments(&["--config", path(&configuration)]);
+    server.start_again();
+    let mut client = server.client();
+    client.say("set a 1");
+    // A connection holds it, however quiet it is.
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(client.say("strlen a"), Value::Integer(1));
+    drop(client);
+    eventually("it has gone by itself", || server.has_ended());
+    assert!(server.log().contains("nobody is connected"), "{}", server.log());
+    server.start_again();
+    assert_eq!(server.client().say("strlen a"), Value::Integer(1));
+}
