@@ -19,6 +19,7 @@ mod pm2_cases;
 mod pm2_comparison;
 mod readme;
 mod restart_under_load;
+mod sessions;
 mod shop;
 mod upgrade_purge;
 mod watchdog;

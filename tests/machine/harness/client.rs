@@ -36,6 +36,10 @@ pub(crate) struct Client {
     connections: u64,
     port: u16,
     slow: String,
+    /// Which host it asks for.
+    host: String,
+    /// More fields of its requests, each with CRLF.
+    fields: String,
 }
 
 // === impl Client ===
@@ -43,7 +47,13 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(kind: Kind, port: u16, slow: Duration) -> Self {
         let slow = format!("/slow?ms={}", slow.as_millis());
-        Self { kind, kept: None, web_socket: None, connections: 0, port, slow }
+        let (host, fields) = ("test".to_owned(), String::new());
+        Self { kind, kept: None, web_socket: None, connections: 0, port, slow, host, fields }
+    }
+
+    /// The same for another host, with more fields.
+    pub(crate) fn asking_for(self, host: &str, fields: &str) -> Self {
+        Self { host: host.to_owned(), fields: fields.to_owned(), ..self }
     }
 
     /// How often it has connected.
@@ -72,7 +82,7 @@ impl Client {
 
     fn get(&mut self, path: &str, headers: &str) -> Result<String, Failure> {
         let mut connection = self.connect()?;
-        let response = connection.get("test", path, headers)?;
+        let response = connection.get(&self.host, path, &format!("{}{headers}", self.fields))?;
         if headers.is_empty() && !response.closes() {
             self.kept = Some(connection);
         }

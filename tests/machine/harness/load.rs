@@ -27,6 +27,8 @@ pub(crate) struct Clients {
     slow: Duration,
     /// Where they ask.
     port: u16,
+    /// Which host they ask for, and more fields of their requests.
+    host: (String, String),
 }
 
 /// Clients at work.
@@ -99,7 +101,13 @@ impl Clients {
         let mut kinds = vec![Kind::Kept; kept_alive];
         kinds.resize(kept_alive + connecting, Kind::Connecting);
         let (rest, slow) = (Duration::from_millis(10), Duration::from_secs(6));
-        Self { kinds, rest, slow, port: 80 }
+        let host = ("test".to_owned(), String::new());
+        Self { kinds, rest, slow, port: 80, host }
+    }
+
+    /// Another host, with a cookie.
+    pub(crate) fn with_cookie(self, host: &str, cookie: &str) -> Self {
+        Self { host: (host.to_owned(), format!("Cookie: {cookie}\r\n")), ..self }
     }
 
     /// Slow requests that take so long.
@@ -200,7 +208,8 @@ impl Shared {
 
     fn ask(&self, kind: Kind) -> Tally {
         let mut tally = Tally::default();
-        let mut client = Client::new(kind, self.clients.port, self.clients.slow);
+        let Clients { port, slow, host: (host, fields), .. } = &self.clients;
+        let mut client = Client::new(kind, *port, *slow).asking_for(host, fields);
         while !self.stop.load(Ordering::Relaxed) {
             let asked = Instant::now();
             match client.ask() {

@@ -1,0 +1,239 @@
+//! Sessions of unmodified libraries, shared by all workers of an app.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::harness::{Clients, Machine, Package, on_every_debian};
+
+/// One app with two workers behind the front, known by its host.
+struct App<'a> {
+    machine: &'a Machine,
+    name: &'a str,
+}
+
+impl<'a> App<'a> {
+    /// Copies tests/apps/sessions/KIND in, starts it and waits for its first answer.
+    fn start(machine: &'a Machine, name: &'a str, kind: &str, configuration: &str) -> Self {
+        let file = format!(
+            "workers = 2\nsession = true\nroute = [{{ host = \"{name}.test\" }}]\n{configuration}"
+        );
+        machine.add_app(name, &format!("tests/apps/sessions/{kind}"), &file);
+        machine.run(&format!("systemctl enable --now roundsman-app@{name}.target"));
+        let app = Self { machine, name };
+        machine.eventually("the app answers", |_| app.get("nobody", "/").is_some());
+        app
+    }
+
+    fn node(machine: &'a Machine, name: &'a str, client: &str, more: &str) -> Self {
+        let environment = format!("environment = {{ CLIENT = \"{client}\"{more} }}\n");
+        let command = "command = [\"node\", \"server.js\"]\n";
+        Self::start(machine, name, "node", &format!("{command}{environment}"))
+    }
+
+    fn python(machine: &'a Machine, name: &'a str) -> Self {
+        let command = "command = [\"gunicorn\", \"--workers\", \"1\", \"app:app\"]\n";
+        Self::start(machine, name, name, command)
+    }
+
+    /// What a browser with a jar of cookies gets; the head too.
+    fn ask(&self, browser: &str, path: &str) -> String {
+        let host = format!("{}.test", self.name);
+        let jar = format!("/tmp/{}-{browser}.jar", self.name);
+        let cookies = format!("--cookie {jar} --cookie-jar {jar}");
+        let to = format!("--connect-to {host}:80:localhost:80 'http://{host}{path}'");
+        let said = self
+            .machine
+            .try_run(&format!("curl --silent --include --fail --max-time 40 {cookies} {to}"));
+        said.stdout
+    }
+
+    fn get(&self, browser: &str, path: &str) -> Option<Value> {
+        let answer = self.ask(browser, path);
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    #[track_caller]
+    fn answer(&self, browser: &str, path: &str) -> Value {
+        self.get(browser, path).unwrap_or_else(|| panic!("no answer to {path}"))
+    }
+
+    /// Asks until both workers have answered; every answer must name this user.
+    #[track_caller]
+    fn expect_user(&self, browser: &str, user: &Value) {
+        let mut workers = BTreeSet::new();
+        self.machine.eventually("both workers have answered", |_| {
+            let answer = self.answer(browser, "/");
+            assert_eq!(answer["user"], *user, "{answer} of {}", self.name);
+            workers.insert(answer["worker"].to_string());
+            workers.len() == 2
+        });
+    }
+
+    /// What redis-py, as root in this app's namespace, gives for an expression over `r`.
+    #[track_caller]
+    fn redis_py(&self, expression: &str) -> String {
+        let (app, socket) = (self.name, "/run/roundsman/session.sock");
+        let connect =
+            format!("redis.Redis(unix_socket_path='{socket}', username='{app}', password='any')");
+        let script = format!("import redis; r = {connect}; print({expression})");
+        self.machine.run(&format!("python3 -c \"{script}\"")).trim().to_owned()
+    }
+
+    #[track_caller]
+    fn seconds_left(&self, key: &str) -> i64 {
+        self.redis_py(&format!("r.ttl('{key}')")).parse().expect("a number")
+    }
+
+    /// Logged in on one worker is known on both, on two devices; logged out is logged out.
+    fn log_in_and_out(&self) {
+        for browser in ["phone", "laptop"] {
+            let answer = self.answer(browser, "/login?user=ann");
+            assert_eq!(answer["user"], "ann");
+            self.expect_user(browser, &"ann".into());
+        }
+        self.answer("phone", "/logout");
+        self.expect_user("phone", &Value::Null);
+        self.expect_user("laptop", &"ann".into());
+    }
+}
+
+/// express-session over either client of Redis that Node has.
+fn express(app: &App<'_>) {
+    app.log_in_and_out();
+    app.answer("phone", "/login?user=ann");
+    app.answer("desk", "/login?user=bob");
+    assert!(app.answer("phone", "/logout-everywhere")["ended"].as_u64() >= Some(2));
+    for browser in ["phone", "laptop"] {
+        app.expect_user(browser, &Value::Null);
+    }
+    app.expect_user("desk", &"bob".into());
+}
+
+/// A request that changes nothing moves the expiry (`touch`) and leaves the value alone.
+fn touch_moves_the_expiry(app: &App<'_>) {
+    let login = app.ask("touch", "/login?user=ann");
+    assert!(login.contains("set-cookie:") || login.contains("Set-Cookie:"), "{login}");
+    let key = format!("sess:{}", app.answer("touch", "/")["session"].as_str().expect("an id"));
+    let left = app.seconds_left(&key);
+    assert!((3000..=3600).contains(&left), "{left} is not the hour of the cookie");
+    assert_eq!(app.redis_py(&format!("r.append('{key}', ' ') and r.expire('{key}', 60)")), "True");
+    let again = app.ask("touch", "/").to_ascii_lowercase();
+    assert!(!again.contains("set-cookie:"), "rolling is off: {again}");
+    assert!(app.seconds_left(&key) > 3000, "it was touched");
+    assert_eq!(app.redis_py(&format!("r.get('{key}')[-1:]")), "b' '", "and not saved");
+}
+
+on_every_debian! {
+    /// express-session with connect-redis: node-redis and ioredis, two workers each, side by side;
+    /// neither app sees the other's sessions.
+    fn express_with_node_redis_and_ioredis(machine: &Machine) {
+        machine.install(&Package::built());
+        let node_redis = App::node(machine, "node-redis", "node-redis", "");
+        let ioredis = App::node(machine, "ioredis", "ioredis", "");
+        for app in [&node_redis, &ioredis] {
+            express(app);
+            touch_moves_the_expiry(app);
+        }
+        // The same cookie, the same secret, the same prefix: but another app's namespace.
+        let session = node_redis.answer("touch", "/")["session"].clone();
+        assert_eq!(node_redis.answer("touch", "/")["user"], "ann");
+        let cookie = machine.run("awk '/connect.sid/ { print $7 }' /tmp/node-redis-touch.jar");
+        let host = "--header 'Host: ioredis.test' http://localhost/";
+        let other = machine.run(&format!("curl --silent --cookie connect.sid={} {host}", cookie.trim()));
+        assert!(other.contains("\"user\":null"), "{session} is known to {other}");
+        assert_eq!(ioredis.redis_py(&format!("r.exists('sess:{}')", session.as_str().unwrap_or_default())), "0");
+    }
+}
+
+on_every_debian! {
+    /// `resave` saves what has not changed, `rolling` sends the cookie anew, and without touch a
+    /// session ends when it was to end: for both clients.
+    fn express_with_resave_rolling_and_without_touch(machine: &Machine) {
+        machine.install(&Package::built());
+        for client in ["node-redis", "ioredis"] {
+            let name = format!("{client}-resave");
+            let app = App::node(machine, &name, client, ", RESAVE = \"yes\", ROLLING = \"yes\"");
+            let session = app.answer("resave", "/login?user=ann")["session"].clone();
+            let key = format!("sess:{}", session.as_str().expect("an id"));
+            app.redis_py(&format!("r.append('{key}', ' ') and r.expire('{key}', 60)"));
+            let answer = app.ask("resave", "/").to_ascii_lowercase();
+            assert!(answer.contains("set-cookie: connect.sid="), "rolling is on: {answer}");
+            assert_eq!(app.redis_py(&format!("r.get('{key}')[-1:]")), "b'}'", "it was saved");
+            assert!(app.seconds_left(&key) > 3000);
+
+            // The session's own time, and nobody asks meanwhile.
+            let session = app.answer("brief", "/login?user=ann&seconds=2")["session"].clone();
+            let key = format!("sess:{}", session.as_str().expect("an id"));
+            machine.eventually("its time is over", |_| app.redis_py(&format!("r.exists('{key}')")) == "0");
+            assert_eq!(app.answer("brief", "/")["user"], Value::Null);
+
+            let name = format!("{client}-still");
+            let app = App::node(machine, &name, client, ", TOUCH = \"no\"");
+            let session = app.answer("still", "/login?user=ann")["session"].clone();
+            let key = format!("sess:{}", session.as_str().expect("an id"));
+            app.redis_py(&format!("r.expire('{key}', 600)"));
+            app.expect_user("still", &"ann".into());
+            assert!(app.seconds_left(&key) <= 600, "nobody touches it");
+            app.redis_py(&format!("r.pexpire('{key}', 1)"));
+            app.expect_user("still", &Value::Null);
+        }
+    }
+}
+
+on_every_debian! {
+    /// Flask-Session, and Django's sessions in its cache, two workers each.
+    fn flask_and_django(machine: &Machine) {
+        machine.install(&Package::built());
+        for name in ["flask", "django"] {
+            let app = App::python(machine, name);
+            app.log_in_and_out();
+            // Whatever the libraries call their keys: one session is left, and it ends.
+            assert_eq!(app.redis_py("len(r.keys('*')) > 0 and min(map(r.ttl, r.keys('*'))) > 0"), "True");
+            app.redis_py("[r.pexpire(key, 1) for key in r.scan_iter(count=1)]");
+            app.expect_user("laptop", &Value::Null);
+        }
+    }
+}
+
+on_every_debian! {
+    /// redis-py itself: pipelines, transactions with WATCH, hashes, sets, scans, and the errors that
+    /// it makes exceptions of.
+    fn redis_py(machine: &Machine) {
+        machine.install(&Package::built());
+        machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps/sessions/redis-py"), "/srv/redis-py");
+        machine.run("systemctl start roundsman-session.socket");
+        assert_eq!(machine.run("python3 /srv/redis-py/check.py").trim(), "all is well");
+    }
+}
+
+on_every_debian! {
+    /// Restarts of the store under load: requests of apps whose clients reconnect as they do wait,
+    /// and none fails.
+    fn restart_of_the_store_loses_nothing(machine: &Machine) {
+        const TIMES: usize = 3;
+        machine.install(&Package::built());
+        for (name, kind) in [("node-redis", "node-redis"), ("ioredis", "ioredis"), ("flask", "flask")] {
+            let app = if kind == "flask" {
+                App::python(machine, name)
+            } else {
+                App::node(machine, name, kind, "")
+            };
+            app.answer("anybody", "/login?user=ann");
+            let jar = format!("/tmp/{name}-anybody.jar");
+            let cookie = machine.run(&format!("awk 'NF == 7 {{ print $6 \"=\" $7 }}' {jar}"));
+            let clients = Clients::new(8, 2).with_cookie(&format!("{name}.test"), cookie.trim());
+            let load = machine.load(clients);
+            for _ in 0..TIMES {
+                load.goes_on_for(200);
+                machine.run("systemctl restart roundsman-session-store.service");
+            }
+            load.goes_on_for(200);
+            let tally = load.stop();
+            println!("restart of the session store, {TIMES} times, under {name}: {tally}");
+            tally.assert_nothing_failed();
+            assert!(tally.bodies.keys().all(|body| body.contains("\"ann\"")), "{:?}", tally.bodies);
+            machine.run(&format!("systemctl stop roundsman-app@{name}.target"));
+        }
+    }
+}
