@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::AdminSocket;
 use super::deploy::{self, Options};
 use super::describe;
 use super::manage::{self, Done, Failure, Machine, print, say};
+use super::{AdminSocket, companions};
 use crate::config::Settings;
 use crate::deploy::drift::{Present, Running, Step, steps};
 use crate::deploy::units;
@@ -61,15 +61,17 @@ impl Apply {
                     failed.push(step.to_string());
                 }
             }
+            for (name, app) in &settings.apps {
+                if let Err(failure) = companions::settle(&machine, app).await {
+                    say(&format!("error: {}", failure.message));
+                    failed.push(name.clone());
+                }
+            }
             if failed.is_empty() {
                 say("the machine is as the files say");
                 return Ok(());
             }
-            Err(Failure::new(format!(
-                "{} of {} steps failed, see above",
-                failed.len(),
-                steps.len()
-            )))
+            Err(Failure::new(format!("{} failed, see above", failed.join("; "))))
         })
     }
 }

@@ -31,6 +31,12 @@ pub(super) struct Options {
     /// Go on where a deploy failed or was interrupted: leave the workers alone that are done
     #[arg(long)]
     resume: bool,
+    /// Replace this worker only; may be given several times
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    worker: Vec<u16>,
+    /// Run by roundsman-watch@APP.service
+    #[arg(long, hide = true)]
+    by_watch: bool,
     /// Wait for another command that is changing the app, instead of giving up
     #[arg(long)]
     pub(super) wait: bool,
@@ -60,7 +66,19 @@ struct Report<'a> {
 
 /// Replaces the workers of an app, which must be locked.
 pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> Done {
-    let (root, directory) = crate::deploy::execute::system();
+    let done = roll(machine, app, options).await;
+    // Its own process is what runs this; it looks at the files itself.
+    if !options.by_watch {
+        super::companions::settle(machine, app).await?;
+    }
+    done
+}
+
+async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
+    let (root, main_directory) = crate::deploy::execute::system();
+    // Single workers are no deploy: what is noted of an unfinished one must stay.
+    let single = !options.worker.is_empty();
+    let directory = if single { main_directory.join("single") } else { main_directory.clone() };
     if machine.running(&app.name).await?.is_empty() {
         return Err(Failure::new(format!(
             "{0} does not run; start it: roundsman start {0}",
@@ -68,11 +86,14 @@ pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> D
         )));
     }
     let release = app.directory.as_deref().and_then(release::current);
-    let before = Progress::load(&directory, &app.name);
+    let before = Progress::load(&main_directory, &app.name);
     let old = old_release(machine, app, release.as_deref()).await;
     let previous = old.clone().or_else(|| recorded(app));
     // Extra workers that a killed deploy has left go with this one.
     let left = before.as_ref().map(|before| before.surge.clone()).unwrap_or_default();
+    if single {
+        may_be_single(app, options, &left)?;
+    }
     let progress = start(app, options, before, (release.clone(), previous))?;
     let plan = plan(app, options, &progress, &left);
     if plan.workers.is_subset(&plan.done) {
@@ -88,11 +109,14 @@ pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> D
     let previous = progress.previous.clone();
     let settle = plan.settle;
     let (outcome, roll) = executor.run(plan, progress, |step| show(app, step)).await?;
+    if outcome == Outcome::Done && single {
+        return single_done(app, options, &main_directory);
+    }
     if outcome == Outcome::Done {
         remember(app, release.as_deref(), previous.as_deref());
     }
     let back = match &outcome {
-        Outcome::Failed { worker, .. } if app.rollback => {
+        Outcome::Failed { worker, .. } if app.rollback && !single => {
             Some(put_back::put_back(&executor, *worker, &roll, old.as_deref(), settle).await)
         }
         _ => None,
@@ -152,6 +176,36 @@ pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> D
     }
 }
 
+/// Whether single workers can be replaced: that they exist, and that no extra one serves already.
+fn may_be_single(app: &App, options: &Options, left: &BTreeSet<u16>) -> Done {
+    if let Some(number) = options.worker.iter().find(|n| !(1..=app.workers).contains(n)) {
+        let (wrong, last) = (app.instance(*number), app.instance(app.workers));
+        return Err(Failure::new(format!("there is no worker {wrong}; the last one is {last}")));
+    }
+    if !left.is_empty() {
+        return Err(Failure::new(format!(
+            "an unfinished deploy of {0} has left an extra worker in charge; roundsman reload {0} ends it",
+            app.name
+        )));
+    }
+    Ok(())
+}
+
+/// What is said of single workers that were replaced, and noted in an unfinished deploy.
+fn single_done(app: &App, options: &Options, directory: &Path) -> Done {
+    if let Some(mut unfinished) = Progress::load(directory, &app.name) {
+        unfinished.done.extend(&options.worker);
+        unfinished.save(directory, &app.name)?;
+    }
+    let names: Vec<String> = options.worker.iter().map(|number| app.instance(*number)).collect();
+    if options.json {
+        let done = serde_json::json!({ "app": app.name, "result": "done", "done": options.worker });
+        print(&done.to_string());
+    }
+    say(&format!("{} {} replaced", names.join(", "), if names.len() == 1 { "is" } else { "are" }));
+    Ok(())
+}
+
 /// Where it begins.
 fn start(
     app: &App,
@@ -181,7 +235,11 @@ fn plan(app: &App, options: &Options, progress: &Progress, left: &BTreeSet<u16>)
     let surge = options.surge.unwrap_or(u16::from(app.workers == 1));
     let mut extra = surge::numbers(app.workers, surge);
     extra.extend(left.difference(&workers));
-    let mut done: BTreeSet<u16> = progress.done.intersection(&workers).copied().collect();
+    let mut done: BTreeSet<u16> = if options.worker.is_empty() {
+        progress.done.intersection(&workers).copied().collect()
+    } else {
+        workers.iter().filter(|number| !options.worker.contains(number)).copied().collect()
+    };
     if done == workers {
         done.extend(&extra); // nothing is left to do but to stop them
     }

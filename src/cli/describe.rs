@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use clap::Args;
 use serde::Serialize;
@@ -16,6 +16,8 @@ use crate::config::settings::App;
 use crate::deploy::progress::{self, Progress};
 use crate::deploy::{drift, release, units};
 use crate::systemd::bus::UnitState;
+use crate::systemd::jobs::Unit;
+use crate::watch::agent::is_needed;
 use crate::worker::control::client::{Dropped, dropped};
 use crate::worker::control::paths;
 
@@ -32,6 +34,9 @@ pub(super) struct Describe {
     admin: AdminSocket,
 }
 
+/// How a worker's status begins that waits before it starts again (`worker::backoff`).
+const BACKS_OFF: &str = "crashed ";
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Description {
@@ -44,6 +49,10 @@ struct Description {
     user: Option<String>,
     enabled: bool,
     workers: Vec<Worker>,
+    /// What looks after the workers, and what it does.
+    watch: Option<String>,
+    /// When they are next replaced (`restart-at`), in seconds since 1970.
+    next_restart: Option<u64>,
     /// Of an unfinished deploy.
     deploy: Option<Progress>,
 }
@@ -89,6 +98,8 @@ impl Describe {
             for number in numbers {
                 workers.push(worker(&machine, &app, number, front.as_ref()).await?);
             }
+            let watch = machine.systemd.unit(&units::watch(&app.name)).await?;
+            let timer = machine.systemd.unit(&units::restart_timer(&app.name)).await?;
             let link = app.directory.as_deref().filter(|directory| directory.is_symlink());
             let description = Description {
                 file: loaded.app_files.get(&app.name).cloned(),
@@ -96,6 +107,13 @@ impl Describe {
                 enabled: machine.systemd.is_enabled(&units::target(&app.name)).await?,
                 deploy: Progress::load(Path::new(progress::DIRECTORY), &app.name),
                 workers,
+                watch: is_needed(&app).then(|| match (watch.state(), watch.text("StatusText")) {
+                    (UnitState::Active, text) if !text.is_empty() => text.to_owned(),
+                    _ => format!("DOES NOT RUN: systemctl status {}", units::watch(&app.name)),
+                }),
+                next_restart: timer
+                    .number("NextElapseUSecRealtime")
+                    .map(|micros| micros / 1_000_000),
                 app: app.name,
                 command: app.command,
                 directory: app.directory,
@@ -151,20 +169,33 @@ pub(super) async fn worker(
         seconds: pid.and(unit.since()).map(|since| since.as_secs()),
         memory_bytes: pid.and_then(|_| unit.number("MemoryCurrent")),
         restarts: unit.number("NRestarts").unwrap_or_default(),
-        stale: pid.and_then(|pid| stale(app, pid, runs.as_deref())),
+        stale: pid.and_then(|pid| stale(app, pid, &unit, runs.as_deref())),
         release: runs,
-        trouble: unit.trouble(),
+        trouble: trouble(&unit),
         dropped: pid.and_then(|_| dropped(Path::new(paths::BASE), &app.name, number)),
     })
 }
 
+/// Why a worker is not well.
+pub(super) fn trouble(unit: &Unit) -> Option<String> {
+    match (unit.state(), unit.text("StatusText")) {
+        // One that waits before it starts again says more than systemd knows.
+        (UnitState::Activating, text) if text.starts_with(BACKS_OFF) => Some(text.to_owned()),
+        _ => unit.trouble(),
+    }
+}
+
 /// Why a process does not run what it would run if it were started now.
-fn stale(app: &App, pid: u32, runs: Option<&Path>) -> Option<String> {
+fn stale(app: &App, pid: u32, unit: &Unit, runs: Option<&Path>) -> Option<String> {
     let now = app.directory.as_deref().and_then(release::current);
     if let (Some(runs), Some(now)) = (runs, now)
         && runs != now
     {
         return Some(format!("runs {}, not {}", runs.display(), now.display()));
+    }
+    let started = unit.number("ExecMainStartTimestamp");
+    if let Some(file) = started.and_then(|started| drift::newer_file(app, started)) {
+        return Some(format!("was started before {} changed", file.display()));
     }
     let settings = drift::of_process(pid)?;
     (settings != drift::fingerprint(app))
@@ -191,6 +222,13 @@ fn text(description: &Description) -> String {
         "at boot    {}",
         if description.enabled { "starts" } else { "does not start" }
     );
+    if let Some(watch) = &description.watch {
+        let _ = writeln!(out, "watch      {watch}");
+    }
+    if let Some(seconds) = description.next_restart {
+        let time = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
+        let _ = writeln!(out, "restart    {time} (restart-at)");
+    }
     if let Some(deploy) = &description.deploy {
         let _ = writeln!(
             out,

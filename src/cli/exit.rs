@@ -18,3 +18,7 @@ pub const DENIED: u8 = 77;
 pub const INTERRUPTED: u8 = 130;
 /// The configuration has errors (`EX_CONFIG`).
 pub const CONFIG: u8 = 78;
+/// Of a worker: its app ended with one of its `stop-exit-codes`; the unit does not start it again.
+pub const WORKER_DONE: u8 = 79;
+/// Of a worker: it crashed too often in a row; the unit does not start it again.
+pub const WORKER_GIVEN_UP: u8 = 80;

@@ -17,6 +17,7 @@ use crate::config::{self, Loaded, Settings, Sources};
 use crate::deploy::front::Front;
 use crate::deploy::progress::{self, Lock, LockError};
 use crate::deploy::{execute, surge, units};
+use crate::supervise::crashes;
 use crate::systemd::jobs::{self, Systemd, Verb};
 
 /// Why a command did not do it.
@@ -215,6 +216,7 @@ impl Machine {
         for number in numbers.iter().copied() {
             let systemd = Rc::clone(&self.systemd);
             let all = units::of_worker(app, number);
+            crashes::forget(&app.instance(number));
             let service = units::service(&app.name, number);
             jobs.spawn_local(async move {
                 // It has its full number of attempts again.

@@ -4,6 +4,7 @@ pub mod exit;
 
 mod apply;
 mod check;
+mod companions;
 mod delete;
 mod deploy;
 mod describe;
@@ -26,7 +27,9 @@ mod session;
 mod start;
 mod status;
 mod stop;
+mod watch;
 mod worker;
+mod worker_ended;
 mod worker_exec;
 
 use std::path::PathBuf;
@@ -73,7 +76,9 @@ enum Command {
     Drain(drain::Drain),
     Undrain(drain::Undrain),
     Generate(generate::Generate),
+    Watch(watch::WatchCommand),
     Worker(worker::Worker),
+    WorkerEnded(worker_ended::WorkerEnded),
     WorkerExec(worker_exec::WorkerExec),
     Session(session::Session),
 }
@@ -118,7 +123,9 @@ pub fn main() -> ExitCode {
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Watch(watch) => watch.run(),
         Command::Worker(worker) => worker.run(),
+        Command::WorkerEnded(ended) => ended.run(),
         Command::WorkerExec(exec) => exec.run(),
         Command::Session(session) => session.run(),
     }

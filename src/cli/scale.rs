@@ -6,10 +6,9 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::json;
 
-use super::AdminSocket;
 use super::edit::Edit;
 use super::manage::{self, Done, Failure, Machine, done};
-use super::names;
+use super::{AdminSocket, companions, names};
 use crate::config::settings::App;
 use crate::start::file::Change;
 
@@ -95,6 +94,7 @@ impl Scale {
             }
             let machine = Machine::connect(&self.admin.path).await?;
             scale(&machine, &edit, &before, &after).await?;
+            companions::settle(&machine, &after).await?;
             let plural = if workers == 1 { "worker" } else { "workers" };
             let text = format!("{name} has {workers} {plural}");
             let before = before.workers;

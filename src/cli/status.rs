@@ -3,13 +3,21 @@
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
+use tokio::time::timeout;
 
-use super::AdminSocket;
 use super::send::Target;
+use super::{AdminSocket, describe};
 use crate::admin::model;
+use crate::systemd::bus::UnitState;
+use crate::systemd::jobs::{self, Systemd};
 use crate::worker::control::{client, paths};
+
+/// How long systemd may take to answer.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Show apps, workers and threads of the running front
 #[derive(Debug, Args)]
@@ -27,11 +35,12 @@ impl Status {
     /// Asks the front and prints.
     pub(super) fn run(&self) -> ExitCode {
         self.admin.call::<(), model::Status>("GET", "/v1/status", None, |status| {
+            let unwell = unwell();
             if self.json {
-                let json = serde_json::to_string_pretty(&status).unwrap_or_default();
-                println!("{json}");
+                let all = All { status: &status, unwell };
+                println!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
             } else {
-                print!("{}{}", table(&status), messages(&status));
+                print!("{}{}", table(&status, &unwell), messages(&status));
             }
         })
     }
@@ -50,7 +59,46 @@ fn messages(status: &model::Status) -> String {
     out
 }
 
-fn table(status: &model::Status) -> String {
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct All<'a> {
+    #[serde(flatten)]
+    status: &'a model::Status,
+    unwell: Vec<Unwell>,
+}
+
+/// A worker that was given up, or waits before it starts again.
+#[derive(Debug, Serialize)]
+struct Unwell {
+    worker: String,
+    reason: String,
+}
+
+/// What only systemd knows. Where it cannot be asked (no systemd, no bus), what the front says is all.
+fn unwell() -> Vec<Unwell> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return Vec::new() };
+    let ask = async { timeout(LONGEST, ask()).await.ok()?.ok() };
+    runtime.block_on(ask).unwrap_or_default()
+}
+
+async fn ask() -> Result<Vec<Unwell>, jobs::Error> {
+    let systemd = Systemd::connect().await?;
+    let mut unwell = Vec::new();
+    for (name, state) in systemd.loaded("roundsman-worker@*:*.service").await? {
+        if !matches!(state, UnitState::Activating | UnitState::Failed) {
+            continue;
+        }
+        let worker = name.trim_start_matches("roundsman-worker@").trim_end_matches(".service");
+        let unit = systemd.unit(&name).await?;
+        if let Some(reason) = describe::trouble(&unit) {
+            unwell.push(Unwell { worker: worker.to_owned(), reason });
+        }
+    }
+    Ok(unwell)
+}
+
+fn table(status: &model::Status, unwell: &[Unwell]) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(
@@ -108,6 +156,12 @@ fn table(status: &model::Status) -> String {
     let waiting: u64 = status.upstreams.iter().map(|upstream| upstream.waiting).sum();
     if waiting > 0 {
         let _ = writeln!(out, "\n{waiting} requests wait for a server.");
+    }
+    if !unwell.is_empty() {
+        let _ = writeln!(out);
+    }
+    for Unwell { worker, reason } in unwell {
+        let _ = writeln!(out, "{worker}: {reason}");
     }
     let _ = writeln!(out);
     let mut rows =
@@ -171,7 +225,7 @@ mod tests {
 
     #[test]
     fn says_how_to_add_an_app_while_there_is_none() {
-        let text = table(&status());
+        let text = table(&status(), &[]);
         assert!(text.contains("up for 1 h 2 min"), "{text}");
         assert!(text.contains("roundsman-app@hello.target"), "{text}");
     }
@@ -192,7 +246,10 @@ mod tests {
                 transitions: std::collections::BTreeMap::new(),
             }],
         });
-        let text = table(&status);
+        let reason = "given up after 16 crashes in a row".to_owned();
+        let unwell = [Unwell { worker: "shop:2".to_owned(), reason }];
+        let text = table(&status, &unwell);
+        assert!(text.contains("\nshop:2: given up after 16 crashes in a row\n"), "{text}");
         assert!(text.contains("SERVER  STATE  IN FLIGHT  REQUESTS  FAILED  ADDRESS\n"), "{text}");
         assert!(text.contains("shop:1  up     3          100       1       127."), "{text}");
     }

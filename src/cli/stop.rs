@@ -10,6 +10,7 @@ use super::manage::{self, Done, Failure, Machine, done};
 use super::names;
 use crate::config::settings::App;
 use crate::deploy::units;
+use crate::supervise::crashes;
 use crate::systemd::jobs::Verb;
 
 /// Stop an app, or one of its workers: drain, then end; it starts again at boot
@@ -89,6 +90,9 @@ impl Restart {
             let machine = Machine::connect(&self.admin.path).await?;
             let services: Vec<String> =
                 numbers.iter().map(|number| units::service(&app.name, *number)).collect();
+            for number in &numbers {
+                crashes::forget(&app.instance(*number));
+            }
             for service in &services {
                 machine.systemd.reset_failed(service).await?;
             }

@@ -1,11 +1,13 @@
 //! `roundsman worker`: the main process of a worker unit.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,8 +16,10 @@ use tokio::sync::mpsc;
 use super::exit;
 use crate::config::settings::{Address, App};
 use crate::config::{Sources, load};
+use crate::supervise::crashes::{self, Crashes};
 use crate::systemd::activation::{Inherited, Socket, adopt};
 use crate::systemd::{journal, notify};
+use crate::worker::backoff::{self, Waited};
 use crate::worker::{self, Notifier, control};
 
 /// The name of the worker's own listener (`FileDescriptorName=`).
@@ -43,9 +47,9 @@ pub(super) struct Worker {
 
 /// `shop:1`.
 #[derive(Debug, Clone)]
-struct Instance {
-    app: String,
-    number: u16,
+pub(super) struct Instance {
+    pub(super) app: String,
+    pub(super) number: u16,
 }
 
 #[derive(Debug, Clone)]
@@ -84,9 +88,8 @@ impl Worker {
     }
 
     fn run_on(&self, listener: Option<Socket>) -> u8 {
-        let Some(app) = self.app() else { return exit::CONFIG };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let result = runtime.and_then(|runtime| runtime.block_on(self.serve(app, listener)));
+        let result = runtime.and_then(|runtime| runtime.block_on(self.serve(listener)));
         result.unwrap_or_else(|error| {
             tracing::error!(roundsman_app = self.instance.app, "cannot run: {error}");
             exit::OS
@@ -121,8 +124,19 @@ impl Worker {
         Some(app)
     }
 
-    async fn serve(&self, app: App, listener: Option<Socket>) -> io::Result<u8> {
+    async fn serve(&self, listener: Option<Socket>) -> io::Result<u8> {
         let number = self.instance.number;
+        let notifier = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref())?;
+        let mut stop = stop_signals()?;
+        let mut app = self.app();
+        match self.back_off(app.as_ref(), &notifier, &mut stop).await {
+            Waited::No => {}
+            // The file may have been mended meanwhile.
+            Waited::Yes => app = self.app(),
+            Waited::Stopped => return Ok(exit::OK),
+            Waited::GivenUp => return Ok(exit::WORKER_GIVEN_UP),
+        }
+        let Some(app) = app else { return Ok(exit::CONFIG) };
         let address = match &listener {
             Some(socket) => address_of(socket)?,
             None => app.worker_address(number),
@@ -133,9 +147,9 @@ impl Worker {
             address,
             listener,
             environment: std::env::vars_os().collect(),
-            notifier: Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref())?,
+            notifier,
             watchdog: notify::watchdog_interval(),
-            stop: stop_signals()?,
+            stop,
             program: "/proc/self/exe".into(), // also when the package was upgraded meanwhile
             control: self.runtime.clone().or_else(|| {
                 // The unit has a RuntimeDirectory=. The variable itself is ambiguous: it separates
@@ -144,6 +158,25 @@ impl Worker {
             }),
         };
         Ok(worker::run(worker).await)
+    }
+}
+
+impl Worker {
+    /// Waits as long as the crashes before this start ask for; without systemd nobody counts them.
+    async fn back_off(
+        &self,
+        app: Option<&App>,
+        notifier: &Notifier,
+        stop: &mut mpsc::Receiver<()>,
+    ) -> Waited {
+        if self.config.is_some() {
+            return Waited::No;
+        }
+        let Instance { app: name, number } = &self.instance;
+        let restart = app.map(|app| app.supervision.restart.clone()).unwrap_or_default();
+        let start_timeout = app.map_or(Duration::from_mins(1), |app| app.start_timeout);
+        let crashes = Crashes::load(Path::new(crashes::DIRECTORY), &self.instance.to_string());
+        backoff::wait((name, *number), &crashes, &restart, start_timeout, notifier, stop).await
     }
 }
 
@@ -161,7 +194,7 @@ fn address_of(socket: &Socket) -> io::Result<Address> {
 }
 
 /// Something for every SIGTERM and SIGINT.
-fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
+pub(super) fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
     let (sender, receiver) = mpsc::channel(1);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -180,6 +213,12 @@ fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
 }
 
 // === impl Instance ===
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.app, self.number)
+    }
+}
 
 impl FromStr for Instance {
     type Err = String;

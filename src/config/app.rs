@@ -14,7 +14,7 @@ use super::route::{self, OwnRoutes};
 use super::settings::{
     App, Health, Listen, Ready, SESSION_URL, Shutdown, StopSignal, Transport, WORKER_PORT,
 };
-use super::{net, schema, sharing};
+use super::{net, schema, sharing, supervision};
 
 const LISTEN: &[(&str, Option<Listen>)] = &[
     ("auto", None),
@@ -62,6 +62,9 @@ const SESSION_SCHEMES: &[&str] =
 
 /// A worker below this cannot even start Node, and would be restarted for ever.
 const MIN_MEMORY: u64 = 16 * 1024 * 1024;
+
+/// So that what is computed from it cannot overflow.
+const MAX_MEMORY: u64 = 1 << 50;
 
 /// Reads the file; what is missing or wrong has a placeholder, and a problem.
 pub(super) fn read(
@@ -124,8 +127,9 @@ pub(super) fn read(
         max_memory: top.optional(
             "max-memory",
             problems,
-            size_within(MIN_MEMORY..=u64::MAX, "write \"16MiB\" or more"),
+            size_within(MIN_MEMORY..=MAX_MEMORY, "write \"16MiB\" to \"1024TiB\""),
         ),
+        supervision: supervision::read(top, problems),
         session: top.get("session", None, problems, session),
         slot: 0, // assigned when all names are known
         command,

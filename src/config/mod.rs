@@ -11,6 +11,7 @@
 
 mod app;
 mod balancing;
+mod calendar;
 mod cores;
 mod diagnostic;
 mod dns;
@@ -25,6 +26,7 @@ pub mod schema;
 pub mod settings;
 mod sharing;
 mod source;
+mod supervision;
 mod units;
 mod upstream;
 

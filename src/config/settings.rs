@@ -17,6 +17,8 @@ pub use super::balancing::{
 };
 pub use super::dns::{Dns, DnsName, Family, NamedServers};
 
+pub use super::supervision::{Restart, Supervision, Watch};
+
 /// Everything the files under `/etc/roundsman` and its siblings say.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Settings {
@@ -227,8 +229,10 @@ pub struct App {
     pub watchdog: Duration,
     /// Whether a deploy that fails goes back to the release before.
     pub rollback: bool,
-    /// `MemoryMax=`, in bytes.
+    /// The memory above which a worker is replaced, in bytes.
     pub max_memory: Option<u64>,
+    /// How its workers are looked after.
+    pub supervision: Supervision,
     /// Where its sessions are, for `SESSION_URL`; `None` when it is told nothing.
     pub session: Option<String>,
     /// Which loopback network (`127.x.y.0/24`) the workers' TCP listeners are on: 16384 slots.

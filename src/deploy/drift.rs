@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::config::settings::{App, Shutdown};
 
@@ -107,6 +109,7 @@ pub const VARIABLE: &str = "ROUNDSMAN_SETTINGS";
 /// A number for everything in an app's file that reaches its workers when they start, and nothing
 /// else: the number of workers, routes and balancing change without a restart.
 pub fn fingerprint(app: &App) -> String {
+    let supervision = &app.supervision;
     let mut started_with = format!(
         "{:?}",
         (
@@ -121,17 +124,44 @@ pub fn fingerprint(app: &App) -> String {
                 app.max_memory,
                 app.slot
             ),
+            (&supervision.restart, &supervision.stop_exit_codes, &supervision.credentials),
         )
     );
     // What came later counts where it is used: an upgrade must not make every worker look old.
     if app.shutdown != Shutdown::Auto {
         let _ = write!(started_with, "{:?}", app.shutdown);
     }
+    hash(&started_with)
+}
+
+/// The same for whoever looks after the workers.
+pub fn watch_fingerprint(app: &App) -> String {
+    let supervision = &app.supervision;
+    hash(&format!(
+        "{:?}",
+        ((app.workers, &app.directory, app.max_memory), (&supervision.watch, supervision.max_age))
+    ))
+}
+
+fn hash(text: &str) -> String {
     // FNV-1a: the same in every build, which the standard library's hash is not.
-    let hash = started_with.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     format!("{hash:016x}")
+}
+
+/// A file that systemd reads before each start and that has changed since then; `started` is in
+/// microseconds since 1970. By its status change time, which no copy can take along.
+pub fn newer_file(app: &App, started: u64) -> Option<&Path> {
+    let files = app.environment_files.iter().chain(app.supervision.credentials.values());
+    files.map(PathBuf::as_path).find(|path| {
+        let changed = std::fs::metadata(path).ok().and_then(|data| {
+            let seconds = u64::try_from(data.ctime()).ok()?;
+            Some(seconds * 1_000_000 + u64::try_from(data.ctime_nsec()).ok()? / 1000)
+        });
+        changed.is_some_and(|changed| changed > started)
+    })
 }
 
 /// What a process was started with; `None` when that cannot be known.
@@ -199,8 +229,24 @@ mod tests {
             "command = [\"/bin/x\"]\nstop-timeout = \"1s\"\n",
             "command = [\"/bin/x\"]\nshutdown = \"SIGINT\"\n",
             "command = [\"/bin/x\"]\nenvironment = { A = \"1\" }\n",
+            "command = [\"/bin/x\"]\ncredentials = { key = \"/etc/key\" }\n",
+            "command = [\"/bin/x\"]\nstop-exit-codes = [0]\n",
         ] {
             assert_ne!(of(other), base, "{other}");
         }
+    }
+
+    #[test]
+    fn a_file_that_changed_since_the_start_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("env");
+        std::fs::write(&file, "A=1").unwrap();
+        let text =
+            format!("command = [\"/bin/x\"]\nenvironment-files = [{file:?}, \"/no/such\"]\n");
+        let apps = apps(&text);
+        let data = std::fs::metadata(&file).unwrap();
+        let micros = |seconds: i64| u64::try_from(data.ctime() + seconds).unwrap() * 1_000_000;
+        assert_eq!(newer_file(&apps["shop"], micros(-1)), Some(file.as_path()));
+        assert_eq!(newer_file(&apps["shop"], micros(1)), None);
     }
 }

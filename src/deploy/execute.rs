@@ -14,6 +14,7 @@ use super::front::Front;
 use super::progress::{self, Progress};
 use super::{Action, Event, Outcome, Plan, Roll, surge, units};
 use crate::config::settings::App;
+use crate::supervise::crashes;
 use crate::systemd::bus::UnitState;
 use crate::systemd::jobs::{self, Systemd, Verb};
 
@@ -220,6 +221,7 @@ impl Executor {
         let unit = units::service(&self.app.name, worker);
         // However often it failed before, it has its full number of attempts from here on.
         let _ = self.systemd.reset_failed(&unit).await;
+        crashes::forget(&self.app.instance(worker));
         let result = self.systemd.job(Verb::Restart, &unit).await;
         let after = self.systemd.unit(&unit).await;
         match (result, after) {

@@ -17,6 +17,16 @@ pub fn socket(app: &str, number: u16) -> String {
     format!("roundsman-worker@{app}:{number}.socket")
 }
 
+/// `roundsman-watch@shop.service`: looks after the app's workers.
+pub fn watch(app: &str) -> String {
+    format!("roundsman-watch@{app}.service")
+}
+
+/// `roundsman-restart@shop.timer`: replaces the app's workers at certain times.
+pub fn restart_timer(app: &str) -> String {
+    format!("roundsman-restart@{app}.timer")
+}
+
 /// What must be stopped so that a worker runs no more and no connection starts it again.
 pub fn of_worker(app: &App, number: u16) -> Vec<String> {
     let mut units = vec![service(&app.name, number)];

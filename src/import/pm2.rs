@@ -215,10 +215,22 @@ impl App<'_> {
             "max_memory_restart" | "maxMemoryRestart" => match memory(value) {
                 Some(size) => {
                     self.line("max-memory", &quoted(&size));
-                    self.note(key, "PM2 looks every 30 s at one process; here the kernel holds the worker and all its children to it");
+                    self.note(
+                        key,
+                        "PM2 counts one process; here the worker counts with all its children",
+                    );
                 }
                 None => self.note(key, format!("{value} is no size, and was left out")),
             },
+            "watch" if truthy(value) => self.watch(key, value),
+            "stop_exit_codes" => {
+                let codes: Vec<String> = words(Some(value))
+                    .into_iter()
+                    .filter(|c| c.parse::<u8>().is_ok_and(|c| c <= 125))
+                    .collect();
+                self.line("stop-exit-codes", &format!("[{}]", codes.join(", ")));
+            }
+            "cron_restart" | "cron" => self.cron(key, value),
             "kill_timeout" | "killTimeout" => self.time(key, "stop-timeout", value),
             "listen_timeout" | "listenTimeout" => {
                 self.time(key, "start-timeout", value);
@@ -286,6 +298,40 @@ impl App<'_> {
         }
     }
 
+    /// All files, or the paths that can be written as they are.
+    fn watch(&mut self, key: &str, value: &Value) {
+        let paths = if value.is_array() { words(Some(value)) } else { Vec::new() };
+        let relative: Vec<&str> =
+            paths.iter().map(|path| path.strip_prefix("./").unwrap_or(path)).collect();
+        let fits = |path: &&str| {
+            !path.is_empty()
+                && !path.starts_with('/')
+                && !path.split('/').any(|part| part == ".." || part == ".")
+                && crate::watch::pattern::check(path).is_ok()
+        };
+        if !relative.is_empty() && relative.iter().all(fits) {
+            self.line("watch", &array(relative));
+            return;
+        }
+        self.line("watch", "true");
+        if !paths.is_empty() {
+            self.note(key, format!("{value} cannot be written as it is; everything is watched"));
+        }
+    }
+
+    /// Fixed times of the day are the same in both; the rest is systemd's to write.
+    fn cron(&mut self, key: &str, value: &Value) {
+        let fields: Vec<&str> = value.as_str().unwrap_or_default().split_whitespace().collect();
+        if let [minute, hour, "*", "*", "*"] = fields[..]
+            && let (Ok(minute @ 0..=59), Ok(hour @ 0..=23)) =
+                (minute.parse::<u8>(), hour.parse::<u8>())
+        {
+            self.line("restart-at", &quoted(&format!("{hour:02}:{minute:02}")));
+        } else if truthy(value) {
+            self.note(key, format!("write {value} into restart-at as systemd does: \"Mon 04:00\"; see systemd.time(7)"));
+        }
+    }
+
     fn variables(&mut self, value: &Value) {
         let Some(variables) = value.as_object() else { return };
         for (name, value) in variables {
@@ -343,11 +389,8 @@ impl App<'_> {
             return;
         }
         let text = match key {
-            "watch" | "ignore_watch" | "watch_options" | "watch_delay" => {
-                "files are not watched; run roundsman reload $APP after a change"
-            }
-            "cron_restart" | "cron" => {
-                "write a systemd timer that runs roundsman reload $APP, which loses no request"
+            "ignore_watch" | "watch_options" | "watch_delay" => {
+                "name what is not to be watched in .gitignore, or with ! in watch"
             }
             "out_file" | "output" | "out" | "error_file" | "error" | "err" | "log_file" | "log"
             | "logs" | "log_type" | "disable_logs" | "pid_file" | "pid" => {
@@ -357,9 +400,8 @@ impl App<'_> {
                 "a drop-in for the units: systemctl edit roundsman-worker@$APP:1.service, Restart=no"
             }
             "max_restarts" | "min_uptime" | "restart_delay" | "exp_backoff_restart_delay" => {
-                "systemd restarts: StartLimitBurst=, StartLimitIntervalSec= and RestartSec= in a drop-in for the units"
+                "crashes in a row are followed by longer and longer times, see [restart] (max_restarts is its limit)"
             }
-            "stop_exit_codes" => "RestartPreventExitStatus= in a drop-in for the units",
             "instance_var" => {
                 "the worker's number is in NODE_APP_INSTANCE (from 0) and ROUNDSMAN_WORKER ($APP:1)"
             }

@@ -157,6 +157,17 @@ impl Systemd {
         self.wait(&reply, unit).await
     }
 
+    /// Has something done to a unit, without waiting for it.
+    ///
+    /// # Errors
+    /// When systemd refuses. That there is no such unit is none.
+    pub async fn begin(&self, verb: Verb, unit: &str) -> Result<(), Error> {
+        match self.manager(verb.method(), &(unit, "replace")).await {
+            Ok(_) | Err(Error::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Does something to several units at once and waits for all jobs.
     ///
     /// # Errors
@@ -410,6 +421,12 @@ impl Unit {
             .unwrap_or_default();
         Some(match self.text("Result") {
             "success" | "" => return None,
+            "exit-code" if status == i32::from(crate::cli::exit::WORKER_GIVEN_UP) => {
+                match self.text("StatusText") {
+                    "" => "it crashed too often and was given up".to_owned(),
+                    text => text.to_owned(),
+                }
+            }
             "exit-code" => format!("it exited with status {status}"),
             "signal" => format!("it was killed by signal {status}"),
             "core-dump" => format!("it crashed with signal {status} and dumped core"),

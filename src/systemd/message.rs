@@ -45,3 +45,13 @@ pub const DNS_FAILED: &str = "48ef1c74adde4b00a86cfd24a248e1cb";
 pub const DNS_RECOVERED: &str = "6fd4f08258224bdbabaeafb2cdf15878";
 /// A name of servers stands for others than before.
 pub const DNS_CHANGED: &str = "ce524079018c415996ee80cc3a2ed3b7";
+/// A worker crashed again, and waits before its app is started once more.
+pub const WORKER_BACKS_OFF: &str = "bfa768a6352e4bb18c6f8eb0a16d36d8";
+/// A worker crashed too often in a row and is not started again.
+pub const WORKER_GIVEN_UP: &str = "53ed579dd123465090049369b68f9b81";
+/// A worker's app ended by an exit code that says that it is done.
+pub const WORKER_DONE: &str = "48f25670d78649e5b17dfe5b94cdd59d";
+/// A worker is replaced for its memory or its age, or all are for changed files.
+pub const WORKERS_REPLACED: &str = "9a02c639348843318eab35b60fd37c3a";
+/// Workers could not be replaced.
+pub const REPLACE_FAILED: &str = "21507958058a4cc0a1b4c975de7021de";

@@ -8,6 +8,7 @@
 //! manager, the wish to stop) is handed in as a [`Worker`]; `cli::worker` collects that from the
 //! process.
 
+pub mod backoff;
 mod channel;
 mod cluster;
 mod command;
@@ -47,8 +48,9 @@ use self::stop::{Stop, Stopped};
 use self::watchdog::{Question, Watchdog};
 use crate::cli::exit;
 use crate::config::settings::{Address, App};
+use crate::supervise::life::{self, Life};
 use crate::systemd::activation::Socket;
-use crate::systemd::message::{WORKER_EXITED, WORKER_NOT_READY, WORKER_READY};
+use crate::systemd::message::{WORKER_DONE, WORKER_EXITED, WORKER_NOT_READY, WORKER_READY};
 
 /// How long the rest of what the app wrote on its channel is awaited after it has ended: a process
 /// that it left behind may hold the channel open.
@@ -114,6 +116,8 @@ struct Running {
     writers: mpsc::Receiver<()>,
     control: Option<JoinHandle<()>>,
     ended: Option<(Exit, bool)>,
+    /// The unit's runtime directory, where it is told how the worker is.
+    directory: Option<PathBuf>,
 }
 
 /// How the time of a state ended.
@@ -128,6 +132,7 @@ enum End {
 
 impl Running {
     async fn run(mut self) -> u8 {
+        self.tell(false, false);
         self.notifier.status("starting: waiting for the app").await;
         let end = match self.start_up().await {
             End::Ready => self.serve().await,
@@ -196,6 +201,7 @@ impl Running {
         let status = self.status();
         self.notifier.send(&[NotifyState::Ready, NotifyState::Status(&status)]).await;
         self.hub.life("ready", json!({ "seconds": self.process.uptime() }));
+        self.tell(true, false);
         report!(info, self.identity; WORKER_READY,
             "ready after {:.1} s: {status}", self.process.uptime());
         let question = match (&self.app.health, &self.channel) {
@@ -235,11 +241,17 @@ impl Running {
 
     fn exited(&mut self, exit: std::io::Result<Exit>) -> u8 {
         match exit {
+            Ok(exit) if self.is_done(exit) => {
+                self.ended = Some((exit, false));
+                report!(info, self.identity; WORKER_DONE,
+                    "the app ended with {exit}, one of its stop-exit-codes: it is not started again");
+                exit::WORKER_DONE
+            }
             Ok(exit) => {
                 self.ended = Some((exit, false));
                 report!(error, self.identity; WORKER_EXITED,
                     "the app ended by itself after {:.1} s: {exit}", self.process.uptime());
-                exit.code_when_unexpected()
+                Self::code_of(exit)
             }
             Err(error) => {
                 report!(error, self.identity; WORKER_EXITED, "cannot watch the app's process: {error}");
@@ -248,7 +260,34 @@ impl Running {
         }
     }
 
+    /// Whether the app says that it has nothing more to do.
+    fn is_done(&self, exit: Exit) -> bool {
+        exit.code().is_some_and(|code| self.app.supervision.stop_exit_codes.contains(&code))
+    }
+
+    /// The shim's own exit code; what it means by its own codes must not be the app's word.
+    fn code_of(exit: Exit) -> u8 {
+        match exit.code_when_unexpected() {
+            exit::WORKER_DONE | exit::WORKER_GIVEN_UP => exit::FAILURE,
+            code => code,
+        }
+    }
+
+    /// Notes for others whether the app is ready now, or is to end.
+    fn tell(&self, ready: bool, stopping: bool) {
+        let Some(directory) = &self.directory else { return };
+        let now = life::now();
+        let age = Duration::from_secs_f64(self.process.uptime()).as_millis();
+        let started = now.saturating_sub(u64::try_from(age).unwrap_or_default());
+        let pid = std::process::id();
+        let life = Life { pid, started: Some(started), ready: ready.then_some(now), stopping };
+        if let Err(error) = life.write(directory) {
+            report!(warn, self.identity, "cannot write to {}: {error}", directory.display());
+        }
+    }
+
     async fn stop(&mut self) -> u8 {
+        self.tell(false, true);
         let status = "stopping: waiting for the app to end";
         self.hub.life("stopping", json!({}));
         self.notifier.send(&[NotifyState::Stopping, NotifyState::Status(status)]).await;
@@ -330,7 +369,7 @@ mod tests {
     //! What the tests of the parts share.
 
     use super::*;
-    use crate::config::settings::{Balancing, Listen, Ready, Shutdown, Transport};
+    use crate::config::settings::{Balancing, Listen, Ready, Shutdown, Supervision, Transport};
 
     /// An app named `test` with the defaults of the rest.
     pub(super) fn app(listen: Listen, command: &[&str]) -> App {
@@ -356,6 +395,7 @@ mod tests {
             watchdog: Duration::from_secs(30),
             rollback: false,
             max_memory: None,
+            supervision: Supervision::default(),
             session: None,
             slot: 0,
         }

@@ -122,6 +122,11 @@ impl Exit {
         }
     }
 
+    /// The app's own exit code; `None` when a signal ended it.
+    pub(super) fn code(self) -> Option<u8> {
+        self.0.code().and_then(|code| u8::try_from(code).ok())
+    }
+
     /// Whether it ended as a program does that was asked to.
     pub(super) fn is_orderly(self) -> bool {
         let asked_by = [Signal::TERM, Signal::INT].map(Signal::as_raw);

@@ -80,6 +80,9 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
     let control = control.transpose().map_err(io("make the worker's control socket"))?;
     let port_variable =
         environment.get(OsStr::new("PORT")).and_then(|port| port.to_str()).map(str::to_owned);
+    // A list, when the unit was given more of them; then it is not known which.
+    let directory = worker.environment.get(OsStr::new("RUNTIME_DIRECTORY"));
+    let directory = directory.map(PathBuf::from).filter(|path| path.is_dir());
     let (inherited, kept) = listeners.apps.unzip();
     let plan = Plan {
         stage: &worker.program,
@@ -133,6 +136,7 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
         writers,
         control,
         ended: None,
+        directory,
     })
 }
 

@@ -46,6 +46,7 @@ fn a_cluster_app_keeps_everything_that_has_a_counterpart() {
     assert_eq!(app.start_timeout.as_secs(), 8);
     assert_eq!(app.ready, config::settings::Ready::Message);
     assert_eq!(app.max_memory, Some(300 * 1024 * 1024));
+    assert_eq!(app.supervision.restart_at, ["03:00"]);
     let environment: Vec<(&str, &str)> =
         app.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(environment, [("FLAGS", "{\"a\":1}"), ("NODE_ENV", "production"), ("PORT", "3000")]);
@@ -53,7 +54,6 @@ fn a_cluster_app_keeps_everything_that_has_a_counterpart() {
         "name",
         "max_restarts",
         "exp_backoff_restart_delay",
-        "cron_restart",
         "out_file",
         "ignore_watch",
         "env_staging",
@@ -93,7 +93,9 @@ fn json_is_fine_too() {
     let (settings, said) = written("one.json", &[]);
     let app = &settings.apps["one"];
     assert_eq!((app.user.as_deref(), app.environment["PORT"].as_str()), (Some("deploy"), "8080"));
-    assert!(said.contains("one: gid") && said.contains("one: stop_exit_codes"), "{said}");
+    assert!(said.contains("one: gid") && said.contains("one: watch"), "{said}");
+    assert_eq!(app.supervision.stop_exit_codes, [0, 3].into());
+    assert_eq!(app.supervision.watch, Some(config::settings::Watch::All));
     assert!(!said.contains("autorestart"), "{said}");
 }
 

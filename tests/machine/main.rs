@@ -21,5 +21,6 @@ mod readme;
 mod restart_under_load;
 mod sessions;
 mod shop;
+mod supervision;
 mod upgrade_purge;
 mod watchdog;

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use roundsman::config::settings::{
-    Address, App, Balancing, Health, Listen, Ready, Shutdown, Transport,
+    Address, App, Balancing, Health, Listen, Ready, Shutdown, Supervision, Transport,
 };
 use roundsman::systemd::activation::Socket;
 use roundsman::worker::{Notifier, Worker, run};
@@ -106,6 +106,7 @@ impl Plan {
             watchdog: PATIENCE,
             rollback: false,
             max_memory: None,
+            supervision: Supervision::default(),
             session: None,
             slot: 0,
         };

@@ -41,6 +41,13 @@ pub(in crate::config) const APP: Section = Section {
             "Files of NAME=value lines that systemd reads as root before each start (EnvironmentFile=).",
         ),
         key(
+            "credentials",
+            "table of absolute paths",
+            "{}",
+            "Files that the app finds under these names in $CREDENTIALS_DIRECTORY, readable by nobody else. systemd \
+             reads them as root before each start (LoadCredential=).",
+        ),
+        key(
             "route",
             "array of tables",
             "",
@@ -123,8 +130,42 @@ pub(in crate::config) const APP: Section = Section {
             "max-memory",
             "size",
             "",
-            "Memory of one worker with all its processes. The kernel slows a worker down at nine tenths of it \
-             (MemoryHigh=) and kills it there (MemoryMax=).",
+            "Memory of one worker with all its processes: what they allocated, without the files that the kernel \
+             keeps in memory for them. A worker above it is replaced without losing a request, one worker of \
+             the app at a time (by roundsman-watch@NAME.service). The kernel slows a worker down at one and \
+             a quarter of it (MemoryHigh=) and kills it at one and a half (MemoryMax=).",
+        ),
+        key(
+            "max-age",
+            "duration",
+            "",
+            "A worker that has been ready for so long is replaced without losing a request, one worker of the app \
+             at a time (by roundsman-watch@NAME.service).",
+        ),
+        key(
+            "restart-at",
+            "calendar event, or array of them",
+            "[]",
+            "When all workers are replaced, one after the other, as by `roundsman reload NAME`: \"04:00\", \
+             \"Mon 04:00\", \"*-*-01 03:30\"; see systemd.time(7). It becomes roundsman-restart@NAME.timer.",
+        ),
+        key(
+            "watch",
+            "boolean or array of patterns",
+            "false",
+            "Replace the workers, one after the other, as by `roundsman reload NAME`, when files below directory \
+             change (by roundsman-watch@NAME.service): all, or those that match. A pattern is relative to \
+             directory and names a file, a whole directory, or several: \"src\", \"config/*.json\", \"**/*.js\"; \
+             with '!' in front it takes away from those before it. What .gitignore files leave out, .git, \
+             node_modules and editors' temporary files are never watched.",
+        ),
+        key("restart", "table", "", "See [restart]."),
+        key(
+            "stop-exit-codes",
+            "array of 0 to 125",
+            "[]",
+            "Exit codes by which the app says that it is done: its worker is not started again, and its listener \
+             is closed, until somebody starts it.",
         ),
         key(
             "session",
@@ -147,5 +188,42 @@ pub(in crate::config) const APP_HEALTH: Section = Section {
         key("host", "host", "", "The Host field to ask with. Without it: localhost."),
         key("interval", "duration", "\"2s\"", "Between two checks."),
         key("timeout", "duration", "\"2s\"", "For one answer."),
+    ],
+};
+
+pub(in crate::config) const APP_RESTART: Section = Section {
+    title: "[restart] of an app",
+    doc: "What follows a crash: that the worker ended without being asked to, in whatever way, or was not ready in \
+          time. After the first one it is started again at once, since a lone crash should cost nothing; after \
+          the second in a row it waits for delay, and twice as long after each further one. Connections do not \
+          make it start earlier. After limit crashes in a row it is given up: its unit has failed, its listener is \
+          closed, and roundsman status says why, until somebody starts it. No other worker is touched.",
+    keys: &[
+        key(
+            "delay",
+            "duration up to \"30min\"",
+            "\"1s\"",
+            "Between the second crash in a row and the next start.",
+        ),
+        key(
+            "max-delay",
+            "duration up to \"30min\"",
+            "\"1min\"",
+            "The longest time between a crash and the next start: what an app that waits for its database loses at \
+             most when that is back.",
+        ),
+        key(
+            "limit",
+            "1 to 100 or \"none\"",
+            "16",
+            "Crashes in a row. With the other defaults the sixteenth comes after nine minutes at the earliest: \
+             longer than a database takes to restart. \"none\": never give up.",
+        ),
+        key(
+            "reset-after",
+            "duration",
+            "\"1min\"",
+            "A worker that was ready for so long was well: its crash counts as the first.",
+        ),
     ],
 };

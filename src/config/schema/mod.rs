@@ -7,7 +7,7 @@ mod route;
 mod sharing;
 mod upstream;
 
-pub(super) use app::{APP, APP_HEALTH};
+pub(super) use app::{APP, APP_HEALTH, APP_RESTART};
 pub(super) use front::{DNS, FRONT, LIMITS, LISTENER, RETRIES, SESSION, THREADS, TIMEOUTS};
 pub(super) use route::{OWN_ROUTE, ROUTE, ROUTES, SHARE};
 pub(super) use sharing::{BALANCING, HASH, PASSIVE, STICKY};
@@ -64,7 +64,7 @@ pub const FILES: &[FileKind] = &[
               so on; roundsman-app@NAME.target starts and stops them all. A change takes effect \
               with systemctl daemon-reload for the units and systemctl reload roundsman for the \
               front. The keys of BALANCING below belong here, too.",
-        sections: &[&APP, &APP_HEALTH],
+        sections: &[&APP, &APP_HEALTH, &APP_RESTART],
     },
     FileKind {
         path: "upstreams/NAME.toml",

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::text;
 use crate::config::Settings;
 use crate::config::settings::{Address, App, Listen, SESSION_URL, Transport};
-use crate::deploy::drift;
+use crate::deploy::{drift, units};
+use crate::watch::agent::is_needed;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,11 @@ const UNITS: &str = "/usr/lib/systemd/system";
 /// it can say why, systemd only that.
 const MARGIN: Duration = Duration::from_secs(10);
 
+/// One line of a drop-in. Writing to a string cannot fail.
+macro_rules! line {
+    ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
+}
+
 /// The units of all workers; `source` names the file that an app is from.
 pub fn tree(settings: &Settings, source: impl Fn(&str) -> Option<PathBuf>) -> Tree {
     let mut tree = Tree::new();
@@ -37,6 +43,7 @@ pub fn tree(settings: &Settings, source: impl Fn(&str) -> Option<PathBuf>) -> Tr
         for number in 1..=app.workers {
             worker(app, number, source.as_deref(), &mut tree);
         }
+        companions(app, source.as_deref(), &mut tree);
     }
     tree
 }
@@ -56,14 +63,38 @@ fn worker(app: &App, number: u16, source: Option<&Path>, tree: &mut Tree) {
     }
 }
 
+/// What looks after the workers.
+fn companions(app: &App, source: Option<&Path>, tree: &mut Tree) {
+    let name = &app.name;
+    let wants = PathBuf::from(format!("roundsman-app@{name}.target.wants"));
+    if is_needed(app) {
+        let unit = units::watch(name);
+        let mut out = head(&format!("{name}, watch over its workers"), source);
+        line!(out, "\n[Service]");
+        line!(out, "Environment={}={}", drift::VARIABLE, drift::watch_fingerprint(app));
+        let link = Path::new(UNITS).join("roundsman-watch@.service");
+        tree.insert(wants.join(&unit), Item::Link(link));
+        let path = Path::new(&format!("{unit}.d")).join("50-roundsman.conf");
+        tree.insert(path, Item::File(out));
+    }
+    if !app.supervision.restart_at.is_empty() {
+        let unit = units::restart_timer(name);
+        let mut out = head(&format!("{name}, time to replace its workers"), source);
+        line!(out, "Documentation=man:roundsman.toml(5)");
+        line!(out, "PartOf=roundsman-app@{name}.target");
+        line!(out, "\n[Timer]");
+        for event in &app.supervision.restart_at {
+            line!(out, "OnCalendar={event}");
+        }
+        line!(out, "AccuracySec=1s");
+        tree.insert(wants.join(&unit), Item::Link(Path::new("..").join(&unit)));
+        tree.insert(unit.into(), Item::File(out));
+    }
+}
+
 /// Whether systemd holds the worker's listener; otherwise the app makes its own.
 fn has_socket(app: &App) -> bool {
     matches!(app.listen, Listen::Cluster | Listen::Fd)
-}
-
-/// One line of a drop-in. Writing to a string cannot fail.
-macro_rules! line {
-    ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
 }
 
 fn head(description: &str, source: Option<&Path>) -> String {
@@ -123,9 +154,9 @@ fn service(app: &App, number: u16, source: Option<&Path>) -> String {
     for file in &app.environment_files {
         line!(out, "EnvironmentFile={}", text::path(file));
     }
-    // For the control socket, and what the app itself makes there. `%i`, because a literal colon
-    // would be read as "directory:link".
-    line!(out, "RuntimeDirectory=roundsman-workers/%i");
+    for (name, path) in &app.supervision.credentials {
+        line!(out, "LoadCredential={name}:{}", text::path(path));
+    }
 
     let start = app.start_timeout + MARGIN;
     line!(out, "# start-timeout, and what the main process needs to say that it is over.");
@@ -136,12 +167,9 @@ fn service(app: &App, number: u16, source: Option<&Path>) -> String {
     line!(out, "TimeoutStopSec={}", text::seconds(stop));
     line!(out, "WatchdogSec={}", text::seconds(app.watchdog));
     if let Some(max) = app.max_memory {
-        line!(
-            out,
-            "# Slower at nine tenths, so that the worker can be replaced before it is killed."
-        );
-        line!(out, "MemoryHigh={}", max - max / 10);
-        line!(out, "MemoryMax={max}");
+        line!(out, "# Above max-memory it is replaced in peace; these are for when it cannot be.");
+        line!(out, "MemoryHigh={}", max + max / 4);
+        line!(out, "MemoryMax={}", max + max / 2);
     }
     line!(out, "LogExtraFields=ROUNDSMAN_APP={name}");
     out

@@ -161,8 +161,19 @@ impl Machine {
 
     /// Waits until the condition holds; a panic that says what did not happen otherwise.
     #[track_caller]
-    pub(crate) fn eventually(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
-        poll(what, || condition(self).then_some(()));
+    pub(crate) fn eventually(&self, what: &str, condition: impl FnMut(&Self) -> bool) {
+        self.eventually_within(1, what, condition);
+    }
+
+    /// The same for what takes its time: so many times as patient.
+    #[track_caller]
+    pub(crate) fn eventually_within(
+        &self,
+        times: u32,
+        what: &str,
+        mut condition: impl FnMut(&Self) -> bool,
+    ) {
+        poll_for(PATIENCE * times, what, || condition(self).then_some(()));
     }
 }
 
@@ -180,15 +191,20 @@ impl Drop for Machine {
 
 /// Asks until there is an answer, for as long as patience lasts.
 #[track_caller]
-pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn poll<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    poll_for(PATIENCE, what, ask)
+}
+
+#[track_caller]
+fn poll_for<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < patience {
         if let Some(answer) = ask() {
             return answer;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("waited {PATIENCE:?} in vain for this: {what}");
+    panic!("waited {patience:?} in vain for this: {what}");
 }
 
 /// The child of `systemd-nspawn` that is process 1 of a namespace of its own.

@@ -1,0 +1,54 @@
+//! `roundsman worker-ended`: not for people; what a worker's unit runs when the worker has ended.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::exit;
+use super::manage;
+use super::worker::Instance;
+use crate::deploy::units;
+use crate::supervise::crashes::{self, Crashes, End};
+use crate::supervise::life::{self, Life};
+use crate::systemd::jobs::{Systemd, Verb};
+
+/// Note how a worker ended (used by its unit)
+#[derive(Debug, Args)]
+#[command(hide = true)]
+pub(super) struct WorkerEnded {
+    /// Which one, as in shop:1
+    #[arg(value_name = "APP:N")]
+    instance: Instance,
+}
+
+impl WorkerEnded {
+    /// Notes it; where the worker is not to be started again, sees to it that no connection does.
+    pub(super) fn run(&self) -> ExitCode {
+        let variable = |name| std::env::var(name).unwrap_or_default();
+        let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));
+        let instance = self.instance.to_string();
+        let directory = Path::new(crashes::DIRECTORY);
+        let stays_down = variable("EXIT_CODE") == "exited"
+            && [exit::WORKER_DONE, exit::WORKER_GIVEN_UP].map(|c| c.to_string()).contains(&status);
+        let after = if stays_down {
+            Crashes::default()
+        } else {
+            Crashes::load(directory, &instance).after(&End {
+                result: &result,
+                status: &status,
+                life: Life::read(&Path::new(life::BASE).join(&instance)),
+                now: life::now(),
+            })
+        };
+        manage::run(async {
+            after.save(directory, &instance)?;
+            if stays_down {
+                // Its unit waits for us, and the socket for the unit: no waiting here.
+                let socket = units::socket(&self.instance.app, self.instance.number);
+                Systemd::connect().await?.begin(Verb::Stop, &socket).await?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,464 @@
+//! Changes of files below a directory, as the kernel tells them (inotify(7)): one watch for each
+//! directory that may have a file which counts.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
+
+use super::pattern::{GITIGNORE, Rules, Selector};
+use crate::config::settings::Watch;
+use crate::sys;
+
+/// Directories of one app. A Node app without `node_modules` has some hundreds; the kernel allows a
+/// user from 8192 on, for all programs together.
+const MOST: usize = 5000;
+
+/// Nested deeper than any project is.
+const DEEPEST: usize = 100;
+
+/// Why files cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory, or something in it.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Too many directories.
+    #[error(
+        "{} has more than {MOST} directories to watch: name those that matter in `watch`, or those \
+         that do not in .gitignore", .0.display()
+    )]
+    TooMany(PathBuf),
+    /// The kernel's limit.
+    #[error(
+        "the kernel allows no more watches ({what}): raise {what} with sysctl, name the directories \
+         that matter in `watch`, or those that do not in .gitignore"
+    )]
+    Kernel {
+        /// The setting.
+        what: &'static str,
+    },
+}
+
+/// The files below a directory.
+#[derive(Debug)]
+pub struct Files {
+    directory: PathBuf,
+    watch: Watch,
+    inotify: AsyncFd<OwnedFd>,
+    selector: Selector,
+    /// By watch descriptor.
+    watched: HashMap<i32, Watched>,
+    most: usize,
+    /// When the newest file that counts had changed when all were looked at.
+    newest: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+enum Watched {
+    Directory {
+        path: PathBuf,
+        rules: Rules,
+    },
+    /// A directory with a link in it that leads to the one that is watched, by the link's name.
+    Link(OsString),
+}
+
+/// What one read of events came to.
+#[derive(Debug, Default)]
+struct Seen {
+    changed: Vec<PathBuf>,
+    /// All must be looked at anew: another root, other rules, or events that were lost.
+    anew: bool,
+}
+
+impl Files {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// When that is not possible, or too much.
+    pub fn new(directory: &Path, watch: &Watch) -> Result<Self, Error> {
+        Self::with_limit(directory, watch, MOST)
+    }
+
+    fn with_limit(directory: &Path, watch: &Watch, most: usize) -> Result<Self, Error> {
+        let at = |source| Error::Io { path: directory.to_owned(), source };
+        let inotify =
+            inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| match e {
+                Errno::MFILE => Error::Kernel { what: "fs.inotify.max_user_instances" },
+                e => at(e.into()),
+            })?;
+        let root = fs::canonicalize(directory).map_err(at)?;
+        let mut files = Self {
+            directory: directory.to_owned(),
+            watch: watch.clone(),
+            inotify: sys::watch(inotify).map_err(at)?,
+            selector: Selector::new(&root, watch),
+            watched: HashMap::new(),
+            most,
+            newest: None,
+        };
+        files.watch_links()?;
+        let rules = files.selector.rules_of_root();
+        let mut found = Vec::new();
+        files.enter(&root, &rules, 0, &mut found)?;
+        // By the change of status, which no copy brings along.
+        let changed = |path: &PathBuf| {
+            let data = fs::symlink_metadata(path).ok()?;
+            let seconds = Duration::from_secs(u64::try_from(data.ctime()).ok()?);
+            Some(UNIX_EPOCH + seconds + Duration::from_nanos(data.ctime_nsec().unsigned_abs()))
+        };
+        files.newest = found.iter().filter_map(changed).max();
+        Ok(files)
+    }
+
+    /// How many directories are watched.
+    pub fn directories(&self) -> usize {
+        self.watched.len()
+    }
+
+    /// Whether a file that counts had changed after this moment when the watch began.
+    pub fn changed_since(&self, moment: SystemTime) -> bool {
+        self.newest.is_some_and(|newest| newest > moment)
+    }
+
+    /// Waits for changes; the files that count, or none if none of them does.
+    ///
+    /// # Errors
+    /// When the directory is not there any more, or has become too large.
+    pub async fn changed(&mut self) -> Result<Vec<PathBuf>, Error> {
+        let at = |source| Error::Io { path: self.directory.clone(), source };
+        let mut ready = self.inotify.readable().await.map_err(at)?;
+        ready.clear_ready();
+        drop(ready);
+        let mut seen = Seen::default();
+        self.read(&mut seen)?;
+        if seen.anew {
+            *self = Self::with_limit(&self.directory, &self.watch, self.most)?;
+        }
+        Ok(seen.changed)
+    }
+
+    fn read(&mut self, seen: &mut Seen) -> Result<(), Error> {
+        let mut events = Vec::new();
+        let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+        let mut reader = Reader::new(self.inotify.get_ref(), &mut buffer);
+        loop {
+            match reader.next() {
+                Ok(event) => {
+                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+                    events.push((event.wd(), event.events(), name.map(OsStr::to_owned)));
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => {
+                    return Err(Error::Io { path: self.directory.clone(), source: error.into() });
+                }
+            }
+        }
+        for (watch, what, name) in events {
+            self.take(watch, what, name.as_deref(), seen)?;
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        watch: i32,
+        what: ReadFlags,
+        name: Option<&OsStr>,
+        seen: &mut Seen,
+    ) -> Result<(), Error> {
+        if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+            seen.anew = true;
+            seen.changed.push(self.directory.clone());
+            return Ok(());
+        }
+        let (directory, rules) = match self.watched.get(&watch) {
+            Some(Watched::Directory { path, rules }) => (path.clone(), rules.clone()),
+            Some(Watched::Link(link)) => {
+                if name == Some(link) {
+                    seen.anew = true;
+                    seen.changed.push(self.directory.clone());
+                }
+                return Ok(());
+            }
+            None => return Ok(()),
+        };
+        if what.contains(ReadFlags::IGNORED) {
+            self.watched.remove(&watch);
+        }
+        if what.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF) {
+            // Of a directory below, the one above it tells.
+            seen.anew |= self.directory == directory
+                || fs::canonicalize(&self.directory).ok().as_deref() != Some(self.selector.root());
+        }
+        let Some(name) = name else { return Ok(()) };
+        let path = directory.join(name);
+        if what.contains(ReadFlags::ISDIR) {
+            if what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
+                self.enter(&path, &rules, 0, &mut seen.changed)?;
+            } else if self.selector.enters(&rules, &path) {
+                self.leave(&path);
+                seen.changed.push(path);
+            }
+            return Ok(());
+        }
+        if name == GITIGNORE {
+            seen.anew = true;
+        }
+        // Sockets and the like are no code.
+        let new = what.contains(ReadFlags::CREATE);
+        let is_file = |path: &Path| {
+            fs::symlink_metadata(path)
+                .is_ok_and(|data| data.file_type().is_file() || data.file_type().is_symlink())
+        };
+        if self.selector.counts(&rules, &path, false) && (!new || is_file(&path)) {
+            seen.changed.push(path);
+        }
+        Ok(())
+    }
+
+    /// Watches a directory and those below it; `found` gets the files there that count.
+    fn enter(
+        &mut self,
+        directory: &Path,
+        above: &Rules,
+        depth: usize,
+        found: &mut Vec<PathBuf>,
+    ) -> Result<(), Error> {
+        if !self.selector.enters(above, directory) || depth > DEEPEST {
+            return Ok(());
+        }
+        let flags = WatchFlags::CLOSE_WRITE
+            | WatchFlags::CREATE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::DELETE
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::EXCL_UNLINK;
+        let rules = Selector::rules_in(above, directory);
+        let watched = Watched::Directory { path: directory.to_owned(), rules: rules.clone() };
+        if !self.add(directory, flags, watched, depth)? {
+            return Ok(());
+        }
+        // Only now: what is made from here on is told by the kernel.
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(_) if depth > 0 => return Ok(()), // gone again, or nobody's business
+            Err(source) => return Err(Error::Io { path: directory.to_owned(), source }),
+        };
+        for entry in entries.flatten() {
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => self.enter(&path, &rules, depth + 1, found)?,
+                Ok(_) if self.selector.counts(&rules, &path, false) => found.push(path),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds one watch; `false` where there is nothing to watch.
+    fn add(
+        &mut self,
+        directory: &Path,
+        flags: WatchFlags,
+        watched: Watched,
+        depth: usize,
+    ) -> Result<bool, Error> {
+        if self.watched.len() >= self.most {
+            return Err(Error::TooMany(self.directory.clone()));
+        }
+        let flags = flags | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
+        match inotify::add_watch(self.inotify.get_ref(), directory, flags) {
+            Ok(descriptor) => {
+                self.watched.insert(descriptor, watched);
+                Ok(true)
+            }
+            Err(Errno::NOSPC) => Err(Error::Kernel { what: "fs.inotify.max_user_watches" }),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) if depth > 0 => Ok(false),
+            Err(error) => Err(Error::Io { path: directory.to_owned(), source: error.into() }),
+        }
+    }
+
+    /// Forgets a directory that was moved away, with what is below it.
+    fn leave(&mut self, directory: &Path) {
+        let inotify = self.inotify.get_ref();
+        self.watched.retain(|descriptor, watched| match watched {
+            Watched::Directory { path, .. } if path.starts_with(directory) => {
+                let _ = inotify::remove_watch(inotify, *descriptor); // it may be gone already
+                false
+            }
+            _ => true,
+        });
+    }
+
+    /// A link on the way (`current -> releases/42`) that is pointed elsewhere is a change, too.
+    fn watch_links(&mut self) -> Result<(), Error> {
+        let directory = self.directory.clone();
+        for path in directory.ancestors().filter(|path| path.is_symlink()) {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+            let parent = fs::canonicalize(parent)
+                .map_err(|source| Error::Io { path: parent.to_owned(), source })?;
+            let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+            self.add(&parent, flags, Watched::Link(name.to_owned()), 0)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// The next files that changed and count, relative to the directory.
+    async fn next(files: &mut Files) -> Vec<String> {
+        let root = fs::canonicalize(&files.directory).unwrap();
+        let wait = async {
+            loop {
+                let changed = files.changed().await.unwrap();
+                if !changed.is_empty() {
+                    break changed;
+                }
+            }
+        };
+        let mut names: Vec<String> = timeout(PATIENCE, wait)
+            .await
+            .expect("a change is seen")
+            .iter()
+            .map(|path| path.strip_prefix(&root).unwrap_or(path).display().to_string())
+            .collect();
+        names.dedup();
+        names
+    }
+
+    #[tokio::test]
+    async fn files_that_count_are_told_and_others_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for below in ["src/deep", "node_modules/x", "dist"] {
+            fs::create_dir_all(root.join(below)).unwrap();
+        }
+        fs::write(root.join(GITIGNORE), "dist\n*.log\n").unwrap();
+        let mut files = Files::new(root, &Watch::All).unwrap();
+        assert_eq!(files.directories(), 3, "the root, src and src/deep");
+        for ignored in ["dist/a.js", "node_modules/x/i.js", "src/a.log", "src/.a.js.swp"] {
+            fs::write(root.join(ignored), "x").unwrap();
+        }
+        fs::write(root.join("src/deep/a.js"), "x").unwrap();
+        assert_eq!(next(&mut files).await, ["src/deep/a.js"]);
+        // As editors save: a new file over the old one.
+        fs::write(root.join("src/.#b"), "x").unwrap();
+        fs::rename(root.join("src/.#b"), root.join("src/b.js")).unwrap();
+        assert_eq!(next(&mut files).await, ["src/b.js"]);
+        fs::remove_file(root.join("src/b.js")).unwrap();
+        assert_eq!(next(&mut files).await, ["src/b.js"]);
+    }
+
+    #[tokio::test]
+    async fn new_directories_are_watched_and_what_is_in_them_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let mut files = Files::new(root, &Watch::All).unwrap();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("a/b/c.js"), "x").unwrap();
+        assert_eq!(next(&mut files).await, ["a/b/c.js"]);
+        while files.directories() < 3 {
+            next(&mut files).await;
+        }
+        // Moved away, and what happens there is not ours any more.
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::rename(root.join("a"), elsewhere.path().join("a")).unwrap();
+        while files.directories() > 1 {
+            next(&mut files).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_leads_elsewhere_is_a_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        for release in ["1", "2"] {
+            fs::create_dir_all(root.join(format!("releases/{release}"))).unwrap();
+        }
+        let current = root.join("current");
+        std::os::unix::fs::symlink("releases/1", &current).unwrap();
+        let mut files = Files::new(&current, &Watch::All).unwrap();
+        std::os::unix::fs::symlink("releases/2", root.join("new")).unwrap();
+        fs::rename(root.join("new"), &current).unwrap();
+        assert_eq!(next(&mut files).await.len(), 1);
+        fs::write(root.join("releases/2/a.js"), "x").unwrap();
+        assert_eq!(next(&mut files).await, ["a.js"]);
+    }
+
+    #[tokio::test]
+    async fn what_changed_before_is_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        assert!(!Files::new(root, &Watch::All).unwrap().changed_since(UNIX_EPOCH));
+        fs::write(root.join("a.js"), "x").unwrap();
+        fs::write(root.join("b.swp"), "x").unwrap();
+        let files = Files::new(root, &Watch::All).unwrap();
+        let changed = files.newest.unwrap();
+        assert!(files.changed_since(changed - Duration::from_millis(1)));
+        assert!(!files.changed_since(changed));
+    }
+
+    #[tokio::test]
+    async fn other_rules_are_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::write(root.join(GITIGNORE), "").unwrap();
+        let mut files = Files::new(root, &Watch::All).unwrap();
+        fs::write(root.join(GITIGNORE), "*.log\n").unwrap();
+        assert_eq!(next(&mut files).await, [GITIGNORE]);
+        fs::write(root.join("a.log"), "x").unwrap();
+        fs::write(root.join("a.js"), "x").unwrap();
+        assert_eq!(next(&mut files).await, ["a.js"]);
+    }
+
+    #[tokio::test]
+    async fn too_many_directories_are_an_error_that_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..20 {
+            fs::create_dir(directory.path().join(number.to_string())).unwrap();
+        }
+        let error = Files::with_limit(directory.path(), &Watch::All, 10).unwrap_err();
+        assert!(matches!(error, Error::TooMany(_)) && error.to_string().contains("gitignore"));
+        let watch = Watch::Patterns(vec!["7".to_owned()]);
+        assert_eq!(Files::with_limit(directory.path(), &watch, 10).unwrap().directories(), 2);
+        let error = Files::new(&directory.path().join("none"), &Watch::All).unwrap_err();
+        assert!(error.to_string().contains("none"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_gone_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("app");
+        fs::create_dir(&root).unwrap();
+        let mut files = Files::new(&root, &Watch::All).unwrap();
+        fs::remove_dir(&root).unwrap();
+        assert!(matches!(timeout(PATIENCE, files.changed()).await, Ok(Err(Error::Io { .. }))));
+    }
+}

@@ -1,0 +1,13 @@
+//! Looking after an app's workers while nobody deploys: changed files, too much memory, too great an
+//! age. One process for each app that asks for it, `roundsman-watch@APP.service`.
+//!
+//! It replaces nothing itself: [`agent`] runs `roundsman reload`, so that all there is to know about
+//! replacing workers without losing a request, one at a time and never two commands at once, is in
+//! one place. What to replace when is decided without I/O by [`debounce`] and [`replace`].
+
+pub mod agent;
+pub mod debounce;
+pub mod files;
+pub mod memory;
+pub mod pattern;
+pub mod replace;
