@@ -20,6 +20,7 @@ use super::request::Framing;
 use super::response::Head;
 use super::rewrite::{self, Connection as Persistence};
 use super::server::ServerStream;
+use super::splice;
 use super::write::{poll_write_all, write_all};
 use super::{connection, http2, tunnel};
 use crate::balance::InFlight;
@@ -274,6 +275,9 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         parsed: &mut usize,
     ) -> Poll<Result<Ready, (Reason, String)>> {
         let most = self.request.snapshot.settings.front.limits.header_bytes;
+        // What follows a long body's beginning is not read at all, if that can be.
+        let splices = splice::is_plain_tcp(stream) && splice::is_plain_tcp(&self.connection.stream);
+        let fresh = if splices { Buf::large } else { Buf::bulk };
         loop {
             let bytes = self.response.bytes();
             if connection::is_worth_parsing(bytes, *parsed) {
@@ -286,7 +290,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             if self.response.bytes().len() >= most {
                 return Poll::Ready(Err((Reason::ResponseHeadTooLarge, String::new())));
             }
-            let gone = match self.response.poll_fill(cx, stream, Buf::bulk, most) {
+            let gone = match self.response.poll_fill(cx, stream, fresh, most) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(1..)) => continue,
                 Poll::Ready(Ok(_)) => "connection closed".to_owned(),

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// Most heads fit in this many bytes.
 pub(crate) const SMALL: usize = 4096;
 /// What is read in pieces of this size when there is no room for larger ones.
-pub(crate) const LARGE: usize = 32 * 1024;
+pub(crate) const LARGE: usize = 16 * 1024;
 /// Bodies are read in pieces of this size. Each step up to here saves time, the next one does not:
 /// what is read should still be in the core's cache when it is written.
 pub(crate) const BULK: usize = 256 * 1024;
@@ -87,6 +87,11 @@ impl Buf {
     /// One of [`SMALL`] bytes, all initialised.
     pub(crate) fn small() -> Self {
         Self::take(Class::Small)
+    }
+
+    /// One of [`LARGE`] bytes, all initialised.
+    pub(crate) fn large() -> Self {
+        Self::take(Class::Large)
     }
 
     /// One of [`BULK`] bytes, or of [`LARGE`] when many of those are in use; all initialised.

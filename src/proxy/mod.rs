@@ -25,12 +25,18 @@ mod router;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod sans_io;
 mod server;
+mod splice;
 mod target;
 mod tunnel;
 mod write;
 
-pub(crate) use buf::trim as trim_buffers;
 pub use counters::Totals;
 pub use front::{Front, Snapshot};
 pub use reason::{REASONS, Reason};
 pub use router::Router;
+
+/// Gives back what this thread has not needed since the last call.
+pub(crate) fn trim() {
+    buf::trim();
+    splice::trim();
+}

@@ -12,6 +12,7 @@ use super::buf::{Buf, Input, poll_read};
 use super::chunk::{self, ChunkError, Decoder, Event, MAX_SIZE_LINE};
 use super::field::Field;
 use super::request::Framing;
+use super::splice::{self, Pipe, WORTH};
 
 /// Room before a body for its first chunk-size line and a rewritten head.
 pub(crate) const HEADROOM: usize = 512;
@@ -36,6 +37,10 @@ pub(crate) struct Relay {
     buffer: Option<Buf>,
     /// What of the buffer is to be written.
     out: Range<usize>,
+    /// What comes after that, without a copy.
+    pipe: Option<Pipe>,
+    /// Whether enough comes at a time to be worth a pipe, as far as is known.
+    gushes: bool,
     /// The whole body is decoded; what is left is to write it.
     complete: bool,
     /// Bytes after the end of the body.
@@ -87,6 +92,8 @@ impl Relay {
             chunked_out,
             buffer: None,
             out: 0..0,
+            pipe: None,
+            gushes: !chunked_out,
             rest: Vec::new(),
             allowance: limit.unwrap_or(u64::MAX),
             moved: 0,
@@ -96,7 +103,7 @@ impl Relay {
 
     /// Whether all of it was read and written.
     pub(crate) fn is_finished(&self) -> bool {
-        self.complete && self.out.is_empty()
+        self.complete && self.waits() == Waits::Source
     }
 
     /// Bytes that came after the end of the body.
@@ -106,7 +113,8 @@ impl Relay {
 
     /// For whom it waits when polling it was pending.
     pub(crate) fn waits(&self) -> Waits {
-        if self.out.is_empty() { Waits::Source } else { Waits::Sink }
+        let nothing = self.out.is_empty() && self.pipe.is_none();
+        if nothing { Waits::Source } else { Waits::Sink }
     }
 
     /// Ends the body where it is, as if it had been whole; only when it waits for its source.
@@ -186,8 +194,8 @@ impl Relay {
         sink: &mut D,
     ) -> Poll<Result<(), RelayError>>
     where
-        S: AsyncRead + Unpin,
-        D: AsyncWrite + Unpin,
+        S: AsyncRead + Unpin + 'static,
+        D: AsyncWrite + Unpin + 'static,
     {
         loop {
             while let Some(buffer) = &self.buffer
@@ -202,9 +210,18 @@ impl Relay {
                 self.out.start += written;
                 self.moved += written as u64;
             }
+            if self.pipe.is_some() {
+                ready!(self.poll_drain(cx, sink))?;
+            }
             if self.complete {
                 self.buffer = None;
                 return Poll::Ready(Ok(()));
+            }
+            if self.gushes
+                && let Body::Length(WORTH..) = self.body
+                && ready!(self.poll_splice(cx, source, sink))?
+            {
+                continue;
             }
             let most = self.most();
             let buffer = self.buffer.get_or_insert_with(|| {
@@ -220,6 +237,7 @@ impl Relay {
                 Poll::Ready(read) => read.map_err(RelayError::Source)?,
             };
             self.moved += read as u64;
+            self.gushes = read as u64 >= WORTH && !self.chunked_out;
             if read == 0 {
                 if !matches!(self.body, Body::Close) {
                     return Poll::Ready(Err(RelayError::Source(
@@ -230,6 +248,59 @@ impl Relay {
             }
             self.frame(HEADROOM..HEADROOM + read)?;
         }
+    }
+
+    /// Takes what has come of the body into a pipe, where both sides allow it. False when they do
+    /// not.
+    fn poll_splice<S: 'static, D: 'static>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        sink: &mut D,
+    ) -> Poll<Result<bool, RelayError>> {
+        let Body::Length(left) = &mut self.body else { return Poll::Ready(Ok(false)) };
+        if !splice::is_plain_tcp(sink) {
+            return Poll::Ready(Ok(false));
+        }
+        let Some(source) = splice::plain_tcp(source) else { return Poll::Ready(Ok(false)) };
+        let Some(mut pipe) = Pipe::take() else { return Poll::Ready(Ok(false)) };
+        self.buffer = None;
+        let most = usize::try_from(*left).unwrap_or(usize::MAX);
+        let moved = match ready!(pipe.poll_fill(cx, source, most)) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if splice::is_refused(&error) => {
+                self.gushes = false;
+                return Poll::Ready(Ok(false));
+            }
+            result => result,
+        };
+        let moved = moved.map_err(RelayError::Source)? as u64;
+        *left -= moved;
+        self.complete = *left == 0;
+        self.allowance = self.allowance.checked_sub(moved).ok_or(RelayError::TooLarge)?;
+        self.moved += moved;
+        self.payload += moved;
+        self.gushes = moved >= WORTH;
+        self.pipe = Some(pipe);
+        Poll::Ready(Ok(true))
+    }
+
+    /// Empties the pipe and gives it back.
+    fn poll_drain<D: 'static>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut D,
+    ) -> Poll<Result<(), RelayError>> {
+        let gone = || RelayError::Sink(io::ErrorKind::NotConnected.into());
+        let sink = splice::plain_tcp(sink).ok_or_else(gone)?;
+        while let Some(pipe) = &mut self.pipe
+            && pipe.held() > 0
+        {
+            let written = ready!(pipe.poll_drain(cx, sink)).map_err(RelayError::Sink)?;
+            self.moved += written as u64;
+        }
+        self.pipe = None;
+        Poll::Ready(Ok(()))
     }
 
     /// Bytes worth reading: a byte more than the body has, because a read that fills its room says

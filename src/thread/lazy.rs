@@ -59,7 +59,7 @@ impl Register<UnixStream> for std::os::unix::net::UnixStream {
 
 impl<R: Register<S>, S> Lazy<R, S> {
     /// The stream, registered now if it was not.
-    fn registered(&mut self) -> io::Result<&mut S> {
+    pub(crate) fn registered(&mut self) -> io::Result<&mut S> {
         if let Self::Raw(_) = self
             && let Self::Raw(raw) = std::mem::replace(self, Self::Broken)
         {

@@ -8,6 +8,8 @@ mod cores;
 mod lazy;
 mod worker;
 
+pub(crate) use lazy::LazyTcp;
+
 use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc};

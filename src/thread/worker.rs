@@ -167,7 +167,7 @@ async fn look_after(local: Rc<Local>) {
             swept = now;
             local.pool.borrow_mut().sweep(now);
             local.links.borrow_mut().sweep(now);
-            crate::proxy::trim_buffers();
+            crate::proxy::trim();
         }
     }
 }

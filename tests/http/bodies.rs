@@ -75,6 +75,57 @@ fn large_bodies_arrive_whole_in_every_framing() {
     }
 }
 
+/// A response with a length.
+fn with_length(body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn connections_are_used_again_after_long_bodies() {
+    let backend = Backend::new(|request| with_length(&request.body));
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.connect();
+    let body = pattern(1_000_000);
+    for turn in 0..3_usize {
+        let part = &body[turn..];
+        client
+            .send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", part.len()));
+        client.send(part);
+        assert!(client.final_response("POST").unwrap().body == part, "{turn}");
+    }
+    assert_eq!(backend.connections(), 1);
+    let totals = proxy.totals();
+    assert_eq!((totals.body_in, totals.body_out), (2_999_997, 2_999_997));
+}
+
+#[test]
+fn what_follows_a_long_response_is_nobodys_answer() {
+    let body = pattern(1_000_000);
+    let long = body.clone();
+    let backend = Backend::new(move |request| match request.target() {
+        "/surplus" => [with_length(&long), ok("evil")].concat(),
+        _ => ok("good"),
+    });
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.connect();
+    for _ in 0..3 {
+        assert!(client.get("/surplus").body == body);
+        assert_eq!(client.get("/").text(), "good");
+    }
+}
+
+#[test]
+fn a_long_upload_that_breaks_off_ends_the_servers_connection() {
+    let (seen, sees) = mpsc::channel();
+    let backend = Backend::raw(move |peer| seen.send(peer.request().is_none()).unwrap());
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    client.send(pattern(600_000));
+    drop(client);
+    assert!(sees.recv_timeout(Duration::from_secs(30)).unwrap(), "it looked whole");
+}
+
 #[test]
 fn trailers_pass_both_ways() {
     let backend = Backend::new(|_| {
@@ -216,12 +267,21 @@ const BOUND: u64 = 64 * 1024 * 1024;
 
 #[test]
 fn a_client_that_does_not_read_stops_the_server() {
+    stops_the_server("");
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_a_server_that_said_how_long() {
+    stops_the_server("Content-Length: 1000000000\r\n");
+}
+
+fn stops_the_server(framing: &'static str) {
     let count = Arc::<AtomicU64>::default();
     let counter = Arc::clone(&count);
     let (done, is_done) = mpsc::channel();
     let backend = Backend::raw(move |peer| {
         peer.request().unwrap();
-        peer.send(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        peer.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n").as_bytes()).unwrap();
         let timeout = Some(Duration::from_millis(500));
         peer.reader.stream.set_write_timeout(timeout).unwrap();
         fill(&mut peer.reader.stream, &counter);
@@ -233,8 +293,14 @@ fn a_client_that_does_not_read_stops_the_server() {
     let stopped_at = count.load(Ordering::SeqCst);
     assert!(stopped_at < BOUND, "{stopped_at}");
     // And it goes on when the client reads: all of it arrives.
-    let response = client.final_response("GET").unwrap();
-    assert_eq!(response.body.len() as u64, count.load(Ordering::SeqCst));
+    let sent = count.load(Ordering::SeqCst);
+    if framing.is_empty() {
+        assert_eq!(client.final_response("GET").unwrap().body.len() as u64, sent);
+    } else {
+        client.head().unwrap(); // what follows is cut short, as the server cut it
+        while client.fill().unwrap_or(false) {}
+        assert_eq!(client.buffer.len() as u64, sent);
+    }
 }
 
 #[test]
@@ -258,14 +324,16 @@ fn a_server_that_does_not_read_stops_the_client() {
 fn a_response_that_breaks_off_does_not_look_whole() {
     let broken = Backend::raw(move |peer| {
         let request = peer.request().unwrap();
+        let long = &with_length(&pattern(1_000_000))[..600_000];
         let answer: &[u8] = match request.target() {
             "/length" => b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+            "/long" => long,
             _ => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
         };
         peer.send(answer).unwrap();
     });
     let proxy = Proxy::over(&[&broken]);
-    for path in ["/length", "/chunked"] {
+    for path in ["/length", "/long", "/chunked"] {
         let mut client = proxy.send(get(path));
         assert!(client.final_response("GET").is_err(), "{path}");
     }
