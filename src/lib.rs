@@ -21,5 +21,6 @@ pub mod supervise;
 pub mod sys;
 pub mod systemd;
 pub mod thread;
+pub mod tls;
 pub mod watch;
 pub mod worker;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::exit;
 use crate::config::{self, Loaded, Problem, Sources};
+use crate::tls::Tls;
 
 /// Print every error of every configuration file, with its place and what to write instead
 #[derive(Debug, Args)]
@@ -46,7 +47,7 @@ struct Entry<'a> {
 impl Check {
     /// Checks and prints.
     pub(super) fn run(self) -> ExitCode {
-        let loaded = if let Some(directory) = self.config {
+        let mut loaded = if let Some(directory) = self.config {
             config::load(&Sources::directory(directory))
         } else {
             let mut loaded = config::load(&Sources::system());
@@ -55,6 +56,8 @@ impl Check {
             }
             loaded
         };
+        let (_, problems) = Tls::load(&loaded.settings.front, None);
+        loaded.problems.extend(problems);
         // A reader that went away, as in `check | head`, is no reason to fail differently.
         let _ = if self.json { print_json(&loaded) } else { print_text(&loaded) };
         let valid = loaded.problems.errors() == 0;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::exit;
 use crate::admin;
-use crate::config::{self, Loaded, Settings, Sources};
+use crate::config::{self, Loaded, Problems, Settings, Sources};
 use crate::health;
 use crate::lifecycle::control::Control;
 use crate::lifecycle::last_good::LastGood;
@@ -25,6 +25,7 @@ use crate::registry::dns;
 use crate::systemd::activation::{self, Inherited, Socket};
 use crate::systemd::{bus, journal, message, notify};
 use crate::thread::{Listener, Threads, usable_cores};
+use crate::tls::Tls;
 
 /// The socket name that carries the control API instead of clients.
 const ADMIN: &str = "admin";
@@ -117,13 +118,33 @@ impl Serve {
         let count = settings.front.threads.count.unwrap_or(cores.len()).max(1);
         let pin = settings.front.threads.pin;
         let cores: Vec<usize> = cores.iter().copied().cycle().take(count).collect();
-        let front = Arc::new(Front::new(settings, count));
+        // A front without certificates serves port 80 at least, and says so in its status.
+        let (tls, of_tls) = Tls::load(&settings.front, None);
+        let mut problems = Problems::default();
+        problems.extend(of_tls);
+        let lacks_certificates = problems.errors() > 0;
+        if lacks_certificates {
+            tracing::error!(
+                message_id = message::CERTIFICATES_REFUSED,
+                "serving without certificates that cannot be used:\n{}",
+                problems.render(std::io::stderr().is_terminal())
+            );
+        }
+        let front = Arc::new(Front::with_tls(settings, tls, count));
         let health = health::run(Arc::clone(&front));
         let names = dns::run(Arc::clone(&front), dns::Resolver);
         let threads = Threads::start(Arc::clone(&front), &cores, pin)
             .map_err(Failed::os("cannot start the worker threads"))?;
-        let control =
-            Rc::new(Control::new(front, threads, sources, last_good, uses_last_good, listeners));
+        let control = Rc::new(Control::new(
+            front,
+            threads,
+            sources,
+            last_good,
+            uses_last_good,
+            lacks_certificates,
+            listeners,
+        ));
+        control.look_at_listeners();
         if !uses_last_good {
             control.keep(&files);
         }

@@ -322,4 +322,10 @@ impl fmt::Display for Problems {
     }
 }
 
+impl Extend<Problem> for Problems {
+    fn extend<I: IntoIterator<Item = Problem>>(&mut self, problems: I) {
+        self.list.extend(problems);
+    }
+}
+
 impl std::error::Error for Problems {}

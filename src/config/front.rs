@@ -8,19 +8,14 @@ use super::fragment::{Node, Table};
 use super::input::{
     self, Input, Read, boolean, choice, duration, integer, list, or_word, size, size_within, string,
 };
-use super::settings::{
-    Front, HandOff, Limits, ListenProtocol, Listener, Retries, Session, SessionSync, Threads,
-    Timeouts,
-};
-use super::{dns, net, schema};
+use super::settings::{Front, HandOff, Limits, Retries, Session, SessionSync, Threads, Timeouts};
+use super::{dns, listener, net, schema};
 
 const HAND_OFF: &[(&str, HandOff)] =
     &[("round-robin", HandOff::RoundRobin), ("least-connections", HandOff::LeastConnections)];
 
 const SYNC: &[(&str, SessionSync)] =
     &[("always", SessionSync::Always), ("every-second", SessionSync::EverySecond)];
-
-const PROTOCOLS: &[(&str, ListenProtocol)] = &[("http", ListenProtocol::Http)];
 
 /// Reads the file.
 pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Front {
@@ -49,11 +44,7 @@ pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Fro
                 );
             }
             if let Some(section) = Input::of_node(node, &[&schema::LISTENER], problems) {
-                let default = Listener::default();
-                let protocol =
-                    section.get("protocol", default.protocol, problems, choice(PROTOCOLS));
-                let http2 = section.get("http2", default.http2, problems, boolean);
-                front.listeners.insert(name.to_owned(), Listener { protocol, http2 });
+                front.listeners.insert(name.to_owned(), listener::read(name, section, problems));
             }
         }
     }
@@ -96,6 +87,7 @@ fn timeouts(to: &mut Timeouts, from: Input<'_>, problems: &mut Problems) {
     let mut set = |key: &str, value: &mut Duration| {
         *value = from.get(key, *value, problems, duration);
     };
+    set("tls-handshake", &mut to.tls_handshake);
     set("client-header", &mut to.client_header);
     set("client-body", &mut to.client_body);
     set("client-write", &mut to.client_write);

@@ -18,6 +18,7 @@ mod dns;
 mod fragment;
 mod front;
 mod input;
+mod listener;
 mod load;
 pub mod machine;
 mod net;

@@ -82,8 +82,52 @@ pub enum HandOff {
 pub struct Listener {
     /// What is spoken on it.
     pub protocol: ListenProtocol,
-    /// Whether HTTP/2 may be spoken, too: in cleartext by clients that begin with its preface.
+    /// Whether HTTP/2 may be spoken, too: under TLS where the client offers it, in cleartext by
+    /// clients that begin with its preface.
     pub http2: bool,
+    /// With `https`: whom it can be, the default first.
+    pub certificates: Vec<CertificateFiles>,
+    /// With `https`: who signs the certificates of clients; `None` when they need none.
+    pub client_ca: Option<Secret>,
+    /// Whether a client may do without one.
+    pub client_certificate: ClientCertificate,
+}
+
+/// A certificate chain and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The server's certificate and those between it and the authority.
+    pub certificate: Secret,
+    /// Its private key.
+    pub key: Secret,
+}
+
+/// Where something is that only the front may know.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// Where it is.
+    pub source: SecretSource,
+    /// Where that was written, to show when it cannot be used.
+    pub place: Option<super::Place>,
+}
+
+/// Where something is that only the front may know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In this file.
+    File(PathBuf),
+    /// In the credential of this name, which systemd hands to the service.
+    Credential(String),
+}
+
+/// Whether clients need a certificate, where there is a CA for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// Without a good one there is no connection.
+    #[default]
+    Required,
+    /// One that is shown must be good.
+    Optional,
 }
 
 /// What a listener speaks.
@@ -92,11 +136,15 @@ pub enum ListenProtocol {
     /// Cleartext HTTP/1.1.
     #[default]
     Http,
+    /// The same under TLS.
+    Https,
 }
 
 /// `[timeouts]`. Each is the longest time without the progress that its name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
+    /// A client's TLS handshake, from the connection on.
+    pub tls_handshake: Duration,
     /// A client's whole request head, from its first byte.
     pub client_header: Duration,
     /// Between two reads of a request body.
@@ -386,8 +434,55 @@ pub enum Target {
 impl Front {
     /// What is spoken on the listener of this name.
     pub fn listener(&self, name: &str) -> &Listener {
-        static HTTP: Listener = Listener { protocol: ListenProtocol::Http, http2: false };
-        self.listeners.get(name).unwrap_or(&HTTP)
+        static HTTP: Listener = Listener::speaking(ListenProtocol::Http);
+        static HTTPS: Listener = Listener::speaking(ListenProtocol::Https);
+        let default = match ListenProtocol::default_for(name) {
+            ListenProtocol::Http => &HTTP,
+            ListenProtocol::Https => &HTTPS,
+        };
+        self.listeners.get(name).unwrap_or(default)
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// One that speaks this and says nothing else.
+    pub const fn speaking(protocol: ListenProtocol) -> Self {
+        Self {
+            protocol,
+            http2: matches!(protocol, ListenProtocol::Https),
+            certificates: Vec::new(),
+            client_ca: None,
+            client_certificate: ClientCertificate::Required,
+        }
+    }
+}
+
+impl ListenProtocol {
+    /// What is spoken on a listener of this name when nothing is said.
+    pub fn default_for(name: &str) -> Self {
+        if name == "https" { Self::Https } else { Self::Http }
+    }
+}
+
+// === impl Secret ===
+
+impl PartialEq for Secret {
+    /// Where it was written is not part of what was written.
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Secret {}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Credential(name) => write!(f, "credential:{name}"),
+        }
     }
 }
 
@@ -471,6 +566,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
+            tls_handshake: seconds(10), // three round trips on the worst line
             client_header: seconds(15), // a phone on a bad line needs a few; slowloris wants many
             client_body: seconds(30),
             client_write: seconds(30),

@@ -14,11 +14,13 @@ use tokio::time::{Instant, sleep};
 use super::last_good::LastGood;
 use crate::admin::model;
 use crate::balance::{Server, State};
+use crate::config::settings::ListenProtocol;
 use crate::config::{self, Loaded, Sources};
 use crate::proxy::Front;
 use crate::systemd::bus::{self, UnitState};
 use crate::systemd::{message, notify};
 use crate::thread::Threads;
+use crate::tls::Tls;
 
 /// How often a drain looks whether the last request is done.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
@@ -34,6 +36,8 @@ pub struct Control {
     sources: Sources,
     last_good: Option<LastGood>,
     uses_last_good: Cell<bool>,
+    /// Whether certificates could not be used when the front started.
+    lacks_certificates: Cell<bool>,
     listeners: Vec<model::Listener>,
     started: Instant,
     /// What systemd says of each worker; `None` until the bus has said it once.
@@ -57,6 +61,7 @@ impl Control {
         sources: Sources,
         last_good: Option<LastGood>,
         uses_last_good: bool,
+        lacks_certificates: bool,
         listeners: Vec<model::Listener>,
     ) -> Self {
         Self {
@@ -65,6 +70,7 @@ impl Control {
             sources,
             last_good,
             uses_last_good: Cell::new(uses_last_good),
+            lacks_certificates: Cell::new(lacks_certificates),
             listeners,
             started: Instant::now(),
             units: RefCell::new(None),
@@ -190,6 +196,8 @@ impl Control {
         };
         let warning = if self.uses_last_good.get() {
             "; THE CONFIGURATION HAS ERRORS, the last good one is used: run roundsman check"
+        } else if self.lacks_certificates.get() {
+            "; CERTIFICATES CANNOT BE USED: run roundsman check"
         } else {
             ""
         };
@@ -240,7 +248,10 @@ impl Control {
     /// Puts the present files to work, or says what is wrong with them and changes nothing.
     pub fn reload(&self) -> Result<(), String> {
         notify::reloading();
-        let Loaded { settings, problems, files, .. } = config::load(&self.sources);
+        let Loaded { settings, mut problems, files, .. } = config::load(&self.sources);
+        // A certificate that cannot be used is an error like any other: the old one stays.
+        let (tls, of_tls) = Tls::load(&settings.front, Some(&self.front.snapshot().tls));
+        problems.extend(of_tls);
         let result = if problems.errors() > 0 {
             let errors = problems.render(false);
             tracing::error!(
@@ -249,8 +260,13 @@ impl Control {
             );
             Err(errors)
         } else {
-            self.front.replace(settings);
+            self.front.replace_with(settings, tls);
             self.uses_last_good.set(false);
+            self.lacks_certificates.set(false);
+            if !problems.is_empty() {
+                tracing::warn!("the configuration has warnings:\n{}", problems.render(false));
+            }
+            self.look_at_listeners();
             self.keep(&files);
             self.apply_all();
             tracing::info!(message_id = message::RELOADED, "reloaded: {}", self.status_line());
@@ -259,6 +275,23 @@ impl Control {
         // Also after a failure: systemd waits for it.
         notify::ready(&self.status_line());
         result
+    }
+
+    /// Says which listeners can do nothing.
+    pub fn look_at_listeners(&self) {
+        let snapshot = self.front.snapshot();
+        for listener in &self.listeners {
+            let settings = snapshot.settings.front.listener(&listener.name);
+            if settings.protocol == ListenProtocol::Https && !snapshot.tls.serves(&listener.name) {
+                tracing::error!(
+                    "listener {} has no certificate and closes every connection: write \
+                     certificates below [listen.{}] in /etc/roundsman/roundsman.toml and run \
+                     systemctl reload roundsman",
+                    listener.name,
+                    listener.name
+                );
+            }
+        }
     }
 
     /// Keeps a copy of the files at work.

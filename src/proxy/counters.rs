@@ -24,6 +24,23 @@ impl Counter {
     }
 }
 
+/// One of something for each reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ByReason<T>([T; REASONS]);
+
+impl<T> ByReason<T> {
+    /// That of this reason.
+    pub fn of(&self, reason: Reason) -> &T {
+        &self.0[reason as usize]
+    }
+}
+
+impl<T: Default> Default for ByReason<T> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| T::default()))
+    }
+}
+
 /// One thread's counters, on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -39,7 +56,7 @@ pub(crate) struct Counters {
     pub(crate) upgraded: Counter,
     pub(crate) body_in: Counter,
     pub(crate) body_out: Counter,
-    pub(crate) reasons: [Counter; REASONS],
+    pub(crate) reasons: ByReason<Counter>,
 }
 
 /// What the whole front counted, from its start.
@@ -66,13 +83,13 @@ pub struct Totals {
     /// Bytes of response bodies.
     pub body_out: u64,
     /// Requests that no server answered, by the number of the [`Reason`].
-    pub reasons: [u64; REASONS],
+    pub reasons: ByReason<u64>,
 }
 
 impl Totals {
     /// How many requests ended for this reason.
     pub fn of(&self, reason: Reason) -> u64 {
-        self.reasons[reason as usize]
+        *self.reasons.of(reason)
     }
 
     pub(crate) fn add(&mut self, counters: &Counters) {
@@ -88,7 +105,7 @@ impl Totals {
         self.upgraded += counters.upgraded.get();
         self.body_in += counters.body_in.get();
         self.body_out += counters.body_out.get();
-        for (sum, counter) in self.reasons.iter_mut().zip(&counters.reasons) {
+        for (sum, counter) in self.reasons.0.iter_mut().zip(&counters.reasons.0) {
             *sum += counter.get();
         }
     }

@@ -11,6 +11,7 @@ use crate::balance::{Server, State, Upstream};
 use crate::config::Settings;
 use crate::config::settings::{self, Address, Balancing, DnsName, ServerOptions, Target};
 use crate::registry::dns::Found;
+use crate::tls::Tls;
 
 /// What all threads share. Reading it takes no lock.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     /// Finds the number of a request's route in the settings.
     pub router: Arc<Router>,
+    /// Certificates and all else that is TLS.
+    pub tls: Tls,
     /// Who answers each route: one upstream, or those of its split in the order of the shares.
     pub answering: Vec<Vec<Arc<Upstream>>>,
 }
@@ -42,8 +45,13 @@ pub struct Snapshot {
 impl Front {
     /// The front for these settings with this many worker threads.
     pub fn new(settings: Settings, threads: usize) -> Self {
+        Self::with_tls(settings, Tls::default(), threads)
+    }
+
+    /// The same with what its settings name for TLS.
+    pub fn with_tls(settings: Settings, tls: Tls, threads: usize) -> Self {
         Self {
-            snapshot: ArcSwap::from_pointee(Snapshot::build(settings, None, threads)),
+            snapshot: ArcSwap::from_pointee(Snapshot::build(settings, tls, None, threads)),
             changed: watch::Sender::new(0),
             threads,
         }
@@ -65,10 +73,15 @@ impl Front {
     }
 
     /// Puts new settings to work. Servers that stay keep their state and their counts; requests in
-    /// flight end under the settings they began with. New workers of apps begin as down: whoever
-    /// calls this says next what systemd says of them.
+    /// flight end under the settings they began with, open connections under their certificates.
+    /// New workers of apps begin as down: whoever calls this says next what systemd says of them.
     pub fn replace(&self, settings: Settings) {
-        let snapshot = Snapshot::build(settings, Some(&self.snapshot()), self.threads);
+        self.replace_with(settings, self.snapshot().tls.clone());
+    }
+
+    /// The same with other certificates.
+    pub fn replace_with(&self, settings: Settings, tls: Tls) {
+        let snapshot = Snapshot::build(settings, tls, Some(&self.snapshot()), self.threads);
         self.snapshot.store(Arc::new(snapshot));
         self.notify_changed();
     }
@@ -117,7 +130,7 @@ type Wanted = (String, Address, ServerOptions);
 // === impl Snapshot ===
 
 impl Snapshot {
-    fn build(settings: Settings, before: Option<&Self>, threads: usize) -> Self {
+    fn build(settings: Settings, tls: Tls, before: Option<&Self>, threads: usize) -> Self {
         let mut found = before.map(|b| b.found.clone()).unwrap_or_default();
         let names = || settings.upstreams.values().flat_map(|u| &u.names);
         found.retain(|known, _| names().any(|wanted| wanted.name == *known));
@@ -150,7 +163,7 @@ impl Snapshot {
             add(target, servers_of(upstream, &found), &upstream.balancing);
         }
         let router = Arc::new(Router::new(&settings.routes));
-        Self::of(Arc::new(settings), found, upstreams, router)
+        Self::of(Arc::new(settings), found, upstreams, router, tls)
     }
 
     /// The same, but for what one name stands for.
@@ -167,7 +180,8 @@ impl Snapshot {
             let new = upstream(key.clone(), servers, &of_settings.balancing, old, new);
             upstreams.insert(key, new);
         }
-        Self::of(Arc::clone(&self.settings), found, upstreams, Arc::clone(&self.router))
+        let (settings, router) = (Arc::clone(&self.settings), Arc::clone(&self.router));
+        Self::of(settings, found, upstreams, router, self.tls.clone())
     }
 
     fn of(
@@ -175,6 +189,7 @@ impl Snapshot {
         found: BTreeMap<DnsName, Vec<Found>>,
         upstreams: BTreeMap<String, Arc<Upstream>>,
         router: Arc<Router>,
+        tls: Tls,
     ) -> Self {
         let find = |target: &Target| upstreams.get(&target.to_string()).map(Arc::clone);
         let answering = settings.routes.iter().map(|route| match &route.target {
@@ -182,7 +197,7 @@ impl Snapshot {
             target => find(target).into_iter().collect(),
         });
         let answering = answering.collect();
-        Self { settings, found, upstreams, router, answering }
+        Self { settings, found, upstreams, router, tls, answering }
     }
 
     /// Every server of every upstream, with its upstream.

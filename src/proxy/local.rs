@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -32,6 +33,8 @@ pub(crate) struct Local {
     pub(crate) links: RefCell<Links>,
     pub(crate) budget: RefCell<Budget>,
     pub(crate) stopping: Cell<bool>,
+    /// Whose turn it is to work on a TLS handshake.
+    pub(crate) handshakes: Semaphore,
     snapshot: RefCell<Rc<Current>>,
     ids: Cell<u64>,
     id_key: RandomState,
@@ -81,6 +84,7 @@ impl Local {
             pool: RefCell::default(),
             links: RefCell::default(),
             stopping: Cell::new(false),
+            handshakes: Semaphore::new(1),
             snapshot,
             ids: Cell::new(0),
             id_key: RandomState::new(),
@@ -106,7 +110,7 @@ impl Local {
 
     /// Counts and logs that a request ended without a server's answer, or that a connection did.
     pub(crate) fn refused(&self, reason: Reason, about: &About<'_>) {
-        self.counters.reasons[reason as usize].add(1);
+        self.counters.reasons.of(reason).add(1);
         if !reason.is_servers() {
             debug!(
                 roundsman_request = about.id,

@@ -2,7 +2,7 @@
 
 mod attempt;
 mod budget;
-mod buf;
+pub(crate) mod buf;
 pub(crate) mod chunk;
 pub(crate) mod connection;
 pub(crate) mod counters;
@@ -30,7 +30,7 @@ mod target;
 mod tunnel;
 mod write;
 
-pub use counters::Totals;
+pub use counters::{ByReason, Totals};
 pub use front::{Front, Snapshot};
 pub use reason::{REASONS, Reason};
 pub use router::Router;

@@ -65,6 +65,12 @@ pub enum Reason {
     TooManyConnections,
     /// An HTTP/2 client sends frames without end that bring no request forward.
     TooManyFrames,
+    /// The client's TLS handshake failed.
+    TlsFailed,
+    /// The client's TLS handshake was not done in time.
+    TlsTimeout,
+    /// The listener speaks TLS and has no certificate.
+    NoCertificate,
 }
 
 /// Number of reasons, for tables by reason.
@@ -72,7 +78,7 @@ pub const REASONS: usize = Reason::ALL.len();
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::MalformedHead,
         Self::MalformedTarget,
         Self::MalformedHost,
@@ -103,6 +109,9 @@ impl Reason {
         Self::TotalTimeout,
         Self::TooManyConnections,
         Self::TooManyFrames,
+        Self::TlsFailed,
+        Self::TlsTimeout,
+        Self::NoCertificate,
     ];
 
     /// The status that says so to the client.
@@ -115,10 +124,11 @@ impl Reason {
             | Self::MalformedBody
             | Self::ClientGone
             | Self::WriteTimeout
-            | Self::TooManyFrames => 400,
+            | Self::TooManyFrames
+            | Self::TlsFailed => 400,
             Self::NoRoute => 404,
             Self::Connect => 405,
-            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::HeadTimeout | Self::BodyTimeout | Self::TlsTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::UnknownExpectation => 417,
@@ -131,7 +141,8 @@ impl Reason {
             Self::NothingConfigured
             | Self::NoServer
             | Self::QueueFull
-            | Self::TooManyConnections => 503,
+            | Self::TooManyConnections
+            | Self::NoCertificate => 503,
             Self::ResponseTimeout | Self::TotalTimeout => 504,
             Self::UnknownVersion => 505,
         }
@@ -170,6 +181,9 @@ impl Reason {
             Self::TotalTimeout => "total-timeout",
             Self::TooManyConnections => "too-many-connections",
             Self::TooManyFrames => "too-many-frames",
+            Self::TlsFailed => "tls-failed",
+            Self::TlsTimeout => "tls-timeout",
+            Self::NoCertificate => "no-certificate",
         }
     }
 
@@ -208,6 +222,9 @@ impl Reason {
             Self::TotalTimeout => "The request took too long.",
             Self::TooManyConnections => "Too many connections from this address.",
             Self::TooManyFrames => "Too many frames that belong to no request.",
+            Self::TlsFailed => "The TLS handshake failed.",
+            Self::TlsTimeout => "The TLS handshake took too long.",
+            Self::NoCertificate => "This listener has no certificate.",
         }
     }
 

@@ -13,6 +13,8 @@ pub const RELOADED: &str = "1b2d2fbdd8264caea1083efdeeb0b08e";
 pub const RELOAD_REFUSED: &str = "a09645ddcea34ce39df4abe7a3514284";
 /// The configuration has errors and the last good one is used instead.
 pub const LAST_GOOD_USED: &str = "91fa46ab37d440008048dc73fa06a51b";
+/// Certificates cannot be used and the front serves without them.
+pub const CERTIFICATES_REFUSED: &str = "ed40de8509e44230be851dbebd802bb2";
 /// A server may get requests again.
 pub const SERVER_UP: &str = "8cca2e4f087a434d93729829572835d2";
 /// A server gets nothing new.

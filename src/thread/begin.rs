@@ -2,22 +2,25 @@
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use rustls::ServerConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::accept::Accepted;
-use super::lazy::{LazyTcp, LazyUnix};
+use super::lazy::{LazySocket, LazyTcp, LazyUnix};
 use super::worker::Batch;
 use crate::config::settings::ListenProtocol;
 use crate::proxy::connection::{ClientStream, serve, serve_holding};
 use crate::proxy::forwarded::Origin;
-use crate::proxy::http2;
-use crate::proxy::local::Local;
+use crate::proxy::local::{About, Local};
+use crate::proxy::{Reason, http2};
+use crate::tls::{self, TlsStream};
 
 /// The versions of HTTP that a connection may speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "for TLS, which agrees on one")]
 pub(super) enum Version {
     Http1,
     Http2,
@@ -29,7 +32,8 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
     let counters = &local.counters;
     let snapshot = local.snapshot();
     let listener = snapshot.settings.front.listener(&batch.source.name);
-    let ListenProtocol::Http = listener.protocol;
+    let protocol = listener.protocol;
+    let tls = snapshot.tls.config(&batch.source.name);
     for Accepted { socket, peer } in batch.connections {
         counters.accepted.add(1);
         counters.open.add(1);
@@ -37,6 +41,27 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
         let origin = Origin { peer, secure: false, http2: false, port: batch.source.port };
         let open = Open { local: Rc::clone(local), gone: peer.map(|peer| (gone.clone(), peer)) };
         let local = Rc::clone(local);
+        if protocol == ListenProtocol::Https {
+            let Some(config) = tls.cloned() else {
+                let about = About { client: peer, ..About::default() };
+                local.refused(Reason::NoCertificate, &about);
+                continue;
+            };
+            let socket = if batch.source.unix {
+                LazySocket::Unix(LazyUnix::from(socket))
+            } else {
+                LazySocket::Tcp(LazyTcp::from(socket))
+            };
+            tokio::task::spawn_local(async move {
+                let _open = open;
+                // In a box: what the handshake needs is not needed afterwards.
+                let handshake = Box::pin(shake_hands(&local, config, socket, &origin)).await;
+                let Some(stream) = handshake else { return };
+                let origin = Origin { secure: true, ..origin };
+                speak(local, stream, origin).await;
+            });
+            continue;
+        }
         // The common case goes straight to its server: every step between would make the task of
         // an idle connection larger.
         if listener.http2 {
@@ -61,14 +86,32 @@ fn begin_either(open: Open, local: Rc<Local>, socket: OwnedFd, unix: bool, origi
     });
 }
 
+/// Takes the TLS connection that a client opens; counts and logs why there is none.
+async fn shake_hands<S: ClientStream>(
+    local: &Rc<Local>,
+    config: Arc<ServerConfig>,
+    socket: S,
+    origin: &Origin,
+) -> Option<TlsStream<S>> {
+    let timeout = local.snapshot().settings.front.timeouts.tls_handshake;
+    let deadline = local.deadlines.add();
+    let mut handshake = pin!(tls::accept(config, socket, &local.handshakes));
+    let (reason, detail) = match deadline.within(timeout, |cx| handshake.as_mut().poll(cx)).await {
+        Some(Ok(stream)) => return Some(stream),
+        Some(Err(tls::Failed::Silent)) => return None,
+        Some(Err(failed)) => (Reason::TlsFailed, failed.to_string()),
+        None => (Reason::TlsTimeout, String::new()),
+    };
+    local.refused(reason, &About { client: origin.peer, detail: &detail, ..About::default() });
+    None
+}
+
 /// Serves a connection in the version of HTTP that was agreed on.
-#[expect(dead_code, reason = "for TLS, which agrees on one")]
-pub(super) async fn speak<C: ClientStream>(
-    local: Rc<Local>,
-    stream: C,
-    origin: Origin,
-    version: Version,
-) {
+async fn speak<S: ClientStream>(local: Rc<Local>, stream: TlsStream<S>, origin: Origin) {
+    let version = match stream.alpn() {
+        Some(b"h2") => Version::Http2,
+        _ => Version::Http1,
+    };
     match version {
         Version::Http1 => serve(local, stream, origin).await,
         Version::Http2 => http2::serve(local, stream, origin).await,

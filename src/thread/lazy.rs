@@ -31,6 +31,13 @@ impl<R: From<OwnedFd>, S> From<OwnedFd> for Lazy<R, S> {
     }
 }
 
+/// A client's connection of either kind.
+#[derive(Debug)]
+pub(crate) enum LazySocket {
+    Tcp(LazyTcp),
+    Unix(LazyUnix),
+}
+
 /// A socket that the runtime can take over.
 pub(crate) trait Register<S> {
     fn register(self) -> io::Result<S>;
@@ -120,6 +127,24 @@ where
         Pin::new(this.registered()?).poll_write(cx, bytes)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if let Self::Raw(raw) = this
+            && let Some(result) = ready(raw.write_vectored(bytes))
+        {
+            return Poll::Ready(result);
+        }
+        Pin::new(this.registered()?).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(())) // sockets do not buffer
     }
@@ -129,6 +154,58 @@ where
             Self::Raw(raw) => Poll::Ready(raw.shutdown_write()),
             Self::Registered(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Broken => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl AsyncRead for LazySocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
+            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for LazySocket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(())) // sockets do not buffer
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }

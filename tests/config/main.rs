@@ -2,6 +2,7 @@
 //! and how other programs' files are taken over.
 
 mod catalog;
+mod certificates;
 mod check;
 mod generator;
 mod import_nginx;

@@ -15,5 +15,6 @@ mod limits;
 mod retries;
 mod slow_clients;
 mod support;
+mod tls;
 mod upgrade;
 mod websocket;

@@ -56,13 +56,63 @@ pub(in crate::config) const LISTENER: Section = Section {
     doc: "What is spoken on a listener. NAME is the FileDescriptorName= of its socket unit: http for \
           roundsman-http.socket. Addresses and ports are set in the socket unit.",
     keys: &[
-        key("protocol", "\"http\"", "\"http\"", "Cleartext HTTP/1.1."),
+        key(
+            "protocol",
+            "\"http\" or \"https\"",
+            "",
+            "\"http\" is cleartext, \"https\" TLS 1.2 and 1.3. Without it: \"https\" on the listener \
+             of that name, \"http\" on every other.",
+        ),
         key(
             "http2",
             "boolean",
-            "false",
-            "Whether clients may speak HTTP/2 in cleartext, too: those that begin with it without an \
-             upgrade, as gRPC clients and other proxies do. Browsers speak it over TLS only.",
+            "",
+            "Whether clients may speak HTTP/2, too. With \"https\" it is agreed on in the handshake; \
+             with \"http\" it is for those that begin with it without an upgrade, as gRPC clients and \
+             other proxies do. Without it: true with \"https\", false with \"http\".",
+        ),
+        key(
+            "certificates",
+            "array of tables, required with \"https\"",
+            "",
+            "Who the listener can be; see [[listen.NAME.certificates]].",
+        ),
+        key(
+            "client-ca",
+            "absolute path or \"credential:NAME\"",
+            "",
+            "PEM certificates of the authorities that sign the clients' certificates. Without it, \
+             clients are asked for none.",
+        ),
+        key(
+            "client-certificate",
+            "\"required\" or \"optional\"",
+            "",
+            "With client-ca: whether a client without a certificate is turned away. One that is \
+             shown must be good in either case. Without it: \"required\".",
+        ),
+    ],
+};
+
+pub(in crate::config) const CERTIFICATE: Section = Section {
+    title: "[[listen.NAME.certificates]]",
+    doc: "One certificate of a listener, also written certificates = [{ certificate = \"…\", \
+          key = \"…\" }]. A client gets the first one with the name that it asks \
+          for (subjectAltName; an exact name wins over a wildcard) and a kind of key that it knows, or \
+          else the first of all. The files are read again at each reload; the user roundsman must be \
+          able to read them, or systemd hands them over with LoadCredential=.",
+    keys: &[
+        key(
+            "certificate",
+            "absolute path or \"credential:NAME\", required",
+            "",
+            "In PEM: the certificate, then those between it and the authority.",
+        ),
+        key(
+            "key",
+            "absolute path or \"credential:NAME\", required",
+            "",
+            "Its private key, in PEM and without a password.",
         ),
     ],
 };
@@ -71,6 +121,7 @@ pub(in crate::config) const TIMEOUTS: Section = Section {
     title: "[timeouts]",
     doc: "How long the front waits. Each is the longest time without the progress that it names.",
     keys: &[
+        key("tls-handshake", "duration", "\"10s\"", "For a client's TLS handshake."),
         key(
             "client-header",
             "duration",

@@ -8,7 +8,9 @@ mod sharing;
 mod upstream;
 
 pub(super) use app::{APP, APP_HEALTH, APP_RESTART};
-pub(super) use front::{DNS, FRONT, LIMITS, LISTENER, RETRIES, SESSION, THREADS, TIMEOUTS};
+pub(super) use front::{
+    CERTIFICATE, DNS, FRONT, LIMITS, LISTENER, RETRIES, SESSION, THREADS, TIMEOUTS,
+};
 pub(super) use route::{OWN_ROUTE, ROUTE, ROUTES, SHARE};
 pub(super) use sharing::{BALANCING, HASH, PASSIVE, STICKY};
 pub(super) use upstream::{SERVER, UPSTREAM, UPSTREAM_HEALTH};
@@ -54,7 +56,17 @@ pub const FILES: &[FileKind] = &[
         path: "roundsman.toml",
         doc: "The front: the process that accepts the clients' connections. Without this file \
               every key has its default.",
-        sections: &[&FRONT, &THREADS, &LISTENER, &TIMEOUTS, &LIMITS, &RETRIES, &DNS, &SESSION],
+        sections: &[
+            &FRONT,
+            &THREADS,
+            &LISTENER,
+            &CERTIFICATE,
+            &TIMEOUTS,
+            &LIMITS,
+            &RETRIES,
+            &DNS,
+            &SESSION,
+        ],
     },
     FileKind {
         path: "apps/NAME.toml",

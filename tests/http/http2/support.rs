@@ -10,7 +10,7 @@ use h2::server::SendResponse;
 use h2::{RecvStream, SendStream, client};
 use http::{HeaderMap, Request, Response};
 use roundsman::config::Settings;
-use roundsman::config::settings::{ListenProtocol, Listener, ServerProtocol};
+use roundsman::config::settings::{Listener, ServerProtocol};
 
 use crate::support::{Backend, PATIENCE, Proxy};
 
@@ -28,7 +28,7 @@ pub(super) fn proxy_with(backends: &[&Backend], change: impl FnOnce(&mut Setting
 
 /// Has the listener take HTTP/2.
 pub(super) fn take_http2(settings: &mut Settings) {
-    let listener = Listener { protocol: ListenProtocol::Http, http2: true };
+    let listener = Listener { http2: true, ..Listener::default() };
     settings.front.listeners.insert("http".into(), listener);
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod message;
+pub(crate) mod pki;
 #[path = "../../common/program.rs"]
 #[allow(dead_code, reason = "other tests ask it for more")]
 mod program;
@@ -21,6 +22,7 @@ use roundsman::config::settings::{
 };
 use roundsman::proxy::{Front, Totals};
 use roundsman::thread::{Listener, Socket, Threads};
+use roundsman::tls::Tls;
 
 pub(crate) use backend::{Backend, ok};
 pub(crate) use message::Message;
@@ -83,7 +85,9 @@ impl Proxy {
     }
 
     pub(crate) fn start(settings: Settings, threads: usize) -> Self {
-        let front = Arc::new(Front::new(settings, threads));
+        let (tls, problems) = Tls::load(&settings.front, None);
+        assert!(problems.is_empty(), "{problems:?}");
+        let front = Arc::new(Front::with_tls(settings, tls, threads));
         let cores: Vec<_> = (0..threads).collect();
         let threads = Threads::start(Arc::clone(&front), &cores, false).unwrap();
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();

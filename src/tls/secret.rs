@@ -1,0 +1,126 @@
+//! Reading certificates and keys: files, and what systemd hands to the service.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use libsystemd::credentials::CredentialsLoader;
+
+use super::fault::Fault;
+use crate::config::settings::SecretSource;
+
+/// No certificate chain or key is nearly as large; a file put there by mistake may be.
+const MOST: u64 = 1024 * 1024;
+
+/// The whole content; `what` is "certificate", "key" or "client CA".
+pub(super) fn read(source: &SecretSource, what: &str) -> Result<Vec<u8>, Fault> {
+    let file = match source {
+        SecretSource::File(path) => {
+            File::open(path).map_err(|error| file_fault(path, what, &error))?
+        }
+        SecretSource::Credential(name) => credential(name, what)?,
+    };
+    let mut content = Vec::new();
+    let read = file.take(MOST + 1).read_to_end(&mut content);
+    if let Err(error) = read {
+        return Err(Fault::error(
+            format!("the {what} {source} cannot be read: {error}"),
+            format!("write the path of a file with the {what} in PEM"),
+        ));
+    }
+    if content.len() as u64 > MOST {
+        return Err(Fault::error(
+            format!("the {what} {source} is larger than 1 MiB"),
+            format!("write the path of a file with the {what} in PEM"),
+        ));
+    }
+    Ok(content)
+}
+
+fn file_fault(path: &Path, what: &str, error: &io::Error) -> Fault {
+    let shown = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Fault::error(
+            format!("the {what} {shown} is not there"),
+            format!("put the {what} there, or correct the path"),
+        ),
+        io::ErrorKind::PermissionDenied => Fault::error(
+            format!("{} may not read the {what} {shown}", user()),
+            format!(
+                "let the front's group read it: `chgrp roundsman {shown} && chmod 640 {shown}` (and \
+                 `chmod o+x` or the same for its directories), or hand it over with \
+                 LoadCredential={}:{shown} and `credential:{}`; see roundsman.toml(5)",
+                name_for(path),
+                name_for(path),
+            ),
+        ),
+        _ => Fault::error(
+            format!("the {what} {shown} cannot be opened: {error}"),
+            format!("write the path of a file with the {what} in PEM"),
+        ),
+    }
+}
+
+/// A credential's name for this file.
+fn name_for(path: &Path) -> String {
+    path.file_name().map_or_else(|| "NAME".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+fn user() -> String {
+    let id = rustix::process::geteuid().as_raw();
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    });
+    name.map_or_else(|| format!("user {id}"), |name| format!("user {name}"))
+}
+
+fn credential(name: &str, what: &str) -> Result<File, Fault> {
+    let loader = CredentialsLoader::open().map_err(|_| {
+        Fault::error(
+            format!("the {what} is credential {name}, and this process was given no credentials"),
+            format!(
+                "add LoadCredential={name}:/path/of/it to roundsman.service (systemctl edit \
+                 roundsman) and restart it, or write a path"
+            ),
+        )
+    })?;
+    loader.get(name).map_err(|_| {
+        let list = loader.iter().into_iter().flatten().flatten();
+        let mut has: Vec<_> =
+            list.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        has.sort();
+        Fault::error(
+            format!("the service has no credential {name} for the {what}"),
+            format!(
+                "add LoadCredential={name}:/path/of/it to roundsman.service and restart it; it has: {}",
+                if has.is_empty() { "none".to_owned() } else { has.join(", ") }
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_explained() {
+        let gone = SecretSource::File("/nonexistent/key.pem".into());
+        let fault = read(&gone, "key").unwrap_err();
+        assert_eq!(fault.title, "the key /nonexistent/key.pem is not there");
+        let directory = tempfile::tempdir().unwrap();
+        let fault = read(&SecretSource::File(directory.path().into()), "key").unwrap_err();
+        assert!(fault.title.contains("cannot be read"), "{fault:?}");
+        let large = directory.path().join("large");
+        std::fs::write(&large, vec![b'x'; MOST as usize + 1]).unwrap();
+        let fault = read(&SecretSource::File(large), "certificate").unwrap_err();
+        assert!(fault.title.ends_with("is larger than 1 MiB"), "{fault:?}");
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let fault = file_fault(Path::new("/etc/x/key.pem"), "key", &denied);
+        assert!(fault.help.contains("LoadCredential=key.pem:/etc/x/key.pem"), "{fault:?}");
+        assert!(fault.help.contains("chgrp roundsman /etc/x/key.pem"), "{fault:?}");
+    }
+}
