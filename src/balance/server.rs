@@ -13,6 +13,7 @@ use crate::config::settings::{
     Address, Algorithm, Balancing, Passive, ServerOptions, ServerProtocol, StartState,
 };
 use crate::health::{Reason, Status, Verdict};
+use crate::proxy::preface::Version;
 
 /// Whether a server may get requests, as systemd and the administrator say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Server {
     pub address: Address,
     /// What it speaks.
     pub protocol: ServerProtocol,
+    /// The header that each connection to it begins with.
+    pub proxy_protocol: Option<Version>,
     /// Process-wide number of this server, for per-thread tables such as connection pools.
     pub id: u32,
     pub(super) gate: Gate,
@@ -108,6 +111,7 @@ impl Server {
             name: name.into(),
             address,
             protocol: options.protocol,
+            proxy_protocol: options.proxy_protocol,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             gate: Gate::new(threads),
             latency: Latency::default(),

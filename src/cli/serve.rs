@@ -17,7 +17,7 @@ use super::exit;
 use crate::admin;
 use crate::config::{self, Loaded, Problems, Settings, Sources};
 use crate::health;
-use crate::lifecycle::control::Control;
+use crate::lifecycle::control::{Control, https_port};
 use crate::lifecycle::last_good::LastGood;
 use crate::lifecycle::{lock, watchdog};
 use crate::proxy::Front;
@@ -130,6 +130,7 @@ impl Serve {
                 problems.render(std::io::stderr().is_terminal())
             );
         }
+        let tls = tls.with_port(https_port(&settings.front, &listeners));
         let front = Arc::new(Front::with_tls(settings, tls, count));
         let health = health::run(Arc::clone(&front));
         let names = dns::run(Arc::clone(&front), dns::Resolver);

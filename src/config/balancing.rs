@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::settings::Target;
+use crate::proxy::preface::Version;
 
 /// How the servers of an upstream share its requests.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +15,8 @@ pub struct Balancing {
     pub algorithm: Algorithm,
     /// `protocol =`: what its servers speak.
     pub protocol: ServerProtocol,
+    /// `proxy-protocol =`: the header that each connection to them begins with.
+    pub proxy_protocol: Option<Version>,
     /// `queue =`: requests that may wait while no server can take one.
     pub queue: usize,
     /// `queue-timeout =`: how long one may wait.
@@ -109,6 +112,8 @@ pub struct ServerOptions {
     pub slow_start: Duration,
     /// `protocol =`: see [`Balancing::protocol`].
     pub protocol: ServerProtocol,
+    /// `proxy-protocol =`: see [`Balancing::proxy_protocol`].
+    pub proxy_protocol: Option<Version>,
 }
 
 /// `sticky = { cookie = … }`.
@@ -257,6 +262,7 @@ impl Default for Balancing {
         Self {
             algorithm: Algorithm::RoundRobin,
             protocol: ServerProtocol::Http1,
+            proxy_protocol: None,
             queue: 1000,
             queue_timeout: Duration::from_secs(30), // a worker restarts in less
             max_connections: None,
@@ -277,6 +283,7 @@ impl Default for ServerOptions {
             down: false,
             slow_start: Duration::ZERO,
             protocol: ServerProtocol::Http1,
+            proxy_protocol: None,
         }
     }
 }

@@ -21,6 +21,7 @@ const EXAMPLE: &str =
 pub(super) fn read(name: &str, from: Input<'_>, problems: &mut Problems) -> Listener {
     let default = ListenProtocol::default_for(name);
     let mut to = Listener::speaking(from.get("protocol", default, problems, choice(PROTOCOLS)));
+    to.proxy_protocol = from.get("proxy-protocol", to.proxy_protocol, problems, boolean);
     to.http2 = from.get("http2", to.http2, problems, boolean);
     if to.protocol != ListenProtocol::Https {
         for key in ["certificates", "client-ca", "client-certificate"] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::diagnostic::{File, Place, Problem, Problems, Severity};
 use super::fragment::{self, Table};
 use super::route::{Names, OwnRoutes, Placed};
-use super::settings::{App, Front, HostPattern, Route, Settings, Target, Upstream};
+use super::settings::{App, Front, HostPattern, Https, Route, Settings, Target, Upstream};
 use super::source::{Files, Found, Sources};
 use super::{app, front, net, route, upstream};
 
@@ -151,9 +151,12 @@ impl<'a> Loading<'a> {
     fn own_routes(&mut self, target: Target, routes: OwnRoutes, place: &Place) {
         match routes {
             None => self.implicit.push((target, place.clone())),
-            Some(routes) => self.routes.extend(routes.into_iter().map(|(host, path, place)| {
-                Placed { route: Route { host, path, target: target.clone() }, place }
-            })),
+            Some(routes) => {
+                for ((host, path, https), place) in routes {
+                    let route = Route { host, path, https, target: target.clone() };
+                    self.routes.push(Placed { route, place });
+                }
+            }
         }
     }
 
@@ -255,7 +258,8 @@ fn finish(
 
     for (target, place) in implicit {
         if !routes.iter().any(|r| route::targets(&r.route.target).any(|t| *t == target)) {
-            let route = Route { host: HostPattern::Any, path: "/".to_owned(), target };
+            let (path, https) = ("/".to_owned(), Https::default());
+            let route = Route { host: HostPattern::Any, path, https, target };
             routes.push(Placed { route, place });
         }
     }

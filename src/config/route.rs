@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Place, Problem, Problems};
 use super::fragment::{Node, Table};
-use super::input::{Input, Read, array, integer, nearest, string};
-use super::settings::{HostPattern, Route, Share, Split, SplitKey, Target};
+use super::input::{Input, Read, array, boolean, duration_or_zero, integer, nearest, string};
+use super::settings::{HostPattern, Https, Route, Share, Split, SplitKey, Target};
 use super::{net, schema, sharing};
 
 /// What a file of an app or upstream says about its routes; `None` when it says nothing.
-pub(super) type OwnRoutes = Option<Vec<(HostPattern, String, Place)>>;
+pub(super) type OwnRoutes = Option<Vec<(Matching, Place)>>;
+
+/// Which requests a route is for, and how they must come.
+pub(super) type Matching = (HostPattern, String, Https);
 
 /// A route, and where it was written.
 pub(super) struct Placed {
@@ -22,8 +25,7 @@ pub(super) fn own(top: Input<'_>, problems: &mut Problems) -> OwnRoutes {
     let nodes = array(top.node("route")?, problems)?;
     let one = |node| {
         let section = Input::of_node(node, &[&schema::OWN_ROUTE], problems)?;
-        let (host, path) = matching(section, problems);
-        Some((host, path, node.place.clone()))
+        Some((matching(section, problems), node.place.clone()))
     };
     Some(nodes.iter().filter_map(one).collect())
 }
@@ -35,16 +37,26 @@ pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Vec
     let nodes = top.required("route", example, problems, array).unwrap_or_default();
     let one = |node| {
         let section = Input::of_node(node, &[&schema::ROUTE], problems)?;
-        let (host, path) = matching(section, problems);
+        let (host, path, https) = matching(section, problems);
         let target = target_or_split(section, problems)?;
-        Some(Placed { route: Route { host, path, target }, place: node.place.clone() })
+        Some(Placed { route: Route { host, path, https, target }, place: node.place.clone() })
     };
     nodes.iter().filter_map(one).collect()
 }
 
-fn matching(section: Input<'_>, problems: &mut Problems) -> (HostPattern, String) {
+fn matching(section: Input<'_>, problems: &mut Problems) -> Matching {
     let host = section.get("host", HostPattern::Any, problems, net::host_pattern);
-    (host, section.get("path", "/".to_owned(), problems, net::path_prefix))
+    let https = Https {
+        redirect: section.get("redirect-https", false, problems, boolean),
+        hsts: section.optional("hsts", problems, duration_or_zero),
+        hsts_subdomains: section.get("hsts-subdomains", false, problems, boolean),
+    };
+    if https.hsts_subdomains
+        && let (Some(node), None) = (section.node("hsts-subdomains"), section.node("hsts"))
+    {
+        problems.error(&node.place, "it is not said for how long", "", "add `hsts = \"365d\"`");
+    }
+    (host, section.get("path", "/".to_owned(), problems, net::path_prefix), https)
 }
 
 fn target_or_split(section: Input<'_>, problems: &mut Problems) -> Read<Target> {

@@ -82,6 +82,8 @@ pub enum HandOff {
 pub struct Listener {
     /// What is spoken on it.
     pub protocol: ListenProtocol,
+    /// Whether every connection begins with a PROXY header, from `trusted-proxies`.
+    pub proxy_protocol: bool,
     /// Whether HTTP/2 may be spoken, too: under TLS where the client offers it, in cleartext by
     /// clients that begin with its preface.
     pub http2: bool,
@@ -403,8 +405,21 @@ pub struct Route {
     pub host: HostPattern,
     /// Path prefix, on segment borders: `/api` matches `/api` and `/api/x`, not `/apix`.
     pub path: String,
+    /// What it demands of the way there.
+    pub https: Https,
     /// Who answers.
     pub target: Target,
+}
+
+/// Whether clients are to come over TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Https {
+    /// Whether those that do not are sent there.
+    pub redirect: bool,
+    /// For how long browsers are told to come over TLS only (`Strict-Transport-Security`).
+    pub hsts: Option<Duration>,
+    /// Whether that goes for every name below the host, too.
+    pub hsts_subdomains: bool,
 }
 
 /// Which hosts a route is for; lower case, without a port.
@@ -451,6 +466,7 @@ impl Listener {
     pub const fn speaking(protocol: ListenProtocol) -> Self {
         Self {
             protocol,
+            proxy_protocol: false,
             http2: matches!(protocol, ListenProtocol::Https),
             certificates: Vec::new(),
             client_ca: None,

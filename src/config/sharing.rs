@@ -12,6 +12,7 @@ use super::settings::{
     Probe, ServerProtocol, SplitKey, StartState, Statuses, Sticky,
 };
 use super::{net, schema};
+use crate::proxy::preface::Version;
 
 /// `balance =`, before `[hash]` is known.
 #[derive(Clone, Copy, PartialEq)]
@@ -57,6 +58,8 @@ const FAILURES: &[(&str, Failure)] = &[
     ("invalid-response", Failure::InvalidResponse),
 ];
 
+const VERSIONS: &[(&str, Version)] = &[("v1", Version::V1), ("v2", Version::V2)];
+
 /// Reads what apps and upstreams have in common.
 pub(super) fn read(top: Input<'_>, problems: &mut Problems) -> Balancing {
     let default = Balancing::default();
@@ -76,6 +79,18 @@ pub(super) fn read(top: Input<'_>, problems: &mut Problems) -> Balancing {
             "add `balance = \"hash\"`, or leave `hash` out",
         );
     }
+    let protocol = top.get("protocol", default.protocol, problems, choice(PROTOCOLS));
+    let proxy_protocol = top.optional("proxy-protocol", problems, choice(VERSIONS));
+    if protocol == ServerProtocol::H2c
+        && let Some(node) = top.node("proxy-protocol")
+    {
+        problems.error(
+            &node.place,
+            "`proxy-protocol` and \"h2c\" exclude each other",
+            "",
+            "leave one of them out: clients share an HTTP/2 connection, and the header is for one",
+        );
+    }
     Balancing {
         algorithm: match name {
             Name::RoundRobin => Algorithm::RoundRobin,
@@ -85,7 +100,8 @@ pub(super) fn read(top: Input<'_>, problems: &mut Problems) -> Balancing {
             Name::LeastConnections => Algorithm::LeastConnections,
             Name::PeakEwma => Algorithm::PeakEwma,
         },
-        protocol: top.get("protocol", default.protocol, problems, choice(PROTOCOLS)),
+        protocol,
+        proxy_protocol,
         queue: top.get("queue", default.queue, problems, integer(0..=1_000_000_usize)),
         queue_timeout: top.get("queue-timeout", default.queue_timeout, problems, duration),
         max_connections: top.get(

@@ -104,6 +104,7 @@ fn server(
             .optional("slow-start", problems, duration_or_zero)
             .unwrap_or(balancing.slow_start),
         protocol: balancing.protocol,
+        proxy_protocol: balancing.proxy_protocol,
     };
     if balancing.algorithm == Algorithm::RoundRobin
         && options.weight > 1

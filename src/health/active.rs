@@ -54,9 +54,12 @@ async fn run(server: Arc<Server>, check: ActiveCheck, outcomes: mpsc::Sender<Out
         let began = Instant::now();
         // A stopped server is not asked: with socket activation asking would start it.
         if server.state() != State::Down {
-            let result = timeout(check.timeout, probe::probe(&server.address, &check.probe))
-                .await
-                .unwrap_or(Err(Failed::Timeout(check.timeout)));
+            let result = timeout(
+                check.timeout,
+                probe::probe(&server.address, &check.probe, server.proxy_protocol),
+            )
+            .await
+            .unwrap_or(Err(Failed::Timeout(check.timeout)));
             if outcomes.send(Outcome { server: server.id, result }).await.is_err() {
                 return; // nobody listens any more
             }

@@ -9,10 +9,11 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::config::settings::{Address, HttpProbe, Probe};
+use crate::proxy::preface::{self, Version};
 
 /// How much of a body is searched.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -41,14 +42,24 @@ pub enum Failed {
 }
 
 /// Checks a server once; the caller sees to the time.
-pub async fn probe(address: &Address, probe: &Probe) -> Result<(), Failed> {
+pub async fn probe(
+    address: &Address,
+    probe: &Probe,
+    proxy_protocol: Option<Version>,
+) -> Result<(), Failed> {
+    let mut header = Vec::new();
+    if let Some(version) = proxy_protocol {
+        preface::write(&mut header, version, None);
+    }
     match address {
         Address::Tcp(socket) => {
-            let stream = TcpStream::connect(socket).await.map_err(Failed::Connect)?;
+            let mut stream = TcpStream::connect(socket).await.map_err(Failed::Connect)?;
+            stream.write_all(&header).await.map_err(Failed::Connect)?;
             ask(stream, probe, &address.to_string()).await
         }
         Address::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(Failed::Connect)?;
+            let mut stream = UnixStream::connect(path).await.map_err(Failed::Connect)?;
+            stream.write_all(&header).await.map_err(Failed::Connect)?;
             ask(stream, probe, "localhost").await
         }
     }

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::last_good::LastGood;
 use crate::admin::model;
 use crate::balance::{Server, State};
-use crate::config::settings::ListenProtocol;
+use crate::config::settings::{self, ListenProtocol};
 use crate::config::{self, Loaded, Sources};
 use crate::proxy::Front;
 use crate::systemd::bus::{self, UnitState};
@@ -252,6 +253,7 @@ impl Control {
         // A certificate that cannot be used is an error like any other: the old one stays.
         let (tls, of_tls) = Tls::load(&settings.front, Some(&self.front.snapshot().tls));
         problems.extend(of_tls);
+        let tls = tls.with_port(https_port(&settings.front, &self.listeners));
         let result = if problems.errors() > 0 {
             let errors = problems.render(false);
             tracing::error!(
@@ -377,6 +379,14 @@ impl Control {
         }
         Ok(found)
     }
+}
+
+/// The port of the listeners that speak TLS; the usual one if several do and one has it.
+pub fn https_port(front: &settings::Front, listeners: &[model::Listener]) -> Option<u16> {
+    let speaks = |l: &&model::Listener| front.listener(&l.name).protocol == ListenProtocol::Https;
+    let port = |l: &model::Listener| l.address.parse::<SocketAddr>().ok().map(|a| a.port());
+    let ports = || listeners.iter().filter(speaks).filter_map(port);
+    ports().find(|port| *port == 443).or(ports().next())
 }
 
 fn describe(server: &Server) -> model::Server {

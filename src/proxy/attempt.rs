@@ -1,10 +1,12 @@
 //! One attempt at one server: send the request, read the head of the response, relay its body.
 
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use super::buf::{Buf, Input, Out};
@@ -22,7 +24,7 @@ use super::rewrite::{self, Connection as Persistence};
 use super::server::ServerStream;
 use super::splice;
 use super::write::{poll_write_all, write_all};
-use super::{connection, http2, tunnel};
+use super::{connection, http2, preface, tunnel};
 use crate::balance::InFlight;
 use crate::config::settings::{ServerProtocol, Timeouts};
 
@@ -152,7 +154,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             return local.links.borrow_mut().take(server).map(ServerStream::Http2);
         }
         loop {
-            let stream = local.pool.borrow_mut().take(server, now)?;
+            let stream = local.pool.borrow_mut().take(server, self.told(), now)?;
             // What cannot be sent twice is worth a system call to know better.
             if self.request.idempotent && self.upload.is_finished() || !stream.is_stale_now() {
                 return Some(stream);
@@ -170,7 +172,33 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         let local = &self.connection.local;
         let now = local.deadlines.now();
         let server = self.in_flight.server();
-        local.pool.borrow_mut().put(server, incarnation, stream, limits, idle, now);
+        let of = (incarnation, self.told());
+        local.pool.borrow_mut().put(server, of, stream, limits, idle, now);
+    }
+
+    /// Whom a server that is told of clients is told of.
+    fn told(&self) -> Option<IpAddr> {
+        self.in_flight.server().proxy_protocol.and(self.request.client)
+    }
+
+    /// Tells a server where its connection comes from, if it is to be told.
+    async fn introduce(&self, stream: &mut ServerStream) -> std::io::Result<()> {
+        let server = self.in_flight.server();
+        let Some(version) = server.proxy_protocol else { return Ok(()) };
+        let origin = &self.connection.origin;
+        let addresses = self.request.client.map(|client| {
+            let port = if origin.peer == Some(client) { origin.peer_port } else { 0 };
+            let unknown = if client.is_ipv4() {
+                IpAddr::from(Ipv4Addr::UNSPECIFIED)
+            } else {
+                IpAddr::from(Ipv6Addr::UNSPECIFIED)
+            };
+            let to = (origin.local.unwrap_or(unknown), origin.port.unwrap_or(0));
+            ((client, port).into(), to.into())
+        });
+        let mut header = Vec::with_capacity(108);
+        preface::write(&mut header, version, addresses);
+        stream.write_all(&header).await
     }
 
     async fn connect(&self) -> Result<ServerStream, Failed> {
@@ -178,7 +206,8 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         let server = self.in_flight.server();
         let address = &server.address;
         let mut connect = std::pin::pin!(async {
-            let stream = ServerStream::connect(address).await?;
+            let mut stream = ServerStream::connect(address).await?;
+            self.introduce(&mut stream).await?;
             match server.protocol {
                 ServerProtocol::Http1 => Ok(stream),
                 ServerProtocol::H2c => http2::connect(&self.connection.local, server, stream).await,
@@ -396,7 +425,8 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             _ => None,
         };
         let mut out = Out::new();
-        rewrite::response(&mut out, bytes, &head, chunked, persistence, cookie);
+        let hsts = self.request.hsts.filter(|_| !head.is_interim());
+        rewrite::response(&mut out, bytes, &head, chunked, persistence, cookie, hsts);
         Ok(Some(Ready {
             status: head.status,
             framing: head.framing,

@@ -14,7 +14,7 @@ use super::forwarded::Origin;
 use super::incoming::Request;
 use super::local::{About, Local};
 use super::reason::Reason;
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use super::request::Framing;
 use super::rewrite::Connection as Persistence;
 use super::write::write_all;
@@ -230,6 +230,7 @@ impl<C: ClientStream> Connection<C> {
             bodiless: false,
             connection: Persistence::Close,
             page: None,
+            hsts: None,
         };
         self.send(&reply).await;
         After::Linger
@@ -249,12 +250,7 @@ impl<C: ClientStream> Connection<C> {
         if reason == Reason::ClientGone {
             return After::Close;
         }
-        let keep = self.may_keep(request) && self.drain(request).await;
-        let connection = match (keep, request.old) {
-            (false, _) => Persistence::Close,
-            (true, true) => Persistence::KeepAlive,
-            (true, false) => Persistence::Persistent,
-        };
+        let (keep, connection) = self.persistence(request).await;
         let pages = &request.snapshot.settings.front.error_pages;
         let reply = Reply {
             reason,
@@ -263,21 +259,42 @@ impl<C: ClientStream> Connection<C> {
             bodiless: request.is_head,
             connection,
             page: pages.get(&reason.status()).map(String::as_str),
+            hsts: request.hsts,
         };
-        match (self.send(&reply).await, keep) {
-            (true, true) => After::Keep,
-            (true, false) => After::Linger,
-            (false, _) => After::Close,
-        }
+        after(self.send(&reply).await, keep)
+    }
+
+    /// Sends the client to another place for good.
+    pub(crate) async fn redirect(&mut self, request: &Request, location: &[u8]) -> After {
+        let (keep, connection) = self.persistence(request).await;
+        // Old clients may make a GET of any 301; they know no 308.
+        let status = if request.is_get || request.is_head { 301 } else { 308 };
+        let mut out = Out::new();
+        reply::redirect(&mut out, status, location, connection);
+        after(self.send_bytes(status, &out).await, keep)
+    }
+
+    /// How the connection goes on after an answer of our own. Reads what is left of the body.
+    async fn persistence(&mut self, request: &Request) -> (bool, Persistence) {
+        let keep = self.may_keep(request) && self.drain(request).await;
+        let connection = match (keep, request.old) {
+            (false, _) => Persistence::Close,
+            (true, true) => Persistence::KeepAlive,
+            (true, false) => Persistence::Persistent,
+        };
+        (keep, connection)
     }
 
     async fn send(&mut self, reply: &Reply<'_>) -> bool {
-        let status = reply.reason.status();
-        self.local.counters.statuses[usize::from(status / 100)].add(1);
         let mut out = Out::new();
         reply.write(&mut out);
+        self.send_bytes(reply.reason.status(), &out).await
+    }
+
+    async fn send_bytes(&mut self, status: u16, bytes: &[u8]) -> bool {
+        self.local.counters.statuses[usize::from(status / 100)].add(1);
         let timeout = self.local.snapshot().settings.front.timeouts.client_write;
-        write_all(&mut self.stream, &out, &self.deadline, timeout).await.is_ok()
+        write_all(&mut self.stream, bytes, &self.deadline, timeout).await.is_ok()
     }
 
     /// Whether the connection may serve another request after this one.
@@ -346,6 +363,15 @@ impl<C: ClientStream> Connection<C> {
     }
 }
 
+/// How the connection goes on, when the answer was sent or not.
+fn after(sent: bool, keep: bool) -> After {
+    match (sent, keep) {
+        (true, true) => After::Keep,
+        (true, false) => After::Linger,
+        (false, _) => After::Close,
+    }
+}
+
 /// Some clients end a body with a line end too many; RFC 9112 2.2 has it ignored.
 fn skip_empty_lines(input: &mut Input) {
     while input.bytes().starts_with(b"\r\n") {
@@ -378,7 +404,7 @@ mod tests {
     fn an_idle_connection_is_small() {
         let front = Arc::new(Front::new(Settings::default(), 1));
         let local = Local::new(0, front, Arc::<Counters>::default());
-        let origin = Origin { peer: None, secure: false, http2: false, port: None };
+        let origin = Origin::default();
         let socket = tokio::io::empty();
         let size = size_of_val(&serve(local, socket, origin));
         // Ten thousand of them, with their sockets' registrations, are to fit in 12 MB.

@@ -36,6 +36,9 @@ impl<C: ClientStream> Connection<C> {
             let reason = if empty { Reason::NothingConfigured } else { Reason::NoRoute };
             return Box::pin(self.answer(request, reason, &About::default())).await;
         }
+        if let Some(location) = request.redirect.take() {
+            return self.redirect(request, &location).await;
+        }
         let snapshot = Rc::clone(&request.snapshot);
         let settings = &snapshot.settings;
         let (limits, retries) = (&settings.front.limits, &settings.front.retries);

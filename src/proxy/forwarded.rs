@@ -9,10 +9,14 @@ use super::field::{self, Field};
 use super::request::Head;
 
 /// Where a connection comes from and where it arrived.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Origin {
     /// The peer's address; `None` on a UNIX socket.
     pub(crate) peer: Option<IpAddr>,
+    /// Its port; 0 when that is not known.
+    pub(crate) peer_port: u16,
+    /// The address at which it arrived, where somebody wants to know.
+    pub(crate) local: Option<IpAddr>,
     /// Whether the client speaks TLS.
     pub(crate) secure: bool,
     /// Whether it speaks HTTP/2.

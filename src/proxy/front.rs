@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     /// Finds the number of a request's route in the settings.
     pub router: Arc<Router>,
+    /// Whether any server is told of clients by a PROXY header.
+    pub introduces: bool,
     /// Certificates and all else that is TLS.
     pub tls: Tls,
     /// Who answers each route: one upstream, or those of its split in the order of the shares.
@@ -150,6 +152,7 @@ impl Snapshot {
             let options = ServerOptions {
                 max_connections: app.balancing.max_connections,
                 slow_start: app.balancing.slow_start,
+                proxy_protocol: app.balancing.proxy_protocol,
                 protocol: app.balancing.protocol,
                 ..ServerOptions::default()
             };
@@ -197,7 +200,8 @@ impl Snapshot {
             target => find(target).into_iter().collect(),
         });
         let answering = answering.collect();
-        Self { settings, found, upstreams, router, tls, answering }
+        let introduces = upstreams.values().any(|u| u.balancing.proxy_protocol.is_some());
+        Self { settings, found, upstreams, router, introduces, tls, answering }
     }
 
     /// Every server of every upstream, with its upstream.
@@ -225,7 +229,10 @@ fn upstream(
         .map(|(server, address, options)| {
             let stays = old.and_then(|o| {
                 o.servers.iter().find(|s| {
-                    s.name == server && s.address == address && s.protocol == options.protocol
+                    s.name == server
+                        && s.address == address
+                        && s.protocol == options.protocol
+                        && s.proxy_protocol == options.proxy_protocol
                 })
             });
             if let Some(server) = stays {

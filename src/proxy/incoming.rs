@@ -8,12 +8,13 @@ use std::sync::Arc;
 use super::buf::Out;
 use super::field::MAX_FIELDS;
 use super::forwarded::Origin;
+use super::https::{self, Hsts};
 use super::local::Current;
 use super::reason::Reason;
 use super::request::{Framing, Head};
 use super::{reply, rewrite};
 use crate::balance::{RequestKeys, Upstream, split};
-use crate::config::settings::Target;
+use crate::config::settings::{Https, Target};
 
 /// One request whose head was read and found good.
 #[derive(Debug)]
@@ -31,10 +32,15 @@ pub(crate) struct Request {
     pub(crate) framing: Framing,
     pub(crate) old: bool,
     pub(crate) is_head: bool,
+    pub(crate) is_get: bool,
     pub(crate) idempotent: bool,
     pub(crate) keeps_alive: bool,
     pub(crate) expects_continue: bool,
     pub(crate) wants_json: bool,
+    /// Where the client is to ask instead, over TLS.
+    pub(crate) redirect: Option<Box<[u8]>>,
+    /// What browsers are told about TLS.
+    pub(crate) hsts: Option<Hsts>,
 }
 
 /// What balancing may ask about a request, looked up in the head that the server gets.
@@ -80,12 +86,25 @@ impl Request {
             framing: head.framing,
             old: head.old,
             is_head: head.method == b"HEAD",
+            is_get: head.method == b"GET",
             idempotent: head.is_idempotent(),
             keeps_alive: head.keeps_alive(),
             expects_continue: head.expects_continue,
+            redirect: None,
+            hsts: None,
             wants_json: !head.accept.is_empty() && reply::wants_json(head.accept),
         };
         request.route = route.map(|route| (route, request.share(route)));
+        if let Some(route) = route
+            && snapshot.settings.routes[route].https != Https::default()
+        {
+            let https = &snapshot.settings.routes[route].https;
+            if https::is_secure(&head, origin, trusted) {
+                request.hsts = Hsts::of(https);
+            } else if https.redirect {
+                request.redirect = https::location(&head, snapshot.tls.port());
+            }
+        }
         Ok(Some((request, head.len)))
     }
 

@@ -71,6 +71,12 @@ pub enum Reason {
     TlsTimeout,
     /// The listener speaks TLS and has no certificate.
     NoCertificate,
+    /// Who is no trusted proxy connects to a listener for proxies.
+    ProxyUntrusted,
+    /// A connection begins without a PROXY header, or with a wrong one.
+    ProxyMalformed,
+    /// The PROXY header did not arrive in time.
+    ProxyTimeout,
 }
 
 /// Number of reasons, for tables by reason.
@@ -78,7 +84,7 @@ pub const REASONS: usize = Reason::ALL.len();
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 36] = [
         Self::MalformedHead,
         Self::MalformedTarget,
         Self::MalformedHost,
@@ -112,6 +118,9 @@ impl Reason {
         Self::TlsFailed,
         Self::TlsTimeout,
         Self::NoCertificate,
+        Self::ProxyUntrusted,
+        Self::ProxyMalformed,
+        Self::ProxyTimeout,
     ];
 
     /// The status that says so to the client.
@@ -125,10 +134,12 @@ impl Reason {
             | Self::ClientGone
             | Self::WriteTimeout
             | Self::TooManyFrames
-            | Self::TlsFailed => 400,
+            | Self::TlsFailed
+            | Self::ProxyMalformed => 400,
+            Self::ProxyUntrusted => 403,
             Self::NoRoute => 404,
             Self::Connect => 405,
-            Self::HeadTimeout | Self::BodyTimeout | Self::TlsTimeout => 408,
+            Self::HeadTimeout | Self::BodyTimeout | Self::TlsTimeout | Self::ProxyTimeout => 408,
             Self::BodyTooLarge => 413,
             Self::TargetTooLong => 414,
             Self::UnknownExpectation => 417,
@@ -184,6 +195,9 @@ impl Reason {
             Self::TlsFailed => "tls-failed",
             Self::TlsTimeout => "tls-timeout",
             Self::NoCertificate => "no-certificate",
+            Self::ProxyUntrusted => "proxy-untrusted",
+            Self::ProxyMalformed => "proxy-malformed",
+            Self::ProxyTimeout => "proxy-timeout",
         }
     }
 
@@ -225,6 +239,9 @@ impl Reason {
             Self::TlsFailed => "The TLS handshake failed.",
             Self::TlsTimeout => "The TLS handshake took too long.",
             Self::NoCertificate => "This listener has no certificate.",
+            Self::ProxyUntrusted => "This listener is for trusted proxies only.",
+            Self::ProxyMalformed => "The PROXY header is missing or malformed.",
+            Self::ProxyTimeout => "The PROXY header took too long to arrive.",
         }
     }
 

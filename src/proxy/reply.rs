@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use super::field;
+use super::https::Hsts;
 use super::reason::Reason;
 use super::rewrite::Connection;
 
@@ -21,6 +22,8 @@ pub(crate) struct Reply<'a> {
     pub(crate) connection: Connection,
     /// The administrator's own page for this status.
     pub(crate) page: Option<&'a str>,
+    /// What browsers are told about TLS.
+    pub(crate) hsts: Option<Hsts>,
 }
 
 /// Whether JSON is wanted rather than a page, by the `Accept` field.
@@ -37,6 +40,26 @@ pub(crate) fn wants_json(accept: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Writes an answer that sends the client elsewhere for good.
+pub(crate) fn redirect(out: &mut Vec<u8>, status: u16, location: &[u8], connection: Connection) {
+    let phrase = phrase(status);
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let head = format!("HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\nLocation: ");
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(location);
+    out.extend_from_slice(b"\r\nContent-Length: 0\r\n");
+    out.extend_from_slice(connection_field(connection).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn connection_field(connection: Connection) -> &'static str {
+    match connection {
+        Connection::Close => "Connection: close\r\n",
+        Connection::KeepAlive => "Connection: keep-alive\r\n",
+        _ => "",
+    }
 }
 
 impl Reply<'_> {
@@ -65,13 +88,12 @@ impl Reply<'_> {
         if status == 405 {
             head.push_str("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n");
         }
-        match self.connection {
-            Connection::Close => head.push_str("Connection: close\r\n"),
-            Connection::KeepAlive => head.push_str("Connection: keep-alive\r\n"),
-            _ => {}
-        }
-        head.push_str("\r\n");
+        head.push_str(connection_field(self.connection));
         out.extend_from_slice(head.as_bytes());
+        if let Some(hsts) = self.hsts {
+            hsts.write(out);
+        }
+        out.extend_from_slice(b"\r\n");
         if !self.bodiless {
             out.extend_from_slice(body.as_bytes());
         }
@@ -124,7 +146,10 @@ systemctl enable --now roundsman-app@hello.target</pre>
 
 fn phrase(status: u16) -> &'static str {
     match status {
+        301 => "Moved Permanently",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
@@ -148,7 +173,8 @@ mod tests {
     fn reply(reason: Reason, json: bool) -> String {
         let mut out = Vec::new();
         let connection = Connection::Close;
-        Reply { reason, id: "abc", json, bodiless: false, connection, page: None }.write(&mut out);
+        Reply { reason, id: "abc", json, bodiless: false, connection, page: None, hsts: None }
+            .write(&mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::field::{self, Field};
 use super::forwarded::{Origin, decimal};
+use super::https::{self, Hsts};
 use super::request::{Framing, Head};
 use super::response;
 use super::target::Target;
@@ -109,6 +110,7 @@ pub(crate) fn response(
     chunked: bool,
     connection: Connection,
     set_cookie: Option<&str>,
+    hsts: Option<Hsts>,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(out, u64::from(head.status));
@@ -131,9 +133,13 @@ pub(crate) fn response(
                 lengths == 1
             }
             Field::Trailer => chunked,
+            _ if hsts.is_some() && name.eq_ignore_ascii_case(https::FIELD) => false,
             _ => !head.options.nominates(name),
         }
     });
+    if let Some(hsts) = hsts {
+        hsts.write(out);
+    }
     if let Some(cookie) = set_cookie {
         for part in ["Set-Cookie: ", cookie, "\r\n"] {
             out.extend_from_slice(part.as_bytes());
@@ -169,6 +175,8 @@ mod tests {
 
     const ORIGIN: Origin = Origin {
         peer: Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+        peer_port: 0,
+        local: None,
         secure: true,
         http2: false,
         port: Some(443),

@@ -90,7 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::settings::Target;
+    use crate::config::settings::{Https, Target};
 
     fn router(routes: &[(&str, &str)]) -> Router {
         let routes: Vec<_> = routes
@@ -102,6 +102,7 @@ mod tests {
                     (None, host) => HostPattern::Exact(host.into()),
                 },
                 path: (*path).into(),
+                https: Https::default(),
                 target: Target::App("a".into()),
             })
             .collect();

@@ -38,7 +38,7 @@ fn forward(bytes: &[u8]) {
     let local = Local::new(0, front, Arc::<Counters>::default());
     let snapshot = local.snapshot();
     let peer = Some([192, 0, 2, 1].into());
-    let origin = Origin { peer, secure: false, http2: false, port: Some(80) };
+    let origin = Origin { peer, port: Some(80), ..Origin::default() };
     let mut input = Input::new(0);
     input.put(bytes);
     while let Ok(Some((mut request, len))) = Request::parse(input.bytes(), &snapshot, &origin) {
@@ -80,7 +80,7 @@ fn relay(bytes: &[u8]) {
     }
     let chunked = matches!(head.framing, Framing::Chunked | Framing::Close);
     let mut out = Out::new();
-    rewrite::response(&mut out, bytes, &head, chunked, Connection::Persistent, None);
+    rewrite::response(&mut out, bytes, &head, chunked, Connection::Persistent, None, None);
     let rewritten = out.len();
     let sent = &bytes[head.len..];
     let mut download = Relay::new(head.framing, chunked, None, MAX_TRAILERS);

@@ -1,6 +1,7 @@
 //! A connection to a server, and the idle ones that a thread keeps.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -125,17 +126,27 @@ pub(crate) struct Pool {
 struct Idle {
     stream: ServerStream,
     incarnation: u32,
+    /// The only client whose requests may go here.
+    client: Option<IpAddr>,
     /// When it is closed, in the thread's milliseconds.
     until: u64,
 }
 
 impl Pool {
     /// The connection that was used last, if one can be used again.
-    pub(crate) fn take(&mut self, server: &Server, now: u64) -> Option<ServerStream> {
+    ///
+    /// `client` is whom the server was told that a connection comes from, if it was told.
+    pub(crate) fn take(
+        &mut self,
+        server: &Server,
+        client: Option<IpAddr>,
+        now: u64,
+    ) -> Option<ServerStream> {
         let at = self.find(server.id).ok()?;
         let idle = &mut self.servers[at].1;
         let incarnation = server.incarnation();
-        while let Some(connection) = idle.pop() {
+        while let Some(at) = idle.iter().rposition(|idle| idle.client == client) {
+            let connection = idle.remove(at);
             if connection.incarnation == incarnation
                 && connection.until > now
                 && !connection.stream.is_stale()
@@ -150,7 +161,7 @@ impl Pool {
     pub(crate) fn put(
         &mut self,
         server: &Server,
-        incarnation: u32,
+        (incarnation, client): (u32, Option<IpAddr>),
         stream: ServerStream,
         limits: (Duration, usize),
         servers_own: Option<u64>,
@@ -171,7 +182,7 @@ impl Pool {
         if list.len() >= most {
             list.remove(0); // the one that would time out first
         }
-        list.push(Idle { stream, incarnation, until });
+        list.push(Idle { stream, incarnation, client, until });
     }
 
     /// Closes every idle connection to this server.

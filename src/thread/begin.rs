@@ -1,6 +1,6 @@
 //! The beginning of a connection: from an accepted socket to whoever speaks its protocol.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,13 +10,14 @@ use rustls::ServerConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::accept::Accepted;
+use super::introduce::introduced;
 use super::lazy::{LazySocket, LazyTcp, LazyUnix};
 use super::worker::Batch;
 use crate::config::settings::ListenProtocol;
 use crate::proxy::connection::{ClientStream, serve, serve_holding};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::local::{About, Local};
-use crate::proxy::{Reason, http2};
+use crate::proxy::{Reason, Snapshot, http2};
 use crate::tls::{self, TlsStream};
 
 /// The versions of HTTP that a connection may speak.
@@ -32,21 +33,29 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
     let counters = &local.counters;
     let snapshot = local.snapshot();
     let listener = snapshot.settings.front.listener(&batch.source.name);
-    let protocol = listener.protocol;
-    let tls = snapshot.tls.config(&batch.source.name);
+    let plain = listener.protocol == ListenProtocol::Http && !listener.proxy_protocol;
     for Accepted { socket, peer } in batch.connections {
         counters.accepted.add(1);
         counters.open.add(1);
-        let peer = peer.map(|peer| peer.ip().to_canonical());
-        let origin = Origin { peer, secure: false, http2: false, port: batch.source.port };
-        let open = Open { local: Rc::clone(local), gone: peer.map(|peer| (gone.clone(), peer)) };
+        let address = peer.map(|peer| peer.ip().to_canonical());
+        let origin = Origin {
+            peer: address,
+            peer_port: peer.map_or(0, |peer| peer.port()),
+            local: arrived_at(&snapshot, &socket),
+            port: batch.source.port,
+            ..Origin::default()
+        };
+        let gone = address.map(|address| (gone.clone(), address));
+        let open = Open { local: Rc::clone(local), gone };
         let local = Rc::clone(local);
-        if protocol == ListenProtocol::Https {
-            let Some(config) = tls.cloned() else {
-                let about = About { client: peer, ..About::default() };
+        if !plain {
+            let tls = snapshot.tls.config(&batch.source.name).cloned();
+            if listener.protocol == ListenProtocol::Https && tls.is_none() {
+                let about = About { client: address, ..About::default() };
                 local.refused(Reason::NoCertificate, &about);
                 continue;
-            };
+            }
+            let way = Way { proxied: listener.proxy_protocol, http2: listener.http2, tls };
             let socket = if batch.source.unix {
                 LazySocket::Unix(LazyUnix::from(socket))
             } else {
@@ -54,11 +63,7 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
             };
             tokio::task::spawn_local(async move {
                 let _open = open;
-                // In a box: what the handshake needs is not needed afterwards.
-                let handshake = Box::pin(shake_hands(&local, config, socket, &origin)).await;
-                let Some(stream) = handshake else { return };
-                let origin = Origin { secure: true, ..origin };
-                speak(local, stream, origin).await;
+                establish(local, socket, origin, way).await;
             });
             continue;
         }
@@ -84,6 +89,42 @@ fn begin_either(open: Open, local: Rc<Local>, socket: OwnedFd, unix: bool, origi
             http2::serve_either(local, LazyTcp::from(socket), origin).await;
         }
     });
+}
+
+/// What stands between a socket and its HTTP.
+struct Way {
+    proxied: bool,
+    tls: Option<Arc<ServerConfig>>,
+    http2: bool,
+}
+
+/// Goes that way and serves what is at its end.
+async fn establish(local: Rc<Local>, mut socket: LazySocket, mut origin: Origin, way: Way) {
+    // In boxes: what the beginning needs is not needed afterwards.
+    if way.proxied {
+        let origin_of_proxy = Box::pin(introduced(&local, &mut socket, origin)).await;
+        let Some(introduced) = origin_of_proxy else { return };
+        origin = introduced;
+    }
+    let Some(config) = way.tls else {
+        return if way.http2 {
+            http2::serve_either(local, socket, origin).await;
+        } else {
+            serve(local, socket, origin).await;
+        };
+    };
+    let Some(stream) = Box::pin(shake_hands(&local, config, socket, &origin)).await else { return };
+    speak(local, stream, Origin { secure: true, ..origin }).await;
+}
+
+/// The address at which a connection arrived, if an upstream's servers are to be told. Asking the
+/// kernel costs a call.
+fn arrived_at(snapshot: &Snapshot, socket: &OwnedFd) -> Option<IpAddr> {
+    if !snapshot.introduces {
+        return None;
+    }
+    let address = SocketAddr::try_from(rustix::net::getsockname(socket).ok()?).ok()?;
+    Some(address.ip().to_canonical())
 }
 
 /// Takes the TLS connection that a client opens; counts and logs why there is none.

@@ -4,11 +4,12 @@
 //! and goes costs no registration at all.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A non-blocking socket, perhaps not registered yet.
@@ -42,6 +43,15 @@ pub(crate) enum LazySocket {
 pub(crate) trait Register<S> {
     fn register(self) -> io::Result<S>;
     fn shutdown_write(&self) -> io::Result<()>;
+    fn poll_read_ready(stream: &S, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Runs this, which finds out that the stream is not ready after all when it is not.
+    fn try_read(stream: &S, read: impl FnMut() -> io::Result<usize>) -> io::Result<usize>;
+}
+
+/// Copies what is there, and leaves it there.
+fn peek(socket: impl AsFd, into: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(socket, into, RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    Ok(count)
 }
 
 impl Register<TcpStream> for std::net::TcpStream {
@@ -52,6 +62,14 @@ impl Register<TcpStream> for std::net::TcpStream {
     fn shutdown_write(&self) -> io::Result<()> {
         self.shutdown(std::net::Shutdown::Write)
     }
+
+    fn poll_read_ready(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        stream.poll_read_ready(cx)
+    }
+
+    fn try_read(stream: &TcpStream, read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        stream.try_io(Interest::READABLE, read)
+    }
 }
 
 impl Register<UnixStream> for std::os::unix::net::UnixStream {
@@ -61,6 +79,46 @@ impl Register<UnixStream> for std::os::unix::net::UnixStream {
 
     fn shutdown_write(&self) -> io::Result<()> {
         self.shutdown(std::net::Shutdown::Write)
+    }
+
+    fn poll_read_ready(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        stream.poll_read_ready(cx)
+    }
+
+    fn try_read(stream: &UnixStream, read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        stream.try_io(Interest::READABLE, read)
+    }
+}
+
+impl<R: Register<S> + AsFd, S: AsFd> Lazy<R, S> {
+    /// Copies what has come, and leaves it there for the next read; zero bytes are the end.
+    fn poll_peek(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        if let Self::Raw(raw) = self
+            && let Some(result) = ready(peek(raw, into))
+        {
+            return Poll::Ready(result);
+        }
+        let stream = self.registered()?;
+        loop {
+            std::task::ready!(R::poll_read_ready(stream, cx))?;
+            if let Some(result) = ready(R::try_read(stream, || peek(&*stream, into))) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+}
+
+impl LazySocket {
+    /// Copies what has come, and leaves it there for the next read; zero bytes are the end.
+    pub(crate) fn poll_peek(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => socket.poll_peek(cx, into),
+            Self::Unix(socket) => socket.poll_peek(cx, into),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 mod accept;
 mod begin;
 mod cores;
+mod introduce;
 mod lazy;
 mod worker;
 

@@ -30,6 +30,8 @@ const PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
     listeners: BTreeMap<String, Listener>,
+    /// Where clients are sent that came in cleartext; `None` for the usual port.
+    port: Option<u16>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,7 +73,18 @@ impl Tls {
                 Err(problem) => problems.push(*problem),
             }
         }
-        (Self { listeners }, problems)
+        (Self { listeners, port: None }, problems)
+    }
+
+    /// The same, with the port of the listener that clients are sent to.
+    #[must_use]
+    pub fn with_port(self, port: Option<u16>) -> Self {
+        Self { port, ..self }
+    }
+
+    /// The port that clients are sent to.
+    pub(crate) fn port(&self) -> u16 {
+        self.port.unwrap_or(443)
     }
 
     /// Whether this listener can take connections.

@@ -64,6 +64,14 @@ pub(in crate::config) const LISTENER: Section = Section {
              of that name, \"http\" on every other.",
         ),
         key(
+            "proxy-protocol",
+            "boolean",
+            "false",
+            "Whether each connection begins with a header of the PROXY protocol, version 1 or 2, that \
+             says where it comes from. Only addresses in trusted-proxies may connect then, and their \
+             word is believed.",
+        ),
+        key(
             "http2",
             "boolean",
             "",

@@ -14,6 +14,9 @@ pub(in crate::config) const ROUTE: Section = Section {
     keys: &[
         OWN_ROUTE.keys[0],
         OWN_ROUTE.keys[1],
+        OWN_ROUTE.keys[2],
+        OWN_ROUTE.keys[3],
+        OWN_ROUTE.keys[4],
         key(
             "to",
             "\"app:NAME\" or \"upstream:NAME\"",
@@ -57,6 +60,25 @@ pub(in crate::config) const OWN_ROUTE: Section = Section {
             "path",
             "\"/\"",
             "What the path begins with, in whole segments: \"/api\" is for /api and /api/x, not for /apix.",
+        ),
+        key(
+            "redirect-https",
+            "boolean",
+            "false",
+            "Whether requests that come in cleartext are sent to the same place over TLS.",
+        ),
+        key(
+            "hsts",
+            "duration",
+            "",
+            "For how long browsers are to come over TLS only: Strict-Transport-Security in every response \
+             over TLS, instead of the servers' own. \"0s\" takes it back.",
+        ),
+        key(
+            "hsts-subdomains",
+            "boolean",
+            "false",
+            "Whether that goes for every name below the host, too.",
         ),
     ],
 };

@@ -21,6 +21,14 @@ pub(in crate::config) const BALANCING: Section = Section {
             "What the servers speak: HTTP/1.1, or HTTP/2 in cleartext without an upgrade, as gRPC servers do.",
         ),
         key(
+            "proxy-protocol",
+            "\"v1\" or \"v2\"",
+            "",
+            "The header of the PROXY protocol that each connection to a server begins with, so that it \
+             knows the client's address. A connection is then kept for one client's requests only. \
+             Without it: none.",
+        ),
+        key(
             "queue",
             "0 to 1000000",
             "1000",

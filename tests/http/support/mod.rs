@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use message::Reader;
 use roundsman::config::Settings;
 use roundsman::config::settings::{
-    Address, Balancing, HostPattern, Route, ServerOptions, Target, Upstream, UpstreamServer,
+    Address, Balancing, HostPattern, Https, Route, ServerOptions, Target, Upstream, UpstreamServer,
 };
 use roundsman::proxy::{Front, Totals};
 use roundsman::thread::{Listener, Socket, Threads};
@@ -67,7 +67,8 @@ pub(crate) fn add(
     let upstream =
         Upstream { name: name.into(), servers, names: Vec::new(), balancing: Balancing::default() };
     settings.upstreams.insert(name.into(), upstream);
-    settings.routes.push(Route { host, path: path.into(), target: Target::Upstream(name.into()) });
+    let (https, target) = (Https::default(), Target::Upstream(name.into()));
+    settings.routes.push(Route { host, path: path.into(), https, target });
 }
 
 impl Proxy {
@@ -100,6 +101,11 @@ impl Proxy {
     /// Requests at servers.
     pub(crate) fn in_flight(&self) -> u32 {
         self.front.snapshot().servers().map(|(_, server)| server.in_flight()).sum()
+    }
+
+    /// The final response to a GET behind these bytes.
+    pub(crate) fn ask_after(&self, start: &[u8], request: &str) -> Message {
+        self.send([start, request.as_bytes()].concat()).final_response("GET").unwrap()
     }
 
     pub(crate) fn totals(&self) -> Totals {
