@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -317,4 +318,64 @@ fn a_listener_without_a_certificate_closes() {
     let _ = socket.write_all(get("/").as_bytes());
     assert!(!matches!(socket.read(&mut [0; 1]), Ok(1)));
     eventually("it is counted", || proxy.totals().of(Reason::NoCertificate) == 1);
+}
+
+/// A program of others' against a front with one certificate; its output.
+fn tried(proxy: &Proxy, authority: &Authority, program: &str, arguments: &[&str]) -> String {
+    let port = proxy.address.port().to_string();
+    let ca = authority.file().display().to_string();
+    let mut command = Command::new(program);
+    for argument in arguments {
+        command.arg(argument.replace("@PORT@", &port).replace("@CA@", &ca));
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program}: {text}{output:?}");
+    text
+}
+
+#[test]
+fn curl_and_openssl_agree_on_the_best_and_on_what_they_ask_for() {
+    let authority = Authority::new();
+    let identity = authority.sign("a", &["a.example"]);
+    let backend = Backend::named("ok");
+    let proxy = front(&backend, https(&[&identity]), 1);
+    for (wish, version, http) in [
+        (&["--tls-max", "1.2", "--http1.1"][..], "1.2", "1.1"),
+        (&["--tlsv1.3", "--http1.1"], "1.3", "1.1"),
+        (&["--tls-max", "1.2"], "1.2", "2"),
+        (&["--tlsv1.3"], "1.3", "2"),
+    ] {
+        let mut arguments = vec!["--silent", "--show-error", "--noproxy", "*", "--max-time", "20"];
+        arguments.extend(["--cacert", "@CA@", "--resolve", "a.example:@PORT@:127.0.0.1"]);
+        arguments.extend(wish);
+        arguments.extend(["--write-out", " %{http_version}", "https://a.example:@PORT@/"]);
+        let text = tried(&proxy, &authority, "curl", &arguments);
+        assert_eq!(text, format!("ok {http}"), "TLS {version}");
+    }
+    for (wish, version) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let text = tried(
+            &proxy,
+            &authority,
+            "openssl",
+            &[
+                "s_client",
+                "-connect",
+                "127.0.0.1:@PORT@",
+                "-servername",
+                "a.example",
+                "-verify_return_error",
+                "-verify_hostname",
+                "a.example",
+                "-CAfile",
+                "@CA@",
+                wish,
+                "-alpn",
+                "h2,http/1.1",
+            ],
+        );
+        assert!(text.contains("Verify return code: 0 (ok)"), "{text}");
+        assert!(text.contains(&format!("New, {version}, Cipher is")), "{text}");
+        assert!(text.contains("ALPN protocol: h2"), "{text}");
+    }
 }
