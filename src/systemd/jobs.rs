@@ -106,9 +106,19 @@ impl From<zbus::Error> for Error {
                 _ => Self::Refused(text),
             };
         }
+        // Proxies of the standard interfaces give standard errors in this form.
+        if let zbus::Error::FDO(error) = &error
+            && let zbus::fdo::Error::AccessDenied(text)
+            | zbus::fdo::Error::InteractiveAuthorizationRequired(text) = &**error
+        {
+            return Self::Denied(text.clone());
+        }
         Self::Unreachable(error.to_string())
     }
 }
+
+/// Links that were made or removed: what was done, where, and to what.
+type Changes = Vec<(String, String, String)>;
 
 // === impl Verb ===
 
@@ -218,7 +228,9 @@ impl Systemd {
     /// When systemd refuses.
     pub async fn enable(&self, unit: &str) -> Result<(), Error> {
         // Not only for this boot; links that point elsewhere are replaced, as systemctl does.
-        self.manager("EnableUnitFiles", &(&[unit][..], false, true)).await.map(drop)
+        let reply = self.manager("EnableUnitFiles", &(&[unit][..], false, true)).await?;
+        let changes = reply.body().deserialize().map(|(_, changes): (bool, Changes)| changes);
+        self.reload_after(changes.unwrap_or_default()).await
     }
 
     /// The contrary of [`Systemd::enable`].
@@ -226,7 +238,13 @@ impl Systemd {
     /// # Errors
     /// When systemd refuses.
     pub async fn disable(&self, unit: &str) -> Result<(), Error> {
-        self.manager("DisableUnitFiles", &(&[unit][..], false)).await.map(drop)
+        let reply = self.manager("DisableUnitFiles", &(&[unit][..], false)).await?;
+        self.reload_after(reply.body().deserialize().unwrap_or_default()).await
+    }
+
+    /// As systemctl does it: systemd 257 takes every unit for outdated otherwise.
+    async fn reload_after(&self, changes: Changes) -> Result<(), Error> {
+        if changes.is_empty() { Ok(()) } else { self.daemon_reload().await }
     }
 
     /// Whether the unit starts at boot.

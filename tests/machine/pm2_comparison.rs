@@ -118,7 +118,7 @@ fn pm2_comparison() {
     machine.install(&Package::built());
     assert!(Path::new(PM2).exists(), "{PM2} is missing: make bench-pm2 installs it");
     machine.copy_in(PM2, "/opt/pm2");
-    machine.run("ln -s /opt/pm2/node_modules/.bin/pm2 /usr/local/bin/pm2");
+    machine.run("ln -s /opt/pm2/node_modules/.bin/pm2 /usr/bin/pm2");
     app(&machine, "/srv/hostile", "hostile");
     machine.write(
         "/etc/roundsman/apps/hostile.toml",
