@@ -110,9 +110,14 @@ fuzz: target/tools/bin/cargo-fuzz ## Fuzz the parsers, each for a minute; TARGET
 	done
 
 .PHONY: bench-messages
-bench-messages: ## Measure messages a second between two workers
+bench-messages: build ## Measure messages a second between two workers
 	packaging/need node=nodejs
-	cargo bench --locked --bench messages
+	ROUNDSMAN=target/release/roundsman cargo bench --locked --profile dev --bench messages
+
+.PHONY: bench-handoff
+bench-handoff: build ## Measure hand-off mode against Node's own cluster
+	packaging/need node=nodejs
+	ROUNDSMAN=target/release/roundsman cargo bench --locked --profile dev --bench handoff
 
 .PHONY: bench-pm2
 bench-pm2: deb nextest ## Compare deploys and failures with the real PM2 (docs/from-pm2.md; root)

@@ -15,11 +15,16 @@ use serde_json::Value;
 const ROUNDS: usize = 9;
 const MESSAGES: u64 = 200_000;
 
+/// What is measured: the release build, whatever this was built as.
+fn program() -> String {
+    std::env::var("ROUNDSMAN").expect("run it by make bench-messages")
+}
+
 /// A shim that ends with the bench.
 struct Worker(Child);
 
 fn start(directory: &Path, number: u16) -> Worker {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_roundsman"));
+    let mut command = Command::new(program());
     command.args(["worker", &format!("bench:{number}"), "--listen", "127.0.0.1:0"]);
     command.arg("--config").arg(directory).arg("--runtime").arg(directory);
     Worker(command.spawn().expect("the shim starts"))

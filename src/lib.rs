@@ -10,6 +10,7 @@ pub mod config;
 pub mod deploy;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod handoff;
 pub mod health;
 pub mod import;
 pub mod lifecycle;

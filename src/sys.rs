@@ -41,6 +41,32 @@ pub fn set_defer_accept(socket: &impl AsRawFd, seconds: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether somebody has read from a TCP connection: whether more bytes have come than wait.
+/// Of another socket nothing is known, and nobody is taken to have.
+pub fn was_read_from(socket: &impl AsRawFd) -> bool {
+    // SAFETY: the structure is one of plain numbers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: both calls write at most the size of what they are given, which lives through them;
+    // the descriptor is open because `socket` owns it.
+    let (result, asked) = unsafe {
+        (
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                (&raw mut info).cast(),
+                &raw mut length,
+            ),
+            libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut waiting),
+        )
+    };
+    let waiting = u64::from(waiting.unsigned_abs());
+    // The end of a stream is counted as a byte that has come, and not as one that waits.
+    result == 0 && asked == 0 && info.tcpi_bytes_received > waiting + 1
+}
+
 /// The supplementary groups of the process at the other end of a UNIX socket, as they were when it
 /// connected.
 pub fn peer_groups(socket: &impl AsRawFd) -> io::Result<Vec<u32>> {

@@ -45,6 +45,9 @@ pub(super) struct Serve {
     /// Serve the control API on this UNIX socket, for development without systemd
     #[arg(long, value_name = "PATH")]
     admin: Option<PathBuf>,
+    /// Without systemd: the directory below which the workers' control sockets are
+    #[arg(long, value_name = "DIR")]
+    runtime: Option<PathBuf>,
 }
 
 fn parse_listen(text: &str) -> Result<(String, SocketAddr), String> {
@@ -131,7 +134,8 @@ impl Serve {
             );
         }
         let tls = tls.with_port(https_port(&settings.front, &listeners));
-        let front = Arc::new(Front::with_tls(settings, tls, count));
+        let front = Front::with_tls(settings, tls, count).below(self.runtime.clone());
+        let front = Arc::new(front);
         let health = health::run(Arc::clone(&front));
         let names = dns::run(Arc::clone(&front), dns::Resolver);
         let threads = Threads::start(Arc::clone(&front), &cores, pin)

@@ -14,7 +14,7 @@ use super::route::{self, OwnRoutes};
 use super::settings::{
     App, Health, Listen, Ready, SESSION_URL, Shutdown, StopSignal, Transport, WORKER_PORT,
 };
-use super::{net, schema, sharing, supervision};
+use super::{handoff, net, schema, sharing, supervision};
 
 const LISTEN: &[(&str, Option<Listen>)] = &[
     ("auto", None),
@@ -96,6 +96,7 @@ pub(super) fn read(
     let listen = top
         .get("listen", None, problems, choice(LISTEN))
         .unwrap_or_else(|| if is_node(&command) { Listen::Cluster } else { Listen::Fd });
+    let handoff = handoff::read(listen, top, problems);
     let transport = transport(listen, top, problems);
     let health = top
         .node("health")
@@ -115,6 +116,7 @@ pub(super) fn read(
         listen,
         port: port(listen, workers, top, problems),
         transport,
+        handoff,
         ready: ready(listen, &command, top, problems),
         health,
         balancing: sharing::read(top, problems),

@@ -9,7 +9,7 @@ use super::fragment::{self, Table};
 use super::route::{Names, OwnRoutes, Placed};
 use super::settings::{App, Front, HostPattern, Https, Route, Settings, Target, Upstream};
 use super::source::{Files, Found, Sources};
-use super::{app, front, net, route, upstream};
+use super::{app, front, handoff, net, route, upstream};
 
 /// What the files say, and what is wrong with them.
 #[derive(Debug, Clone)]
@@ -98,7 +98,9 @@ impl<'a> Loading<'a> {
             let (app, routes) =
                 app::read(unit.name, &unit.table, &unit.place, cores, &mut self.problems);
             if self.problems.errors() == before {
-                self.own_routes(Target::App(app.name.clone()), routes, &unit.place);
+                if app.handoff.is_none() {
+                    self.own_routes(Target::App(app.name.clone()), routes, &unit.place);
+                }
                 apps.push((app, unit.place));
             }
         }
@@ -242,6 +244,7 @@ fn finish(
 
     let slots = net::slots(&app_names);
     ports(&apps, problems);
+    handoff::conflicts(&apps, &routes, problems);
     for (mut app, place) in apps {
         match slots.get(app.name.as_str()) {
             Some(slot) => {

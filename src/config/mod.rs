@@ -17,6 +17,7 @@ mod diagnostic;
 mod dns;
 mod fragment;
 mod front;
+mod handoff;
 mod input;
 mod listener;
 mod load;

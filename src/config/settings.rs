@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use crate::worker::control::paths;
 
 pub use super::balancing::{
     ActiveCheck, Algorithm, Balancing, Failures, Hash, HashKey, HashMethod, HttpProbe, Passive,
@@ -261,6 +263,8 @@ pub struct App {
     pub port: Option<u16>,
     /// How the front reaches the worker.
     pub transport: Transport,
+    /// With `mode = "handoff"`: the listener whose connections it gets.
+    pub handoff: Option<String>,
     /// What makes a worker ready.
     pub ready: Ready,
     /// The health check, when the app has a path for one.
@@ -502,6 +506,16 @@ impl fmt::Display for SecretSource {
     }
 }
 
+// === impl Settings ===
+
+impl Settings {
+    /// The app that gets the connections of this listener, if that is an app's alone.
+    pub fn handed(&self, listener: &str) -> Option<&str> {
+        let owner = |app: &&App| app.handoff.as_deref() == Some(listener);
+        self.apps.values().find(owner).map(|app| app.name.as_str())
+    }
+}
+
 // === impl App ===
 
 /// The port that every worker's TCP listener has; what tells workers apart is the address.
@@ -510,6 +524,10 @@ pub const WORKER_PORT: u16 = 7080;
 impl App {
     /// Where the front reaches worker `number` (from 1).
     pub fn worker_address(&self, number: u16) -> Address {
+        if self.handoff.is_some() {
+            let path = paths::socket(Path::new(paths::BASE), &self.name, number);
+            return Address::Unix(path);
+        }
         match (self.listen, self.port) {
             (Listen::Port, Some(first)) => {
                 let port = first.saturating_add(number.saturating_sub(1));

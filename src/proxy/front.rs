@@ -1,6 +1,7 @@
 //! What all threads of the front share, and how a reload swaps it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,6 +13,7 @@ use crate::config::Settings;
 use crate::config::settings::{self, Address, Balancing, DnsName, ServerOptions, Target};
 use crate::registry::dns::Found;
 use crate::tls::Tls;
+use crate::worker::control::paths;
 
 /// What all threads share. Reading it takes no lock.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Front {
     /// watch it.
     changed: watch::Sender<u64>,
     threads: usize,
+    /// Below which the workers' control sockets are, if it is not the usual place.
+    runtime: Option<PathBuf>,
 }
 
 /// One configuration at work: immutable, swapped whole.
@@ -56,6 +60,22 @@ impl Front {
             snapshot: ArcSwap::from_pointee(Snapshot::build(settings, tls, None, threads)),
             changed: watch::Sender::new(0),
             threads,
+            runtime: None,
+        }
+    }
+
+    /// Looks for the workers' control sockets below this directory.
+    #[must_use]
+    pub fn below(mut self, runtime: Option<PathBuf>) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    /// Where the control socket is that has this path by the settings.
+    pub(crate) fn control_socket(&self, path: &Path) -> PathBuf {
+        match (&self.runtime, path.strip_prefix(paths::BASE)) {
+            (Some(runtime), Ok(below)) => runtime.join(below),
+            _ => path.to_owned(),
         }
     }
 

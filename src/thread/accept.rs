@@ -15,6 +15,7 @@ use super::begin::begin;
 use super::worker::{Batch, Links};
 use super::{Listener, Socket};
 use crate::config::settings::HandOff;
+use crate::handoff::Handing;
 use crate::proxy::Reason;
 use crate::proxy::local::{About, Local};
 
@@ -46,7 +47,9 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
         Socket::Tcp(socket) => {
             // The kernel wakes us when the request is there, not when the handshake is. After a
             // second a client that says nothing is handed over all the same.
-            if let Err(error) = crate::sys::set_defer_accept(&socket, 1) {
+            // Where whole connections are handed on, it may be the server that speaks first.
+            let handed = local.snapshot().settings.handed(&name).is_some();
+            if !handed && let Err(error) = crate::sys::set_defer_accept(&socket, 1) {
                 info!("listener {name}: accepts are not deferred: {error}");
             }
             // Accepted connections inherit it.
@@ -66,6 +69,7 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
         Err(error) => return warn!("listener {name} cannot be watched: {error}"),
     };
     let mut next = 0;
+    let mut handoff: Option<Handing> = None;
     loop {
         let Ok(mut ready) = socket.readable().await else { return };
         loop {
@@ -76,14 +80,30 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
                 tokio::time::sleep(FULL).await;
                 continue;
             }
+            let snapshot = local.snapshot();
+            let owner = snapshot.settings.handed(&name);
+            if handoff.as_ref().map(Handing::app) != owner {
+                handoff = owner.map(|app| Handing::start(&local, app));
+            }
+            let room = handoff.as_ref().map_or(room, |handoff| handoff.room().min(room));
+            if room == 0 {
+                tokio::time::sleep(FULL).await;
+                continue;
+            }
             let (batch, end) = take(socket.get_ref(), room.min(BATCH));
-            let most = limits.connections_per_client;
-            let refuse = |peer| {
-                let about = About { client: Some(peer), ..About::default() };
-                local.refused(Reason::TooManyConnections, &about);
-            };
-            let batch = links.admit(batch, most, refuse);
-            hand_round(&local, &links, batch, &source, &mut next);
+            if let Some(handoff) = &handoff {
+                for accepted in batch {
+                    handoff.take(accepted.socket);
+                }
+            } else {
+                let most = limits.connections_per_client;
+                let refuse = |peer| {
+                    let about = About { client: Some(peer), ..About::default() };
+                    local.refused(Reason::TooManyConnections, &about);
+                };
+                let batch = links.admit(batch, most, refuse);
+                hand_round(&local, &links, batch, &source, &mut next);
+            }
             match end {
                 End::More => tokio::task::yield_now().await,
                 End::Empty => {

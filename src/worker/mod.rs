@@ -396,6 +396,7 @@ mod tests {
             rollback: false,
             max_memory: None,
             supervision: Supervision::default(),
+            handoff: None,
             session: None,
             slot: 0,
         }

@@ -29,6 +29,11 @@ pub(super) enum Error {
          by its unit, roundsman-worker@{instance}.service, or give --listen ADDRESS"
     )]
     NoListener { listen: &'static str, instance: String },
+    #[error(
+        "mode = \"handoff\" needs a control socket: start the worker by its unit, \
+         roundsman-worker@{instance}.service, or give --runtime DIR"
+    )]
+    NoControl { instance: String },
     #[error("app {app:?}: ready = \"message\" needs a Node command, and `{command}` is none")]
     NoChannel { app: String, command: String },
     #[error("{address} is in use by another process: it is worker {instance}'s own address")]
@@ -97,6 +102,7 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
     report!(debug, identity, "started `{}` as process {}", command.join(" "), process.id());
     let options = cluster::Options {
         identity: identity.clone(),
+        is_cluster: worker.app.listen == Listen::Cluster,
         listener: listeners.ours,
         port_variable: port_variable.clone(),
         hub: hub.clone(),
@@ -158,6 +164,12 @@ fn command_of(app: &App, identity: &Identity) -> Result<Vec<String>, Error> {
 }
 
 fn listeners(worker: &mut Worker, identity: &Identity) -> Result<Listeners, Error> {
+    if worker.app.handoff.is_some() {
+        return match worker.control {
+            Some(_) => Ok(Listeners::default()),
+            None => Err(Error::NoControl { instance: identity.to_string() }),
+        };
+    }
     let listen = match worker.app.listen {
         Listen::Cluster => "cluster",
         Listen::Fd => "fd",
@@ -229,7 +241,10 @@ impl Error {
     /// The exit code for it.
     pub(super) fn code(&self) -> u8 {
         match self {
-            Self::Command { .. } | Self::NoListener { .. } | Self::NoChannel { .. } => exit::CONFIG,
+            Self::Command { .. }
+            | Self::NoListener { .. }
+            | Self::NoControl { .. }
+            | Self::NoChannel { .. } => exit::CONFIG,
             Self::AddressInUse { .. } | Self::Io { .. } => exit::OS,
         }
     }

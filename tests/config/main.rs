@@ -5,6 +5,7 @@ mod catalog;
 mod certificates;
 mod check;
 mod generator;
+mod handoff;
 mod import_nginx;
 mod import_pm2;
 mod import_real;

@@ -105,6 +105,7 @@ fn the_defaults_of_an_upstream_are_what_the_manual_says() {
 const EVERY_KEY: &[(&str, &str)] = &[
     ("roundsman.toml", include_str!("../data/every-key/roundsman.toml")),
     ("apps/cluster.toml", include_str!("../data/every-key/apps/cluster.toml")),
+    ("apps/handoff.toml", include_str!("../data/every-key/apps/handoff.toml")),
     ("apps/port.toml", include_str!("../data/every-key/apps/port.toml")),
     ("upstreams/u.toml", include_str!("../data/every-key/upstreams/u.toml")),
     ("routes/r.toml", include_str!("../data/every-key/routes/r.toml")),

@@ -107,6 +107,7 @@ impl Plan {
             rollback: false,
             max_memory: None,
             supervision: Supervision::default(),
+            handoff: None,
             session: None,
             slot: 0,
         };
@@ -160,6 +161,13 @@ impl Plan {
     pub(crate) fn beside(mut self, number: u16, base: &Path) -> Self {
         self.number = number;
         base.clone_into(&mut self.base);
+        self
+    }
+
+    /// It has no listener: the front hands its connections in.
+    pub(crate) fn handed_connections(mut self) -> Self {
+        self.listener = None;
+        self.app.handoff = Some("http".to_owned());
         self
     }
 

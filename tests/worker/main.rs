@@ -3,6 +3,7 @@
 
 mod answering;
 mod binding;
+mod handoff;
 mod harness;
 mod listening;
 mod messaging;

@@ -55,6 +55,21 @@ pub(in crate::config) const APP: Section = Section {
              requests to the app: every host and path.",
         ),
         key(
+            "mode",
+            "\"proxy\" or \"handoff\"",
+            "\"proxy\"",
+            "\"proxy\": the front forwards requests. \"handoff\": it gives each connection itself to the next \
+             worker and has no part in what is said on it; for Node apps, which see the client's address and \
+             may speak TLS or any other protocol. No route leads to such an app.",
+        ),
+        key(
+            "listener",
+            "string",
+            "",
+            "With mode = \"handoff\": whose connections the app gets, all of them: the FileDescriptorName= of \
+             a socket unit of the front's. Without it: http, which is roundsman-http.socket.",
+        ),
+        key(
             "listen",
             "\"auto\", \"cluster\", \"fd\", \"port\" or \"unix\"",
             "\"auto\"",

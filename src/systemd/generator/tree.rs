@@ -94,7 +94,7 @@ fn companions(app: &App, source: Option<&Path>, tree: &mut Tree) {
 
 /// Whether systemd holds the worker's listener; otherwise the app makes its own.
 fn has_socket(app: &App) -> bool {
-    matches!(app.listen, Listen::Cluster | Listen::Fd)
+    app.handoff.is_none() && matches!(app.listen, Listen::Cluster | Listen::Fd)
 }
 
 fn head(description: &str, source: Option<&Path>) -> String {

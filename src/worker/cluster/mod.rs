@@ -6,6 +6,9 @@
 
 mod bind;
 mod endpoint;
+mod handed;
+mod handle;
+mod listener;
 mod primary;
 
 use std::borrow::Cow;
@@ -13,7 +16,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -21,14 +24,19 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+pub(crate) use self::handed::HandedIn;
+use self::handle::Inbox;
+pub(crate) use self::handle::{Handle, Undelivered};
+use self::listener::{Listener, accept};
 use self::primary::{Decision, Primary, Request};
 use super::channel::{Channel, Incoming};
 use super::control::{Hub, Siblings};
 use super::identity::{Identity, report};
+use crate::handoff::Record;
 use crate::systemd::activation::Socket;
 
 /// How long a connection that the app did not take waits before it is offered again; doubled each
@@ -38,10 +46,6 @@ const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// How long nothing is accepted when this process is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What may wait of users' messages for an app that does not read, in bytes; a longer message goes
-/// through when nothing waits.
-const MAX_INBOX: usize = 8 * 1024 * 1024;
 
 /// Questions that may be open at a time.
 const MAX_OFFERED: usize = 16;
@@ -61,6 +65,8 @@ pub(crate) struct View {
     pub(crate) others: Vec<String>,
     /// It sent the message `"ready"`.
     pub(crate) said_ready: bool,
+    /// It may be handed connections.
+    pub(crate) takes: bool,
     /// It has closed the channel: it is leaving, or gone.
     pub(crate) gone: bool,
 }
@@ -76,26 +82,21 @@ enum Command {
     Offer(OwnedFd, oneshot::Sender<bool>),
     /// Users' messages for the app: whole lines.
     Deliver(Vec<u8>),
+    /// Offer this connection, and say what became of it.
+    HandIn(HandedIn),
     /// Take no more connections, let the app close its servers and leave.
     Disconnect,
     /// Take no more connections, and say this to the app, whose `message` listeners get it.
     Say(Value),
 }
 
-/// The rest of the shim's way to the task.
-#[derive(Debug, Clone)]
-pub(crate) struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
-    view: watch::Receiver<View>,
-    is_cluster: bool,
-    inbox: Arc<Inbox>,
-}
-
 /// What a channel is for.
 #[derive(Debug)]
 pub(crate) struct Options {
     pub(crate) identity: Identity,
-    /// The worker's own listener; without it the channel carries messages only.
+    /// Whether the app is a cluster worker; otherwise the channel carries messages only.
+    pub(crate) is_cluster: bool,
+    /// The worker's own listener, unless its connections are handed in.
     pub(crate) listener: Option<Socket>,
     /// The app's `PORT`.
     pub(crate) port_variable: Option<String>,
@@ -103,24 +104,6 @@ pub(crate) struct Options {
     pub(crate) hub: Hub,
     /// Where broadcasts go.
     pub(crate) siblings: Option<Siblings>,
-}
-
-/// Why a message was not taken for the app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Undelivered {
-    /// Too much waits for the app already.
-    Full,
-    /// The app has closed its channel.
-    Gone,
-}
-
-/// What users' messages wait for the app.
-#[derive(Debug)]
-struct Inbox {
-    queued: Arc<AtomicUsize>,
-    dropped: AtomicU64,
-    /// How many of the dropped ones have been told of.
-    told: AtomicU64,
 }
 
 /// What the app asks of us in a message of its own.
@@ -139,7 +122,7 @@ struct Wish<'a> {
 pub(crate) fn serve(channel: Channel, options: Options) -> io::Result<Handle> {
     let (commands, receiver) = mpsc::unbounded_channel();
     let (view, view_receiver) = watch::channel(View::default());
-    let is_cluster = options.listener.is_some();
+    let is_cluster = options.is_cluster;
     let listener = options.listener.map(Listener::new).transpose()?;
     let inbox = Arc::new(Inbox {
         queued: channel.queued(),
@@ -154,6 +137,7 @@ pub(crate) fn serve(channel: Channel, options: Options) -> io::Result<Handle> {
         pause_until: None,
         offered: VecDeque::new(),
         held: None,
+        handed: VecDeque::new(),
         retry: RETRY_MIN,
         identity: options.identity,
         hub: options.hub,
@@ -162,87 +146,6 @@ pub(crate) fn serve(channel: Channel, options: Options) -> io::Result<Handle> {
     };
     tokio::spawn(task.run(receiver));
     Ok(Handle { commands, view: view_receiver, is_cluster, inbox })
-}
-
-// === impl Handle ===
-
-impl Handle {
-    /// What is known of the app; changes can be waited for.
-    pub(crate) fn view(&self) -> watch::Receiver<View> {
-        self.view.clone()
-    }
-
-    /// Whether the app is a cluster worker, that is, whether all the rest has a meaning.
-    pub(crate) fn is_cluster(&self) -> bool {
-        self.is_cluster
-    }
-
-    pub(crate) fn accept(&self) {
-        self.command(Command::Accept);
-    }
-
-    pub(crate) fn disconnect(&self) {
-        self.command(Command::Disconnect);
-    }
-
-    /// Sends the app its last message: no further connection is taken.
-    pub(crate) fn say(&self, message: Value) {
-        self.command(Command::Say(message));
-    }
-
-    /// Returns when the app's event loop has answered; never, if it does not.
-    pub(crate) async fn ping(&self) {
-        let (sender, answer) = oneshot::channel();
-        self.command(Command::Ping(sender));
-        if answer.await.is_err() {
-            std::future::pending::<()>().await; // the app is gone; its exit is reported elsewhere
-        }
-    }
-
-    /// Offers a connection to the app's server for the front, past everything that waits.
-    pub(crate) async fn offer(&self, connection: OwnedFd) -> bool {
-        let (sender, answer) = oneshot::channel();
-        self.command(Command::Offer(connection, sender));
-        match answer.await {
-            Ok(accepted) => accepted,
-            Err(_gone) => std::future::pending().await, // nobody is there to say no
-        }
-    }
-
-    /// Queues users' messages for the app: `count` whole lines. They are taken or dropped together.
-    pub(crate) fn deliver(&self, lines: Vec<u8>, count: u64) -> Result<(), Undelivered> {
-        if self.view.borrow().gone {
-            return Err(Undelivered::Gone);
-        }
-        let queued = self.inbox.queued.load(Ordering::Relaxed);
-        if queued > 0 && queued + lines.len() > MAX_INBOX {
-            self.inbox.dropped.fetch_add(count, Ordering::Relaxed);
-            return Err(Undelivered::Full);
-        }
-        self.inbox.queued.fetch_add(lines.len(), Ordering::Relaxed);
-        self.command(Command::Deliver(lines));
-        Ok(())
-    }
-
-    /// How many bytes of messages wait for the app.
-    pub(crate) fn queued(&self) -> usize {
-        self.inbox.queued.load(Ordering::Relaxed)
-    }
-
-    /// How many messages were dropped because the app does not read.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.inbox.dropped.load(Ordering::Relaxed)
-    }
-
-    /// How many were dropped since the last time that this was asked.
-    pub(crate) fn gap(&self) -> u64 {
-        let dropped = self.dropped();
-        dropped - self.inbox.told.swap(dropped, Ordering::Relaxed)
-    }
-
-    fn command(&self, command: Command) {
-        let _ = self.commands.send(command); // the task ends with the app's channel
-    }
 }
 
 /// A connection that the app has not answered about.
@@ -258,6 +161,7 @@ enum Purpose {
     Traffic(Arc<OwnedFd>),
     Ping(oneshot::Sender<()>),
     Probe(oneshot::Sender<bool>),
+    HandedIn(u32, UnboundedSender<Record>),
 }
 
 #[derive(Debug)]
@@ -270,6 +174,7 @@ struct Task {
     offered: VecDeque<Offered>,
     /// A connection that the app did not take, to be offered again.
     held: Option<Arc<OwnedFd>>,
+    handed: handed::Queue,
     retry: Duration,
     identity: Identity,
     hub: Hub,
@@ -313,9 +218,17 @@ impl Task {
         self.view.send_modify(|view| view.gone = true);
         // An app may close its channel and live on for a while, answering what it has taken.
         // Pending questions are dropped, which their askers take for no answer.
-        self.offered.clear();
+        self.accepting = false;
+        self.offer_handed();
+        for offered in self.offered.drain(..) {
+            if let Purpose::HandedIn(number, answer) = offered.purpose {
+                let _ = answer.send(Record::Refused(number));
+            }
+        }
         while let Some(command) = commands.recv().await {
-            drop(command);
+            if let Command::HandIn(connection) = command {
+                connection.refuse();
+            }
         }
     }
 
@@ -357,15 +270,22 @@ impl Task {
             Command::Accept => {
                 self.accepting = true;
                 self.offer_held();
+                self.offer_handed();
             }
             Command::Disconnect => {
                 self.accepting = false;
+                self.offer_handed();
                 let message = self.primary.disconnect();
                 self.channel.send(&message);
+            }
+            Command::HandIn(connection) => {
+                self.handed.push_back(connection);
+                self.offer_handed();
             }
             Command::Deliver(lines) => self.channel.send_lines(lines),
             Command::Say(message) => {
                 self.accepting = false;
+                self.offer_handed();
                 self.channel.send(&message);
             }
             // A stuck app is not asked more and more often: dropping the question is no answer.
@@ -474,6 +394,7 @@ impl Task {
                     }
                 });
                 self.offer_held();
+                self.offer_handed();
             }
             Decision::Closed(endpoint, front) => {
                 let text = endpoint.to_string();
@@ -486,6 +407,7 @@ impl Task {
                         view.others.retain(|other| *other != text);
                     }
                 });
+                self.offer_handed();
             }
             Decision::Answered { sequence, accepted } => self.answered(sequence, accepted),
         }
@@ -533,44 +455,14 @@ impl Task {
                 self.pause(self.retry);
                 self.retry = (self.retry * 2).min(RETRY_MAX);
             }
+            Some(Purpose::HandedIn(number, answer)) => {
+                let record = if accepted { Record::Taken(number) } else { Record::Refused(number) };
+                let _ = answer.send(record); // or the front is gone
+                self.offer_handed();
+            }
             Some(Purpose::Ping(answer)) => drop(answer.send(())),
             Some(Purpose::Probe(answer)) => drop(answer.send(accepted)),
             None => {}
-        }
-    }
-}
-
-/// The worker's own listener.
-#[derive(Debug)]
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl Listener {
-    fn new(socket: Socket) -> io::Result<Self> {
-        Ok(match socket {
-            Socket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Socket::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
-        })
-    }
-
-    async fn accept(&self) -> io::Result<OwnedFd> {
-        Ok(match self {
-            Self::Tcp(listener) => listener.accept().await?.0.into_std()?.into(),
-            Self::Unix(listener) => listener.accept().await?.0.into_std()?.into(),
-        })
-    }
-}
-
-async fn accept(listener: Option<&Listener>) -> io::Result<OwnedFd> {
-    let Some(listener) = listener else {
-        return std::future::pending().await;
-    };
-    loop {
-        match listener.accept().await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            result => return result,
         }
     }
 }

@@ -11,9 +11,11 @@
 //! | `events SINCE` | lines of JSON come out, with what is kept from that millisecond on |
 //! | `status` | one line of JSON comes out |
 //! | `draining` | answered with `ok` |
+//! | `handoff` | connections come in, see `handoff::wire` |
 
 mod access;
 pub mod client;
+mod hand_in;
 mod hub;
 mod outlet;
 pub mod paths;
@@ -75,6 +77,7 @@ enum Mode {
     Events(u64),
     Status,
     Draining,
+    HandIn,
     Refused(&'static str),
 }
 
@@ -148,6 +151,7 @@ impl Desk {
             self.deliver(batch);
             match &mode {
                 Mode::Events(since) => return self.events(stream, *since).await,
+                Mode::HandIn => return self.hand_in(stream).await,
                 Mode::Status => return stream.write_all(self.status().as_bytes()).await,
                 Mode::Draining => {
                     self.hub.life("draining", json!({}));
@@ -168,6 +172,7 @@ impl Desk {
             ("send", _) => (Mode::Send, rights.manage),
             ("events", Ok(since)) => (Mode::Events(since), rights.manage),
             ("status", _) => (Mode::Status, rights.manage),
+            ("handoff", _) => (Mode::HandIn, rights.hand_in),
             ("draining", _) => (Mode::Draining, rights.manage),
             ("sibling", Ok(number)) => {
                 let app = self.identity.app();

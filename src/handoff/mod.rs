@@ -1,0 +1,277 @@
+//! Hand-off mode: accepted connections go to an app's workers themselves, not what is said on them.
+//!
+//! One [`Handing`] per app lives on the accepting thread. It keeps each connection until a worker
+//! says that its app has taken it; a worker that refuses or dies before that gives it back, and it
+//! goes to the next one. With no worker up, connections wait here for `queue-timeout`.
+
+mod link;
+mod wire;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
+
+use self::link::Link;
+pub(crate) use self::wire::{Record, receive_connections};
+use crate::config::settings::{Address, Target};
+use crate::proxy::local::Local;
+
+/// Connections that one worker may have without having said that it took them: enough to keep it
+/// busy, few enough that they are not missed elsewhere when it is stuck.
+const WINDOW: usize = 16;
+
+/// How long a connection that a worker's app refused waits before it is offered again; doubled each
+/// time, up to the second one.
+const RETRY_MIN: Duration = Duration::from_millis(10);
+const RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// A connection that no worker has taken yet.
+#[derive(Debug)]
+struct Waiting {
+    socket: OwnedFd,
+    accepted: Instant,
+    _open: Open,
+    /// Not to be offered before this.
+    not_before: Option<Instant>,
+    refusals: u32,
+}
+
+/// An open connection, as the front counts them; dropping it counts it out.
+#[derive(Debug)]
+struct Open(Rc<Local>);
+
+/// The connections of one app.
+#[derive(Debug)]
+struct Handoff {
+    app: String,
+    local: Rc<Local>,
+    stopped: Cell<bool>,
+    links: RefCell<Vec<Rc<Link>>>,
+    queue: RefCell<VecDeque<Waiting>>,
+    next: Cell<usize>,
+    /// There is something to offer, or somebody to offer it to.
+    wake: Notify,
+}
+
+/// The accepting side of a [`Handoff`]. What waits is still handed over when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Handing(Rc<Handoff>);
+
+impl Handing {
+    /// Begins to look for the workers of `app`.
+    pub(crate) fn start(local: &Rc<Local>, app: &str) -> Self {
+        let handoff = Rc::new(Handoff {
+            app: app.to_owned(),
+            local: Rc::clone(local),
+            stopped: Cell::new(false),
+            links: RefCell::default(),
+            queue: RefCell::default(),
+            next: Cell::new(0),
+            wake: Notify::new(),
+        });
+        handoff.look();
+        tokio::task::spawn_local(Rc::clone(&handoff).run());
+        Self(handoff)
+    }
+
+    pub(crate) fn app(&self) -> &str {
+        &self.0.app
+    }
+
+    /// How many more connections may wait.
+    pub(crate) fn room(&self) -> usize {
+        // They pass through the queue, even where none may wait in it.
+        self.0.limits().0.max(WINDOW).saturating_sub(self.0.queue.borrow().len())
+    }
+
+    /// Takes an accepted connection.
+    pub(crate) fn take(&self, socket: OwnedFd) {
+        let open = Open::count(&self.0.local);
+        let (accepted, not_before) = (Instant::now(), None);
+        let waiting = Waiting { socket, accepted, _open: open, not_before, refusals: 0 };
+        self.0.queue.borrow_mut().push_back(waiting);
+        self.0.wake.notify_one();
+    }
+}
+
+impl Drop for Handing {
+    fn drop(&mut self) {
+        self.0.stopped.set(true);
+        self.0.wake.notify_one();
+    }
+}
+
+impl Handoff {
+    async fn run(self: Rc<Self>) {
+        let mut changes = self.local.front.changes();
+        loop {
+            let next = self.offer();
+            if self.stopped.get() && self.is_done() {
+                return;
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                // A worker drains, or comes back; or there are more of them, or fewer.
+                changed = changes.changed() => match changed {
+                    Ok(()) => self.look(),
+                    Err(_) => return,
+                },
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            }
+        }
+    }
+
+    /// Whether every connection is with its worker, or closed.
+    fn is_done(&self) -> bool {
+        let links = self.links.borrow();
+        self.queue.borrow().is_empty() && links.iter().all(|link| link.is_idle())
+    }
+
+    /// `queue` and `queue-timeout` of the app.
+    fn limits(&self) -> (usize, Duration) {
+        let snapshot = self.local.snapshot();
+        let app = snapshot.settings.apps.get(&self.app);
+        app.map_or((0, Duration::ZERO), |app| (app.balancing.queue, app.balancing.queue_timeout))
+    }
+
+    /// Makes the links those of the app's present workers.
+    fn look(self: &Rc<Self>) {
+        let snapshot = self.local.snapshot();
+        let name = Target::App(self.app.clone()).to_string();
+        let servers = snapshot.upstreams.get(&name).map_or(&[][..], |upstream| &upstream.servers);
+        let mut links = self.links.borrow_mut();
+        links.retain(|link| {
+            let stays = servers.iter().any(|server| Arc::ptr_eq(server, &link.server));
+            if !stays {
+                link.close();
+            }
+            stays
+        });
+        for server in servers {
+            if let Address::Unix(path) = &server.address
+                && !links.iter().any(|link| Arc::ptr_eq(&link.server, server))
+            {
+                let link = Link::new(Arc::clone(server), self.local.front.control_socket(path));
+                tokio::task::spawn_local(Rc::clone(&link).run(Rc::downgrade(self)));
+                links.push(link);
+            }
+        }
+    }
+
+    /// Gives what waits to those who may have it, in turn; returns when to look again.
+    fn offer(&self) -> Option<Instant> {
+        let (_, patience) = self.limits();
+        let (now, mut late, mut again) = (Instant::now(), 0, None::<Instant>);
+        let links = self.links.borrow();
+        let mut kept = VecDeque::new();
+        let mut queue = self.queue.borrow_mut();
+        while let Some(waiting) = queue.pop_front() {
+            let end = waiting.accepted + patience;
+            if now >= end {
+                late += 1; // and closed
+                continue;
+            }
+            let waiting = match waiting.not_before.filter(|time| *time > now) {
+                Some(_) => Some(waiting),
+                None => self.to_next(&links, waiting),
+            };
+            if let Some(waiting) = waiting {
+                let time =
+                    waiting.not_before.filter(|time| *time > now).map_or(end, |t| t.min(end));
+                again = Some(again.map_or(time, |again| again.min(time)));
+                kept.push_back(waiting);
+            }
+        }
+        *queue = kept;
+        if late > 0 {
+            warn!(
+                roundsman_app = self.app,
+                "{late} connections to {} were closed: no worker took them within queue-timeout",
+                self.app
+            );
+        }
+        again
+    }
+
+    /// Gives it back if nobody may have it.
+    fn to_next(&self, links: &[Rc<Link>], waiting: Waiting) -> Option<Waiting> {
+        for step in 0..links.len() {
+            let index = (self.next.get() + step) % links.len();
+            let link = &links[index];
+            if !link.has_room() {
+                continue;
+            }
+            let Some(in_flight) = link.server.begin(0) else { continue };
+            link.give(waiting, in_flight);
+            self.next.set(index + 1);
+            return None;
+        }
+        Some(waiting)
+    }
+
+    /// A worker's app did not want it.
+    fn refused(&self, mut waiting: Waiting) {
+        if crate::sys::was_read_from(&waiting.socket) {
+            return self.lost(vec![waiting]); // it has, after all, and left
+        }
+        let pause = RETRY_MIN.saturating_mul(1 << waiting.refusals.min(6)).min(RETRY_MAX);
+        waiting.refusals += 1;
+        waiting.not_before = Some(Instant::now() + pause);
+        self.queue.borrow_mut().push_front(waiting);
+        self.wake.notify_one();
+    }
+
+    /// A worker has died with these.
+    fn lost(&self, connections: Vec<Waiting>) {
+        let mut cut = 0;
+        let mut queue = self.queue.borrow_mut();
+        for waiting in connections.into_iter().rev() {
+            // Its app has begun to read: another one could make nothing of the rest.
+            if crate::sys::was_read_from(&waiting.socket) {
+                cut += 1;
+            } else {
+                queue.push_front(waiting);
+            }
+        }
+        if cut > 0 {
+            warn!(
+                roundsman_app = self.app,
+                "{cut} connections ended with a worker of {}", self.app
+            );
+        }
+        self.wake.notify_one();
+    }
+}
+
+impl Open {
+    fn count(local: &Rc<Local>) -> Self {
+        local.counters.accepted.add(1);
+        local.counters.open.add(1);
+        Self(Rc::clone(local))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.open.sub(1);
+    }
+}
+
+impl Drop for Handoff {
+    fn drop(&mut self) {
+        self.links.borrow().iter().for_each(|link| link.close());
+    }
+}
+
+/// Returns after a pause that grows.
+async fn pause(pause: &mut Duration) {
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(RETRY_MAX / 2);
+}
