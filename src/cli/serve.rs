@@ -269,6 +269,7 @@ async fn run(
     tokio::task::spawn_local(watchdog::run(move || watched.threads().heartbeats()));
     follow_bus(&control).await;
 
+    tokio::task::spawn_local(tell_changes(Rc::clone(&control)));
     control.threads().accept(sockets);
     tracing::info!(message_id = message::FRONT_READY, "{}", control.status_line());
     notify::ready(&control.status_line());
@@ -296,6 +297,19 @@ async fn follow_bus(control: &Rc<Control>) {
         }
     }));
     let _ = timeout(FIRST_STATES, first).await;
+}
+
+/// Keeps the line for `systemctl status` true when servers come and go by name.
+async fn tell_changes(control: Rc<Control>) {
+    let mut changes = control.front().changes();
+    let mut known = control.front().snapshot();
+    while changes.changed().await.is_ok() {
+        let now = control.front().snapshot();
+        if !Arc::ptr_eq(&known, &now) {
+            known = now;
+            control.tell_status();
+        }
+    }
 }
 
 /// Finishes what is in flight, within `timeouts.shutdown`.

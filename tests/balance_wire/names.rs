@@ -82,6 +82,7 @@ fn a_start_does_not_wait_for_a_name() {
         eventually("it is said", || front.log().contains("it has no servers until it does"));
         zone.set("late.internal", Says::Addresses(ips(&[&origins[0]]), 60));
         assert_eq!(waiting.join().expect("it is answered").body, "s0");
+        eventually("systemctl status shows it", || front.status_line().contains("1 of 1 servers"));
     });
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -32,6 +33,8 @@ fn write(root: &Path, path: &str, text: &str) {
 /// A running front.
 pub(crate) struct Front {
     process: Child,
+    /// The line that `systemctl status` would show.
+    status_line: Arc<Mutex<String>>,
     directory: tempfile::TempDir,
     pub(crate) address: SocketAddr,
 }
@@ -76,14 +79,30 @@ impl Front {
             .stderr(fs::File::create(root.join("log")).expect("a file"))
             .spawn()
             .expect("bash is there");
-        let front = Self { process, directory, address };
-        let mut buffer = [0; 4096];
-        loop {
-            let size = notify.recv(&mut buffer).expect("it becomes ready");
-            if String::from_utf8_lossy(&buffer[..size]).lines().any(|line| line == "READY=1") {
-                return front;
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let status_line: Arc<Mutex<String>> = Arc::default();
+        let line = Arc::clone(&status_line);
+        // All it says is read, or it would wait for us.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(size) = notify.recv(&mut buffer) {
+                for said in String::from_utf8_lossy(&buffer[..size]).lines() {
+                    if said == "READY=1" {
+                        let _ = ready.send(());
+                    } else if let Some(status) = said.strip_prefix("STATUS=") {
+                        status.clone_into(&mut line.lock().expect("nobody panics with it"));
+                    }
+                }
             }
-        }
+        });
+        let front = Self { process, status_line, directory, address };
+        is_ready.recv_timeout(PATIENCE).expect("it becomes ready");
+        front
+    }
+
+    /// The line that `systemctl status` would show now.
+    pub(crate) fn status_line(&self) -> String {
+        self.status_line.lock().expect("nobody panics with it").clone()
     }
 
     /// Changes a file of the configuration and has it put to work.
