@@ -161,7 +161,13 @@ fn systemd_finds_nothing_wrong_with_the_units() {
                 && let Some((_, kind)) = name.rsplit_once('.')
             {
                 let template = units.join(format!("roundsman-worker@.{kind}"));
-                instances.push(format!("{}:{name}", template.display()));
+                let alias = format!("{}:{name}", template.display());
+                let shipped = units.join(name);
+                instances.push(if shipped.exists() {
+                    shipped.display().to_string()
+                } else {
+                    alias
+                });
             }
         }
         if instances.is_empty() {

@@ -153,36 +153,7 @@ impl Serve {
             Some(path) => read_passwords(path)?,
             None => BTreeMap::new(),
         };
-        let mut listeners = Vec::new();
-        for socket in inherited {
-            listeners.push(match socket.socket {
-                activation::Socket::Unix(listener) => Listener::Unix(listener),
-                activation::Socket::Tcp(listener) => Listener::Tcp(listener),
-            });
-        }
-        for address in &self.listen {
-            listeners.push(listen(address)?);
-        }
-        if let Some(address) = settings.listen {
-            listeners.push(listen_tcp(address)?);
-        }
-        if listeners.is_empty() {
-            return Err(Failed(
-                exit::USAGE,
-                "there is no socket to listen on; start roundsman-session.socket, or give \
-                 --listen PATH"
-                    .to_owned(),
-            ));
-        }
-        if passwords.is_empty() && listeners.iter().any(|l| matches!(l, Listener::Tcp(_))) {
-            return Err(Failed(
-                exit::CONFIG,
-                format!(
-                    "a listener over TCP ({TCP_NAME}) needs passwords; set password-file to a \
-                     file with lines of NAMESPACE:PASSWORD"
-                ),
-            ));
-        }
+        let listeners = self.listeners(inherited, &settings, passwords.is_empty())?;
         let options = Options {
             directory: self.directory(),
             sync: settings.sync,
@@ -247,6 +218,52 @@ impl Serve {
             .map_err(|error: std::io::Error| Failed(exit::OS, error.to_string()))?;
         journal::flush();
         Ok(())
+    }
+
+    /// What systemd has passed, and what the command line and the files ask for beside it.
+    fn listeners(
+        &self,
+        inherited: Vec<activation::Inherited>,
+        settings: &Settings,
+        no_passwords: bool,
+    ) -> Result<Vec<Listener>, Failed> {
+        let mut listeners = Vec::new();
+        for socket in inherited {
+            listeners.push(match socket.socket {
+                activation::Socket::Unix(listener) => Listener::Unix(listener),
+                activation::Socket::Tcp(listener) => Listener::Tcp(listener),
+            });
+        }
+        for address in &self.listen {
+            listeners.push(listen(address)?);
+        }
+        // As a unit of systemd's it gets this one from the socket unit, and could not open it.
+        if let Some(address) = settings.listen
+            && !listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_)))
+        {
+            listeners.push(listen_tcp(address).map_err(|Failed(code, text)| {
+                let hint = "systemctl daemon-reload && systemctl restart roundsman-session.socket";
+                Failed(code, format!("{text}; under systemd its socket opens it: {hint}"))
+            })?);
+        }
+        if listeners.is_empty() {
+            return Err(Failed(
+                exit::USAGE,
+                "there is no socket to listen on; start roundsman-session.socket, or give \
+                 --listen PATH"
+                    .to_owned(),
+            ));
+        }
+        if no_passwords && listeners.iter().any(|l| matches!(l, Listener::Tcp(_))) {
+            return Err(Failed(
+                exit::CONFIG,
+                format!(
+                    "a listener over TCP ({TCP_NAME}) needs passwords; set password-file to a \
+                     file with lines of NAMESPACE:PASSWORD"
+                ),
+            ));
+        }
+        Ok(listeners)
     }
 
     /// What the files say, unless the command line says otherwise.

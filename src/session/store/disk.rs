@@ -1,7 +1,9 @@
 //! The database file: everything up to the last checkpoint.
 
+use std::cell::RefCell;
 use std::ops::Bound;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use redb::{
@@ -56,7 +58,12 @@ pub(super) struct View {
     expiries: ReadOnlyTable<&'static [u8], ()>,
     /// What the file said beside the data.
     pub summary: Summary,
+    /// The key that was asked for last: a command that writes asks more than once.
+    last: RefCell<Option<Asked>>,
 }
+
+/// A key that was asked for, and what it holds.
+type Asked = (Vec<u8>, Option<Rc<Stored>>);
 
 /// A key and a value, both in their stored form.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
@@ -173,12 +180,24 @@ impl View {
             spaces.push(SpaceRecord { space: space.value(), namespace, database, keys, bytes });
         }
         let summary = Summary { sequence: number("sequence")?, spaces };
-        Ok(Self { data: read.open_table(DATA)?, expiries: read.open_table(EXPIRIES)?, summary })
+        let (data, expiries) = (read.open_table(DATA)?, read.open_table(EXPIRIES)?);
+        Ok(Self { data, expiries, summary, last: RefCell::default() })
     }
 
     /// The stored value of a key.
-    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Stored>, redb::Error> {
-        Ok(self.data.get_owned(key)?.map(Stored))
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Rc<Stored>>, redb::Error> {
+        let mut last = self.last.borrow_mut();
+        if let Some((known, stored)) = &*last
+            && known == key
+        {
+            return Ok(stored.clone());
+        }
+        let stored = self.data.get_owned(key)?.map(|stored| Rc::new(Stored(stored)));
+        let mut known = last.take().map(|(known, _)| known).unwrap_or_default();
+        known.clear();
+        known.extend_from_slice(key);
+        *last = Some((known, stored.clone()));
+        Ok(stored)
     }
 
     /// Keys and stored values from a key on.

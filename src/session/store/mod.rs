@@ -30,6 +30,7 @@ mod watched;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use redb::Database;
@@ -144,7 +145,7 @@ pub enum Found<'a> {
     /// In a memtable.
     Memory(&'a Entry),
     /// In the file.
-    Disk(Stored),
+    Disk(Rc<Stored>),
 }
 
 // === impl Store ===

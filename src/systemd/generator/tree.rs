@@ -38,6 +38,15 @@ macro_rules! line {
 /// The units of all workers; `source` names the file that an app is from.
 pub fn tree(settings: &Settings, source: impl Fn(&str) -> Option<PathBuf>) -> Tree {
     let mut tree = Tree::new();
+    if let Some(address) = settings.front.session.listen {
+        // systemd opens it: the service itself may not, and stays without any network.
+        let text = format!(
+            "# Made by roundsman-generator from [session] of roundsman.toml. Change that one, then:\n\
+             # systemctl daemon-reload && systemctl restart roundsman-session.socket\n\n\
+             [Socket]\nListenStream={address}\n"
+        );
+        tree.insert("roundsman-session.socket.d/50-roundsman.conf".into(), Item::File(text));
+    }
     for app in settings.apps.values() {
         let source = source(&app.name);
         for number in 1..=app.workers {
