@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::config::{self, Sources};
-use crate::proxy::{chunk, field::MAX_FIELDS, request, response};
+use crate::proxy::{chunk, field::MAX_FIELDS, preface, request, response};
 use crate::session::protocol::{Limits, Parser};
 
 /// A stream of a session client: in pieces of any size it means what it means whole, and memory
@@ -68,6 +68,18 @@ pub fn response_head(input: &[u8]) {
     if let Ok(Some((len, text))) = parse(input) {
         assert_eq!(parse(&input[..len]), Ok(Some((len, text))), "what follows does not count");
         assert_eq!(parse(&input[..len - 1]), Ok(None), "no byte less will do");
+    }
+}
+
+/// A PROXY header: as a request head.
+pub fn proxy_header(input: &[u8]) {
+    if let Ok(Some((said, len))) = preface::parse(input) {
+        assert_eq!(
+            preface::parse(&input[..len]),
+            Ok(Some((said, len))),
+            "what follows does not count"
+        );
+        assert_eq!(preface::parse(&input[..len - 1]), Ok(None), "no byte less will do");
     }
 }
 
@@ -138,10 +150,11 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 6] = [
+    const TARGETS: [Target; 7] = [
         ("session_protocol", session_protocol),
         ("request_head", request_head),
         ("response_head", response_head),
+        ("proxy_header", proxy_header),
         ("chunked_body", chunked_body),
         ("exchange", exchange),
         ("configuration", configuration),
