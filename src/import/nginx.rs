@@ -195,11 +195,18 @@ impl Reader {
             }
         } else if name == "proxy_set_header" {
             self.header(directive);
+        } else if matches!(name, "ssl_certificate" | "ssl_certificate_key") {
+            self.note(
+                directive,
+                "`certificates` under [listen.https] of roundsman.toml names both, readable by the user roundsman",
+            );
         } else if name.starts_with("ssl_") {
             self.note(
                 directive,
-                "TLS is set up with the listener, not here; see roundsman.toml(5)",
+                "[listen.https] of roundsman.toml has what there is to set for TLS",
             );
+        } else if name == "add_header" && is_hsts(directive) {
+            self.note(directive, "`hsts = \"365d\"` in the route");
         } else if name.starts_with("gzip") {
             self.note(directive, "responses are passed on as they are: compress in the app");
         } else {
@@ -393,7 +400,7 @@ impl Reader {
                 "listen" => self.listen(inner),
                 "location" => self.location(inner, &hosts),
                 "return" if inner.arguments.iter().any(|word| word.starts_with("https://")) => {
-                    self.note(inner, "clients are not redirected from HTTP to HTTPS here");
+                    self.note(inner, "`redirect-https = true` in the routes of these hosts");
                 }
                 _ => self.other(inner),
             }
@@ -404,7 +411,7 @@ impl Reader {
         let Some((address, options)) = directive.arguments.split_first() else { return };
         let port = address.rsplit(':').next().unwrap_or(address);
         if options.iter().any(|option| option == "ssl") || port == "443" {
-            self.note(directive, "TLS listens on roundsman-https.socket; see roundsman.toml(5)");
+            self.note(directive, "roundsman-https.socket listens on port 443: systemctl enable --now roundsman-https.socket");
         } else if port != "80" {
             self.note(directive, format!("roundsman-http.socket listens on port 80; systemctl edit it for {address}: [Socket], ListenStream={address}"));
         }
@@ -516,6 +523,11 @@ impl Reader {
             }
         }
     }
+}
+
+fn is_hsts(directive: &Directive) -> bool {
+    let field = directive.arguments.first();
+    field.is_some_and(|name| name.eq_ignore_ascii_case("Strict-Transport-Security"))
 }
 
 /// nginx's variable as a key of ours.
