@@ -134,13 +134,13 @@ fn harmless(name: &str, begin: &[u8], round: impl Fn(usize) -> Vec<u8> + Sync) -
     let end = std::thread::scope(|scope| {
         let attack = scope.spawn(|| attack(&program, begin, &round));
         let mut other = program.connect();
-        let mut answers = 0;
-        while !attack.is_finished() {
+        loop {
             assert_eq!(other.get("/").status(), 200, "{name}");
-            answers += 1;
+            if attack.is_finished() {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert!(answers > 0);
         attack.join().unwrap()
     });
     let (memory_after, time_after) = used(&program);
