@@ -1,7 +1,7 @@
 """A gRPC server and its clients, with the front in between: both are grpcio.
 
-Reads the server's UNIX socket and the front's address; prints what was wrong, or how many calls went
-through.
+Reads the server's UNIX socket, the front's address and, when that speaks TLS, the file of the authority
+that it is known by; prints what was wrong, or how many calls went through.
 """
 
 import sys
@@ -113,10 +113,17 @@ def ask(channel):
 
 
 def main():
-    socket, front = sys.stdin.read().split()
+    socket, front, *authority = sys.stdin.read().split()
     server = serve(socket)
     asked = 0
-    with grpc.insecure_channel(front) as channel:
+    if authority:
+        with open(authority[0], "rb") as file:
+            credentials = grpc.ssl_channel_credentials(file.read())
+        name = (("grpc.ssl_target_name_override", "a.example"),)
+        opened = grpc.secure_channel(front, credentials, options=name)
+    else:
+        opened = grpc.insecure_channel(front)
+    with opened as channel:
         asked += ask(channel)
         with futures.ThreadPoolExecutor(max_workers=8) as pool:
             asked += sum(pool.map(lambda _: ask(channel), range(8)))

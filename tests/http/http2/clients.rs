@@ -2,7 +2,12 @@
 
 use std::process::Command;
 
-use crate::support::{Backend, Program, ok, program, python};
+use roundsman::config::Settings;
+use roundsman::config::settings::{Address, HostPattern, ServerOptions, UpstreamServer};
+
+use super::support::speak_http2;
+use crate::support::pki::{Authority, https};
+use crate::support::{Backend, Program, Proxy, add, ok, program, python};
 
 /// What a command says; it must succeed.
 #[track_caller]
@@ -91,5 +96,45 @@ fn grpc_calls_of_every_kind() {
     std::fs::write(etc.join("roundsman.toml"), "[listen.http]\nhttp2 = true\n").unwrap();
     let program = Program::start::<&str>(directory, &[]);
     let input = format!("{} {}", socket.display(), program.address);
+    assert_eq!(python("grpc_through.py", input.as_bytes()).trim(), "54");
+}
+
+#[test]
+fn over_tls_the_client_chooses_the_version() {
+    let authority = Authority::new();
+    let identity = authority.sign("a", &["a.example"]);
+    let backend = Backend::new(|request| ok(request.one("x-forwarded-proto").unwrap()));
+    let proxy = Proxy::with(&[&backend], |settings| {
+        settings.front.listeners.insert("http".into(), https(&[&identity]));
+    });
+    let port = proxy.address.port();
+    let url = format!("https://a.example:{port}/");
+    for (option, said_so) in [("--http2", "https 2"), ("--http1.1", "https 1.1")] {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", option, "-w", " %{http_version}", "--resolve"]);
+        curl.arg(format!("a.example:{port}:127.0.0.1")).arg("--cacert").arg(authority.file());
+        assert_eq!(said(curl.arg(&url)), said_so);
+    }
+    let mut h2load = Command::new("h2load");
+    h2load.args(["-n", "1000", "-c", "4", "-m", "50", &format!("--connect-to={}", proxy.address)]);
+    let report = said(h2load.arg(&url));
+    assert!(report.contains("Application protocol: h2\n"), "{report}");
+    assert!(report.contains("1000 succeeded, 0 failed, 0 errored"), "{report}");
+}
+
+#[test]
+fn grpc_calls_of_every_kind_over_tls() {
+    let authority = Authority::new();
+    let identity = authority.sign("a", &["a.example"]);
+    let socket = authority.path().join("grpc.sock");
+    let mut settings = Settings::default();
+    settings.front.listeners.insert("http".into(), https(&[&identity]));
+    let address = Address::Unix(socket.clone());
+    let server = UpstreamServer { address, options: ServerOptions::default() };
+    add(&mut settings, "test", vec![server], HostPattern::Any, "/");
+    speak_http2(&mut settings);
+    let proxy = Proxy::start(settings, 1);
+    let (file, socket) = (authority.file(), socket.display());
+    let input = format!("{socket} {} {}", proxy.address, file.display());
     assert_eq!(python("grpc_through.py", input.as_bytes()).trim(), "54");
 }
