@@ -124,7 +124,7 @@ fn interleaved(
     let families: Vec<Family> = running.iter().map(Running::family).collect::<Result<_>>()?;
     for round in 0..rounds {
         for i in order(round, peers.len()) {
-            let plan = setup.plan(running[i].address, setup.window);
+            let plan = setup.plan(running[i].address_for(setup.work), setup.window);
             match load::run(plan, || families[i].cpu()) {
                 Ok((outcome, [before, after])) => {
                     all[i].take(&outcome, after.since(before), matches!(setup.pace, Pace::Rate(_)));
@@ -134,7 +134,7 @@ fn interleaved(
         }
     }
     for (i, family) in families.iter().enumerate() {
-        let plan = setup.plan(running[i].address, WINDOW);
+        let plan = setup.plan(running[i].address_for(setup.work), WINDOW);
         let counted = family.system_calls(|| Ok(load::run(plan, || Ok(()))?.0));
         let Ok((outcome, calls)) = counted else { continue }; // the rounds have said so already
         match calls {

@@ -45,6 +45,7 @@ pub(crate) enum Peer {
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: SocketAddr,
+    http2: SocketAddr,
     directory: TempDir,
 }
 
@@ -79,7 +80,7 @@ impl Peer {
     /// Starts it in front of `upstream` and waits until it answers.
     pub(crate) fn start(&self, upstream: SocketAddr) -> Result<Running> {
         let directory = tempfile::tempdir()?;
-        let address = free_port()?;
+        let (address, http2) = (free_port()?, free_port()?);
         let at = directory.path();
         // Read when it is used, so that trying another setting takes no compiler.
         let file = |name: &str, path: &str| -> Result<PathBuf> {
@@ -87,6 +88,7 @@ impl Peer {
             let text = fs::read_to_string(&source).with_context(|| source.display().to_string())?;
             let text = text
                 .replace("@LISTEN@", &address.to_string())
+                .replace("@HTTP2@", &http2.to_string())
                 .replace("@UPSTREAM@", &upstream.to_string())
                 .replace("@DIRECTORY@", &at.display().to_string());
             let path = at.join(name);
@@ -118,13 +120,14 @@ impl Peer {
                 file("config/upstreams/api.toml", "roundsman/upstreams/api.toml")?;
                 let mut command = tool(binary, &["serve", "--config"]);
                 command.arg(at.join("config"));
-                command.args(["--listen", &format!("http={address}"), "--admin"]);
+                command.args(["--listen", &format!("http={address}")]);
+                command.args(["--listen", &format!("http2={http2}"), "--admin"]);
                 command.arg(at.join("admin.sock"));
                 command
             }
         };
         let child = spawn(&command, PROXY_CORE, at, None)?;
-        let mut running = Running { child, address, directory };
+        let mut running = Running { child, address, http2, directory };
         running.wait_ready().with_context(|| format!("starting {}", self.name()))?;
         Ok(running)
     }
@@ -143,7 +146,12 @@ impl Running {
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
         let address = line.trim().parse().context("the upstream's address")?;
-        Ok(Self { child, address, directory })
+        Ok(Self { child, address, http2: address, directory })
+    }
+
+    /// Where it takes this kind of work.
+    pub(crate) fn address_for(&self, work: Work) -> SocketAddr {
+        if matches!(work, Work::Http2 { .. }) { self.http2 } else { self.address }
     }
 
     /// Its process, and those that it has started.

@@ -99,6 +99,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         targets: &[("nginx", 0.75), ("haproxy", 0.70)],
     },
     Scenario {
+        name: "http2",
+        title: "HTTP/2, small GET, 16 connections with 16 streams each",
+        kind: Kind::Load { connections: 16, work: Work::Http2 { streams: 16, reply: 100 } },
+        unit: "request",
+        untuned: false,
+        floor: false,
+        targets: &[("nginx", 0.9), ("haproxy", 0.9)],
+    },
+    Scenario {
         name: "websocket",
         title: "WebSocket, echo of 64 bytes, 64 connections",
         kind: Kind::Load { connections: 64, work: Work::WebSocket },

@@ -23,6 +23,13 @@ pub(crate) enum Work {
     },
     /// A WebSocket message that comes back.
     WebSocket,
+    /// GETs over HTTP/2.
+    Http2 {
+        /// Requests at once on each connection.
+        streams: usize,
+        /// Bytes of the reply's body.
+        reply: usize,
+    },
 }
 
 /// A client connection.
@@ -96,6 +103,7 @@ impl Conn {
                 self.reply.expect(Expected::Frame, id);
                 self.send(0, due)
             }
+            Work::Http2 { .. } => bail!("HTTP/2 has a generator of its own"),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The load generator: many connections, one thread, every reply checked.
 
 mod conn;
+mod http2;
 mod reply;
 
 use std::net::SocketAddr;
@@ -76,6 +77,9 @@ pub(crate) fn run<T>(
     plan: Plan,
     mut probe: impl FnMut() -> Result<T>,
 ) -> Result<(Outcome, [T; 2])> {
+    if let Work::Http2 { streams, reply } = plan.work {
+        return http2::run(plan, (streams, reply), probe);
+    }
     let mut run = Run::open(plan)?;
     run.start();
     run.until(run.started + plan.warm)?;
