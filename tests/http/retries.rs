@@ -67,11 +67,14 @@ fn a_closed_idle_connection_is_seen_before_a_post_is_sent_on_it() {
 
 #[test]
 fn unasked_bytes_on_an_idle_connection_are_nobodys_answer() {
-    let backend = Backend::raw(|peer| {
+    let said = Arc::<AtomicUsize>::default();
+    let says = Arc::clone(&said);
+    let backend = Backend::raw(move |peer| {
         while let Some(request) = peer.request() {
             peer.send(&ok(request.target())).unwrap();
             if peer.number == 0 {
                 peer.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").unwrap();
+                says.store(1, Ordering::SeqCst);
                 peer.shut();
                 return peer.wait_for_end();
             }
@@ -81,6 +84,7 @@ fn unasked_bytes_on_an_idle_connection_are_nobodys_answer() {
     for path in ["/a", "/b", "/c"] {
         let response = proxy.ask(get(path));
         assert_eq!((response.status(), response.text()), (200, path));
+        eventually("it is said before the next one asks", || said.load(Ordering::SeqCst) == 1);
         eventually("the first connection is gone", || backend.open() < 2);
     }
 }
