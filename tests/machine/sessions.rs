@@ -237,3 +237,28 @@ on_every_debian! {
         }
     }
 }
+
+on_every_debian! {
+    /// With `listen` the store is reached over TCP by those who know a password, and its service
+    /// still has no network of its own.
+    fn listener_over_tcp(machine: &Machine) {
+        machine.install(&Package::built());
+        machine.write("/etc/roundsman/passwords", "shop:sesame\n");
+        machine.run("chown roundsman-session /etc/roundsman/passwords && chmod 400 /etc/roundsman/passwords");
+        machine.write(
+            "/etc/roundsman/roundsman.toml",
+            "[session]\nlisten = \"127.0.0.1:6379\"\npassword-file = \"/etc/roundsman/passwords\"\n",
+        );
+        machine.run("systemctl daemon-reload && systemctl restart roundsman-session.socket");
+        let ask = |url: &str| {
+            let script = format!("import redis; print(redis.Redis.from_url('{url}').incr('n'))");
+            machine.try_run(&format!("python3 -c \"{script}\""))
+        };
+        assert_eq!(ask("redis://shop:sesame@127.0.0.1").expect_ok().trim(), "1");
+        assert_eq!(ask("unix://shop:any@/run/roundsman/session.sock").expect_ok().trim(), "2");
+        // In the words of redis-py, which makes exceptions of the codes.
+        assert!(ask("redis://127.0.0.1").stderr.contains("Authentication required"));
+        assert!(ask("redis://shop:guess@127.0.0.1").stderr.contains("invalid username-password pair"));
+        assert_eq!(machine.property("roundsman-session-store.service", "PrivateNetwork"), "yes");
+    }
+}
