@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::exit;
+use super::{credentials, exit};
 use crate::config::{self, Loaded, Problem, Sources};
 use crate::tls::Tls;
 
@@ -56,6 +56,7 @@ impl Check {
             }
             loaded
         };
+        loaded.problems.extend(credentials::find(&mut loaded.settings.front));
         let (_, problems) = Tls::load(&loaded.settings.front, None);
         loaded.problems.extend(problems);
         // A reader that went away, as in `check | head`, is no reason to fail differently.

@@ -5,6 +5,7 @@ pub mod exit;
 mod apply;
 mod check;
 mod companions;
+mod credentials;
 mod delete;
 mod deploy;
 mod describe;

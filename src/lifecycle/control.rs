@@ -198,7 +198,7 @@ impl Control {
         let warning = if self.uses_last_good.get() {
             "; THE CONFIGURATION HAS ERRORS, the last good one is used: run roundsman check"
         } else if self.lacks_certificates.get() {
-            "; CERTIFICATES CANNOT BE USED: run roundsman check"
+            "; CERTIFICATES CANNOT BE USED: journalctl -u roundsman says why"
         } else {
             ""
         };

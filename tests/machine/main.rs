@@ -23,5 +23,6 @@ mod restart_under_load;
 mod sessions;
 mod shop;
 mod supervision;
+mod tls;
 mod upgrade_purge;
 mod watchdog;
