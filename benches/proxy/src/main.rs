@@ -3,6 +3,7 @@
 //! The method and how to read the table: docs/performance.md.
 
 mod forward;
+mod identity;
 mod load;
 mod measure;
 mod message;

@@ -159,7 +159,7 @@ fn memory(
     let running = peer.start(upstream)?;
     let family = running.family()?;
     // What a working proxy has anyway is not what idle connections cost.
-    let work = Work::Http { reply: 100, upload: 0, close: false };
+    let work = Work::Http { reply: 100, upload: 0, close: false, tls: false };
     let busy = Setup { connections: 64, work, pace: Pace::Closed, window: WARM };
     let (outcome, [_, before]) = load::run(busy.plan(running.address, WARM), || family.resident())?;
     let after = load::idle(running.address, connections, || family.resident())?;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::identity;
 use crate::load::{self, Pace, Plan, Work};
 use crate::process::{Family, interrupt};
 
@@ -46,6 +47,7 @@ pub(crate) struct Running {
     child: Child,
     pub(crate) address: SocketAddr,
     http2: SocketAddr,
+    tls: SocketAddr,
     directory: TempDir,
 }
 
@@ -80,8 +82,9 @@ impl Peer {
     /// Starts it in front of `upstream` and waits until it answers.
     pub(crate) fn start(&self, upstream: SocketAddr) -> Result<Running> {
         let directory = tempfile::tempdir()?;
-        let (address, http2) = (free_port()?, free_port()?);
+        let (address, http2, tls) = (free_port()?, free_port()?, free_port()?);
         let at = directory.path();
+        identity::write(at)?;
         // Read when it is used, so that trying another setting takes no compiler.
         let file = |name: &str, path: &str| -> Result<PathBuf> {
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(path);
@@ -89,6 +92,7 @@ impl Peer {
             let text = text
                 .replace("@LISTEN@", &address.to_string())
                 .replace("@HTTP2@", &http2.to_string())
+                .replace("@TLS@", &tls.to_string())
                 .replace("@UPSTREAM@", &upstream.to_string())
                 .replace("@DIRECTORY@", &at.display().to_string());
             let path = at.join(name);
@@ -121,13 +125,14 @@ impl Peer {
                 let mut command = tool(binary, &["serve", "--config"]);
                 command.arg(at.join("config"));
                 command.args(["--listen", &format!("http={address}")]);
-                command.args(["--listen", &format!("http2={http2}"), "--admin"]);
+                command.args(["--listen", &format!("http2={http2}")]);
+                command.args(["--listen", &format!("https={tls}"), "--admin"]);
                 command.arg(at.join("admin.sock"));
                 command
             }
         };
         let child = spawn(&command, PROXY_CORE, at, None)?;
-        let mut running = Running { child, address, http2, directory };
+        let mut running = Running { child, address, http2, tls, directory };
         running.wait_ready().with_context(|| format!("starting {}", self.name()))?;
         Ok(running)
     }
@@ -146,12 +151,16 @@ impl Running {
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("piped")?).read_line(&mut line)?;
         let address = line.trim().parse().context("the upstream's address")?;
-        Ok(Self { child, address, http2: address, directory })
+        Ok(Self { child, address, http2: address, tls: address, directory })
     }
 
     /// Where it takes this kind of work.
     pub(crate) fn address_for(&self, work: Work) -> SocketAddr {
-        if matches!(work, Work::Http2 { .. }) { self.http2 } else { self.address }
+        match work {
+            Work::Http2 { .. } => self.http2,
+            Work::Http { tls: true, .. } => self.tls,
+            _ => self.address,
+        }
     }
 
     /// Its process, and those that it has started.
@@ -162,7 +171,7 @@ impl Running {
     fn wait_ready(&mut self) -> Result<()> {
         let limit = Instant::now() + START;
         loop {
-            let work = Work::Http { reply: 100, upload: 0, close: false };
+            let work = Work::Http { reply: 100, upload: 0, close: false, tls: false };
             let once = Duration::from_millis(1);
             let plan = Plan {
                 target: self.address,

@@ -30,10 +30,10 @@ pub(crate) enum Kind {
     Memory { connections: usize },
 }
 
-const SMALL: Work = Work::Http { reply: 100, upload: 0, close: false };
+const SMALL: Work = Work::Http { reply: 100, upload: 0, close: false, tls: false };
 
 const fn get(reply: usize) -> Work {
-    Work::Http { reply, upload: 0, close: false }
+    Work::Http { reply, upload: 0, close: false, tls: false }
 }
 
 /// Every scenario, in the order of the table.
@@ -61,7 +61,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "one request per connection, small GET, 64 at a time",
         kind: Kind::Load {
             connections: 64,
-            work: Work::Http { reply: 100, upload: 0, close: true },
+            work: Work::Http { reply: 100, upload: 0, close: true, tls: false },
         },
         unit: "request",
         untuned: false,
@@ -91,7 +91,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         title: "keep-alive, 1 MB POST, 16 connections",
         kind: Kind::Load {
             connections: 16,
-            work: Work::Http { reply: 100, upload: 1 << 20, close: false },
+            work: Work::Http { reply: 100, upload: 1 << 20, close: false, tls: false },
         },
         unit: "request",
         untuned: true,
@@ -106,6 +106,30 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         untuned: false,
         floor: false,
         targets: &[("nginx", 0.9), ("haproxy", 0.9)],
+    },
+    Scenario {
+        name: "tls",
+        title: "TLS 1.3, keep-alive, small GET, 64 connections",
+        kind: Kind::Load {
+            connections: 64,
+            work: Work::Http { reply: 100, upload: 0, close: false, tls: true },
+        },
+        unit: "request",
+        untuned: false,
+        floor: false,
+        targets: &[],
+    },
+    Scenario {
+        name: "tls-handshake",
+        title: "TLS 1.3, a full handshake and one small GET per connection, 64 at a time",
+        kind: Kind::Load {
+            connections: 64,
+            work: Work::Http { reply: 100, upload: 0, close: true, tls: true },
+        },
+        unit: "request",
+        untuned: false,
+        floor: false,
+        targets: &[],
     },
     Scenario {
         name: "websocket",

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use super::reply::{Expected, Reply};
+use super::stream::Stream;
 use crate::message::{self, PATTERN};
 
 /// What a request is and what it asks for.
@@ -20,6 +21,8 @@ pub(crate) enum Work {
         upload: usize,
         /// One request per connection: `Connection: close`, and the peer must close.
         close: bool,
+        /// Under TLS.
+        tls: bool,
     },
     /// A WebSocket message that comes back.
     WebSocket,
@@ -34,7 +37,7 @@ pub(crate) enum Work {
 
 /// A client connection.
 pub(crate) struct Conn {
-    stream: TcpStream,
+    stream: Stream,
     work: Work,
     output: Vec<u8>,
     upload: usize,
@@ -67,7 +70,11 @@ impl Conn {
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(Self {
-            stream,
+            stream: if matches!(work, Work::Http { tls: true, .. }) {
+                Stream::tls(stream)?
+            } else {
+                Stream::Plain(stream)
+            },
             work,
             output: Vec::new(),
             upload: 0,
@@ -79,7 +86,7 @@ impl Conn {
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.socket()
     }
 
     /// Sends the opening handshake of a WebSocket.
@@ -93,7 +100,7 @@ impl Conn {
     pub(crate) fn request(&mut self, id: u64, due: Instant) -> Result<()> {
         let id = message::digits(id);
         match self.work {
-            Work::Http { reply, upload, close } => {
+            Work::Http { reply, upload, close, .. } => {
                 message::request(&mut self.output, id, reply, upload, close);
                 self.reply.expect(Expected::Body(reply), id);
                 self.send(upload, due)
@@ -169,7 +176,7 @@ impl Conn {
                     return Ok(Progress::Done);
                 }
                 self.closing = true;
-            } else if n < scratch.len() && !hangup {
+            } else if n < scratch.len() && !hangup && !self.stream.is_tls() {
                 return Ok(Progress::Pending);
             }
         }

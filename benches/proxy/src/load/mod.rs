@@ -3,6 +3,7 @@
 mod conn;
 mod http2;
 mod reply;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ pub(crate) fn idle<T>(
     count: usize,
     probe: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let work = Work::Http { reply: 100, upload: 0, close: false };
+    let work = Work::Http { reply: 100, upload: 0, close: false, tls: false };
     let none = Duration::ZERO;
     let plan = Plan { target, connections: 0, work, pace: Pace::Closed, warm: none, measure: none };
     let mut run = Run::open(plan)?;
