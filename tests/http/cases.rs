@@ -53,7 +53,7 @@ fn expected(case: &Value) -> String {
 }
 
 /// All that a backend got, read once more by the strict parser.
-fn arrived(backend: &Backend) -> Vec<Message> {
+pub(super) fn arrived(backend: &Backend) -> Vec<Message> {
     let mut requests = Vec::new();
     for raw in backend.raw_bytes() {
         let mut reader = Reader::new(&raw[..]);

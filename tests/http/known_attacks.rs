@@ -4,24 +4,11 @@
 //! The other advisories' tests: request framing, chunks, targets and fields are in `cases.rs`; unasked
 //! bytes from a server in `retries.rs`; slow clients in `limits.rs`.
 
-use super::support::message::Reader;
+use super::cases::arrived;
 use super::support::{Backend, Message, Wire, get, ok, program};
 
 /// A request that would be served if it were taken for one.
 const EVIL: &str = "GET /evil HTTP/1.1\r\nHost: a.example\r\n\r\n";
-
-/// Every request that a server got, read strictly.
-fn arrived(backend: &Backend) -> Vec<Message> {
-    let mut requests = Vec::new();
-    for raw in backend.raw_bytes() {
-        let mut reader = Reader::new(&raw[..]);
-        while reader.fill().unwrap() {}
-        while !reader.buffer.is_empty() {
-            requests.push(reader.request().unwrap());
-        }
-    }
-    requests
-}
 
 /// The message is refused with this status, the connection ends, and no server sees any of it.
 fn refused(advisory: &str, raw: &str, status: u16) {
