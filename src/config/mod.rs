@@ -13,6 +13,7 @@ mod app;
 mod balancing;
 mod calendar;
 mod cores;
+mod defaults;
 mod diagnostic;
 mod dns;
 mod fragment;
