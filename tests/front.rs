@@ -115,6 +115,36 @@ fn serves_on_an_inherited_socket_and_says_so() {
     assert!(text.contains(&format!("listening on {} (http)", front.address)), "{text}");
 }
 
+/// The cookie that a first visit sets.
+fn sticky_cookie(front: &Program) -> String {
+    let response = get(front.address, "/");
+    let line = response
+        .lines()
+        .find_map(|line| line.to_lowercase().strip_prefix("set-cookie: pin=").map(str::to_owned));
+    line.unwrap_or_else(|| panic!("no cookie: {response}")).split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn sticky_cookies_outlive_a_restart_and_are_not_those_of_another_machine() {
+    let server = server("hello");
+    let with_state_of = |state: Option<&Program>| {
+        let directory = directory("");
+        let file = format!(
+            "servers = [{{ address = \"{server}\" }}]\nsticky = {{ cookie = \"pin\" }}\nroute = [{{ path = \"/\" }}]\n"
+        );
+        fs::write(directory.path().join("etc/upstreams/api.toml"), file).unwrap();
+        if let Some(other) = state {
+            let secret = "state/secret";
+            fs::copy(other.path(secret), directory.path().join(secret)).unwrap();
+        }
+        start(directory, None)
+    };
+    let first = with_state_of(None);
+    let cookie = sticky_cookie(&first);
+    assert_eq!(sticky_cookie(&with_state_of(Some(&first))), cookie);
+    assert_ne!(sticky_cookie(&with_state_of(None)), cookie);
+}
+
 #[test]
 fn connections_go_round_the_threads() {
     let directory = directory("[threads]\ncount = 2\n");

@@ -19,6 +19,9 @@ use crate::config::settings::Sticky;
 #[derive(Clone)]
 pub struct Key([u8; 32]);
 
+/// The key of this machine's front.
+static MACHINE: OnceLock<Key> = OnceLock::new();
+
 /// The cookies of one upstream's servers.
 #[derive(Debug)]
 pub struct Cookies {
@@ -38,24 +41,24 @@ impl Key {
         Self(digest(secret, &[b"roundsman sticky cookie"]))
     }
 
-    /// The key for these settings: of their secret, or else of the machine's identity, which is
-    /// the same after every restart. A machine without one gets a key that lives as long as the
-    /// process.
+    /// Makes this secret what [`Key::of`] falls back to. Only the first call does.
+    pub fn set_of_machine(secret: &[u8]) {
+        let _ = MACHINE.set(Self::from_secret(secret)); // reloads keep the one from the start
+    }
+
+    /// The key for these settings: of their own secret, or else the machine's. Where nobody has
+    /// told the machine's, one that lives as long as the process.
     pub fn of(settings: &Sticky) -> Self {
-        static MACHINE: OnceLock<Key> = OnceLock::new();
         if let Some(secret) = &settings.secret {
             return Self::from_secret(secret.as_bytes());
         }
-        let machine = || match std::fs::read("/etc/machine-id") {
-            Ok(id) if id.len() >= 32 => Self::from_secret(&id),
-            _ => {
-                // Seeded from the kernel's entropy by the standard library.
-                let random = std::hash::RandomState::new();
-                let words = [0u64, 1, 2, 3].map(|n| random.hash_one(n));
-                Self::from_secret(&words.map(u64::to_le_bytes).concat())
-            }
+        let for_now = || {
+            // Seeded from the kernel's entropy by the standard library.
+            let random = std::hash::RandomState::new();
+            let words = [0u64, 1, 2, 3].map(|n| random.hash_one(n));
+            Self::from_secret(&words.map(u64::to_le_bytes).concat())
         };
-        MACHINE.get_or_init(machine).clone()
+        MACHINE.get_or_init(for_now).clone()
     }
 }
 

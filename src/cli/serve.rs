@@ -15,11 +15,12 @@ use tokio::time::{Instant, timeout};
 
 use super::exit;
 use crate::admin;
+use crate::balance::sticky;
 use crate::config::{self, Loaded, Problems, Settings, Sources};
 use crate::health;
 use crate::lifecycle::control::{Control, https_port};
 use crate::lifecycle::last_good::LastGood;
-use crate::lifecycle::{lock, watchdog};
+use crate::lifecycle::{lock, state, watchdog};
 use crate::proxy::Front;
 use crate::registry::dns;
 use crate::systemd::activation::{self, Inherited, Socket};
@@ -109,7 +110,18 @@ impl Serve {
             });
         }
         let sources = self.config.as_deref().map_or_else(Sources::system, Sources::directory);
-        let last_good = LastGood::from_env();
+        let state = state::directory();
+        if let Some(directory) = &state {
+            match state::secret(directory) {
+                Ok(secret) => sticky::Key::set_of_machine(&secret),
+                Err(error) => tracing::warn!(
+                    "cannot keep a secret in {}: {error}. Sticky cookies without a `secret` of their \
+                     own end with this process",
+                    directory.display()
+                ),
+            }
+        }
+        let last_good = state.as_deref().map(LastGood::new);
         let (settings, files, uses_last_good) = configuration(&sources, last_good.as_ref())?;
 
         let listeners = describe(&sockets);

@@ -23,13 +23,6 @@ impl LastGood {
         Self { directory: state.join("last-good") }
     }
 
-    /// The copy of this process's unit (`StateDirectory=`), if it has one.
-    pub fn from_env() -> Option<Self> {
-        let list = std::env::var("STATE_DIRECTORY").ok()?;
-        // systemd joins several directories with colons; ours is the first.
-        list.split(':').next().filter(|first| !first.is_empty()).map(|d| Self::new(Path::new(d)))
-    }
-
     /// Where to load it from, if there is one.
     pub fn sources(&self) -> Option<Sources> {
         self.directory.is_dir().then(|| Sources::directory(&self.directory))

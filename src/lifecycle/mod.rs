@@ -3,4 +3,5 @@
 pub mod control;
 pub mod last_good;
 pub mod lock;
+pub mod state;
 pub mod watchdog;

@@ -1,0 +1,86 @@
+//! What the front keeps from one start to the next: its unit's state directory and the secret in it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustls::crypto::aws_lc_rs;
+
+/// The state directory of this process's unit (`StateDirectory=`), if it has one.
+pub fn directory() -> Option<PathBuf> {
+    let list = std::env::var("STATE_DIRECTORY").ok()?;
+    // systemd joins several directories with colons; ours is the first.
+    list.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
+}
+
+/// A secret of this machine's front: the same after every start, readable by nobody else.
+///
+/// It is made at the first call. A file that is too short, as a full disk might leave one, is
+/// replaced.
+///
+/// # Errors
+/// When the file can be neither read nor made.
+pub fn secret(directory: &Path) -> io::Result<[u8; 32]> {
+    let path = directory.join("secret");
+    match fs::read(&path) {
+        Ok(bytes) => {
+            if let Ok(secret) = bytes.try_into() {
+                return Ok(secret);
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let secret = random()?;
+    // Whole or not at all: a name is given to what has been written.
+    let new = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    Ok(secret)
+}
+
+/// 32 unguessable bytes.
+///
+/// # Errors
+/// When the kernel has none to give.
+fn random() -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let source = aws_lc_rs::default_provider().secure_random;
+    source.fill(&mut bytes).map_err(|_| io::Error::other("there are no random bytes"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once_and_for_nobody_else() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = secret(one.path()).unwrap();
+        assert_eq!(secret(one.path()).unwrap(), first, "it stays");
+        assert_ne!(secret(other.path()).unwrap(), first, "another machine has another");
+        let mode = fs::metadata(one.path().join("secret")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+        assert_eq!(fs::read_dir(one.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn half_a_secret_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("secret"), b"short").unwrap();
+        let whole = secret(directory.path()).unwrap();
+        assert_eq!(secret(directory.path()).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_used_is_an_error() {
+        assert!(secret(Path::new("/nonexistent/state")).is_err());
+    }
+}
