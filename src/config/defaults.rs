@@ -43,6 +43,7 @@ impl Default for Limits {
             streams_per_connection: 128, // as nginx; browsers open about a hundred
             upstream_idle_connections: 256, // more than are busy at once, or they would be opened anew
             body_rate: 240, // the worst modem does more; a byte now and then is an attack
+            response_rate: 240, // the same the other way; IIS and Kestrel ask for as much
         }
     }
 }

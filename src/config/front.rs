@@ -145,8 +145,9 @@ fn limits(to: &mut Limits, from: Input<'_>, problems: &mut Problems) {
         problems,
         integer(0..=100_000_usize),
     );
-    to.body_rate =
-        from.get("body-rate", to.body_rate, problems, integer(0..=i64::MAX.cast_unsigned()));
+    let rate = || integer(0..=i64::MAX.cast_unsigned());
+    to.body_rate = from.get("body-rate", to.body_rate, problems, rate());
+    to.response_rate = from.get("response-rate", to.response_rate, problems, rate());
 }
 
 fn retries(to: &mut Retries, from: Input<'_>, problems: &mut Problems) {

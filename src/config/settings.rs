@@ -194,9 +194,12 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Idle connections that each thread keeps to one server.
     pub upstream_idle_connections: usize,
-    /// Bytes a second that a client must send of its body, on average over the time that the
-    /// front waits for it, once that is longer than `timeouts.client-body`; 0 for any rate.
+    /// Bytes a second that a client must send of its body while the front waits for it, give or
+    /// take what comes in `timeouts.client-body`; 0 for any rate.
     pub body_rate: u64,
+    /// Bytes a second that a client must take of a response that is there for it, give or take what
+    /// goes in `timeouts.client-write`; 0 for any rate.
+    pub response_rate: u64,
 }
 
 /// `[retries]`.

@@ -16,6 +16,7 @@ use super::field::MAX_FIELDS;
 use super::frames::Frames;
 use super::incoming::Request;
 use super::local::About;
+use super::pace::Pace;
 use super::reason::Reason;
 use super::relay::{HEADROOM, Relay, RelayError, Waits};
 use super::request::Framing;
@@ -46,9 +47,8 @@ pub(crate) struct Attempt<'a, C> {
     refused: bool,
     /// The server said that it has not begun with the request.
     unprocessed: bool,
-    /// How long the client's body was waited for, and since when it is, in milliseconds.
-    waited: u64,
-    waits_since: Option<u64>,
+    /// How slowly the client sends its body.
+    pace: Pace,
 }
 
 /// An attempt that came to nothing, before anything of a final response went to the client.
@@ -102,8 +102,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             sent: 0,
             refused: false,
             unprocessed: false,
-            waited: 0,
-            waits_since: None,
+            pace: Pace::default(),
         }
     }
 
@@ -350,15 +349,14 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         if *waits_for != Some(progress) {
             *waits_for = Some(progress);
             let now = self.connection.local.deadlines.now();
-            if let Some(since) = self.waits_since.take() {
-                self.waited += now - since;
-            }
+            self.pace.rest(now);
+            let front = &self.request.snapshot.settings.front;
             let after = match phase {
-                Phase::Sending => self.timeouts().upstream_write,
-                Phase::Answering => self.timeouts().response_header,
+                Phase::Sending => front.timeouts.upstream_write,
+                Phase::Answering => front.timeouts.response_header,
                 Phase::Receiving => {
-                    self.waits_since = Some(now);
-                    self.body_patience()
+                    let (rate, most) = (front.limits.body_rate, front.timeouts.client_body);
+                    self.pace.wait(now, self.upload.payload, rate, most)
                 }
             };
             self.connection.deadline.set(after);
@@ -372,19 +370,6 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             Phase::Receiving => Reason::BodyTimeout,
             Phase::Sending | Phase::Answering => Reason::ResponseTimeout,
         })
-    }
-
-    /// How long the next bytes of the client's body may take: less than the time-out when those
-    /// before came too slowly. Only the time counts in which the client is waited for.
-    fn body_patience(&self) -> Duration {
-        let front = &self.request.snapshot.settings.front;
-        let patience = front.timeouts.client_body;
-        let Some(earned) = (self.upload.payload * 1000).checked_div(front.limits.body_rate) else {
-            return patience;
-        };
-        let left = (patience + Duration::from_millis(earned))
-            .saturating_sub(Duration::from_millis(self.waited));
-        left.min(patience)
     }
 
     /// Reads the head that came, and writes the one that the client gets.
@@ -460,6 +445,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         local.counters.statuses[usize::from(status / 100).min(5)].add(1);
 
         let mut waits_for = None;
+        let mut pace = Pace::default();
         let result = poll_fn(|cx| {
             let mut done = download.poll(cx, stream, &mut self.connection.stream);
             let ends = is_events && done.is_pending() && download.waits() == Waits::Source;
@@ -477,10 +463,11 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             let waits = (download.waits(), download.moved);
             if waits_for != Some(waits) {
                 waits_for = Some(waits);
-                self.connection.deadline.set(self.between_bytes(waits.0));
+                let patience = self.between_bytes(waits.0, &mut pace, download.passed());
+                self.connection.deadline.set(patience);
             }
             if self.connection.deadline.poll_passed(cx) {
-                return Poll::Ready(Err(self.overdue(waits.0)));
+                return Poll::Ready(Err(self.overdue(waits.0, &pace)));
             }
             Poll::Pending
         })
@@ -500,17 +487,24 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         Ok((after, keep))
     }
 
-    fn between_bytes(&self, waits: Waits) -> Duration {
+    /// How long whom the response waits for may take; the client has taken so much of it.
+    fn between_bytes(&self, waits: Waits, pace: &mut Pace, taken: u64) -> Duration {
+        let front = &self.request.snapshot.settings.front;
+        let now = self.connection.local.deadlines.now();
+        pace.rest(now);
         match waits {
-            Waits::Source => self.timeouts().response_body,
-            Waits::Sink => self.timeouts().client_write,
+            Waits::Source => front.timeouts.response_body,
+            Waits::Sink => {
+                pace.wait(now, taken, front.limits.response_rate, front.timeouts.client_write)
+            }
         }
     }
 
-    fn overdue(&self, waits: Waits) -> (Reason, String) {
+    fn overdue(&self, waits: Waits, pace: &Pace) -> (Reason, String) {
         let reason = match waits {
             _ if self.connection.deadline.total_passed() => Reason::TotalTimeout,
             Waits::Source => Reason::ResponseTimeout,
+            Waits::Sink if pace.is_tight() => Reason::SlowReader,
             Waits::Sink => Reason::WriteTimeout,
         };
         (reason, String::new())
@@ -533,6 +527,9 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
                 detail,
             },
         );
+        if matches!(reason, Reason::WriteTimeout | Reason::SlowReader) {
+            self.connection.stream.discard_unread();
+        }
         if matches!(reason, Reason::ServerGone | Reason::BadResponse | Reason::ResponseTimeout) {
             self.in_flight.failed_by(crate::balance::Failure::InvalidResponse);
         }

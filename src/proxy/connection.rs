@@ -2,6 +2,7 @@
 //! the client read the last answer.
 
 use std::future::poll_fn;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::deadline::Deadline;
 use super::forwarded::Origin;
 use super::incoming::Request;
 use super::local::{About, Local};
+use super::pace::Pace;
 use super::reason::Reason;
 use super::reply::{self, Reply};
 use super::request::Framing;
@@ -30,8 +32,18 @@ const LINGER_BYTES: u64 = 1024 * 1024;
 const DRAIN: u64 = 64 * 1024;
 
 /// What a client connection can be made of: TCP and UNIX sockets, and TLS over them.
-pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Unpin + 'static {}
-impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ClientStream for S {}
+pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// The socket beneath, if it is this stream's alone.
+    fn socket(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Has the kernel throw away at the end what the client has not taken. It would keep it,
+    /// megabytes perhaps, for as long as a client that does not read says that it is there.
+    fn discard_unread(&self) {
+        if let Some(socket) = self.socket() {
+            let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        }
+    }
+}
 
 /// A client connection.
 #[derive(Debug)]
@@ -294,7 +306,11 @@ impl<C: ClientStream> Connection<C> {
     async fn send_bytes(&mut self, status: u16, bytes: &[u8]) -> bool {
         self.local.counters.statuses[usize::from(status / 100)].add(1);
         let timeout = self.local.snapshot().settings.front.timeouts.client_write;
-        write_all(&mut self.stream, bytes, &self.deadline, timeout).await.is_ok()
+        let sent = write_all(&mut self.stream, bytes, &self.deadline, timeout).await;
+        if sent.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
+            self.stream.discard_unread();
+        }
+        sent.is_ok()
     }
 
     /// Whether the connection may serve another request after this one.
@@ -316,13 +332,16 @@ impl<C: ClientStream> Connection<C> {
         if left > DRAIN || request.expects_continue {
             return false;
         }
-        let timeout = request.snapshot.settings.front.timeouts.client_body;
+        let front = &request.snapshot.settings.front;
+        let (rate, most) = (front.limits.body_rate, front.timeouts.client_body);
+        let mut pace = Pace::default();
         while left > 0 {
             let (input, stream) = (&mut self.input, &mut self.stream);
             if input.is_empty() {
+                let patience = pace.wait(self.local.deadlines.now(), length - left, rate, most);
                 let read = self
                     .deadline
-                    .within(timeout, |cx| input.poll_fill(cx, stream, Buf::small, SMALL))
+                    .within(patience, |cx| input.poll_fill(cx, stream, Buf::small, SMALL))
                     .await;
                 if !matches!(read, Some(Ok(1..))) {
                     return false;
@@ -399,6 +418,12 @@ mod tests {
     use super::super::{Front, counters::Counters};
     use super::*;
     use crate::config::Settings;
+
+    impl ClientStream for tokio::io::Empty {
+        fn socket(&self) -> Option<BorrowedFd<'_>> {
+            None
+        }
+    }
 
     #[test]
     fn an_idle_connection_is_small() {

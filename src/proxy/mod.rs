@@ -16,6 +16,7 @@ pub(crate) mod http2;
 mod https;
 mod incoming;
 pub(crate) mod local;
+mod pace;
 pub mod preface;
 mod reason;
 mod relay;

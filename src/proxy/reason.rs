@@ -41,6 +41,8 @@ pub enum Reason {
     ClientGone,
     /// The client does not read its response.
     WriteTimeout,
+    /// The client reads its response, but too slowly.
+    SlowReader,
     /// No route matches.
     NoRoute,
     /// The configuration has neither an app nor an upstream.
@@ -84,7 +86,7 @@ pub const REASONS: usize = Reason::ALL.len();
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::MalformedHead,
         Self::MalformedTarget,
         Self::MalformedHost,
@@ -103,6 +105,7 @@ impl Reason {
         Self::BodyTimeout,
         Self::ClientGone,
         Self::WriteTimeout,
+        Self::SlowReader,
         Self::NoRoute,
         Self::NothingConfigured,
         Self::NoServer,
@@ -133,6 +136,7 @@ impl Reason {
             | Self::MalformedBody
             | Self::ClientGone
             | Self::WriteTimeout
+            | Self::SlowReader
             | Self::TooManyFrames
             | Self::TlsFailed
             | Self::ProxyMalformed => 400,
@@ -180,6 +184,7 @@ impl Reason {
             Self::BodyTimeout => "body-timeout",
             Self::ClientGone => "client-gone",
             Self::WriteTimeout => "write-timeout",
+            Self::SlowReader => "slow-reader",
             Self::NoRoute => "no-route",
             Self::NothingConfigured => "nothing-configured",
             Self::NoServer => "no-server",
@@ -224,6 +229,7 @@ impl Reason {
             Self::BodyTimeout => "The request body took too long to arrive.",
             Self::ClientGone => "The request ended before it was complete.",
             Self::WriteTimeout => "The response was not read in time.",
+            Self::SlowReader => "The response was read too slowly.",
             Self::NoRoute => "No application answers at this address.",
             Self::NothingConfigured => "No application is configured yet.",
             Self::NoServer => "No server of this application is up.",

@@ -111,6 +111,12 @@ impl Relay {
         &self.rest
     }
 
+    /// Payload bytes that the sink has taken.
+    pub(crate) fn passed(&self) -> u64 {
+        let held = self.out.len() + self.pipe.as_ref().map_or(0, Pipe::held);
+        self.payload.saturating_sub(held as u64)
+    }
+
     /// For whom it waits when polling it was pending.
     pub(crate) fn waits(&self) -> Waits {
         let nothing = self.out.is_empty() && self.pipe.is_none();

@@ -25,7 +25,7 @@ pub(crate) fn poll_write_all<S: AsyncWrite + Unpin>(
     Poll::Ready(Ok(()))
 }
 
-/// Writes everything, each part of it within the time-out.
+/// Writes everything within the time-out. For what is short: a peer may take it as slowly as that.
 pub(crate) async fn write_all<S: AsyncWrite + Unpin>(
     stream: &mut S,
     bytes: &[u8],
@@ -33,14 +33,6 @@ pub(crate) async fn write_all<S: AsyncWrite + Unpin>(
     timeout: Duration,
 ) -> io::Result<()> {
     let mut written = 0;
-    while written < bytes.len() {
-        let step =
-            deadline.within(timeout, |cx| Pin::new(&mut *stream).poll_write(cx, &bytes[written..]));
-        match step.await {
-            None => return Err(io::ErrorKind::TimedOut.into()),
-            Some(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Some(step) => written += step?,
-        }
-    }
-    Ok(())
+    let whole = deadline.within(timeout, |cx| poll_write_all(stream, cx, bytes, &mut written));
+    whole.await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }

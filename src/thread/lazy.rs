@@ -4,13 +4,15 @@
 //! and goes costs no registration at all.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use crate::proxy::connection::ClientStream;
 
 /// A non-blocking socket, perhaps not registered yet.
 #[derive(Debug)]
@@ -87,6 +89,29 @@ impl Register<UnixStream> for std::os::unix::net::UnixStream {
 
     fn try_read(stream: &UnixStream, read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         stream.try_io(Interest::READABLE, read)
+    }
+}
+
+impl<R, S> ClientStream for Lazy<R, S>
+where
+    R: Register<S> + io::Read + io::Write + AsFd + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + AsFd + Unpin + 'static,
+{
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Raw(raw) => Some(raw.as_fd()),
+            Self::Registered(stream) => Some(stream.as_fd()),
+            Self::Broken => None,
+        }
+    }
+}
+
+impl ClientStream for LazySocket {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(socket) => socket.socket(),
+            Self::Unix(socket) => socket.socket(),
+        }
     }
 }
 

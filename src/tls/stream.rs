@@ -5,6 +5,7 @@
 //! tried again with the same bytes, which is what polling until all is written does anyway.
 
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -13,6 +14,7 @@ use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::proxy::buf::{Buf, Input, LARGE, poll_read};
+use crate::proxy::connection::ClientStream;
 
 /// The server's end of a TLS connection over `S`.
 #[derive(Debug)]
@@ -106,6 +108,12 @@ fn pending<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
         result => Poll::Ready(result),
+    }
+}
+
+impl<S: ClientStream> ClientStream for TlsStream<S> {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.io.socket()
     }
 }
 

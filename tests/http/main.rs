@@ -16,6 +16,7 @@ mod limits;
 mod proxy_protocol;
 mod retries;
 mod slow_clients;
+mod slow_readers;
 mod support;
 mod tls;
 mod upgrade;

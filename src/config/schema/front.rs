@@ -222,8 +222,18 @@ pub(in crate::config) const LIMITS: Section = Section {
             "body-rate",
             "integer from 0",
             "240",
-            "Bytes a second that a client must send of its body on average, once the front has waited \
-             for it longer than `timeouts.client-body`.",
+            "Bytes a second that a client must send of its body while the front waits for it. It may be \
+             slower for as long as `timeouts.client-body` in all, and earns that time back by being \
+             faster. 0 is any rate.",
+        ),
+        key(
+            "response-rate",
+            "integer from 0",
+            "240",
+            "Bytes a second that a client must read of a response that is there for it. It may be \
+             slower for as long as `timeouts.client-write` in all, and earns that time back by being \
+             faster. Waiting for the server does not count: event streams and long polls may take \
+             their time. 0 is any rate.",
         ),
     ],
 };

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,7 +15,7 @@ use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::buf::Input;
-use super::super::connection;
+use super::super::connection::{self, ClientStream};
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
 use super::super::reason::Reason;
@@ -149,6 +150,12 @@ impl Drop for Answer {
             State::Body(sender) if !sender.is_finished() => sender.reset(Code::INTERNAL_ERROR),
             State::Body(_) | State::Ended => {}
         }
+    }
+}
+
+impl ClientStream for Stream {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        None // it is the whole connection's
     }
 }
 

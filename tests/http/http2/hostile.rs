@@ -5,7 +5,11 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::{Backend, PATIENCE, Program, Wire as _, get, ok, program};
+use roundsman::proxy::Reason;
+
+use crate::support::{
+    Backend, PATIENCE, Program, Wire as _, counted, eventually, get, ok, program, talking_program,
+};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -24,6 +28,8 @@ const END_HEADERS: u8 = 4;
 const GET: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
 const ENHANCE_YOUR_CALM: u32 = 11;
 
+/// Its `roundsman.toml`.
+const FRONT: &str = "[listen.http]\nhttp2 = true\n[threads]\ncount = 1\n";
 /// Frames that a hostile client sends in all, unless it is stopped.
 const MANY: usize = 300_000;
 
@@ -121,7 +127,7 @@ fn used(program: &Program) -> (i64, i64) {
 /// The real program over a server with something to send.
 fn start() -> (Backend, Program) {
     let backend = Backend::new(|_| ok(&"x".repeat(100_000)));
-    let program = program(&[&backend], "[listen.http]\nhttp2 = true\n[threads]\ncount = 1\n");
+    let program = program(&[&backend], FRONT);
     assert_eq!(program.ask(get("/")).status(), 200);
     (backend, program)
 }
@@ -232,6 +238,42 @@ fn windows_of_one_byte() {
     });
     assert_eq!(end.goaway.unwrap_or(ENHANCE_YOUR_CALM), ENHANCE_YOUR_CALM);
     assert!(end.came < 300_000, "{end:?}");
+}
+
+/// Slow read: a time-out between two writes never notices a byte now and then.
+#[test]
+fn a_window_that_is_opened_byte_by_byte() {
+    let backend = Backend::new(|_| ok(&"x".repeat(100_000)));
+    let front = format!("{FRONT}[timeouts]\nclient-write = \"3s\"\n");
+    let program = talking_program(&[&backend], &front);
+    let mut socket = TcpStream::connect(program.address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reader = socket.try_clone().unwrap();
+    let reset = std::thread::spawn(move || {
+        let mut got = 0;
+        loop {
+            let mut head = [0; 9];
+            reader.read_exact(&mut head).unwrap();
+            let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut payload = vec![0; len];
+            reader.read_exact(&mut payload).unwrap();
+            match head[3] {
+                DATA => got += len,
+                RST_STREAM => return got,
+                _ => {}
+            }
+        }
+    });
+    let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings(&[(4, 0)]), &ask(0)].concat();
+    socket.write_all(&begin).unwrap();
+    while !reset.is_finished() {
+        socket.write_all(&frame(WINDOW_UPDATE, 0, stream(0), &1_u32.to_be_bytes())).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let got = reset.join().unwrap();
+    assert!((10..10_000).contains(&got), "{got} bytes");
+    eventually("it is said", || counted(&program, Reason::SlowReader) == 1);
+    assert_eq!(counted(&program, Reason::WriteTimeout), 0);
 }
 
 #[test]

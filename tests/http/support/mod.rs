@@ -20,7 +20,7 @@ use roundsman::config::Settings;
 use roundsman::config::settings::{
     Address, Balancing, HostPattern, Https, Route, ServerOptions, Target, Upstream, UpstreamServer,
 };
-use roundsman::proxy::{Front, Totals};
+use roundsman::proxy::{Front, Reason, Totals};
 use roundsman::thread::{Listener, Socket, Threads};
 use roundsman::tls::Tls;
 
@@ -159,6 +159,23 @@ pub(crate) fn program(backends: &[&Backend], front: &str) -> Program {
 
 /// The same over servers of any kind.
 pub(crate) fn program_over(servers: &[SocketAddr], front: &str) -> Program {
+    Program::start::<&str>(configured(servers, front), &[])
+}
+
+/// The same, and it says what it thinks of its clients: see [`counted`].
+pub(crate) fn talking_program(backends: &[&Backend], front: &str) -> Program {
+    let servers: Vec<_> = backends.iter().map(|b| b.address).collect();
+    Program::start(configured(&servers, front), &[("ROUNDSMAN_LOG", "debug")])
+}
+
+/// How often it gave that reason for not answering.
+pub(crate) fn counted(program: &Program, reason: Reason) -> usize {
+    let log = std::fs::read_to_string(program.path("stderr")).unwrap();
+    log.lines().filter(|line| line.contains(reason.name())).count()
+}
+
+/// A directory with `etc`.
+fn configured(servers: &[SocketAddr], front: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let etc = directory.path().join("etc");
     std::fs::create_dir_all(etc.join("upstreams")).unwrap();
@@ -169,7 +186,7 @@ pub(crate) fn program_over(servers: &[SocketAddr], front: &str) -> Program {
         std::fs::write(etc.join("upstreams/test.toml"), upstream).unwrap();
     }
     std::fs::write(etc.join("roundsman.toml"), front).unwrap();
-    Program::start::<&str>(directory, &[])
+    directory
 }
 
 impl Reader<TcpStream> {

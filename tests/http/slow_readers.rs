@@ -1,0 +1,111 @@
+//! Clients that read their responses more slowly than they may, against the real program. What
+//! counts is the time in which something is there for them and they do not take it.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use roundsman::proxy::Reason;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::{AddressFamily, SocketType};
+use tokio::time::Instant;
+
+use super::support::{
+    Backend, PATIENCE, Program, Wire as _, counted, eventually, get, talking_program,
+};
+
+/// A server whose responses have no end: with a length, which the kernel passes on, or in chunks.
+fn endless() -> Backend {
+    Backend::raw(|peer| {
+        let Some(request) = peer.request() else { return };
+        let data = vec![b'x'; 64 * 1024];
+        let (framing, piece) = if request.target() == "/length" {
+            ("Content-Length: 1000000000000000", data)
+        } else {
+            ("Transfer-Encoding: chunked", [b"10000\r\n", &data[..], b"\r\n"].concat())
+        };
+        let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n");
+        if peer.send(head.as_bytes()).is_ok() {
+            while peer.send(&piece).is_ok() {}
+        }
+    })
+}
+
+/// A client that has sent this request, with room for little of the response.
+fn ask(program: &Program, request: &str) -> TcpStream {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    set_socket_recv_buffer_size(&socket, 64 * 1024).unwrap();
+    rustix::net::connect(&socket, &program.address).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    stream
+}
+
+/// Reads a little again and again, until the connection ends or that much time has passed; whether
+/// it ended.
+fn trickle(client: &mut TcpStream, time: Duration) -> bool {
+    let mut part = vec![0; 16 * 1024];
+    let start = Instant::now();
+    while start.elapsed() < time {
+        match client.read(&mut part) {
+            Ok(1..) => std::thread::sleep(Duration::from_millis(5)),
+            _ => return true,
+        }
+    }
+    false
+}
+
+#[test]
+fn whoever_keeps_reading_below_the_rate_is_cut_off() {
+    let backend = endless();
+    // No client reads a gigabyte a second in so small pieces.
+    let program = talking_program(
+        &[&backend],
+        "[timeouts]\nclient-write = \"3s\"\n[limits]\nresponse-rate = 1000000000\n",
+    );
+    std::thread::scope(|scope| {
+        for path in ["/length", "/chunked"] {
+            let mut client = ask(&program, &get(path));
+            scope.spawn(move || {
+                assert!(trickle(&mut client, Duration::from_mins(1)), "{path}");
+            });
+        }
+    });
+    eventually("it is said", || counted(&program, Reason::SlowReader) == 2);
+    assert_eq!(counted(&program, Reason::WriteTimeout), 0);
+}
+
+#[test]
+fn whoever_keeps_the_rate_may_read_for_longer_than_the_time_out() {
+    let backend = endless();
+    let program = talking_program(&[&backend], "[timeouts]\nclient-write = \"3s\"\n");
+    std::thread::scope(|scope| {
+        for path in ["/length", "/chunked"] {
+            let mut client = ask(&program, &get(path));
+            scope.spawn(move || {
+                assert!(!trickle(&mut client, Duration::from_secs(7)), "{path}");
+            });
+        }
+    });
+}
+
+/// A stream of events comes at the server's pace, whatever rate is asked of the client.
+#[test]
+fn a_slow_server_is_not_its_clients_fault() {
+    let backend = Backend::raw(|peer| {
+        peer.request();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        peer.send(head.as_bytes()).unwrap();
+        for n in 0..20 {
+            std::thread::sleep(Duration::from_millis(100));
+            write!(peer.reader.stream, "data: {n}\n\n").unwrap();
+        }
+    });
+    let program = talking_program(
+        &[&backend],
+        "[timeouts]\nclient-write = \"500ms\"\n[limits]\nresponse-rate = 1000000000\n",
+    );
+    let events = program.ask(get("/"));
+    assert!(events.text().ends_with("data: 19\n\n"), "{events:?}");
+}
