@@ -54,7 +54,7 @@ lint: ## Check formatting and lints (warnings are errors)
 .PHONY: test-unit
 test-unit: nextest ## Run the tests that need nothing but this checkout and a Redis server and Python packages to compare with
 	packaging/need redis-server=redis-server python3=python3-venv curl=curl openssl=openssl ab=apache2-utils \
-	    wrk=wrk slowhttptest=slowhttptest chromium=chromium h2load=nghttp2-client
+	    wrk=wrk slowhttptest=slowhttptest chromium=chromium certutil=libnss3-tools h2load=nghttp2-client sslscan=sslscan
 	tests/python/venv > /dev/null
 	cargo nextest run --locked
 

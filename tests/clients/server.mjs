@@ -3,8 +3,10 @@
 import { createHash } from 'node:crypto'
 import http from 'node:http'
 
-const page = `<!doctype html><title>clients</title><script type=module>
-const said = {}
+const page = `<!doctype html><title>clients</title><body><script type=module>
+const said = { protocol: performance.getEntriesByType('navigation')[0].nextHopProtocol }
+const show = () => { document.body.textContent = JSON.stringify(said) }
+show()
 addEventListener('unhandledrejection', event => tell(String(event.reason)))
 const tell = what => fetch('/said', { method: 'POST', body: JSON.stringify(what) })
 const echo = await fetch('/echo', { method: 'POST', body: 'x'.repeat(300000) })
@@ -23,6 +25,7 @@ said.socket = await new Promise((done, failed) => {
   socket.onmessage = event => { done(event.data); socket.close() }
   socket.onerror = failed
 })
+show()
 await tell(said)
 </script>`
 

@@ -1,12 +1,27 @@
-"""Python's requests as a client of the address on its standard input."""
+"""Python's requests as a client of the address on its standard input.
+
+A second line is the file of the authority that vouches for it; then urllib3 asks it directly, too.
+"""
 
 import hashlib
 import sys
 
 import requests
+import urllib3
 
-base = sys.stdin.read().strip()
+base, authority = (sys.stdin.read() + "\n").split("\n")[:2]
+if authority:
+    try:
+        requests.get(f"{base}/echo")
+        sys.exit("requests trusted nobody's certificate")
+    except requests.exceptions.SSLError:
+        pass
+    with urllib3.PoolManager(ca_certs=authority) as pool:
+        for number in range(10):
+            assert pool.request("GET", f"{base}/echo?{number}").json()["method"] == "GET"
 with requests.Session() as session:
+    session.trust_env = False  # another authority may be set there
+    session.verify = authority or True
     for number in range(50):
         assert session.get(f"{base}/echo?{number}").json()["method"] == "GET"
     body = bytes(range(256)) * 10_000
