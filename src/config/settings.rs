@@ -18,7 +18,10 @@ pub use super::balancing::{
     Probe, ServerOptions, ServerProtocol, Share, Split, SplitKey, StartState, Statuses, Sticky,
 };
 pub use super::dns::{Dns, DnsName, Family, NamedServers};
-
+pub use super::listener::{
+    CertificateFiles, ClientCertificate, ForwardedCertificate, ListenProtocol, Listener, Secret,
+    SecretSource,
+};
 pub use super::supervision::{Restart, Supervision, Watch};
 
 /// Everything the files under `/etc/roundsman` and its siblings say.
@@ -77,71 +80,6 @@ pub enum HandOff {
     RoundRobin,
     /// The thread with the fewest open connections.
     LeastConnections,
-}
-
-/// `[listen.NAME]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listener {
-    /// What is spoken on it.
-    pub protocol: ListenProtocol,
-    /// Whether every connection begins with a PROXY header, from `trusted-proxies`.
-    pub proxy_protocol: bool,
-    /// Whether HTTP/2 may be spoken, too: under TLS where the client offers it, in cleartext by
-    /// clients that begin with its preface.
-    pub http2: bool,
-    /// With `https`: whom it can be, the default first.
-    pub certificates: Vec<CertificateFiles>,
-    /// With `https`: who signs the certificates of clients; `None` when they need none.
-    pub client_ca: Option<Secret>,
-    /// Whether a client may do without one.
-    pub client_certificate: ClientCertificate,
-}
-
-/// A certificate chain and its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFiles {
-    /// The server's certificate and those between it and the authority.
-    pub certificate: Secret,
-    /// Its private key.
-    pub key: Secret,
-}
-
-/// Where something is that only the front may know.
-#[derive(Debug, Clone)]
-pub struct Secret {
-    /// Where it is.
-    pub source: SecretSource,
-    /// Where that was written, to show when it cannot be used.
-    pub place: Option<super::Place>,
-}
-
-/// Where something is that only the front may know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// In this file.
-    File(PathBuf),
-    /// In the credential of this name, which systemd hands to the service.
-    Credential(String),
-}
-
-/// Whether clients need a certificate, where there is a CA for them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ClientCertificate {
-    /// Without a good one there is no connection.
-    #[default]
-    Required,
-    /// One that is shown must be good.
-    Optional,
-}
-
-/// What a listener speaks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ListenProtocol {
-    /// Cleartext HTTP/1.1.
-    #[default]
-    Http,
-    /// The same under TLS.
-    Https,
 }
 
 /// `[timeouts]`. Each is the longest time without the progress that its name says.
@@ -463,49 +401,6 @@ impl Front {
             ListenProtocol::Https => &HTTPS,
         };
         self.listeners.get(name).unwrap_or(default)
-    }
-}
-
-// === impl Listener ===
-
-impl Listener {
-    /// One that speaks this and says nothing else.
-    pub const fn speaking(protocol: ListenProtocol) -> Self {
-        Self {
-            protocol,
-            proxy_protocol: false,
-            http2: matches!(protocol, ListenProtocol::Https),
-            certificates: Vec::new(),
-            client_ca: None,
-            client_certificate: ClientCertificate::Required,
-        }
-    }
-}
-
-impl ListenProtocol {
-    /// What is spoken on a listener of this name when nothing is said.
-    pub fn default_for(name: &str) -> Self {
-        if name == "https" { Self::Https } else { Self::Http }
-    }
-}
-
-// === impl Secret ===
-
-impl PartialEq for Secret {
-    /// Where it was written is not part of what was written.
-    fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
-    }
-}
-
-impl Eq for Secret {}
-
-impl fmt::Display for SecretSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => path.display().fmt(f),
-            Self::Credential(name) => write!(f, "credential:{name}"),
-        }
     }
 }
 

@@ -51,6 +51,8 @@ impl Field {
             (b'x', 9) if is(b"x-real-ip") => Self::OtherForwarded,
             (b'c', 10) if is(b"connection") => Self::Connection,
             (b'k', 10) if is(b"keep-alive") => Self::KeepAlive,
+            (b'c', 11) if is(b"client-cert") => Self::Dropped,
+            (b'c', 17) if is(b"client-cert-chain") => Self::Dropped,
             (b'c', 14) if is(b"content-length") => Self::ContentLength,
             (b'h', 14) if is(b"http2-settings") => Self::Dropped,
             (b'x', 15) if is(b"x-forwarded-for") => Self::ForwardedFor,
@@ -63,10 +65,19 @@ impl Field {
             (b'x', 12..) if name[..12].eq_ignore_ascii_case(b"x-forwarded-") => {
                 Self::OtherForwarded
             }
-            // Those of these that have a hyphen have an alias.
-            (b'x', 9 | 12..) | (b'k', 10) | (b'c' | b'h', 14) | (b'p', 16 | 19) | (b't', 17) => {
-                Self::of_alias(name)
+            // What proxies call a client's certificate that do not know RFC 9440.
+            (b'x', 13..) if name[..13].eq_ignore_ascii_case(b"x-ssl-client-") => {
+                Self::OtherForwarded
             }
+            (b's', 11..) if name[..11].eq_ignore_ascii_case(b"ssl-client-") => Self::OtherForwarded,
+            // Those of these that have a hyphen have an alias.
+            (b'x', 9 | 12..)
+            | (b's', 11..)
+            | (b'k', 10)
+            | (b'c', 11)
+            | (b'c' | b'h', 14)
+            | (b'p', 16 | 19)
+            | (b'c' | b't', 17) => Self::of_alias(name),
             _ => Self::Other,
         }
     }
@@ -225,6 +236,10 @@ mod tests {
             "x-forwarded-for",
             "x-forwarded-port",
             "x-forwarded-something",
+            "client-cert",
+            "client-cert-chain",
+            "x-ssl-client-verify",
+            "ssl-client-subject-dn",
         ] {
             assert_ne!(Field::of(name.as_bytes()), Field::Other, "{name}");
             for alias in [name.replace('-', "_"), name.replacen('-', "_", 1).to_uppercase()] {

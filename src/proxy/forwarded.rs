@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 
 use ipnet::IpNet;
 
@@ -9,7 +10,7 @@ use super::field::{self, Field};
 use super::request::Head;
 
 /// Where a connection comes from and where it arrived.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Origin {
     /// The peer's address; `None` on a UNIX socket.
     pub(crate) peer: Option<IpAddr>,
@@ -23,6 +24,8 @@ pub(crate) struct Origin {
     pub(crate) http2: bool,
     /// The listener's port.
     pub(crate) port: Option<u16>,
+    /// The fields that tell servers of the client's certificate, if they are to be told.
+    pub(crate) identity: Option<Rc<[u8]>>,
 }
 
 impl Origin {
@@ -122,6 +125,9 @@ impl Origin {
             (false, true) => b"\r\nVia: 1.0 roundsman\r\n",
             (false, false) => b"\r\nVia: 1.1 roundsman\r\n",
         });
+        if let Some(identity) = &self.identity {
+            out.extend_from_slice(identity);
+        }
     }
 
     fn peer_text<'t>(&self, text: &'t mut [u8; 48]) -> &'t [u8] {

@@ -14,6 +14,7 @@ mod frames;
 mod front;
 pub(crate) mod http2;
 mod https;
+pub(crate) mod identity;
 mod incoming;
 pub(crate) mod local;
 mod pace;

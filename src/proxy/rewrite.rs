@@ -180,6 +180,7 @@ mod tests {
         secure: true,
         http2: false,
         port: Some(443),
+        identity: None,
     };
 
     fn rewritten(head: &str) -> String {

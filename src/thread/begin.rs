@@ -13,11 +13,11 @@ use super::accept::Accepted;
 use super::introduce::introduced;
 use super::lazy::{LazySocket, LazyTcp, LazyUnix};
 use super::worker::Batch;
-use crate::config::settings::ListenProtocol;
+use crate::config::settings::{ForwardedCertificate, ListenProtocol};
 use crate::proxy::connection::{ClientStream, serve, serve_holding};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::local::{About, Local};
-use crate::proxy::{Reason, Snapshot, http2};
+use crate::proxy::{Reason, Snapshot, http2, identity};
 use crate::tls::{self, TlsStream};
 
 /// The versions of HTTP that a connection may speak.
@@ -55,7 +55,12 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
                 local.refused(Reason::NoCertificate, &about);
                 continue;
             }
-            let way = Way { proxied: listener.proxy_protocol, http2: listener.http2, tls };
+            let way = Way {
+                proxied: listener.proxy_protocol,
+                tls,
+                http2: listener.http2,
+                identity: listener.forward_client_certificate,
+            };
             let socket = if batch.source.unix {
                 LazySocket::Unix(LazyUnix::from(socket))
             } else {
@@ -96,6 +101,8 @@ struct Way {
     proxied: bool,
     tls: Option<Arc<ServerConfig>>,
     http2: bool,
+    /// What servers are told of the client's certificate.
+    identity: ForwardedCertificate,
 }
 
 /// Goes that way and serves what is at its end.
@@ -114,7 +121,8 @@ async fn establish(local: Rc<Local>, mut socket: LazySocket, mut origin: Origin,
         };
     };
     let Some(stream) = Box::pin(shake_hands(&local, config, socket, &origin)).await else { return };
-    speak(local, stream, Origin { secure: true, ..origin }).await;
+    let identity = identity::fields(stream.peer_certificates(), way.identity);
+    speak(local, stream, Origin { secure: true, identity, ..origin }).await;
 }
 
 /// The address at which a connection arrived, if an upstream's servers are to be told. Asking the

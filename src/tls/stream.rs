@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use rustls::{ServerConfig, ServerConnection};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::proxy::buf::{Buf, Input, LARGE, poll_read};
@@ -42,6 +43,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// The protocol that was agreed on.
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
+    }
+
+    /// The certificates that the client has shown and that were found good, its own first.
+    pub(crate) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        self.connection.peer_certificates().unwrap_or_default()
     }
 
     pub(super) fn is_handshaking(&self) -> bool {

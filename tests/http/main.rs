@@ -10,6 +10,7 @@ mod conversations;
 mod forward;
 mod http2;
 mod https;
+mod identity;
 mod idle;
 mod known_attacks;
 mod lifecycle;

@@ -19,12 +19,12 @@ use super::support::message::Reader;
 use super::support::pki::{Authority, https, https_for};
 use super::support::{Backend, PATIENCE, Proxy, eventually, get, ok};
 
-const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
+pub(super) const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
-type Client = Reader<StreamOwned<ClientConnection, TcpStream>>;
+pub(super) type Client = Reader<StreamOwned<ClientConnection, TcpStream>>;
 
 /// A front whose listener speaks TLS.
-fn front(backend: &Backend, listener: Listener, threads: usize) -> Proxy {
+pub(super) fn front(backend: &Backend, listener: Listener, threads: usize) -> Proxy {
     front_with(backend, listener, threads, |_| {})
 }
 
@@ -41,7 +41,11 @@ fn front_with(
 }
 
 /// Shakes hands and asks for nothing yet.
-fn connect(proxy: &Proxy, config: &Arc<ClientConfig>, name: &str) -> std::io::Result<Client> {
+pub(super) fn connect(
+    proxy: &Proxy,
+    config: &Arc<ClientConfig>,
+    name: &str,
+) -> std::io::Result<Client> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = ClientConnection::new(Arc::clone(config), name).unwrap();
     let mut socket = TcpStream::connect(proxy.address).unwrap();

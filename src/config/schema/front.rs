@@ -99,6 +99,14 @@ pub(in crate::config) const LISTENER: Section = Section {
             "With client-ca: whether a client without a certificate is turned away. One that is \
              shown must be good in either case. Without it: \"required\".",
         ),
+        key(
+            "forward-client-certificate",
+            "\"no\", \"certificate\" or \"chain\"",
+            "",
+            "With client-ca: whether servers are told of a client's certificate, in Client-Cert as RFC \
+             9440 has it, and with \"chain\" of those that it sent with it, in Client-Cert-Chain. What \
+             clients send under these names never reaches a server. Without it: \"no\".",
+        ),
     ],
 };
 

@@ -135,7 +135,8 @@ impl<C: ClientStream> Connection<C> {
                 Poll::Ready(Some(Ok((request, answer)))) => {
                     self.served += 1;
                     let open = Open::new(&self.shared);
-                    let work = stream::serve(Rc::clone(&self.local), request, answer, self.origin);
+                    let origin = self.origin.clone();
+                    let work = stream::serve(Rc::clone(&self.local), request, answer, origin);
                     tokio::task::spawn_local(async move {
                         work.await;
                         drop(open);

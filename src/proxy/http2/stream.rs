@@ -50,6 +50,7 @@ pub(super) async fn serve(
     answer: SendResponse<Bytes>,
     origin: Origin,
 ) {
+    let client = origin.peer;
     let origin = Origin { http2: true, ..origin };
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
@@ -76,7 +77,7 @@ pub(super) async fn serve(
         response.borrow_mut().poll_reset(cx).map(|()| true)
     });
     if gone.await {
-        let about = About { client: origin.peer, detail: "stream reset", ..About::default() };
+        let about = About { client, detail: "stream reset", ..About::default() };
         local.refused(Reason::ClientGone, &about);
     }
 }
