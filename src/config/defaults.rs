@@ -53,6 +53,7 @@ impl Default for Session {
         Self {
             sync: SessionSync::EverySecond,
             max_size: 1024 * 1024 * 1024, // half a million sessions of 2 KB
+            memory: 192 * 1024 * 1024,    // a hundred thousand busy sessions of 1 KB
             connections: 10_000,
             idle_stop: None,
             listen: None,

@@ -160,6 +160,9 @@ fn session(to: &mut Session, from: Input<'_>, problems: &mut Problems) {
     let max_size = size_within(1024 * 1024..=u64::MAX, "write \"1MiB\" or more");
     to.sync = from.get("sync", to.sync, problems, choice(SYNC));
     to.max_size = from.get("max-size", to.max_size, problems, max_size);
+    let memory = size_within(8 * 1024 * 1024..=1 << 40, "write \"8MiB\" or more");
+    let memory = from.get("memory", to.memory as u64, problems, memory);
+    to.memory = usize::try_from(memory).unwrap_or(usize::MAX);
     to.connections =
         from.get("connections", to.connections, problems, integer(1..=1_000_000_usize));
     to.idle_stop = from.get("idle-stop", to.idle_stop, problems, or_word("none", duration));

@@ -159,6 +159,8 @@ pub struct Session {
     pub sync: SessionSync,
     /// Bytes of all keys and values beyond which entries are evicted, nearest expiry first.
     pub max_size: u64,
+    /// Bytes that entries may take in memory: what changed lately, and what was read lately.
+    pub memory: usize,
     /// Open connections.
     pub connections: usize,
     /// How long the service may be without a connection before it stops; `None` for ever.

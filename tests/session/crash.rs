@@ -18,8 +18,13 @@ struct Known {
     sent: u64,
 }
 
-/// Writes its own keys until the server is gone. A write is a transaction over a string, a hash and
-/// a set: all three carry the same number.
+/// Memory for so little that most deaths are in the middle of a checkpoint.
+const MEMORY: &str = "100000";
+/// An expiry far away, to which the number is added.
+const LATE: u64 = 4_000_000_000;
+
+/// Writes its own keys until the server is gone. A write is a transaction over a string, a hash, a
+/// set, and the expiry of a key whose value stays: all of them carry the same number.
 fn write(
     socket: &std::path::Path,
     writer: u64,
@@ -43,6 +48,8 @@ fn write(
             vec!["hset".to_owned(), format!("h{name}"), "n".to_owned(), number.to_string()],
             vec!["sadd".to_owned(), format!("t{name}"), number.to_string()],
             vec!["srem".to_owned(), format!("t{name}"), (number - 1).to_string()],
+            vec!["setnx".to_owned(), format!("e{name}"), "stays".to_owned()],
+            vec!["expireat".to_owned(), format!("e{name}"), (LATE + number).to_string()],
             vec!["exec".to_owned()],
         ] {
             crate::client::encode(&mut bytes, &words);
@@ -50,13 +57,13 @@ fn write(
         if client.stream().write_all(&bytes).is_err() {
             return;
         }
-        for _ in 0..5 {
+        for _ in 0..7 {
             if client.receive().is_err() {
                 return;
             }
         }
         match client.receive() {
-            Ok(Value::Array(results)) if results.len() == 4 => {
+            Ok(Value::Array(results)) if results.len() == 6 => {
                 entry.acknowledged = number;
                 done.fetch_add(1, Ordering::Relaxed);
             }
@@ -89,13 +96,18 @@ fn verify(server: &Server, known: &[BTreeMap<u64, Known>]) {
                     Value::Array(vec![field]),
                     "half of {name}"
                 );
+                assert_eq!(
+                    client.say(&format!("expiretime e{name}")),
+                    Value::Integer(i64::try_from(LATE + number).expect("it fits")),
+                    "half of {name}"
+                );
             }
         }
     }
 }
 
 fn cycles(count: usize, sync: &str, seed: u64) {
-    let mut server = Server::start(&["--sync", sync]);
+    let mut server = Server::start(&["--sync", sync, "--memory", MEMORY]);
     let mut random = Random(seed);
     let mut known: Vec<BTreeMap<u64, Known>> = (0..3).map(|_| BTreeMap::new()).collect();
     let mut total = 0;

@@ -89,7 +89,7 @@ fn refusal_in_stats(server: &Server) -> bool {
 /// Writes are refused in words, reads go on, the log is loud; with room again writes are taken, and
 /// nothing that was acknowledged is lost, also not by a death on the full disk.
 fn full_disk(sync: &str) {
-    let mut server = Server::prepare(&["--sync", sync]);
+    let mut server = Server::prepare(&["--sync", sync, "--memory", "67108864"]);
     let data = path(&server.data()).to_owned();
     let tmpfs = format!("mkdir -p {data} && mount -t tmpfs -o size=96m none {data}");
     let Some(mounts) = Mounts::made_by(&tmpfs) else { return };

@@ -34,10 +34,10 @@ fn everything_is_there_after_a_restart() {
 /// active one; then changed again in each of these places.
 #[test]
 fn entries_are_found_wherever_they_lie() {
-    let mut server = Server::start(&[]);
+    let mut server = Server::start(&["--memory", "16777216"]);
     let mut client = server.client();
     let value = "v".repeat(20_000);
-    let rounds: i64 = 6000; // 120 MB: two checkpoints at least
+    let rounds: i64 = 1500; // 30 MB: three checkpoints at least
     for number in 0..rounds {
         let expected = ok();
         assert_eq!(client.say(&format!("set k{number} {value} ex 1000")), expected);
@@ -75,6 +75,80 @@ fn entries_are_found_wherever_they_lie() {
     assert_eq!(client.say("dbsize"), Value::Integer(1));
     assert_eq!(client.say("get k2"), Value::Null);
     assert_eq!(client.say("get k1"), bulk("new"));
+    server.stop();
+    server.check();
+}
+
+/// What prolongs a session is in the file without its value: it counts in every reply, on every way
+/// out, and through checkpoints, deaths and further changes.
+#[test]
+fn sessions_are_prolonged_wherever_their_values_lie() {
+    const AT: i64 = 4_000_000_000;
+    let mut server = Server::start(&["--memory", "200000"]);
+    let mut client = server.client();
+    let keys: i64 = 2000;
+    for number in 0..keys {
+        assert_eq!(client.say(&format!("set k{number} {number} exat {AT}")), ok());
+    }
+    // Each round changes another part of them once more; the others stay as the file has them.
+    for round in 1..4 {
+        for number in (0..keys).step_by(round) {
+            let at = AT + number * 10 + i64::try_from(round).expect("small");
+            let reply = client.say(&format!("expireat k{number} {at}"));
+            assert_eq!(reply, Value::Integer(1), "k{number}");
+        }
+    }
+    let expected = |number: i64| {
+        let last = (1..4).rev().find(|round| number % round == 0).expect("1 divides all");
+        AT + number * 10 + last
+    };
+    for number in (0..keys).step_by(5) {
+        client.say(&format!("persist k{number}"));
+    }
+    for number in (0..keys).step_by(11) {
+        assert_eq!(
+            client.say(&format!("append k{number} +")),
+            Value::Integer(i64::try_from(number.to_string().len()).expect("short") + 1)
+        );
+    }
+    for number in (0..keys).step_by(13) {
+        assert_eq!(client.say(&format!("del k{number}")), Value::Integer(1));
+        assert_eq!(client.say(&format!("set k{number} again")), ok());
+    }
+    for restart in [false, true] {
+        if restart {
+            server.kill();
+            server.check();
+            server.start_again();
+            client = server.client();
+        }
+        for number in 0..keys {
+            let never = number % 5 == 0 || number % 13 == 0;
+            let at = if never { -1 } else { expected(number) };
+            let reply = client.say(&format!("expiretime k{number}"));
+            assert_eq!(reply, Value::Integer(at), "k{number}");
+            let text = match (number % 13, number % 11) {
+                (0, _) => "again".to_owned(),
+                (_, 0) => format!("{number}+"),
+                _ => number.to_string(),
+            };
+            assert_eq!(client.say(&format!("get k{number}")), bulk(&text));
+        }
+    }
+    // A shorter life counts too, and clearing leaves nothing of any of it behind.
+    for number in 0..keys {
+        client.say(&format!("pexpire k{number} 1"));
+    }
+    eventually("all are gone", || client.say("dbsize") == Value::Integer(0));
+    for number in 0..keys {
+        client.say(&format!("set k{number} v"));
+        client.say(&format!("expireat k{number} {AT}"));
+    }
+    assert_eq!(client.say("flushdb"), ok());
+    for number in 0..keys {
+        assert_eq!(client.say(&format!("set k{number} {number}")), ok());
+    }
+    assert_eq!(client.say("ttl k7"), Value::Integer(-1));
     server.stop();
     server.check();
 }

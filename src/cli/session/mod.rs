@@ -21,7 +21,7 @@ use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
 use crate::session::command::{ServerInfo, is_namespace};
 use crate::session::server::{self, Listener, handover};
-use crate::session::store::{MEMTABLE_BYTES, OpenError, Options, Store};
+use crate::session::store::{OpenError, Options, Store};
 use crate::systemd::{activation, journal, notify};
 
 /// Serve the shared session store, or look after it
@@ -61,6 +61,9 @@ struct Serve {
     /// Bytes of all keys and values beyond which entries are evicted, nearest expiry first
     #[arg(long, value_name = "BYTES")]
     max_size: Option<u64>,
+    /// Bytes that entries may take in memory: what changed lately, and what was read lately
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<usize>,
     /// Lines of NAMESPACE:PASSWORD, for clients over TCP
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -158,7 +161,7 @@ impl Serve {
             directory: self.directory(),
             sync: settings.sync,
             max_size: settings.max_size,
-            memory: MEMTABLE_BYTES,
+            memory: settings.memory,
         };
         let directory = options.directory.display().to_string();
         let (store, problems) = Store::open(options)?;
@@ -284,6 +287,9 @@ impl Serve {
         }
         if let Some(max_size) = self.max_size {
             settings.max_size = max_size;
+        }
+        if let Some(memory) = self.memory {
+            settings.memory = memory;
         }
         if let Some(file) = &self.password_file {
             settings.password_file = Some(file.clone());

@@ -312,6 +312,14 @@ pub(in crate::config) const SESSION: Section = Section {
             "\"1GiB\"",
             "Of all keys and values; beyond it entries are evicted, those that expire next first.",
         ),
+        key(
+            "memory",
+            "size",
+            "\"192MiB\"",
+            "For sessions that are in use: those changed since they were last brought into the file, and \
+             in the rest those that were read lately. Buffers of clients and 32 MiB of the file's pages \
+             come on top.",
+        ),
         key("connections", "1 to 1000000", "10000", "Open connections."),
         key(
             "idle-stop",

@@ -112,8 +112,7 @@ fn set_expiry(
     let at = unit
         .absolute(amount, cx.now)
         .ok_or_else(|| Failure::Other(format!("ERR invalid expire time in '{command}' command")))?;
-    let key = cx.key_to_change(args.at(1))?;
-    let before = cx.store.find(&key, cx.now)?.map(|found| found.expires());
+    let (key, before) = cx.key_with_expiry(args.at(1))?;
     let changes = match before {
         None => false,
         Some(before) => {
@@ -208,8 +207,8 @@ fn show_expiry(
 }
 
 pub(super) fn persist(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
-    let key = cx.key_to_change(args.at(1))?;
-    let expires = cx.store.find(&key, cx.now)?.is_some_and(|found| found.expires() != 0);
+    let (key, expires) = cx.key_with_expiry(args.at(1))?;
+    let expires = expires.is_some_and(|expires| expires != 0);
     if expires {
         cx.apply(Op::Expire(&key, 0))?;
     }

@@ -96,9 +96,14 @@ impl Context<'_> {
 
     /// As [`Context::key`], with an entry removed whose time is over: before a change.
     fn key_to_change(&mut self, name: &[u8]) -> Result<Vec<u8>, Failure> {
+        Ok(self.key_with_expiry(name)?.0)
+    }
+
+    /// As [`Context::key_to_change`], with the expiry of what is there.
+    fn key_with_expiry(&mut self, name: &[u8]) -> Result<(Vec<u8>, Option<u64>), Failure> {
         let key = self.key(name);
-        self.store.remove_if_expired(&key, self.now)?;
-        Ok(key)
+        let expires = self.store.remove_if_expired(&key, self.now)?;
+        Ok((key, expires))
     }
 
     /// Reads an entry for a command that only reads.

@@ -62,7 +62,7 @@ fn change<'a>(
     let empty = Members::default();
     let value = found.as_ref().map(super::super::store::Found::value).transpose()?;
     let members = match value.as_deref() {
-        Some(Value::Set(members)) => members,
+        Some(Value::Set(members)) => &**members,
         _ => &empty,
     };
     let mut chosen = IndexSet::<&[u8], RandomState>::default();
@@ -259,7 +259,7 @@ fn store(
     let key = cx.key_to_change(args.at(1))?;
     let count = members.len();
     if count > 0 {
-        cx.apply(Op::Put(&key, Entry { expires: 0, value: Value::Set(members) }))?;
+        cx.apply(Op::Put(&key, Entry { expires: 0, value: Value::Set(Box::new(members)) }))?;
     } else if cx.kind(&key)?.is_some() {
         cx.apply(Op::Remove(&key))?;
     }

@@ -29,18 +29,13 @@ struct SetOptions {
 
 pub(super) fn set(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let options = set_options(args, cx.now)?;
-    let key = cx.key_to_change(args.at(1))?;
-    let (mut exists, mut expires, mut old) = (false, 0, None);
-    if let Some(found) = cx.store.find(&key, cx.now)? {
-        exists = true;
-        expires = found.expires();
-        if options.get {
-            old = Some(found.string().ok_or(Failure::WrongType)?.to_vec());
-        }
-    }
+    let (key, there) = cx.key_with_expiry(args.at(1))?;
+    let exists = there.is_some();
+    let old = if options.get { string(cx, &key)? } else { None };
     let refused = options.only_new && exists || options.only_existing && !exists;
     if !refused {
-        let expires = options.expires.unwrap_or(if options.keep_ttl { expires } else { 0 });
+        let kept = there.filter(|_| options.keep_ttl).unwrap_or(0);
+        let expires = options.expires.unwrap_or(kept);
         put(cx, &key, expires, args.at(2))?;
     }
     cx.done(key);

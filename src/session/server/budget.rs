@@ -1,6 +1,6 @@
 //! What the buffers of all connections may take together.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// Every connection may have this much without asking: the largest part of all sessions fits, so
 /// that clients with large requests cannot take the room of the others.
@@ -19,6 +19,32 @@ pub(super) struct Budget {
 pub(super) struct Share<'a> {
     budget: &'a Budget,
     held: usize,
+}
+
+/// Buffers for replies: a connection has one only while it answers, and the next one then writes
+/// into the same memory.
+#[derive(Debug, Default)]
+pub(super) struct Spares(RefCell<Vec<Vec<u8>>>);
+
+/// So many are kept, as many as connections can be within a turn at once without much ado.
+const SPARES: usize = 64;
+/// A larger one is given back to the allocator.
+const LARGEST_SPARE: usize = 64 * 1024;
+
+impl Spares {
+    /// An empty buffer.
+    pub(super) fn take(&self) -> Vec<u8> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer to the next connection.
+    pub(super) fn give(&self, mut buffer: Vec<u8>) {
+        let mut spares = self.0.borrow_mut();
+        if (1..=LARGEST_SPARE).contains(&buffer.capacity()) && spares.len() < SPARES {
+            buffer.clear();
+            spares.push(buffer);
+        }
+    }
 }
 
 impl Budget {

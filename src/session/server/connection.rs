@@ -142,6 +142,11 @@ impl<S: Stream> Connection<'_, S> {
     /// Carries out requests, makes their effects as safe as the settings say, and answers.
     async fn take_turn(&mut self) -> io::Result<Turn> {
         let mut requests = 0;
+        if self.output.capacity() == 0 {
+            self.output = self.server.outputs.take();
+        }
+        // The clock stands still within a turn.
+        let now = crate::session::now();
         let before = self.server.store.borrow().sequence();
         let mut turn = Turn::NeedsInput;
         while !self.client.closing {
@@ -177,7 +182,7 @@ impl<S: Stream> Connection<'_, S> {
                     store: &mut store,
                     client: &mut self.client,
                     server: &self.server.info,
-                    now: crate::session::now(),
+                    now,
                     scratch: std::mem::take(&mut self.scratch),
                 };
                 let mut reply = Reply::new(&mut self.output, context.client.version);
@@ -236,10 +241,15 @@ impl<S: Stream> Connection<'_, S> {
     }
 
     async fn write(&mut self) -> io::Result<()> {
-        // Nearly always the socket takes all of it at once, and no timer is needed.
-        if self.output.is_empty() {
-            return Ok(());
+        if !self.output.is_empty() {
+            self.write_all().await?;
         }
+        self.server.outputs.give(std::mem::take(&mut self.output));
+        Ok(())
+    }
+
+    async fn write_all(&mut self) -> io::Result<()> {
+        // Nearly always the socket takes all of it at once, and no timer is needed.
         let mut written = match self.stream.write_now(&self.output) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             now => now?,
@@ -253,7 +263,6 @@ impl<S: Stream> Connection<'_, S> {
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
         }
-        self.output.clear();
         Ok(())
     }
 
@@ -295,9 +304,6 @@ impl<S: Stream> Connection<'_, S> {
         self.start = 0;
         if self.input.is_empty() && self.input.capacity() > super::budget::FREE {
             self.input = Vec::with_capacity(SMALL_BUFFER);
-        }
-        if self.output.capacity() > super::budget::FREE {
-            self.output = Vec::new();
         }
         if self.scratch.capacity() > SMALL_BUFFER {
             self.scratch = Vec::new();

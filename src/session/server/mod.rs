@@ -21,7 +21,7 @@ use super::namespace::Trust;
 use super::protocol::Limits;
 use super::store::Store;
 
-use budget::Budget;
+use budget::{Budget, Spares};
 use handover::Handover;
 
 /// Where clients connect.
@@ -51,6 +51,7 @@ struct Server {
     info: ServerInfo,
     limits: Limits,
     budget: Budget,
+    outputs: Spares,
     trust: Trust,
     /// A checkpoint has ended: writers that waited for room may go on.
     flushed: Notify,
@@ -67,6 +68,8 @@ const TICK: Duration = Duration::from_millis(100);
 const SWEEP_STEP: usize = 200;
 /// What a tick may spend on sweeping, out of its 100 ms.
 const SWEEP_TIME: Duration = Duration::from_millis(10);
+/// Entries that are moved to the cache in one step, between the turns of clients.
+const SETTLE_STEP: usize = 200;
 /// What connections have for their last replies when the service stops.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
 /// After an `accept` that failed for want of descriptors or memory.
@@ -86,6 +89,7 @@ pub async fn serve(
         info: options.info,
         limits: Limits::default(),
         budget: Budget::default(),
+        outputs: Spares::default(),
         trust: Trust::from_system(),
         flushed: Notify::new(),
         stopping: watch::Sender::new(false),
@@ -266,6 +270,9 @@ async fn take_outcomes(server: Rc<Server>) {
     while let Some(outcome) = outcomes.recv().await {
         server.store.borrow_mut().checkpointed(outcome);
         server.flushed.notify_waiters();
+        while server.store.borrow_mut().settle_some(SETTLE_STEP) {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Changing the data: the one way in, for commands and for the replay of the log.
 
 use super::key;
-use super::memtable::Lookup;
+use super::memtable::{Lookup, Slot, State};
 use super::value::{Bytes, Entry, Value};
 use super::{Found, Op, Space, Store, StoreError};
 
@@ -36,13 +36,15 @@ impl Store {
     }
 
     /// Removes the key if its time is over. A command calls it before it changes the key, so that
-    /// the replay of the log needs no clock.
-    pub fn remove_if_expired(&mut self, key: &[u8], now: u64) -> Result<(), StoreError> {
-        if self.find_any(key)?.is_some_and(|found| super::value::is_expired(found.expires(), now)) {
+    /// the replay of the log needs no clock. Returns the expiry of what is left.
+    pub fn remove_if_expired(&mut self, key: &[u8], now: u64) -> Result<Option<u64>, StoreError> {
+        let expires = self.find_any(key)?.map(|found| found.expires());
+        if expires.is_some_and(|expires| super::value::is_expired(expires, now)) {
             self.statistics.expired += 1;
             self.apply(Op::Remove(key))?;
+            return Ok(None);
         }
-        Ok(())
+        Ok(expires)
     }
 
     /// Ends the changes of one command or transaction: they come into force together.
@@ -54,11 +56,10 @@ impl Store {
     /// the stored bytes of what the key holds.
     fn prepare(&mut self, op: &Op<'_>) -> Result<Option<usize>, StoreError> {
         match op {
-            Op::Put(key, _) | Op::Remove(key) => {
+            Op::Put(key, _) | Op::Remove(key) | Op::Expire(key, _) => {
                 Ok(self.find_any(key)?.map(|found| found.stored_bytes()))
             }
-            Op::Expire(key, _)
-            | Op::SetFields(key, _)
+            Op::SetFields(key, _)
             | Op::RemoveFields(key, _)
             | Op::AddMembers(key, _)
             | Op::RemoveMembers(key, _) => self.bring_into_memory(key),
@@ -68,15 +69,16 @@ impl Store {
 
     /// Has the entry in the memtable that is being filled, if there is one at all.
     fn bring_into_memory(&mut self, key: &[u8]) -> Result<Option<usize>, StoreError> {
-        if let Lookup::Known(slot) = self.active.get(key) {
+        if let Lookup::Known(Slot { state: State::Holds(_), .. }) = self.active.get(key) {
             // What it takes is not needed: it changes by what the change itself adds.
-            return Ok(slot.entry.as_ref().map(|_| 0));
+            return Ok(Some(0));
         }
         let Some(entry) = self.find_any(key)?.map(|found: Found<'_>| found.entry()).transpose()?
         else {
             return Ok(None);
         };
-        self.active.insert(key, Some(entry), 0);
+        self.cache.get_mut().remove(key);
+        self.active.insert(key, State::Holds(entry), 0);
         Ok(Some(0))
     }
 
@@ -84,37 +86,32 @@ impl Store {
         match op {
             Op::Put(key, entry) => {
                 self.account(key, before, Some(entry.stored_bytes()));
-                self.active.insert(key, Some(entry), sequence);
+                self.cache.get_mut().remove(key);
+                self.active.insert(key, State::Holds(entry), sequence);
                 self.watched.touch(key);
             }
             Op::Remove(key) => {
                 self.account(key, before, None);
-                self.active.insert(key, None, sequence);
+                self.cache.get_mut().remove(key);
+                self.active.insert(key, State::Gone, sequence);
                 self.watched.touch(key);
             }
             Op::Expire(key, expires) => {
                 if before.is_some() {
+                    self.cache.get_mut().set_expiry(key, expires);
                     self.active.set_expiry(key, sequence, expires);
                     self.watched.touch(key);
                 }
             }
             Op::SetFields(key, fields) => {
-                self.change(
-                    key,
-                    before,
-                    sequence,
-                    Value::Hash(indexmap::IndexMap::default()),
-                    |v| v.set_fields(&fields),
-                );
+                self.change(key, before, sequence, Value::Hash(Box::default()), |v| {
+                    v.set_fields(&fields)
+                });
             }
             Op::AddMembers(key, members) => {
-                self.change(
-                    key,
-                    before,
-                    sequence,
-                    Value::Set(indexmap::IndexSet::default()),
-                    |v| v.add_members(&members),
-                );
+                self.change(key, before, sequence, Value::Set(Box::default()), |v| {
+                    v.add_members(&members)
+                });
             }
             Op::RemoveFields(key, items) | Op::RemoveMembers(key, items) => {
                 self.change(key, before, sequence, Value::String(Bytes::default()), |value| {
@@ -123,6 +120,8 @@ impl Store {
             }
             Op::Clear(space) => {
                 self.bytes = self.bytes.saturating_sub(self.space_bytes(space));
+                self.cache.get_mut().clear();
+                self.settling = None;
                 self.active.clear(space);
                 self.spaces.clear(space);
                 self.watched.touch_space(space);
@@ -150,7 +149,7 @@ impl Store {
             }
             let entry = Entry { expires: 0, value: empty };
             self.account(key, None, Some(entry.stored_bytes()));
-            self.active.insert(key, Some(entry), sequence);
+            self.active.insert(key, State::Holds(entry), sequence);
         }
         let mut gone = false;
         let grown = self.active.change(key, sequence, |value| {
@@ -159,10 +158,11 @@ impl Store {
             grown
         });
         self.add_bytes(key::space(key), grown as i64);
-        if gone && let Lookup::Known(slot) = self.active.get(key) {
-            let left = slot.entry.as_ref().map_or(0, Entry::stored_bytes);
+        if gone && let Lookup::Known(Slot { state: State::Holds(entry), .. }) = self.active.get(key)
+        {
+            let left = entry.stored_bytes();
             self.account(key, Some(left), None);
-            self.active.insert(key, None, sequence);
+            self.active.insert(key, State::Gone, sequence);
         }
         self.watched.touch(key);
     }

@@ -10,7 +10,6 @@ use tokio::sync::mpsc as outcomes;
 
 use super::Store;
 use super::disk::{self, Summary, View};
-use super::log::SEGMENT_BYTES;
 use super::memtable::Memtable;
 
 /// How a checkpoint went; [`Store::checkpointed`] takes it.
@@ -20,9 +19,16 @@ pub struct Outcome(Result<(), redb::Error>, u64);
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::Sender<Task>>,
     outcomes: Option<outcomes::UnboundedReceiver<Outcome>>,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Task {
+    Write(Job),
+    /// To give the memory of so many entries back takes milliseconds.
+    Free(Memtable),
 }
 
 #[derive(Debug)]
@@ -32,17 +38,21 @@ struct Job {
     summary: Summary,
 }
 
-/// How much further than its limit the memtable may grow while the frozen one is being written.
-const STALL_FACTOR: usize = 2;
-
 // === impl Checkpointer ===
 
 impl Checkpointer {
     pub(super) fn start() -> io::Result<Self> {
-        let (jobs, queue) = mpsc::channel::<Job>();
+        let (jobs, queue) = mpsc::channel::<Task>();
         let (report, outcomes) = outcomes::unbounded_channel();
         let thread = thread::Builder::new().name("session-checkpoint".into()).spawn(move || {
-            for Job { database, frozen, summary } in queue {
+            for task in queue {
+                let Job { database, frozen, summary } = match task {
+                    Task::Write(job) => job,
+                    Task::Free(table) => {
+                        drop(table);
+                        continue;
+                    }
+                };
                 let result = disk::checkpoint(&database, &frozen, &summary);
                 // The store must be the last to hold the file when it opens it again.
                 drop(database);
@@ -104,7 +114,7 @@ impl Store {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone());
         }
-        if self.checkpoint_failed && self.active.bytes() > self.options.memory * STALL_FACTOR {
+        if self.checkpoint_failed && self.is_full() {
             return Err(format!(
                 "MISCONF the session file cannot be written and memory is full; look at the disk \
                  of {}",
@@ -116,9 +126,12 @@ impl Store {
 
     /// Whether writers must wait for the running checkpoint: memory would not be bounded else.
     pub fn is_stalled(&self) -> bool {
-        self.frozen.is_some()
-            && !self.checkpoint_failed
-            && self.active.bytes() > self.options.memory * STALL_FACTOR
+        self.frozen.is_some() && !self.checkpoint_failed && self.is_full()
+    }
+
+    /// Whether memory is full of what is not in the file.
+    fn is_full(&self) -> bool {
+        self.changed() > self.options.memory
     }
 
     /// Where outcomes of checkpoints arrive. There is one; the first caller gets it.
@@ -131,7 +144,9 @@ impl Store {
         self.checkpoint_running = false;
         match result.and_then(|()| self.refresh_view()) {
             Ok(()) => {
-                self.frozen = None;
+                if let Some(table) = self.frozen.take() {
+                    self.begin_settling(table);
+                }
                 self.log.recycle();
                 self.index_cursor.clear();
                 self.statistics.checkpoints += 1;
@@ -186,8 +201,7 @@ impl Store {
 
     fn is_due(&self) -> bool {
         self.frozen.is_none()
-            && (self.log.segment_bytes() >= SEGMENT_BYTES
-                || self.active.bytes() >= self.options.memory)
+            && (self.log.is_full() || self.active.bytes() >= self.options.memory / 2)
     }
 
     /// Freezes what the start has replayed: its segments need no successor.
@@ -211,7 +225,8 @@ impl Store {
     }
 
     fn hand_over(&mut self) {
-        self.frozen = Some(Arc::new(std::mem::take(&mut self.active)));
+        let successor = self.active.successor();
+        self.frozen = Some(Arc::new(std::mem::replace(&mut self.active, successor)));
         self.frozen_summary = Summary {
             sequence: self.log.written(),
             spaces: self.spaces.records().cloned().collect(),
@@ -230,7 +245,14 @@ impl Store {
             summary: self.frozen_summary.clone(),
         };
         if let Some(jobs) = &self.checkpointer.jobs {
-            self.checkpoint_running = jobs.send(job).is_ok();
+            self.checkpoint_running = jobs.send(Task::Write(job)).is_ok();
+        }
+    }
+
+    /// Has the thread give the memory of a table back, which takes milliseconds.
+    pub(super) fn free(&self, table: Memtable) {
+        if let Some(jobs) = &self.checkpointer.jobs {
+            let _ = jobs.send(Task::Free(table));
         }
     }
 
@@ -245,6 +267,8 @@ impl Store {
     fn reopen(&mut self) {
         self.view = None;
         self.database = None;
+        self.cache.get_mut().clear();
+        self.settling = None;
         let opened = disk::open(&self.options.directory, false).and_then(|database| {
             let database = Arc::new(database);
             Ok((View::new(&database)?, database))

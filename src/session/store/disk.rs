@@ -12,21 +12,26 @@ use redb::{
 };
 
 use super::key::{self, Space};
-use super::memtable::Memtable;
+use super::memtable::{Memtable, State};
 use super::value;
 
 const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
 /// `expiry, big-endian · key`: what expires next is what comes first.
 const EXPIRIES: TableDefinition<'_, &[u8], ()> = TableDefinition::new("expiries");
+/// The expiry of keys that got another one since their value was written: to prolong a session
+/// changes a few bytes here and not the page that its value is in.
+const TIMES: TableDefinition<'_, &[u8], u64> = TableDefinition::new("times");
 const SPACES: TableDefinition<'_, u32, (&str, u8, u64, u64)> = TableDefinition::new("spaces");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The layout that this version writes.
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
+/// The layout before there were [`TIMES`].
+const WITHOUT_TIMES: u64 = 1;
 /// The file's name in the data directory.
 pub(super) const FILE: &str = "sessions.redb";
 /// Memory for pages of the file, beside the kernel's own cache.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
+const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// One database of one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +60,8 @@ pub(super) struct Summary {
 /// The file as of one checkpoint. Reading it is not disturbed by the next checkpoint.
 pub(super) struct View {
     data: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    /// `None` for as long as there is nothing in it.
+    times: Option<ReadOnlyTable<&'static [u8], u64>>,
     expiries: ReadOnlyTable<&'static [u8], ()>,
     /// What the file said beside the data.
     pub summary: Summary,
@@ -68,8 +75,11 @@ type Asked = (Vec<u8>, Option<Rc<Stored>>);
 /// A key and a value, both in their stored form.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
-/// A value in the file, in its stored form.
-pub struct Stored(redb::OwnedAccessGuard<&'static [u8]>);
+/// A value in the file, in its stored form, with its expiry.
+pub(super) struct Stored {
+    bytes: redb::OwnedAccessGuard<&'static [u8]>,
+    expires: u64,
+}
 
 /// Opens the file, or makes it; `check` reads all of it and verifies every checksum.
 pub(super) fn open(directory: &Path, check: bool) -> Result<Database, redb::Error> {
@@ -79,14 +89,18 @@ pub(super) fn open(directory: &Path, check: bool) -> Result<Database, redb::Erro
         .set_check_integrity_on_open(check)
         .create(path)?;
     // The tables must exist before anybody reads them, also in a store without a checkpoint.
-    let missing = {
+    let format = {
         let read = database.begin_read()?;
-        read.open_table(META).is_err()
+        match read.open_table(META) {
+            Ok(meta) => meta.get("format")?.map(|format| format.value()),
+            Err(_) => None,
+        }
     };
-    if missing {
+    if format.is_none_or(|format| format == WITHOUT_TIMES) {
         let write = database.begin_write()?;
         write.open_table(DATA)?;
         write.open_table(EXPIRIES)?;
+        write.open_table(TIMES)?;
         write.open_table(SPACES)?;
         write.open_table(META)?.insert("format", FORMAT)?;
         write.commit()?;
@@ -106,6 +120,7 @@ pub(super) fn checkpoint(
     {
         let mut data = write.open_table(DATA)?;
         let mut expiries = write.open_table(EXPIRIES)?;
+        let mut times = write.open_table(TIMES)?;
         let mut index = Vec::new();
         for space in frozen.cleared() {
             let start = key::at_place(space, 0);
@@ -120,29 +135,60 @@ pub(super) fn checkpoint(
                 }
                 false
             })?;
+            times.retain_in::<&[u8], _>(range, |key, expires| {
+                index.push(index_key(expires, key));
+                false
+            })?;
+            // Of a key with another expiry than that of its stored form, only one is in the index.
             for key in index.drain(..) {
                 expiries.remove(key.as_slice())?;
             }
         }
         let mut encoded = Vec::new();
+        let mut added = Vec::new();
         for (key, slot) in frozen.slots() {
-            let before = if let Some(entry) = &slot.entry {
-                encoded.clear();
-                entry.encode(&mut encoded);
-                if entry.expires != 0 {
-                    expiries.insert(index_key(entry.expires, key).as_slice(), ())?;
-                }
-                data.insert(&**key, encoded.as_slice())?
-            } else {
-                data.remove(&**key)?
+            let of_stored = |stored: Option<redb::AccessGuard<'_, &[u8]>>| {
+                stored.and_then(|stored| value::header(stored.value())).map(|(expires, _)| expires)
             };
-            let before = before.and_then(|stored| value::header(stored.value()));
-            let now = slot.entry.as_ref().map_or(0, |entry| entry.expires);
-            if let Some((expires @ 1.., _)) = before
-                && expires != now
-            {
-                expiries.remove(index_key(expires, key).as_slice())?;
+            let key = &**key;
+            let before = match &slot.state {
+                State::Holds(entry) => {
+                    encoded.clear();
+                    entry.encode(&mut encoded);
+                    let in_stored = of_stored(data.insert(key, encoded.as_slice())?);
+                    times.remove(key)?.map(|expires| expires.value()).or(in_stored)
+                }
+                State::Gone => {
+                    let in_stored = of_stored(data.remove(key)?);
+                    times.remove(key)?.map(|expires| expires.value()).or(in_stored)
+                }
+                State::Expires(expires) => {
+                    let before = times.insert(key, *expires)?.map(|expires| expires.value());
+                    match before {
+                        None => of_stored(data.get(key)?),
+                        before => before,
+                    }
+                }
+            };
+            let (before, now) = (before.unwrap_or(0), slot.state.expires());
+            if before == now {
+                continue;
             }
+            if before != 0 {
+                index.push(index_key(before, key));
+            }
+            if now != 0 {
+                added.push(index_key(now, key));
+            }
+        }
+        // In the order of the index: neighbours are in one page, which is then at hand.
+        index.sort_unstable();
+        for key in index {
+            expiries.remove(key.as_slice())?;
+        }
+        added.sort_unstable();
+        for key in added {
+            expiries.insert(key.as_slice(), ())?;
         }
         let mut spaces = write.open_table(SPACES)?;
         for record in &summary.spaces {
@@ -181,7 +227,9 @@ impl View {
         }
         let summary = Summary { sequence: number("sequence")?, spaces };
         let (data, expiries) = (read.open_table(DATA)?, read.open_table(EXPIRIES)?);
-        Ok(Self { data, expiries, summary, last: RefCell::default() })
+        let times = read.open_table(TIMES)?;
+        let times = (!times.is_empty()?).then_some(times);
+        Ok(Self { data, times, expiries, summary, last: RefCell::default() })
     }
 
     /// The stored value of a key.
@@ -192,7 +240,14 @@ impl View {
         {
             return Ok(stored.clone());
         }
-        let stored = self.data.get_owned(key)?.map(|stored| Rc::new(Stored(stored)));
+        let stored = match self.data.get_owned(key)? {
+            Some(bytes) => {
+                let in_stored = value::header(bytes.value()).map_or(0, |(expires, _)| expires);
+                let expires = self.time(key)?.unwrap_or(in_stored);
+                Some(Rc::new(Stored { bytes, expires }))
+            }
+            None => None,
+        };
         let mut known = last.take().map(|(known, _)| known).unwrap_or_default();
         known.clear();
         known.extend_from_slice(key);
@@ -200,16 +255,36 @@ impl View {
         Ok(stored)
     }
 
-    /// Keys and stored values from a key on.
+    /// The expiry of a key that got another one since its value was written.
+    fn time(&self, key: &[u8]) -> Result<Option<u64>, redb::Error> {
+        let Some(times) = &self.times else { return Ok(None) };
+        Ok(times.get_owned(key)?.map(|expires| expires.value()))
+    }
+
+    /// Keys and stored values, these with the expiry that counts, from a key on.
     pub(super) fn from(
         &self,
         key: &[u8],
-    ) -> Result<impl Iterator<Item = Result<Pair, redb::Error>> + use<>, redb::Error> {
+    ) -> Result<impl Iterator<Item = Result<Pair, redb::Error>>, redb::Error> {
         let range = self.data.range_owned::<&[u8]>((Bound::Included(key), Bound::Unbounded))?;
         Ok(range.map(|item| {
             let (key, stored) = item?;
-            Ok((key.value().to_vec(), stored.value().to_vec()))
+            let (key, mut stored) = (key.value().to_vec(), stored.value().to_vec());
+            if let Some(expires) = self.time(&key)? {
+                value::set_expiry(&mut stored, expires);
+            }
+            Ok((key, stored))
         }))
+    }
+
+    /// Keys that got another expiry since their value was written.
+    pub(super) fn prolonged(&self) -> Result<u64, redb::Error> {
+        self.times.as_ref().map_or(Ok(0), |times| Ok(times.len()?))
+    }
+
+    /// Whether the key is one of [`View::prolonged`].
+    pub(super) fn is_prolonged(&self, key: &[u8]) -> Result<bool, redb::Error> {
+        Ok(self.time(key)?.is_some())
     }
 
     /// Up to `count` keys with their expiries, nearest first, after the entry `after`.
@@ -252,8 +327,13 @@ impl std::fmt::Debug for View {
 
 impl Stored {
     /// The stored form.
-    pub fn bytes(&self) -> &[u8] {
-        self.0.value()
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.value()
+    }
+
+    /// The expiry that counts: the one in the stored form may be an older one.
+    pub(super) fn expires(&self) -> u64 {
+        self.expires
     }
 }
 
@@ -269,4 +349,31 @@ pub(super) fn index_key(expires: u64, key: &[u8]) -> Vec<u8> {
     bytes.extend_from_slice(&expires.to_be_bytes());
     bytes.extend_from_slice(key);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_layout_before_is_taken_over_with_all_that_is_in_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        {
+            let database = open(directory.path(), false).expect("a new file");
+            let write = database.begin_write().expect("it is writable");
+            write.delete_table(TIMES).expect("nobody reads it");
+            write
+                .open_table(DATA)
+                .expect("it is there")
+                .insert(&b"key"[..], &b"12345678s"[..])
+                .ok();
+            write.open_table(META).expect("it is there").insert("format", WITHOUT_TIMES).ok();
+            write.commit().expect("there is room");
+        }
+        let database = Arc::new(open(directory.path(), true).expect("it is taken over"));
+        let view = View::new(&database).expect("it can be read");
+        let stored = view.get(b"key").expect("it can be read").expect("it is there");
+        assert_eq!(stored.expires(), u64::from_le_bytes(*b"12345678"));
+        assert_eq!(view.prolonged().expect("it can be read"), 0);
+    }
 }

@@ -14,10 +14,8 @@ use std::sync::Arc;
 
 use super::frame;
 
-/// A segment is made this large at once. Also the amount of log that a start has to replay.
-pub(super) const SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
 /// Segments kept for recycling.
-const SPARES: usize = 2;
+const SPARES: usize = 1;
 /// A buffer larger than this is given back after it was written.
 const KEPT_BUFFER: usize = 1024 * 1024;
 
@@ -25,6 +23,8 @@ const KEPT_BUFFER: usize = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Log {
     directory: PathBuf,
+    /// A segment is made this large at once. Also the amount of log that a start has to replay.
+    size: u64,
     segment: Segment,
     /// Segments whose memtable is frozen and not in the database file yet.
     frozen: Vec<PathBuf>,
@@ -56,13 +56,19 @@ enum Room {
 // === impl Log ===
 
 impl Log {
-    /// Starts a new segment in `directory`.
-    pub(super) fn start(directory: &Path, number: u64, next_sequence: u64) -> io::Result<Self> {
+    /// Starts a new segment of `size` bytes in `directory`.
+    pub(super) fn start(
+        directory: &Path,
+        number: u64,
+        size: u64,
+        next_sequence: u64,
+    ) -> io::Result<Self> {
         let mut spares = VecDeque::new();
         Ok(Self {
             directory: directory.to_path_buf(),
+            size,
             // On a full disk too: reads can be served, and writes are refused with the reason.
-            segment: Segment::create(directory, number, &mut spares, Room::IfThereIs)?,
+            segment: Segment::create(directory, number, size, &mut spares, Room::IfThereIs)?,
             frozen: Vec::new(),
             spares,
             pending: Vec::new(),
@@ -127,10 +133,15 @@ impl Log {
         self.segment.offset
     }
 
+    /// Whether it is time for another segment.
+    pub(super) fn is_full(&self) -> bool {
+        self.segment.offset >= self.size
+    }
+
     /// Goes on in a new segment; the one before stays until [`Log::recycle`].
     pub(super) fn rotate(&mut self) -> io::Result<()> {
         let number = self.segment.number + 1;
-        let next = Segment::create(&self.directory, number, &mut self.spares, Room::Reserved)?;
+        let next = self.create(number, Room::Reserved)?;
         self.frozen.push(std::mem::replace(&mut self.segment, next).path);
         Ok(())
     }
@@ -158,8 +169,12 @@ impl Log {
     /// Begins a new segment because the one at hand has been moved away.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         let number = self.segment.number + 1;
-        self.segment = Segment::create(&self.directory, number, &mut self.spares, Room::IfThereIs)?;
+        self.segment = self.create(number, Room::IfThereIs)?;
         Ok(())
+    }
+
+    fn create(&mut self, number: u64, room: Room) -> io::Result<Segment> {
+        Segment::create(&self.directory, number, self.size, &mut self.spares, room)
     }
 
     fn limit_spares(&mut self) {
@@ -180,6 +195,7 @@ impl Segment {
     fn create(
         directory: &Path,
         number: u64,
+        size: u64,
         spares: &mut VecDeque<PathBuf>,
         room: Room,
     ) -> io::Result<Self> {
@@ -189,9 +205,9 @@ impl Segment {
         }
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
         let metadata = file.metadata()?;
-        if metadata.len() < SEGMENT_BYTES {
+        if metadata.len() < size {
             use rustix::fs::{FallocateFlags, fallocate};
-            match fallocate(&file, FallocateFlags::empty(), 0, SEGMENT_BYTES) {
+            match fallocate(&file, FallocateFlags::empty(), 0, size) {
                 // A file system that cannot reserve room gives it when it is written to.
                 Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
                 Err(rustix::io::Errno::NOSPC) if room == Room::IfThereIs => {}

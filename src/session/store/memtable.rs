@@ -1,6 +1,6 @@
 //! The changes that are not in the database file yet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map};
 use std::sync::Arc;
 
 use super::key::{self, Space};
@@ -13,7 +13,9 @@ pub(super) type SharedKey = Arc<[u8]>;
 /// nobody changes that one any more.
 #[derive(Debug, Default)]
 pub(super) struct Memtable {
-    slots: BTreeMap<SharedKey, Slot>,
+    slots: HashMap<SharedKey, Slot>,
+    /// The keys of `slots`, for those who walk over them.
+    order: BTreeSet<Ordered>,
     /// Spaces of which nothing older than this table counts.
     cleared: BTreeSet<Space>,
     /// Keys by the second in which they expire, with stale ones among them: whoever takes one
@@ -23,13 +25,33 @@ pub(super) struct Memtable {
     bytes: usize,
 }
 
+/// A key with its first bytes at hand: nearly always they tell two keys apart, and the tree need
+/// not follow pointers.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ordered {
+    first: u64,
+    key: SharedKey,
+}
+
 /// One key's newest state.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// What it holds; `None` when it was removed.
-    pub entry: Option<Entry>,
+    /// What became of it.
+    pub state: State,
     /// The number of the log record that made it so.
     pub sequence: u64,
+}
+
+/// What became of a key.
+#[derive(Debug)]
+pub(super) enum State {
+    /// It holds this.
+    Holds(Entry),
+    /// It was removed.
+    Gone,
+    /// It holds what an older table or the file says, and expires then (0 for never). Most changes
+    /// of most sessions are this: so they take little room, here and in the file.
+    Expires(u64),
 }
 
 /// What a table knows about a key.
@@ -43,13 +65,19 @@ pub(super) enum Lookup<'a> {
     Unknown,
 }
 
-/// What a slot costs beside key and value: the tree's share, the counts of the shared key, the
-/// bucket's entry.
-const SLOT_OVERHEAD: usize = 128;
+/// What a slot costs beside key and value: its place in the map and in the tree, the counts of the
+/// shared key, the bucket's entry.
+const SLOT_OVERHEAD: usize = 192;
 
 // === impl Memtable ===
 
 impl Memtable {
+    /// The table that comes after this one, with room for as many keys: growing under way would
+    /// keep everybody waiting for milliseconds.
+    pub(super) fn successor(&self) -> Self {
+        Self { slots: HashMap::with_capacity(self.slots.len()), ..Self::default() }
+    }
+
     /// What this table knows about the key.
     pub(super) fn get(&self, key: &[u8]) -> Lookup<'_> {
         match self.slots.get(key) {
@@ -62,13 +90,13 @@ impl Memtable {
     }
 
     /// Sets the newest state of a key.
-    pub(super) fn insert(&mut self, key: &[u8], entry: Option<Entry>, sequence: u64) {
-        let expires = entry.as_ref().map_or(0, |e| e.expires);
-        let cost = cost(key, entry.as_ref());
+    pub(super) fn insert(&mut self, key: &[u8], state: State, sequence: u64) {
+        let expires = state.expires();
+        let cost = cost(key, &state);
         if let Some(slot) = self.slots.get_mut(key) {
-            let before = slot.entry.as_ref().map_or(0, |e| e.expires);
-            self.bytes = self.bytes + cost - self::cost(key, slot.entry.as_ref());
-            *slot = Slot { entry, sequence };
+            let before = slot.state.expires();
+            self.bytes = self.bytes + cost - self::cost(key, &slot.state);
+            *slot = Slot { state, sequence };
             if expires != 0
                 && expires / 1000 != before / 1000
                 && let Some((key, _)) = self.slots.get_key_value(key)
@@ -80,7 +108,8 @@ impl Memtable {
         }
         let key = SharedKey::from(key);
         self.bytes += cost;
-        self.slots.insert(SharedKey::clone(&key), Slot { entry, sequence });
+        self.order.insert(Ordered::new(SharedKey::clone(&key)));
+        self.slots.insert(SharedKey::clone(&key), Slot { state, sequence });
         if expires != 0 {
             self.bucket(key, expires);
         }
@@ -96,19 +125,24 @@ impl Memtable {
     ) -> isize {
         let Some(slot) = self.slots.get_mut(key) else { return 0 };
         slot.sequence = sequence;
-        let Some(entry) = &mut slot.entry else { return 0 };
+        let State::Holds(entry) = &mut slot.state else { return 0 };
         let before = entry.value.overhead();
         let grown = change(&mut entry.value);
         self.bytes = (self.bytes + entry.value.overhead() - before).saturating_add_signed(grown);
         grown
     }
 
-    /// Sets the expiry of a key that this table holds.
+    /// Sets the expiry of a key that there is, wherever its value lies.
     pub(super) fn set_expiry(&mut self, key: &[u8], sequence: u64, expires: u64) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
+        let Some(slot) = self.slots.get_mut(key) else {
+            return self.insert(key, State::Expires(expires), sequence);
+        };
         slot.sequence = sequence;
-        let Some(entry) = &mut slot.entry else { return };
-        let before = std::mem::replace(&mut entry.expires, expires);
+        let before = match &mut slot.state {
+            State::Holds(entry) => std::mem::replace(&mut entry.expires, expires),
+            State::Expires(before) => std::mem::replace(before, expires),
+            State::Gone => return,
+        };
         if expires != 0
             && expires / 1000 != before / 1000
             && let Some((key, _)) = self.slots.get_key_value(key)
@@ -125,11 +159,17 @@ impl Memtable {
         self.slots.retain(|key, slot| {
             let keep = key::space(key) != space;
             if !keep {
-                *bytes -= cost(key, slot.entry.as_ref());
+                *bytes -= cost(key, &slot.state);
             }
             keep
         });
+        self.order.retain(|ordered| key::space(&ordered.key) != space);
         self.rebuild_buckets();
+    }
+
+    /// Takes the table apart: what it says of each key, in no order, and what is left of it.
+    pub(super) fn into_slots(mut self) -> (hash_map::IntoIter<SharedKey, Slot>, Self) {
+        (std::mem::take(&mut self.slots).into_iter(), self)
     }
 
     /// Spaces of which nothing older counts.
@@ -144,13 +184,14 @@ impl Memtable {
 
     /// All slots, in the order of keys.
     pub(super) fn slots(&self) -> impl Iterator<Item = (&SharedKey, &Slot)> {
-        self.slots.iter()
+        self.order.iter().filter_map(|ordered| self.slots.get_key_value(&ordered.key))
     }
 
     /// Slots from a key on.
     pub(super) fn slots_from(&self, key: &[u8]) -> impl Iterator<Item = (&SharedKey, &Slot)> {
-        use std::ops::Bound::{Included, Unbounded};
-        self.slots.range::<[u8], _>((Included(key), Unbounded))
+        self.order
+            .range(Ordered::new(SharedKey::from(key))..)
+            .filter_map(|ordered| self.slots.get_key_value(&ordered.key))
     }
 
     /// Whether it changes nothing.
@@ -182,8 +223,7 @@ impl Memtable {
         let expires = self
             .slots
             .get(&key)
-            .and_then(|slot| slot.entry.as_ref())
-            .map(|entry| entry.expires)
+            .map(|slot| slot.state.expires())
             .filter(|expires| *expires != 0 && expires / 1000 == second);
         Some((key, expires))
     }
@@ -203,8 +243,9 @@ impl Memtable {
         self.buckets.clear();
         self.bucketed = 0;
         for (key, slot) in &self.slots {
-            if let Some(entry) = slot.entry.as_ref().filter(|entry| entry.expires != 0) {
-                let bucket = self.buckets.entry(entry.expires / 1000).or_default();
+            let expires = slot.state.expires();
+            if expires != 0 {
+                let bucket = self.buckets.entry(expires / 1000).or_default();
                 bucket.push(SharedKey::clone(key));
                 self.bucketed += 1;
             }
@@ -212,6 +253,31 @@ impl Memtable {
     }
 }
 
-fn cost(key: &[u8], entry: Option<&Entry>) -> usize {
-    SLOT_OVERHEAD + key.len() + entry.map_or(0, |e| e.stored_bytes() + e.value.overhead())
+impl Ordered {
+    fn new(key: SharedKey) -> Self {
+        let mut first = [0; 8];
+        let length = key.len().min(first.len());
+        first[..length].copy_from_slice(&key[..length]);
+        Self { first: u64::from_be_bytes(first), key }
+    }
+}
+
+impl State {
+    /// When the key expires; 0 for never, and for a key that is gone.
+    pub(super) fn expires(&self) -> u64 {
+        match self {
+            Self::Holds(entry) => entry.expires,
+            Self::Gone => 0,
+            Self::Expires(expires) => *expires,
+        }
+    }
+}
+
+fn cost(key: &[u8], state: &State) -> usize {
+    SLOT_OVERHEAD
+        + key.len()
+        + match state {
+            State::Holds(entry) => entry.stored_bytes() + entry.value.overhead(),
+            State::Gone | State::Expires(_) => 0,
+        }
 }

@@ -1,7 +1,8 @@
 //! The data: a database file with everything up to a checkpoint, a log with everything after it,
-//! and in memory exactly what the log holds.
+//! in memory what the log holds, and what was read lately.
 //!
-//! - A read looks into the memtable being filled, the frozen one, the file, in this order.
+//! - A read looks into the memtable being filled, the frozen one, the cache of what was read lately,
+//!   the file, in this order.
 //! - A write changes the memtable and adds a record to the log, which is written before the client
 //!   hears of it.
 //! - When the log segment or the memtable is full, the table is frozen and a thread brings it into
@@ -11,9 +12,11 @@
 //! thread owns all of this; only frozen tables and file handles go to others.
 
 mod apply;
+mod cache;
 mod checkpoint;
 mod disk;
 mod expiry;
+mod found;
 mod frame;
 pub mod key;
 mod log;
@@ -21,14 +24,14 @@ mod memtable;
 mod op;
 mod recover;
 mod replay;
+mod settle;
 mod spaces;
 mod syncer;
 pub mod value;
 mod verify;
 mod watched;
 
-use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,6 +43,7 @@ use crate::config::settings::SessionSync;
 
 pub use checkpoint::Outcome;
 pub use disk::SpaceRecord;
+pub use found::Found;
 pub use op::Op;
 pub use recover::{OpenError, Problem};
 pub use spaces::NOWHERE;
@@ -47,14 +51,16 @@ pub use syncer::Synced;
 pub use verify::{Report, salvage, verify};
 pub use watched::Touched;
 
+use cache::Cache;
 use checkpoint::Checkpointer;
-use disk::{Stored, Summary, View};
+use disk::{Summary, View};
 use key::Space;
 use log::Log;
-use memtable::{Lookup, Memtable};
+use memtable::{Lookup, Memtable, State};
+use settle::Settling;
 use spaces::Spaces;
 use syncer::Syncer;
-use value::{Entry, Kind, Value};
+use value::{Entry, Kind};
 use watched::Watched;
 
 /// What the store is opened with.
@@ -66,13 +72,21 @@ pub struct Options {
     pub sync: SessionSync,
     /// Stored bytes of all keys and values beyond which entries are evicted.
     pub max_size: u64,
-    /// Bytes that a memtable may take before it is frozen.
+    /// Bytes that entries may take in memory: those that changed and are not in the file yet, and
+    /// in the rest those that were read lately.
     pub memory: usize,
 }
 
-/// What memtables may take by default. There are two at most, and the second may fill while the
-/// first is written.
-pub const MEMTABLE_BYTES: usize = 48 * 1024 * 1024;
+/// A start reads so much of the log in a second or less.
+const LARGEST_LOG: u64 = 256 * 1024 * 1024;
+
+impl Options {
+    /// Bytes of log after which it goes on in another segment, when what is in this one is in the
+    /// file: about as much as makes the memory for changes full.
+    fn log_size(&self) -> u64 {
+        (self.memory as u64 / 2).min(LARGEST_LOG)
+    }
+}
 
 /// Why the store could not do what it was asked for.
 #[derive(Debug, Error)]
@@ -109,6 +123,10 @@ pub struct Store {
     options: Options,
     active: Memtable,
     frozen: Option<Arc<Memtable>>,
+    /// What was read from the file lately.
+    cache: RefCell<Cache>,
+    /// What the last checkpoint brought into the file, on its way to the cache.
+    settling: Option<Settling>,
     /// `None` for as long as the file cannot be opened again after an error.
     view: Option<View>,
     database: Option<Arc<Database>>,
@@ -139,13 +157,11 @@ pub struct Store {
     pub statistics: Statistics,
 }
 
-/// An entry where it lies.
-#[derive(Debug)]
-pub enum Found<'a> {
-    /// In a memtable.
-    Memory(&'a Entry),
-    /// In the file.
-    Disk(Rc<Stored>),
+/// Whether what is found in the file goes into the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
 }
 
 // === impl Store ===
@@ -161,9 +177,11 @@ impl Store {
         Ok(self.find_any(key)?.filter(|found| !value::is_expired(found.expires(), now)))
     }
 
-    /// As [`Store::find`], counted as a hit or a miss.
+    /// As [`Store::find`], for a command that only reads: counted as a hit or a miss, and kept for
+    /// the next one.
     pub fn look_up(&self, key: &[u8], now: u64) -> Result<Option<Found<'_>>, StoreError> {
-        let found = self.find(key, now)?;
+        let found = self.find_anywhere(key, Keep::Yes)?;
+        let found = found.filter(|found| !value::is_expired(found.expires(), now));
         let counter = if found.is_some() { &self.statistics.hits } else { &self.statistics.misses };
         counter.set(counter.get() + 1);
         Ok(found)
@@ -171,11 +189,25 @@ impl Store {
 
     /// The entry of a key, expired or not.
     fn find_any(&self, key: &[u8]) -> Result<Option<Found<'_>>, StoreError> {
+        // For a change: what is in the file now is about to be something else.
+        self.find_anywhere(key, Keep::No)
+    }
+
+    fn find_anywhere(&self, key: &[u8], keep: Keep) -> Result<Option<Found<'_>>, StoreError> {
+        // What a table says of the expiry goes for a value that an older one or the file has.
+        let mut expires = None;
         for table in [Some(&self.active), self.frozen.as_deref()].into_iter().flatten() {
             match table.get(key) {
                 Lookup::Known(slot) => {
                     self.observe(slot.sequence);
-                    return Ok(slot.entry.as_ref().map(Found::Memory));
+                    match &slot.state {
+                        State::Holds(entry) => {
+                            let found = Found::in_memory(entry.expires, &entry.value);
+                            return Ok(Some(found.expiring(expires)));
+                        }
+                        State::Gone => return Ok(None),
+                        State::Expires(later) => expires = expires.or(Some(*later)),
+                    }
                 }
                 Lookup::Cleared => {
                     self.observe(self.last_clear);
@@ -184,10 +216,22 @@ impl Store {
                 Lookup::Unknown => {}
             }
         }
+        let cached = self.cache.borrow().get(key);
+        if let Some((expires, value)) = cached {
+            return Ok(Some(Found::in_cache(expires, value)));
+        }
         let view = self.view.as_ref().ok_or(StoreError::Unavailable)?;
         let Some(stored) = view.get(key)? else { return Ok(None) };
-        value::header(stored.bytes()).ok_or(StoreError::Damaged)?;
-        Ok(Some(Found::Disk(stored)))
+        let expires = expires.unwrap_or(stored.expires());
+        if keep == Keep::Yes && Cache::takes(stored.bytes().len()) {
+            let value = Entry::decode(stored.bytes()).ok_or(StoreError::Damaged)?.value;
+            let value = Rc::new(value);
+            let limit = self.cache_limit();
+            self.cache.borrow_mut().insert(key.into(), expires, Rc::clone(&value), limit);
+            return Ok(Some(Found::in_cache(expires, value)));
+        }
+        let found = Found::in_file(stored).ok_or(StoreError::Damaged)?;
+        Ok(Some(found.expiring(Some(expires))))
     }
 
     /// Keys of a space in the order of their places, live at `now`, beginning at `place`: at least
@@ -240,7 +284,18 @@ impl Store {
                 if seen + 1 == limit {
                     bound(Some(key));
                 }
-                let state = slot.entry.as_ref().map(|e| (e.expires, e.value.kind()));
+                let state = match &slot.state {
+                    State::Holds(entry) => Some((entry.expires, entry.value.kind())),
+                    State::Gone => None,
+                    State::Expires(expires) => {
+                        let kind = match merged.get(&**key) {
+                            Some(older) => older.map(|(_, kind)| kind),
+                            // Beyond what was read of the others, and of what will be returned.
+                            None => self.find_any(key)?.map(|found| found.kind()),
+                        };
+                        kind.map(|kind| (*expires, kind))
+                    }
+                };
                 merged.insert(key.to_vec(), state);
             }
         }
@@ -292,9 +347,19 @@ impl Store {
         self.log.segment_bytes()
     }
 
-    /// Bytes that the memtables take.
+    /// Bytes that the memtables and the cache take.
     pub fn memory(&self) -> usize {
+        self.changed() + self.cache.borrow().bytes()
+    }
+
+    /// Bytes that the memtables take.
+    fn changed(&self) -> usize {
         self.active.bytes() + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+    }
+
+    /// Bytes that the cache may take: what changes leave of the memory.
+    fn cache_limit(&self) -> usize {
+        self.options.memory.saturating_sub(self.changed())
     }
 
     /// What it was opened with.
@@ -342,60 +407,4 @@ pub struct ScannedKey {
     pub expires: u64,
     /// What it holds.
     pub kind: Kind,
-}
-
-// === impl Found ===
-
-impl Found<'_> {
-    /// When it expires; 0 for never.
-    pub fn expires(&self) -> u64 {
-        match self {
-            Self::Memory(entry) => entry.expires,
-            Self::Disk(stored) => value::header(stored.bytes()).map_or(0, |(expires, _)| expires),
-        }
-    }
-
-    /// What kind it is.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Memory(entry) => entry.value.kind(),
-            Self::Disk(stored) => {
-                value::header(stored.bytes()).map_or(Kind::String, |(_, kind)| kind)
-            }
-        }
-    }
-
-    /// The bytes of a string; `None` when it is of another kind.
-    pub fn string(&self) -> Option<&[u8]> {
-        match self {
-            Self::Memory(Entry { value: Value::String(bytes), .. }) => Some(bytes),
-            Self::Disk(stored) if self.kind() == Kind::String => {
-                Some(value::payload(stored.bytes()))
-            }
-            _ => None,
-        }
-    }
-
-    /// The value, read from its stored form if it is in the file.
-    pub fn value(&self) -> Result<Cow<'_, Value>, StoreError> {
-        match self {
-            Self::Memory(entry) => Ok(Cow::Borrowed(&entry.value)),
-            Self::Disk(stored) => Entry::decode(stored.bytes())
-                .map(|entry| Cow::Owned(entry.value))
-                .ok_or(StoreError::Damaged),
-        }
-    }
-
-    /// The whole entry.
-    pub fn entry(&self) -> Result<Entry, StoreError> {
-        Ok(Entry { expires: self.expires(), value: self.value()?.into_owned() })
-    }
-
-    /// Bytes of its stored form.
-    pub fn stored_bytes(&self) -> usize {
-        match self {
-            Self::Memory(entry) => entry.stored_bytes(),
-            Self::Disk(stored) => stored.bytes().len(),
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Opening a store: the file, then the log; what is damaged is set aside and said aloud.
 
+use std::cell::{Cell, RefCell};
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -83,19 +84,21 @@ impl Store {
         // The log of this process begins after the last record that is found; until then the
         // segment is only a place for the type.
         let mut store = Self {
-            log: Log::start(&directory, number, in_file + 1).map_err(failed)?,
+            log: Log::start(&directory, number, options.log_size(), in_file + 1).map_err(failed)?,
             syncer: Syncer::start(options.sync, in_file).map_err(failed)?,
             checkpointer: Checkpointer::start().map_err(failed)?,
             options,
             active: Memtable::default(),
             frozen: None,
+            cache: RefCell::default(),
+            settling: None,
             view: Some(view),
             database: Some(database),
             spaces,
             watched: Watched::default(),
             bytes,
             index_cursor: Vec::new(),
-            observed: std::cell::Cell::new(0),
+            observed: Cell::new(0),
             last_clear: 0,
             refusal: None,
             unsynced: None,

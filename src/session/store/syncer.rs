@@ -64,11 +64,13 @@ impl Syncer {
     /// Records up to `sequence` are written to `file`.
     pub(super) fn written(&self, file: &Arc<File>, sequence: u64, urgent: bool) {
         let mut wanted = lock(&self.shared);
+        // It sleeps when there is nothing to do, and puts off what is not urgent: waking it for
+        // every write would cost more than the write.
+        let wake = wanted.files.is_empty() || urgent && !wanted.urgent;
         if !wanted.files.last().is_some_and(|last| Arc::ptr_eq(last, file)) {
             wanted.files.push(Arc::clone(file));
         }
         wanted.sequence = wanted.sequence.max(sequence);
-        let wake = !wanted.urgent && urgent || wanted.files.len() == 1;
         wanted.urgent |= urgent;
         drop(wanted);
         if wake {

@@ -19,15 +19,16 @@ pub struct Entry {
     pub value: Value,
 }
 
-/// A value of one of the kinds that the store knows.
+/// A value of one of the kinds that the store knows. Nearly all are strings, so the others do not
+/// make each of them larger.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// Any bytes.
     String(Bytes),
     /// Fields with values, in the order in which they were added.
-    Hash(IndexMap<Bytes, Bytes, RandomState>),
+    Hash(Box<IndexMap<Bytes, Bytes, RandomState>>),
     /// Members, in the order in which they were added.
-    Set(IndexSet<Bytes, RandomState>),
+    Set(Box<IndexSet<Bytes, RandomState>>),
 }
 
 /// The kind of a value.
@@ -64,14 +65,14 @@ impl Entry {
             }
             Value::Hash(fields) => {
                 out.push(b'h');
-                for (field, value) in fields {
+                for (field, value) in &**fields {
                     put_bytes(out, field);
                     put_bytes(out, value);
                 }
             }
             Value::Set(members) => {
                 out.push(b't');
-                for member in members {
+                for member in &**members {
                     put_bytes(out, member);
                 }
             }
@@ -85,7 +86,7 @@ impl Entry {
         let value = match kind {
             Kind::String => Value::String(payload.into()),
             Kind::Hash => {
-                let mut fields = IndexMap::default();
+                let mut fields = Box::<IndexMap<_, _, _>>::default();
                 while !payload.is_empty() {
                     let field = take_bytes(&mut payload)?;
                     fields.insert(field.into(), take_bytes(&mut payload)?.into());
@@ -93,7 +94,7 @@ impl Entry {
                 Value::Hash(fields)
             }
             Kind::Set => {
-                let mut members = IndexSet::default();
+                let mut members = Box::<IndexSet<_, _>>::default();
                 while !payload.is_empty() {
                     members.insert(take_bytes(&mut payload)?.into());
                 }
@@ -105,12 +106,7 @@ impl Entry {
 
     /// Bytes of the stored form, without making it. Counts against `max-size`.
     pub fn stored_bytes(&self) -> usize {
-        HEADER_BYTES
-            + match &self.value {
-                Value::String(bytes) => bytes.len(),
-                Value::Hash(fields) => fields.iter().map(|(f, v)| 8 + f.len() + v.len()).sum(),
-                Value::Set(members) => members.iter().map(|m| 4 + m.len()).sum(),
-            }
+        self.value.stored_bytes()
     }
 }
 
@@ -124,6 +120,16 @@ impl Value {
             Self::Hash(_) => Kind::Hash,
             Self::Set(_) => Kind::Set,
         }
+    }
+
+    /// Bytes of the stored form of an entry with this value.
+    pub fn stored_bytes(&self) -> usize {
+        HEADER_BYTES
+            + match self {
+                Self::String(bytes) => bytes.len(),
+                Self::Hash(fields) => fields.iter().map(|(f, v)| 8 + f.len() + v.len()).sum(),
+                Self::Set(members) => members.iter().map(|m| 4 + m.len()).sum(),
+            }
     }
 
     /// Whether nothing is left of a collection: it then does not exist.
@@ -219,6 +225,13 @@ pub fn header(bytes: &[u8]) -> Option<(u64, Kind)> {
         _ => return None,
     };
     Some((expires, kind))
+}
+
+/// Changes the expiry of a stored form.
+pub fn set_expiry(stored: &mut [u8], expires: u64) {
+    if let Some(bytes) = stored.first_chunk_mut() {
+        *bytes = expires.to_le_bytes();
+    }
 }
 
 /// The payload of a stored form: of a string, the string.

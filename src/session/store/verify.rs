@@ -11,6 +11,9 @@ use super::replay::{self, Segment};
 use super::value::{self, Entry};
 use super::{OpenError, Options, Store, StoreError, log};
 
+/// What the making of a salvaged store may take.
+const SALVAGE_MEMORY: usize = 128 * 1024 * 1024;
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -64,11 +67,12 @@ pub fn verify(directory: &Path) -> Result<Report, OpenError> {
 }
 
 fn verify_file(view: &View, report: &mut Report) -> Result<(), redb::Error> {
-    let mut expiring = 0;
+    let (mut expiring, mut prolonged) = (0, 0);
     let mut counted = std::collections::BTreeMap::<_, (u64, u64)>::new();
     for item in view.from(&[])? {
         let (key, stored) = item?;
         report.keys += 1;
+        prolonged += u64::from(view.is_prolonged(&key)?);
         let place = super::key::name(&key).escape_ascii().to_string();
         let Some(entry) = Entry::decode(&stored) else {
             report.problems.push(format!("the value of {place} makes no sense"));
@@ -86,6 +90,10 @@ fn verify_file(view: &View, report: &mut Report) -> Result<(), redb::Error> {
     let indexed = view.expiring()?;
     if indexed != expiring {
         report.problems.push(format!("the expiry index has {indexed} entries for {expiring} keys"));
+    }
+    let orphans = view.prolonged()?.saturating_sub(prolonged);
+    if orphans > 0 {
+        report.problems.push(format!("there are expiries of {orphans} keys that are not there"));
     }
     for record in &view.summary.spaces {
         let (keys, bytes) = counted.remove(&record.space).unwrap_or_default();
@@ -113,7 +121,7 @@ pub fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<String>), O
         directory: scratch.join("salvaged"),
         sync: super::SessionSync::EverySecond,
         max_size: u64::MAX,
-        memory: super::MEMTABLE_BYTES,
+        memory: SALVAGE_MEMORY,
     };
     let (mut store, _) = Store::open(options)?;
     let mut last = 0;
