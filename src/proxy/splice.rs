@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::server::ServerStream;
-use crate::thread::LazyTcp;
+use crate::thread::{LazySocket, LazyTcp};
 
 /// Bytes that make it worth while.
 pub(crate) const WORTH: u64 = 32 * 1024;
@@ -171,6 +171,10 @@ pub(crate) fn plain_tcp<S: 'static>(stream: &mut S) -> Option<&TcpStream> {
     if stream.is::<LazyTcp>() {
         return stream.downcast_mut::<LazyTcp>()?.registered().ok().map(|stream| &*stream);
     }
+    if stream.is::<LazySocket>() {
+        let LazySocket::Tcp(socket) = stream.downcast_mut()? else { return None };
+        return socket.registered().ok().map(|stream| &*stream);
+    }
     match stream.downcast_ref::<ServerStream>()? {
         ServerStream::Tcp(stream) => Some(stream),
         ServerStream::Unix(_) | ServerStream::Http2(_) => None,
@@ -180,7 +184,9 @@ pub(crate) fn plain_tcp<S: 'static>(stream: &mut S) -> Option<&TcpStream> {
 /// Whether it is one, or will be.
 pub(crate) fn is_plain_tcp<S: 'static>(stream: &S) -> bool {
     let stream: &dyn Any = stream;
-    stream.is::<LazyTcp>() || matches!(stream.downcast_ref(), Some(ServerStream::Tcp(_)))
+    stream.is::<LazyTcp>()
+        || matches!(stream.downcast_ref(), Some(ServerStream::Tcp(_)))
+        || matches!(stream.downcast_ref(), Some(LazySocket::Tcp(_)))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod introduce;
 mod lazy;
 mod worker;
 
-pub(crate) use lazy::LazyTcp;
+pub(crate) use lazy::{LazySocket, LazyTcp};
 
 use std::io;
 use std::sync::atomic::AtomicUsize;

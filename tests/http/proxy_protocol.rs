@@ -1,5 +1,6 @@
 //! The PROXY protocol, from proxies in front and to servers.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -11,7 +12,7 @@ use roundsman::proxy::Reason;
 use roundsman::proxy::preface::{self, Said, Version};
 
 use super::support::pki::{Authority, https};
-use super::support::{Backend, PATIENCE, Proxy, Wire, eventually, get};
+use super::support::{Backend, PATIENCE, Proxy, Wire, eventually, get, program};
 
 /// A front that believes loopback, and whose listener wants headers.
 fn proxied(backend: &Backend, change: impl FnOnce(&mut Settings)) -> Proxy {
@@ -168,4 +169,36 @@ fn servers_are_told_and_no_two_clients_share_a_connection() {
         assert_eq!(ask("192.0.2.1"), "192.0.2.1 on 0", "its own connection is used again");
         assert_eq!(ask("192.0.2.2"), "192.0.2.2 on 1");
     }
+}
+
+/// Behind the header there is plain TCP again, and the kernel hands the pages of a long body on.
+#[test]
+fn long_bodies_are_spliced_behind_a_header() {
+    let backend = Backend::raw(|peer| {
+        while peer.request().is_some() {
+            let _ = peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+            let data = vec![b'x'; 100_000];
+            for _ in 0..1000 {
+                if peer.send(&data).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let front = program(
+        &[&backend],
+        "trusted-proxies = [\"127.0.0.0/8\"]\n[listen.http]\nproxy-protocol = true\n",
+    );
+    let pipes = || {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", front.process.id())).unwrap();
+        let links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
+    };
+    let before = pipes();
+    let header = header(Version::V2, "192.0.2.7:1000", "198.51.100.1:443");
+    let mut client = front.send([&header[..], get("/").as_bytes()].concat());
+    // Nobody reads, so some of it stays where it is.
+    eventually("there is a pipe", || pipes() > before);
+    let response = client.final_response("GET").unwrap();
+    assert!(response.body.len() == 100_000_000 && response.body.iter().all(|b| *b == b'x'));
 }
