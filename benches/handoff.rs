@@ -1,7 +1,11 @@
 //! Hand-off mode against Node's own cluster: requests a second with two workers each, in rounds that
-//! take turns, so that whatever else the machine does hits both.
+//! take turns, so that whatever else the machine does hits all; and what a request costs in processor
+//! time, which the clients beside them do not change.
 //!
-//! `make bench-handoff` prints the ratio of each pair of rounds: median, lowest and highest.
+//! Beside them Node's cluster without passing (`SCHED_NONE`: workers accept from one socket, in no
+//! order): what no way of passing connections can reach.
+//!
+//! `make bench-handoff` prints the ratio to Node's cluster in each turn: median, lowest and highest.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -67,11 +71,25 @@ fn roundsman(directory: &Path) -> (Vec<Process>, SocketAddr) {
     (processes, address)
 }
 
-fn cluster() -> (Vec<Process>, SocketAddr) {
+fn cluster(policy: &str) -> (Vec<Process>, SocketAddr) {
     let address = free();
     let mut node = Command::new("node");
     node.arg(APP).arg("cluster").env("PORT", address.port().to_string());
+    node.env("NODE_CLUSTER_SCHED_POLICY", policy);
     (vec![Process::start(&mut node)], address)
+}
+
+/// Microseconds that a process and its descendants have had of a processor.
+fn spent(pid: u32) -> f64 {
+    let mut sum = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten() {
+        let read = |file| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let nanos = read("schedstat");
+        sum += nanos.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0) / 1000.0;
+        sum +=
+            read("children").split(' ').filter_map(|pid| pid.parse().ok()).map(spent).sum::<f64>();
+    }
+    sum
 }
 
 /// One request and its answer; whether it went well.
@@ -93,8 +111,12 @@ fn ask(stream: &mut TcpStream, close: bool) -> bool {
     }
 }
 
-/// Requests a second.
-fn measure(address: SocketAddr, close: bool) -> f64 {
+/// Requests a second, and the microseconds that each costs.
+type Figures = (f64, f64);
+
+fn measure((processes, address): &(Vec<Process>, SocketAddr), close: bool) -> Figures {
+    let cost = || processes.iter().map(|process| spent(process.0.id())).sum::<f64>();
+    let before = cost();
     let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let began = Instant::now();
     thread::scope(|scope| {
@@ -103,7 +125,7 @@ fn measure(address: SocketAddr, close: bool) -> f64 {
                 let mut kept = None;
                 while !stop.load(Ordering::Relaxed) {
                     let mut stream = kept.take().unwrap_or_else(|| {
-                        let stream = TcpStream::connect(address).expect("it listens");
+                        let stream = TcpStream::connect(*address).expect("it listens");
                         stream.set_nodelay(true).expect("TCP");
                         stream
                     });
@@ -118,7 +140,15 @@ fn measure(address: SocketAddr, close: bool) -> f64 {
         thread::sleep(ROUND);
         stop.store(true, Ordering::Relaxed);
     });
-    done.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+    let done = done.load(Ordering::Relaxed) as f64;
+    (done / began.elapsed().as_secs_f64(), (cost() - before) / done)
+}
+
+/// The median, and the range.
+fn summary(mut values: Vec<f64>) -> (f64, String) {
+    values.sort_by(f64::total_cmp);
+    let median = values[values.len() / 2];
+    (median, format!("{median:.2} ({:.2} to {:.2})", values[0], values[values.len() - 1]))
 }
 
 fn wait(address: SocketAddr) {
@@ -133,22 +163,33 @@ fn wait(address: SocketAddr) {
 
 fn main() {
     let directory = tempfile::tempdir().expect("a directory");
-    let ((_ours, ours), (_theirs, theirs)) = (roundsman(directory.path()), cluster());
-    wait(ours);
-    wait(theirs);
+    let contenders = [
+        ("Node's cluster", cluster("rr")),
+        ("hand-off mode", roundsman(directory.path())),
+        ("Node without passing", cluster("none")),
+    ];
+    for (_, (_, address)) in &contenders {
+        wait(*address);
+    }
     for (what, close) in [("kept alive", false), ("one request a connection", true)] {
-        let mut pairs: Vec<(f64, f64)> =
-            (0..=ROUNDS).map(|_| (measure(ours, close), measure(theirs, close))).skip(1).collect();
-        pairs.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
-        let ratio = |index: usize| pairs[index].0 / pairs[index].1;
-        println!(
-            "{what}: {:.0} requests a second, Node's cluster {:.0}: {:.2} times as many (median of \
-             {ROUNDS} pairs of rounds, {:.2} to {:.2})",
-            pairs[ROUNDS / 2].0,
-            pairs[ROUNDS / 2].1,
-            ratio(ROUNDS / 2),
-            ratio(0),
-            ratio(ROUNDS - 1)
-        );
+        let mut turns: Vec<Vec<Figures>> = Vec::new();
+        for _ in 0..=ROUNDS {
+            turns.push(contenders.iter().map(|(_, it)| measure(it, close)).collect());
+        }
+        turns.remove(0); // they were cold
+        println!("{what}, {ROUNDS} rounds each:");
+        for (index, (name, _)) in contenders.iter().enumerate() {
+            let of = |figure: fn(Figures, Figures) -> f64| {
+                summary(turns.iter().map(|turn| figure(turn[index], turn[0])).collect())
+            };
+            let (rate, _) = of(|own, _| own.0);
+            let (cost, _) = of(|own, _| own.1);
+            let (_, ratio) = of(|own, nodes| own.0 / nodes.0);
+            let (_, costs) = of(|own, nodes| own.1 / nodes.1);
+            println!(
+                "  {name}: {rate:.0} requests a second, {ratio} of Node's cluster; {cost:.0} µs each, \
+                 {costs}"
+            );
+        }
     }
 }

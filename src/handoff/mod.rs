@@ -25,7 +25,7 @@ use crate::proxy::local::Local;
 
 /// Connections that one worker may have without having said that it took them: enough to keep it
 /// busy, few enough that they are not missed elsewhere when it is stuck.
-const WINDOW: usize = 16;
+pub(crate) const WINDOW: usize = 32;
 
 /// How long a connection that a worker's app refused waits before it is offered again; doubled each
 /// time, up to the second one.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Failed, Kind, Machine, Package, on_every_debian};
+
+/// Clients that keep their connection.
+const KEPT: usize = 8;
 
 const APP: &str = "command = [\"node\", \"handed.js\"]\nworkers = 2\nmode = \"handoff\"\n";
 
@@ -86,5 +89,56 @@ on_every_debian! {
         let said = machine.try_run("roundsman check");
         assert!(!said.ok() && said.stdout.contains("no requests can be sent to app:shop")
             || said.stderr.contains("no requests can be sent to app:shop"), "{said}");
+    }
+}
+
+on_every_debian! {
+    /// Connections that are kept belong to the workers: the front's restart and death touch none. A
+    /// deploy loses no new connection, and of a kept one at most the request that meets its end.
+    fn restarts_and_deploys_under_kept_connections(machine: &Machine) {
+        machine.install(&Package::built());
+        machine.add_app("shop", "tests/apps", &format!("{APP}stop-timeout = \"6s\"\n"));
+        machine.run("systemctl enable --now roundsman-app@shop.target");
+        machine.eventually("an answer", |machine| machine.curl("/").contains("shop:"));
+
+        let load = machine.load(Clients::new(KEPT, 4));
+        for _ in 0..3 {
+            load.goes_on_for(200);
+            machine.run("systemctl restart roundsman.service");
+            load.goes_on_for(200);
+            machine.run("systemctl reload roundsman.service");
+        }
+        load.goes_on_for(200);
+        let tally = load.stop();
+        println!("three restarts and reloads of the front: {tally}");
+        tally.assert_nothing_failed();
+
+        let load = machine.load(Clients::new(KEPT, 4));
+        load.goes_on_for(200);
+        machine.run("roundsman reload shop");
+        load.goes_on_for(200);
+        let tally = load.stop();
+        println!("a deploy: {tally}");
+        // Node has closed it, or ended, when the request came: the race that every client of
+        // kept connections knows. Nobody but the app could have told the client before.
+        let met_the_end = |failed: &&Failed| failed.client == Kind::Kept && failed.is_lost_connection();
+        let lost = tally.failed.iter().filter(met_the_end).count();
+        assert_eq!(lost, tally.failed.len(), "{tally}");
+        assert!(lost <= 2 * KEPT, "at most one for each client and worker: {tally}");
+        assert_eq!(tally.answers.len(), 2, "both kinds of clients were answered: {tally}");
+
+        let load = machine.load(Clients::new(KEPT, 4));
+        load.goes_on_for(200);
+        let before = load.elapsed();
+        machine.run("systemctl kill --kill-whom=main --signal=KILL roundsman.service");
+        let killed = load.elapsed();
+        load.goes_on_for(200);
+        let tally = load.stop();
+        println!("kill -9 of the front: {tally}");
+        for failed in &tally.failed {
+            // It was with the front, and no worker had it yet.
+            assert!(failed.client == Kind::Connecting && failed.is_lost_connection(), "{tally}");
+            assert!(failed.asked <= killed && before <= failed.seen, "{tally}");
+        }
     }
 }

@@ -21,6 +21,13 @@ pub(crate) enum Incoming {
     /// The handle of our message with this number did not arrive, however often it was sent: the
     /// app has no descriptor left.
     HandleLost(u64),
+    /// The app's answer to our message `sequence`: whether it took the connection.
+    Answered {
+        /// The number of the message that offered it.
+        sequence: u64,
+        /// Taken, or not.
+        accepted: bool,
+    },
     /// A message of Node's own that we have no use for.
     Internal,
     /// A user's message, as the JSON text that it came as; it need not be valid.
@@ -93,6 +100,9 @@ enum Cmd {
 impl Incoming {
     /// Reads one line.
     pub(crate) fn parse(line: &[u8]) -> Self {
+        if let Some(message) = Self::usual(line) {
+            return message;
+        }
         let Some(command) = internal_command(line) else {
             return Self::User(line.to_vec());
         };
@@ -108,6 +118,22 @@ impl Incoming {
         }
     }
 
+    /// What comes with each connection, as Node writes it: cheaper than to parse it as any JSON.
+    fn usual(line: &[u8]) -> Option<Self> {
+        if line == br#"{"cmd":"NODE_HANDLE_ACK"}"# {
+            return Some(Self::HandleAck);
+        }
+        let rest = line.strip_prefix(br#"{"cmd":"NODE_CLUSTER","ack":"#)?;
+        let (sequence, rest) = number(rest)?;
+        let rest = rest.strip_prefix(br#","accepted":"#)?;
+        let (accepted, rest) = match rest.strip_prefix(b"true") {
+            Some(rest) => (true, rest),
+            None => (false, rest.strip_prefix(b"false")?),
+        };
+        let (_, rest) = number(rest.strip_prefix(br#","seq":"#)?)?;
+        (rest == b"}").then_some(Self::Answered { sequence, accepted })
+    }
+
     /// Reads what is known of a line that was too long to be kept.
     pub(super) fn parse_truncated(beginning: &[u8], length: usize) -> Self {
         // Node writes `cmd` first. The message is lost, but its handle must not block the channel.
@@ -117,6 +143,13 @@ impl Incoming {
             Self::TooLong(length)
         }
     }
+}
+
+/// The number that it begins with, and the rest.
+fn number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit())?;
+    let (digits, rest) = text.split_at(end);
+    Some((std::str::from_utf8(digits).ok()?.parse().ok()?, rest))
 }
 
 /// The `cmd` of a message of Node's own: longer than `NODE_`, which Node itself takes for a user's.
@@ -180,6 +213,36 @@ mod tests {
             (message.act.as_deref(), message.port, message.seq),
             (Some("queryServer"), Some(3000), Some(1))
         );
+    }
+
+    #[test]
+    fn the_usual_answer_is_read_as_any_other_would_be() {
+        for accepted in [true, false] {
+            let text =
+                format!(r#"{{"cmd":"NODE_CLUSTER","ack":12,"accepted":{accepted},"seq":3}}"#);
+            let read = Incoming::parse(text.as_bytes());
+            let Incoming::Answered { sequence: 12, accepted: said } = read else {
+                panic!("an answer, not {read:?}");
+            };
+            assert_eq!(said, accepted);
+        }
+        for other in [
+            r#"{"cmd":"NODE_CLUSTER","ack":12,"accepted":true,"seq":3} "#,
+            r#"{"cmd":"NODE_CLUSTER","ack":12,"accepted":true,"seq":3,"key":"a"}"#,
+            r#"{"cmd":"NODE_CLUSTER","accepted":true,"ack":12}"#,
+            r#"{"cmd":"NODE_CLUSTER","ack":-1,"accepted":true,"seq":3}"#,
+            r#"{"cmd":"NODE_CLUSTER","ack":99999999999999999999,"accepted":true,"seq":3}"#,
+        ] {
+            let read = Incoming::parse(other.as_bytes());
+            assert!(matches!(read, Incoming::Cluster(_)), "{other}: {read:?}");
+        }
+        for broken in [
+            r#"{"cmd":"NODE_CLUSTER","ack":12"#,
+            r#"{"cmd":"NODE_CLUSTER","ack":,"accepted":true,"seq":3}"#,
+            r#"{"cmd":"NODE_CLUSTER","ack":12,"accepted":true,"seq":}"#,
+        ] {
+            assert!(is_user(broken), "{broken}");
+        }
     }
 
     #[test]

@@ -2,9 +2,19 @@
 //! descriptors beside them.
 //!
 //! Three rules, each learnt from Node's source or by trying: a blank or partial line kills the app,
-//! so lines are only ever written whole; of handles (descriptors) only one may be under way until
-//! the app has acknowledged it; and the channel of a living app is never closed from this side,
-//! because the app's next `process.send()` would kill it.
+//! so lines are only ever written whole; several handles (descriptors) may be under way, but none
+//! together with a line that has none; and the channel of a living app is never closed from this
+//! side, because the app's next `process.send()` would kill it.
+//!
+//! The second rule: the kernel never gives two pieces that have descriptors at one read, so Node finds
+//! each handle with its own line, in any number. A plain line however is read together with the
+//! handle that follows it, and if the read ends within the handle's line, the next one brings two
+//! handles at once, of which Node forgets one. (Its own sender waits for each acknowledgement, which
+//! costs a round trip for each.)
+//!
+//! While handles are under way, the app's answers are looked for from time to time instead of waited
+//! for: an app that takes thousands of connections a second writes two lines for each, and to be woken
+//! for each of them would cost more than all else that is done for a connection.
 
 mod lines;
 mod message;
@@ -13,8 +23,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as Socket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -22,12 +34,22 @@ use rustix::net::{
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub(crate) use self::lines::{Line, Lines, MAX_LINE};
 pub(crate) use self::message::{ClusterMessage, Incoming};
 
 /// What is read at once: what Node writes at once.
 const READ_SIZE: usize = 64 * 1024;
+
+/// What is read at once where that was enough the last time.
+const SHORT_READ: usize = 2 * 1024;
+
+/// Handles that may be under way. Who sends them has limits of its own.
+const MAX_UNDER_WAY: usize = 64;
+
+/// How often answers are looked for while handles are under way.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// How often Node resends a handle that did not arrive before it gives up; so do we.
 const MAX_RESENDS: u32 = 3;
@@ -41,16 +63,27 @@ const TOGETHER: usize = 64 * 1024;
 /// Our end of the channel.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    stream: UnixStream,
+    socket: Socket,
+    /// A copy of it that the runtime watches, unless answers are looked for.
+    watched: Option<UnixStream>,
+    /// When they are looked for next.
+    look: Option<Instant>,
+    /// The last look or wait found something.
+    lively: bool,
     lines: Lines,
+    /// How much is read at once.
+    read_size: usize,
     arrived: VecDeque<Incoming>,
     /// Acknowledgements: they may overtake a handle, or both sides would wait for each other.
     replies: VecDeque<Frame>,
     outbox: VecDeque<Frame>,
     /// The frame that is being written.
     current: Option<Frame>,
-    /// The handle that the app has not acknowledged yet: nothing of the outbox overtakes it.
-    under_way: Option<Frame>,
+    /// The handles that the app has not acknowledged yet, in the order in which they were sent. No
+    /// line of the outbox that has none overtakes them.
+    under_way: VecDeque<Frame>,
+    /// A plain line was written after the last handle.
+    plain: bool,
     /// Bytes of users' messages that wait, here and on their way here.
     queued: Arc<AtomicUsize>,
 }
@@ -66,21 +99,28 @@ struct Frame {
     /// The message's own number, to tell which handle did not arrive.
     sequence: Option<u64>,
     resends: u32,
+    /// A handle that was sent behind a plain line: it goes alone.
+    alone: bool,
 }
 
 impl Channel {
     /// Makes a channel: our end, and the end that the app inherits.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        let (ours, theirs) = Socket::pair()?;
         ours.set_nonblocking(true)?;
         let channel = Self {
-            stream: UnixStream::from_std(ours)?,
+            socket: ours,
+            watched: None,
+            look: None,
+            lively: true,
             lines: Lines::new(MAX_LINE),
+            read_size: SHORT_READ,
             arrived: VecDeque::new(),
             replies: VecDeque::new(),
             outbox: VecDeque::new(),
             current: None,
-            under_way: None,
+            under_way: VecDeque::new(),
+            plain: false,
             queued: Arc::default(),
         };
         Ok((channel, theirs.into()))
@@ -88,7 +128,7 @@ impl Channel {
 
     /// Queues one message. It goes out while [`Channel::next`] is awaited.
     pub(crate) fn send(&mut self, message: &serde_json::Value) {
-        self.outbox.push_back(Frame::new(message, None));
+        self.outbox.push_back(Frame::new(message));
     }
 
     /// How many bytes of users' messages wait for the app. Who is about to call
@@ -111,16 +151,17 @@ impl Channel {
         }
     }
 
-    /// Queues one message that carries a descriptor, in the form that Node calls a native handle.
+    /// Queues one message that carries a descriptor, in the form that Node calls a native handle:
+    /// `message` is JSON, and `sequence` its number.
     pub(crate) fn send_handle(
         &mut self,
         kind: &str,
-        message: &serde_json::Value,
+        message: &str,
+        sequence: Option<u64>,
         handle: Arc<OwnedFd>,
     ) {
-        let envelope = serde_json::json!({ "cmd": "NODE_HANDLE", "type": kind, "msg": message });
-        let sequence = message["seq"].as_u64();
-        self.outbox.push_back(Frame { sequence, ..Frame::new(&envelope, Some(handle)) });
+        let line = format!("{{\"cmd\":\"NODE_HANDLE\",\"type\":\"{kind}\",\"msg\":{message}}}\n");
+        self.outbox.push_back(Frame { sequence, ..Frame::of(line.into_bytes(), Some(handle)) });
     }
 
     /// The next message from the app, `None` at the channel's end. Writes what is queued meanwhile.
@@ -129,7 +170,7 @@ impl Channel {
         loop {
             if let Some(message) = self.arrived.pop_front() {
                 match message {
-                    Incoming::HandleAck => self.under_way = None,
+                    Incoming::HandleAck => drop(self.under_way.pop_front()),
                     Incoming::HandleNack => {
                         if let Some(sequence) = self.resend() {
                             return Ok(Some(Incoming::HandleLost(sequence)));
@@ -143,29 +184,67 @@ impl Channel {
             let writing = self.flush()?;
             // An app that asks and asks but reads no answer must not fill our memory.
             let reading = self.outbox.len() + self.replies.len() < MAX_QUEUED;
-            let interest = match (reading, writing) {
-                (true, true) => Interest::READABLE | Interest::WRITABLE,
-                (true, false) => Interest::READABLE,
-                (false, _) => Interest::WRITABLE,
-            };
-            self.stream.ready(interest).await?;
+            if reading && !writing && self.lively && !self.under_way.is_empty() {
+                self.watched = None;
+                // Kept, since this may be dropped and called again many times before.
+                let time = *self.look.get_or_insert_with(|| Instant::now() + LOOK);
+                sleep_until(time).await;
+                self.look = None;
+            } else {
+                let interest = match (reading, writing) {
+                    (true, true) => Interest::READABLE | Interest::WRITABLE,
+                    (true, false) => Interest::READABLE,
+                    (false, _) => Interest::WRITABLE,
+                };
+                match self.watch() {
+                    Ok(watched) => drop(watched.ready(interest).await?),
+                    Err(_no_descriptor_left) => sleep(LOOK).await,
+                }
+            }
             if !reading {
                 continue;
             }
             match self.read() {
                 Ok(0) => return Ok(None),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) => self.lively = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.lively = false,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
     }
 
+    fn watch(&mut self) -> io::Result<&UnixStream> {
+        let watched = match self.watched.take() {
+            Some(watched) => watched,
+            None => UnixStream::from_std(self.socket.try_clone()?)?,
+        };
+        Ok(self.watched.insert(watched))
+    }
+
+    /// Reads or writes, in a way that the runtime learns of it when that is not possible now.
+    fn attempt<T>(
+        &self,
+        interest: Interest,
+        act: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        match &self.watched {
+            Some(watched) => watched.try_io(interest, || act(self.socket.as_fd())),
+            None => act(self.socket.as_fd()),
+        }
+    }
+
     fn read(&mut self) -> io::Result<usize> {
-        let mut buffer = vec![0_u8; READ_SIZE]; // not kept: most workers say nothing for hours
-        let stream = &self.stream;
-        let read = stream.try_io(Interest::READABLE, || receive(stream.as_fd(), &mut buffer))?;
+        let (mut short, mut long);
+        let buffer: &mut [u8] = if self.read_size == SHORT_READ {
+            short = [0; SHORT_READ];
+            &mut short
+        } else {
+            long = vec![0; READ_SIZE]; // not kept: most workers say nothing for hours
+            &mut long
+        };
+        let read = self.attempt(Interest::READABLE, |socket| receive(socket, buffer))?;
+        self.read_size = if read == buffer.len() { READ_SIZE } else { SHORT_READ };
         let arrived = &mut self.arrived;
         self.lines.push(&buffer[..read], |line| {
             arrived.push_back(match line {
@@ -182,39 +261,51 @@ impl Channel {
             if self.current.is_none() {
                 self.current = self.replies.pop_front();
             }
-            if self.current.is_none() && self.under_way.is_none() {
+            if self.current.is_none() && self.may_send_next() {
                 self.current = self.outbox.pop_front();
             }
-            let Some(frame) = &mut self.current else {
+            let Some(frame) = &self.current else {
                 return Ok(false);
             };
-            let stream = &self.stream;
-            match stream.try_io(Interest::WRITABLE, || transmit(stream.as_fd(), frame)) {
-                Ok(written) => frame.written += written,
+            let written = match self.attempt(Interest::WRITABLE, |socket| transmit(socket, frame)) {
+                Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 // The app's end is closed. What it wrote before is still to be read, so this is
                 // not the end yet: reading finds it.
                 Err(error) if is_gone(&error) => {
-                    (self.current, self.under_way) = (None, None);
+                    self.current = None;
+                    self.under_way.clear();
                     self.outbox.clear();
                     self.replies.clear();
                     return Ok(false);
                 }
                 Err(error) => return Err(error),
-            }
+            };
+            let Some(frame) = &mut self.current else { continue };
+            frame.written += written;
             if frame.written == frame.bytes.len() {
                 self.queued.fetch_sub(frame.user, Ordering::Relaxed);
-                let sent = self.current.take();
-                if sent.as_ref().is_some_and(|frame| frame.handle.is_some()) {
-                    self.under_way = sent;
+                if frame.handle.is_none() {
+                    self.plain = true;
+                    self.current = None;
+                } else {
+                    frame.alone = std::mem::take(&mut self.plain);
+                    self.under_way.extend(self.current.take());
                 }
             }
         }
     }
 
+    /// Whether what is first in the outbox may follow what is under way.
+    fn may_send_next(&self) -> bool {
+        let Some(first) = self.under_way.front() else { return true };
+        let is_handle = self.outbox.front().is_some_and(|frame| frame.handle.is_some());
+        is_handle && !first.alone && !self.plain && self.under_way.len() < MAX_UNDER_WAY
+    }
+
     /// Sends the handle that did not arrive again; when that was often enough, returns its number.
     fn resend(&mut self) -> Option<u64> {
-        let mut frame = self.under_way.take()?;
+        let mut frame = self.under_way.pop_front()?;
         if frame.resends == MAX_RESENDS {
             return frame.sequence;
         }
@@ -226,21 +317,21 @@ impl Channel {
 
     fn acknowledge(&mut self) {
         let acknowledgement = serde_json::json!({ "cmd": "NODE_HANDLE_ACK" });
-        self.replies.push_back(Frame::new(&acknowledgement, None));
+        self.replies.push_back(Frame::new(&acknowledgement));
     }
 }
 
 // === impl Frame ===
 
 impl Frame {
-    fn new(message: &serde_json::Value, handle: Option<Arc<OwnedFd>>) -> Self {
+    fn new(message: &serde_json::Value) -> Self {
         let mut bytes = message.to_string().into_bytes();
         bytes.push(b'\n');
-        Self::of(bytes, handle)
+        Self::of(bytes, None)
     }
 
     fn of(bytes: Vec<u8>, handle: Option<Arc<OwnedFd>>) -> Self {
-        Self { bytes, written: 0, user: 0, handle, sequence: None, resends: 0 }
+        Self { bytes, written: 0, user: 0, handle, sequence: None, resends: 0, alone: false }
     }
 }
 
@@ -276,138 +367,4 @@ fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::os::unix::net::UnixStream as StdStream;
-
-    use serde_json::json;
-
-    use super::*;
-
-    fn pair() -> (Channel, StdStream) {
-        let (channel, theirs) = Channel::pair().unwrap();
-        (channel, theirs.into())
-    }
-
-    /// What the app's end has been sent, with the number of descriptors that came along.
-    fn read_all(app: &StdStream) -> (String, usize) {
-        app.set_nonblocking(true).unwrap();
-        let (mut text, mut handles) = (Vec::new(), 0);
-        loop {
-            let mut buffer = [0_u8; 4096];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut bytes = [IoSliceMut::new(&mut buffer)];
-            let Ok(received) = recvmsg(app, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC)
-            else {
-                break;
-            };
-            for message in control.drain() {
-                if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                    handles += descriptors.count();
-                }
-            }
-            let count = received.bytes;
-            text.extend_from_slice(&buffer[..count]);
-        }
-        (String::from_utf8(text).unwrap(), handles)
-    }
-
-    /// The app says something, and the channel works until all that is said and what there is to
-    /// write is written.
-    async fn turn(channel: &mut Channel, app: &mut StdStream, line: &str) {
-        app.set_nonblocking(false).unwrap();
-        app.write_all(line.as_bytes()).unwrap();
-        for _ in 0..2 {
-            app.write_all(b"\"synchronize\"\n").unwrap();
-            while !matches!(channel.next().await.unwrap(), Some(Incoming::User(text)) if text == b"\"synchronize\"")
-            {
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn one_handle_at_a_time_and_nothing_overtakes_it() {
-        let (mut channel, mut app) = pair();
-        let (one, _other) = StdStream::pair().unwrap();
-        let handle = Arc::new(OwnedFd::from(one));
-        channel.send_handle("net.Native", &json!("a"), handle.clone());
-        channel.send_handle("net.Native", &json!("b"), handle);
-        channel.send(&json!("c"));
-        turn(&mut channel, &mut app, "").await;
-        let first = "{\"cmd\":\"NODE_HANDLE\",\"msg\":\"a\",\"type\":\"net.Native\"}\n";
-        assert_eq!(read_all(&app), (first.to_owned(), 1));
-        turn(&mut channel, &mut app, "{\"cmd\":\"NODE_HANDLE_NACK\"}\n").await;
-        assert_eq!(read_all(&app), (first.to_owned(), 1), "sent again, with its descriptor");
-        turn(&mut channel, &mut app, "{\"cmd\":\"NODE_HANDLE_ACK\"}\n").await;
-        let second = first.replace("\"a\"", "\"b\"");
-        assert_eq!(read_all(&app), (second, 1), "the plain message waits behind the handle");
-        turn(&mut channel, &mut app, "{\"cmd\":\"NODE_HANDLE_ACK\"}\n").await;
-        assert_eq!(read_all(&app), ("\"c\"\n".to_owned(), 0));
-    }
-
-    #[tokio::test]
-    async fn a_handle_that_never_arrives_is_given_back_and_the_next_one_goes_out() {
-        let (mut channel, mut app) = pair();
-        let (one, _other) = StdStream::pair().unwrap();
-        let handle = Arc::new(OwnedFd::from(one));
-        channel.send_handle("net.Native", &json!({ "seq": 7 }), handle.clone());
-        channel.send_handle("net.Native", &json!({ "seq": 8 }), handle);
-        for _ in 0..=MAX_RESENDS {
-            turn(&mut channel, &mut app, "").await;
-            assert_eq!(read_all(&app).1, 1);
-            app.set_nonblocking(false).unwrap();
-            app.write_all(b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n\"next\"\n").unwrap();
-            let answer = channel.next().await.unwrap().unwrap();
-            if let Incoming::HandleLost(sequence) = answer {
-                assert_eq!(sequence, 7);
-                turn(&mut channel, &mut app, "").await;
-                assert!(read_all(&app).0.contains("\"seq\":8"));
-                return;
-            }
-        }
-        panic!("it is never given back");
-    }
-
-    #[tokio::test]
-    async fn an_apps_handle_is_acknowledged_even_while_ours_waits() {
-        let (mut channel, mut app) = pair();
-        let (one, _other) = StdStream::pair().unwrap();
-        channel.send_handle("net.Native", &json!("a"), Arc::new(one.into()));
-        turn(&mut channel, &mut app, "").await;
-        read_all(&app);
-        turn(&mut channel, &mut app, "{\"cmd\":\"NODE_HANDLE\",\"msg\":1}\n").await;
-        assert_eq!(read_all(&app), ("{\"cmd\":\"NODE_HANDLE_ACK\"}\n".to_owned(), 0));
-    }
-
-    #[tokio::test]
-    async fn what_the_app_wrote_before_it_died_is_read_to_the_end() {
-        let (mut channel, mut app) = pair();
-        app.write_all(b"\"last words\"\n\"cut").unwrap();
-        drop(app);
-        channel.send(&json!("nobody reads this"));
-        assert!(
-            matches!(channel.next().await.unwrap(), Some(Incoming::User(text)) if text == b"\"last words\"")
-        );
-        assert!(channel.next().await.unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn lines_are_whole_however_slowly_the_app_reads() {
-        let (mut channel, app) = pair();
-        let message = json!("é".repeat(400_000));
-        for _ in 0..3 {
-            channel.send(&message);
-        }
-        let reader = std::thread::spawn(move || {
-            let mut app = app;
-            let mut text = vec![0_u8; 3 * (message.to_string().len() + 1)];
-            app.read_exact(&mut text).unwrap();
-            text.split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-                .all(|line| line == message.to_string().as_bytes())
-        });
-        while channel.next().await.unwrap().is_some() {}
-        assert!(reader.join().unwrap());
-    }
-}
+mod tests;

@@ -7,11 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Purpose, Task};
-use crate::handoff::Record;
-
-/// Connections that the app may have without having answered: one that it takes, and some that it
-/// finds when it is done with that.
-const AT_A_TIME: usize = 4;
+use crate::handoff::{Record, WINDOW};
 
 /// A connection that was handed in.
 #[derive(Debug)]
@@ -45,7 +41,7 @@ impl Task {
         };
         let is_handed = |purpose: &Purpose| matches!(purpose, Purpose::HandedIn(..));
         let mut open = self.offered.iter().filter(|offered| is_handed(&offered.purpose)).count();
-        while open < AT_A_TIME
+        while open < WINDOW
             && let Some(HandedIn { socket, number, answer }) = self.handed.pop_front()
         {
             // Without the front nobody could be told, but the client still waits.

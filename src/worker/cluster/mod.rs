@@ -261,7 +261,7 @@ impl Task {
 
     fn send_connection(&mut self, key: &str, connection: Arc<OwnedFd>, purpose: Purpose) {
         let (sequence, message) = self.primary.connection(key);
-        self.channel.send_handle("net.Native", &message, connection);
+        self.channel.send_handle("net.Native", &message, Some(sequence), connection);
         self.offered.push_back(Offered { sequence, purpose });
     }
 
@@ -334,6 +334,7 @@ impl Task {
                     "the app sent a message of {length} bytes, which is too long and was dropped"
                 );
             }
+            Incoming::Answered { sequence, accepted } => self.answered(sequence, accepted),
             Incoming::HandleLost(sequence) => {
                 report!(
                     warn,
@@ -424,7 +425,9 @@ impl Task {
                     request.endpoint
                 );
                 let reply: Value = self.primary.bound(request, bound.port);
-                self.channel.send_handle(bound.kind, &reply, Arc::new(bound.socket));
+                let sequence = reply["seq"].as_u64();
+                let socket = Arc::new(bound.socket);
+                self.channel.send_handle(bound.kind, &reply.to_string(), sequence, socket);
             }
             Err(errno) => {
                 report!(

@@ -192,10 +192,14 @@ impl Primary {
         }
     }
 
-    /// The message that offers a connection to server `key`, and its number.
-    pub(super) fn connection(&mut self, key: &str) -> (u64, Value) {
+    /// The message that offers a connection to server `key`, which is one of our own names, as JSON;
+    /// and its number.
+    pub(super) fn connection(&mut self, key: &str) -> (u64, String) {
         let sequence = self.next_sequence;
-        (sequence, self.message(json!({ "act": "newconn", "key": key })))
+        self.next_sequence += 1;
+        let text =
+            format!(r#"{{"cmd":"NODE_CLUSTER","act":"newconn","key":"{key}","seq":{sequence}}}"#);
+        (sequence, text)
     }
 
     /// The message that asks the app to close its servers and leave.

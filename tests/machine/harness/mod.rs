@@ -10,6 +10,7 @@ mod machine;
 mod package;
 mod websocket;
 
+pub(crate) use client::Kind;
 pub(crate) use load::{Clients, Failed, Load, Tally};
 pub(crate) use machine::{Debian, Machine};
 pub(crate) use package::Package;
