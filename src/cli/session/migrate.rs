@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::json;
 
 use super::Failed;
 use super::live::{self, Live};
@@ -39,6 +40,9 @@ pub(super) struct Migrate {
     /// Where the store listens
     #[arg(long, value_name = "PATH", default_value = live::SOCKET)]
     socket: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Between two passes with `--follow`: each reads every session, and the store has other work.
@@ -73,7 +77,7 @@ impl Migrate {
             total.removed += done.removed;
             total.kept = done.kept;
             total.unsupported = done.unsupported;
-            if pass == 1 && self.follow {
+            if pass == 1 && self.follow && !self.json {
                 println!(
                     "{} of {} keys of {app} copied to {url}; following",
                     done.copied, done.seen
@@ -90,9 +94,16 @@ impl Migrate {
             }
         }
         let Pass { seen, copied, kept, removed, unsupported } = total;
-        println!(
-            "{app}: {seen} keys; {copied} copied to {url}, {kept} kept there, {removed} removed there"
-        );
+        if self.json {
+            super::print(&json!({
+                "app": app, "keys": seen, "copied": copied, "kept": kept, "removed": removed,
+                "unsupported": unsupported,
+            }));
+        } else {
+            println!(
+                "{app}: {seen} keys; {copied} copied to {url}, {kept} kept there, {removed} removed there"
+            );
+        }
         if unsupported > 0 {
             return Err(Failed::new(format!(
                 "{unsupported} keys are of a kind that cannot be copied"

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit;
@@ -83,6 +84,9 @@ struct Check {
     /// Where the data is
     #[arg(long, value_name = "DIR", default_value = DATA)]
     data: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Make a store out of whatever can be read in a damaged one, which is left as it is
@@ -94,6 +98,9 @@ struct Salvage {
     /// Where the new store is made; it must not exist
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 const DATA: &str = "/var/lib/roundsman-session";
@@ -141,6 +148,11 @@ impl From<OpenError> for Failed {
         };
         Self(code, error.to_string())
     }
+}
+
+/// Prints a result for programs.
+fn print(result: &Value) {
+    println!("{}", serde_json::to_string_pretty(result).unwrap_or_default());
 }
 
 // === impl Serve ===
@@ -359,14 +371,25 @@ fn read_passwords(path: &Path) -> Result<BTreeMap<String, String>, Failed> {
 impl Check {
     fn run(self) -> Result<(), Failed> {
         let report = crate::session::store::verify(&self.data)?;
-        for problem in &report.problems {
-            println!("problem: {problem}");
+        if self.json {
+            let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+            print(&json!({
+                "keys": report.keys,
+                "log-records": report.records,
+                "problems": problems,
+            }));
+        } else {
+            for problem in &report.problems {
+                println!("problem: {problem}");
+            }
         }
         if report.problems.is_empty() {
-            println!(
-                "{} keys and {} log records after them: no problem found",
-                report.keys, report.records
-            );
+            if !self.json {
+                println!(
+                    "{} keys and {} log records after them: no problem found",
+                    report.keys, report.records
+                );
+            }
             return Ok(());
         }
         Err(Failed::new(format!("{} problems found", report.problems.len())))
@@ -385,13 +408,19 @@ impl Salvage {
         store.close();
         // The copy that was worked on is of no use any more.
         fs::remove_dir_all(self.to.join("copy")).map_err(failed)?;
+        let made = self.to.join("salvaged");
+        if self.json {
+            let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
+            print(&json!({ "keys": keys, "directory": made, "lost": lost }));
+            return Ok(());
+        }
         for what in &lost {
             println!("could not be read: {what}");
         }
         println!(
             "{keys} keys are in {}; to serve them, stop the service and put these files in the \
              place of its own",
-            self.to.join("salvaged").display()
+            made.display()
         );
         Ok(())
     }

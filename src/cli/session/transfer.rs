@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::Failed;
 use super::live::{self, Live};
@@ -35,6 +36,9 @@ pub(super) struct Import {
     /// Where the store listens
     #[arg(long, value_name = "PATH", default_value = live::SOCKET)]
     socket: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// A line.
@@ -141,7 +145,12 @@ impl Import {
         if let Some((_, client)) = &mut open {
             written += write(client, &batch)?;
         }
-        println!("{written} keys imported, {} had expired", seen - written);
+        let expired = seen - written;
+        if self.json {
+            super::print(&json!({ "imported": written, "expired": expired }));
+        } else {
+            println!("{written} keys imported, {expired} had expired");
+        }
         Ok(())
     }
 }
