@@ -21,6 +21,10 @@ pub(crate) const BULK: usize = 256 * 1024;
 /// hold very many, and then the next ones have to do with [`LARGE`].
 const BULK_IN_USE: usize = 32;
 
+/// Free lists of bytes to be sent that a thread keeps, of 1 KB mostly: each stream of an HTTP/2
+/// client that waits for a server holds one.
+const OUTS_KEPT: usize = 256;
+
 /// The sizes that a thread keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -200,7 +204,7 @@ impl Drop for Out {
         bytes.clear();
         let _ = OUT.try_with(|out| {
             if let Ok(mut out) = out.try_borrow_mut()
-                && out.len() < Class::Small.kept()
+                && out.len() < OUTS_KEPT
             {
                 out.push(bytes);
             }

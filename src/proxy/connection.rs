@@ -112,22 +112,24 @@ pub(crate) fn serve_from<T, C: ClientStream>(
 }
 
 /// Serves the one request of a connection that is a stream of another one. `head` is its head, or
-/// what is wrong with it.
+/// what is wrong with it. The deadline comes back without one set for the request.
 pub(crate) async fn serve_one<C: ClientStream>(
     local: Rc<Local>,
     stream: C,
     origin: Origin,
     head: Result<Input, Reason>,
-) {
+    deadline: Deadline,
+) -> Deadline {
     let (input, fault) = match head {
         Ok(head) => (head, None),
         Err(reason) => (Input::new(0), Some(reason)),
     };
-    let mut connection = Connection::new(local, stream, origin, input);
+    let mut connection = Connection { stream, input, origin, local, deadline, requests: 0 };
     match fault {
         None => connection.serve_requests().await,
         Some(reason) => connection.refuse(reason).await,
     };
+    connection.deadline
 }
 
 impl<C: ClientStream> Connection<C> {

@@ -14,7 +14,7 @@ use super::budget::Budget;
 use super::counters::Counters;
 use super::deadline::Deadlines;
 use super::front::{Front, Snapshot};
-use super::http2::Links;
+use super::http2::{Links, Workers};
 use super::reason::Reason;
 use super::server::Pool;
 
@@ -31,6 +31,8 @@ pub(crate) struct Local {
     pub(crate) pool: RefCell<Pool>,
     /// Connections to servers that many requests share.
     pub(crate) links: RefCell<Links>,
+    /// Tasks that wait for a stream of a client.
+    pub(crate) workers: Workers,
     pub(crate) budget: RefCell<Budget>,
     pub(crate) stopping: Cell<bool>,
     /// Whose turn it is to work on a TLS handshake.
@@ -83,6 +85,7 @@ impl Local {
             deadlines: Deadlines::new(),
             pool: RefCell::default(),
             links: RefCell::default(),
+            workers: Workers::default(),
             stopping: Cell::new(false),
             handshakes: Semaphore::new(1),
             snapshot,

@@ -19,7 +19,8 @@ use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
 use super::super::reason::Reason;
 use super::meter::{Meter, Metered};
-use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, stream};
+use super::stream::Job;
+use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, workers};
 
 /// What a client that speaks HTTP/2 without further ado sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -30,13 +31,14 @@ const CANCELLED_UNSEEN: usize = 128;
 
 /// What a connection and its streams know of each other.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     open: Cell<usize>,
     waker: RefCell<Option<Waker>>,
 }
 
 /// One stream at work.
-struct Open(Rc<Shared>);
+#[derive(Debug)]
+pub(super) struct Open(Rc<Shared>);
 
 /// Serves a client connection on which either version may be spoken: the first bytes say which.
 pub(crate) async fn serve_either<C: ClientStream>(local: Rc<Local>, mut stream: C, origin: Origin) {
@@ -134,13 +136,8 @@ impl<C: ClientStream> Connection<C> {
             match self.inner.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, answer)))) => {
                     self.served += 1;
-                    let open = Open::new(&self.shared);
-                    let origin = self.origin.clone();
-                    let work = stream::serve(Rc::clone(&self.local), request, answer, origin);
-                    tokio::task::spawn_local(async move {
-                        work.await;
-                        drop(open);
-                    });
+                    let (origin, open) = (self.origin.clone(), Open::new(&self.shared));
+                    workers::serve(&self.local, Job { request, answer, origin, open });
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => {

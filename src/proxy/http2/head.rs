@@ -4,10 +4,12 @@
 //! have let through and rewritten is read here without asking again.
 
 use std::io;
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, request};
+use memchr::memmem::Finder;
 
 use super::super::field;
 use super::super::reason::Reason;
@@ -34,25 +36,27 @@ pub(super) fn request_to_http1(
     }
     line(out, &[head.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
     if let Some(authority) = authority {
-        // Somebody routes by the one and somebody by the other, so they must be the same.
-        let mut hosts = head.headers.get_all(header::HOST).iter();
-        let agrees =
-            |host: &HeaderValue| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes());
-        if !hosts.next().is_none_or(agrees) || hosts.next().is_some() {
-            return Err(Reason::MalformedHost);
-        }
         line(out, &[b"host: ", authority.as_bytes()]);
     }
-    let mut cookies = false;
+    let (mut hosts, mut cookies, mut has_length) = (0, false, false);
     for (name, value) in &head.headers {
         match *name {
-            header::HOST if authority.is_some() => {}
+            header::HOST if let Some(authority) = authority => {
+                // Somebody routes by the one and somebody by the other, so they must be the same.
+                hosts += 1;
+                if hosts > 1 || !value.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) {
+                    return Err(Reason::MalformedHost);
+                }
+            }
             // These are malformed in HTTP/2 (RFC 9113 8.2.2), and would be ours to write.
             header::CONNECTION | header::TRANSFER_ENCODING | header::UPGRADE => {
                 return Err(Reason::MalformedHead);
             }
             header::COOKIE => cookies = true,
-            _ => line(out, &[name.as_str().as_bytes(), b": ", value.as_bytes()]),
+            _ => {
+                has_length |= *name == header::CONTENT_LENGTH;
+                line(out, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
+            }
         }
     }
     if cookies {
@@ -64,11 +68,17 @@ pub(super) fn request_to_http1(
         }
         out.extend_from_slice(b"\r\n");
     }
-    if has_body && !head.headers.contains_key(header::CONTENT_LENGTH) {
+    if has_body && !has_length {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
+}
+
+/// Where the head at the start of these bytes ends.
+pub(super) fn end(bytes: &[u8]) -> Option<usize> {
+    static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
+    END.find(bytes).map(|at| at + 4)
 }
 
 /// Reads the head of a response as the proxy writes it.
@@ -160,7 +170,8 @@ fn read_fields(lines: &[u8], fields: &mut HeaderMap) -> io::Result<(Option<Heade
     let mut host = None;
     let mut framing = Framing::Length(0);
     let mut start = 0;
-    fields.reserve(16);
+    // No more than there are: a larger map comes from a slower part of the allocator.
+    fields.reserve(memchr::memchr_iter(b'\n', lines).count());
     for end in memchr::memchr_iter(b'\n', lines) {
         let line = start..end.saturating_sub(1);
         start = end + 1;

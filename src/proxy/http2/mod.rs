@@ -12,10 +12,12 @@ mod head;
 mod links;
 mod meter;
 mod stream;
+mod workers;
 
 pub(crate) use connection::{serve, serve_either};
 pub(crate) use exchange::Exchange;
 pub(crate) use links::{Links, connect};
+pub(crate) use workers::Workers;
 
 use std::io;
 

@@ -14,13 +14,15 @@ use h2::{Reason as Code, RecvStream};
 use http::{Method, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::buf::Input;
+use super::super::buf::{Input, Out};
 use super::super::connection::{self, ClientStream};
+use super::super::deadline::Deadline;
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
 use super::super::reason::Reason;
 use super::super::request::Framing;
 use super::body::{Receiver, Sender};
+use super::connection::Open;
 use super::{broken, head, invalid};
 
 /// A client's stream: reading gives the body of its request, what is written is the response.
@@ -43,18 +45,25 @@ enum State {
     Ended,
 }
 
-/// Serves one request to its end, or until the client wants no answer any more.
-pub(super) async fn serve(
-    local: Rc<Local>,
-    request: Request<RecvStream>,
-    answer: SendResponse<Bytes>,
-    origin: Origin,
-) {
+/// A stream that is to be served.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) request: Request<RecvStream>,
+    pub(super) answer: SendResponse<Bytes>,
+    pub(super) origin: Origin,
+    /// What tells the connection when it is over.
+    pub(super) open: Open,
+}
+
+/// Serves one request to its end, or until the client wants no answer any more. In the first case
+/// the deadline comes back.
+pub(super) async fn serve(local: &Rc<Local>, job: Job, deadline: Deadline) -> Option<Deadline> {
+    let Job { request, answer, origin, open: _open } = job;
     let client = origin.peer;
     let origin = Origin { http2: true, ..origin };
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
-    let mut bytes = Vec::with_capacity(512);
+    let mut bytes = Out::new();
     let head = head::request_to_http1(&mut bytes, &parts, has_body).map(|()| {
         let mut input = Input::new(0);
         input.put(&bytes);
@@ -69,17 +78,20 @@ pub(super) async fn serve(
     }));
     drop(parts);
     let stream = Stream { request: Receiver::new(body, chunked), response: Rc::clone(&response) };
-    let mut work = pin!(connection::serve_one(Rc::clone(&local), stream, origin, head));
-    let gone = poll_fn(|cx| {
-        if work.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(false);
+    let work = connection::serve_one(Rc::clone(local), stream, origin, head, deadline);
+    let mut work = pin!(work);
+    let done = poll_fn(|cx| {
+        if let Poll::Ready(deadline) = work.as_mut().poll(cx) {
+            return Poll::Ready(Some(deadline));
         }
-        response.borrow_mut().poll_reset(cx).map(|()| true)
+        response.borrow_mut().poll_reset(cx).map(|()| None)
     });
-    if gone.await {
+    let done = done.await;
+    if done.is_none() {
         let about = About { client, detail: "stream reset", ..About::default() };
         local.refused(Reason::ClientGone, &about);
     }
+    done
 }
 
 impl Answer {
@@ -111,12 +123,12 @@ impl Answer {
             whole = std::mem::take(&mut self.partial);
             &whole
         };
-        let Some(end) = memchr::memmem::find(all, b"\r\n\r\n") else {
+        let Some(end) = head::end(all) else {
             self.partial = all.to_vec();
             return Ok(bytes.len());
         };
-        let (response, framing) = head::response_from_http1(&all[..end + 4])?;
-        let used = end + 4 - held;
+        let (response, framing) = head::response_from_http1(&all[..end])?;
+        let used = end - held;
         let State::Head(answer) = &mut self.state else { return Err(invalid("a second head")) };
         let status = response.status();
         if status.is_informational() {
