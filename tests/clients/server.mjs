@@ -20,9 +20,10 @@ said.events = await new Promise(done => {
 })
 said.socket = await new Promise((done, failed) => {
   const scheme = location.protocol === 'https:' ? 'wss://' : 'ws://'
-  const socket = new WebSocket(scheme + location.host + '/socket')
+  const socket = new WebSocket(scheme + location.host + '/socket/via')
+  const heard = []
   socket.onopen = () => socket.send('hello')
-  socket.onmessage = event => { done(event.data); socket.close() }
+  socket.onmessage = event => { if (heard.push(event.data) === 2) { done(heard); socket.close() } }
   socket.onerror = failed
 })
 show()

@@ -249,24 +249,24 @@ fn browsed(world: &mut World, home: &Path) -> serde_json::Value {
     serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
-fn expected(protocol: &str) -> serde_json::Value {
+fn expected(protocol: &str, via: &str) -> serde_json::Value {
     serde_json::json!({
         "protocol": protocol,
         "posted": 300_000,
         "got": 190_000,
         "events": ["1", "2", "3"],
-        "socket": "hello",
+        "socket": [via, "hello"],
     })
 }
 
 #[test]
 fn chromium() {
     let home = tempfile::tempdir().unwrap();
-    assert_eq!(browsed(&mut World::new(), home.path()), expected("http/1.1"));
+    assert_eq!(browsed(&mut World::new(), home.path()), expected("http/1.1", "1.1 roundsman"));
 }
 
-/// It trusts the authority as it would a company's own, and agrees on HTTP/2; its WebSocket goes
-/// over a connection of its own.
+/// It trusts the authority as it would a company's own, and agrees on HTTP/2; its WebSocket is a
+/// stream beside the others.
 #[test]
 fn chromium_over_tls() {
     let mut world = World::secure();
@@ -277,5 +277,5 @@ fn chromium_over_tls() {
     run("certutil", &["-d", &store, "-N", "--empty-password"], b"");
     let ca = world.ca().unwrap();
     run("certutil", &["-d", &store, "-A", "-n", "tests", "-t", "C,,", "-i", &ca], b"");
-    assert_eq!(browsed(&mut world, home.path()), expected("h2"));
+    assert_eq!(browsed(&mut world, home.path()), expected("h2", "2 roundsman"));
 }

@@ -1,4 +1,4 @@
-"""A WebSocket server that echoes; says where it listens."""
+"""A WebSocket server that echoes; says where it listens. Below `/via` it says first how it is asked."""
 
 import asyncio
 
@@ -8,6 +8,8 @@ from websockets.exceptions import ConnectionClosed
 
 async def echo(connection):
     try:
+        if connection.request.path.endswith("/via"):
+            await connection.send(connection.request.headers["Via"])
         async for message in connection:
             await connection.send(message)
     except ConnectionClosed:

@@ -45,7 +45,7 @@ impl Sender {
         let coding = match framing {
             Framing::Length(length) => Coding::Length(length),
             Framing::Chunked => Coding::Chunked(Box::new(Decoder::new(MAX_TRAILERS))),
-            Framing::Close => Coding::Length(u64::MAX), // nothing that the proxy writes
+            Framing::Close => Coding::Length(u64::MAX), // a conversation, until `finish`
         };
         Self { stream, coding, ended: false }
     }
@@ -100,6 +100,14 @@ impl Sender {
             };
         }
         Poll::Ready(Ok(room))
+    }
+
+    /// Ends what has no end of its own.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        self.stream.send_data(Bytes::new(), true).map_err(broken)
     }
 
     /// Whether all of the body was given to the stream.

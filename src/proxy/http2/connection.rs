@@ -86,6 +86,7 @@ async fn serve_from<C: ClientStream>(local: Rc<Local>, stream: C, origin: Origin
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(CANCELLED_UNSEEN)
+        .enable_connect_protocol()
         .handshake::<_, Bytes>(Metered::new(begun, stream, &meter));
     let mut handshake = pin!(handshake);
     let opened =
@@ -156,10 +157,15 @@ impl<C: ClientStream> Connection<C> {
             if !self.deadline.poll_passed(cx) {
                 return Poll::Pending;
             }
-            if self.phase != Phase::Idle {
-                return Poll::Ready(());
+            match self.phase {
+                Phase::Idle => self.leave(),
+                // Its last word says which streams were seen, if more are on their way.
+                Phase::Left => {
+                    self.inner.abrupt_shutdown(h2::Reason::NO_ERROR);
+                    self.enter(Phase::Refused, FAREWELL);
+                }
+                _ => return Poll::Ready(()),
             }
-            self.leave();
         }
     }
 

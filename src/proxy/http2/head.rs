@@ -7,11 +7,13 @@ use std::io;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, request};
 use memchr::memmem::Finder;
 
 use super::super::field;
+use super::super::incoming::random;
 use super::super::reason::Reason;
 use super::super::request::Framing;
 use super::invalid;
@@ -23,18 +25,23 @@ pub(super) fn request_to_http1(
     has_body: bool,
 ) -> Result<(), Reason> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
-    let target = match (&head.method, head.uri.path_and_query()) {
+    let websocket = is_websocket(head);
+    if !websocket && head.extensions.get::<Protocol>().is_some() {
+        return Err(Reason::Connect);
+    }
+    let method = if websocket { &Method::GET } else { &head.method };
+    let target = match (method, head.uri.path_and_query()) {
         (&Method::CONNECT, _) => authority.unwrap_or_default(),
         (_, Some(path)) => path.as_str(),
         (_, None) => return Err(Reason::MalformedTarget),
     };
     // Any other scheme than these two is somebody else's business.
     if !matches!(head.uri.scheme_str(), None | Some("http" | "https"))
-        || head.method != Method::CONNECT && !target.starts_with('/') && target != "*"
+        || method != Method::CONNECT && !target.starts_with('/') && target != "*"
     {
         return Err(Reason::MalformedTarget);
     }
-    line(out, &[head.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
+    line(out, &[method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1"]);
     if let Some(authority) = authority {
         line(out, &[b"host: ", authority.as_bytes()]);
     }
@@ -53,6 +60,9 @@ pub(super) fn request_to_http1(
                 return Err(Reason::MalformedHead);
             }
             header::COOKIE => cookies = true,
+            // What follows is a conversation; and the key is ours to write.
+            header::CONTENT_LENGTH if websocket => return Err(Reason::MalformedFraming),
+            header::SEC_WEBSOCKET_KEY if websocket => {}
             _ => {
                 has_length |= *name == header::CONTENT_LENGTH;
                 line(out, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
@@ -68,11 +78,32 @@ pub(super) fn request_to_http1(
         }
         out.extend_from_slice(b"\r\n");
     }
-    if has_body && !has_length {
+    if websocket {
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ");
+        write_key(out);
+    } else if has_body && !has_length {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
     Ok(())
+}
+
+/// Whether a request opens a WebSocket (RFC 8441).
+pub(super) fn is_websocket(head: &request::Parts) -> bool {
+    let protocol = head.extensions.get::<Protocol>();
+    protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
+}
+
+/// Writes the line of a key, which only HTTP/1.1 has: 16 bytes in base64.
+fn write_key(out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bits = u128::from(random()) << 64 | u128::from(random());
+    for _ in 0..21 {
+        out.push(DIGITS[(bits >> 122) as usize]);
+        bits <<= 6;
+    }
+    out.push(DIGITS[(bits >> 122) as usize]); // two bits, and zeros
+    out.extend_from_slice(b"==\r\n");
 }
 
 /// Where the head at the start of these bytes ends.

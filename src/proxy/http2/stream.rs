@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason as Code, RecvStream};
-use http::{Method, Request};
+use http::{Method, Request, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::buf::{Input, Out};
@@ -37,6 +37,8 @@ struct Answer {
     /// Of a head that came in parts.
     partial: Vec<u8>,
     bodiless: bool,
+    /// It answers who wants a WebSocket.
+    websocket: bool,
 }
 
 enum State {
@@ -63,6 +65,7 @@ pub(super) async fn serve(local: &Rc<Local>, job: Job, deadline: Deadline) -> Op
     let origin = Origin { http2: true, ..origin };
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
+    let websocket = head::is_websocket(&parts);
     let mut bytes = Out::new();
     let head = head::request_to_http1(&mut bytes, &parts, has_body).map(|()| {
         let mut input = Input::new(0);
@@ -70,11 +73,12 @@ pub(super) async fn serve(local: &Rc<Local>, job: Job, deadline: Deadline) -> Op
         input
     });
     drop(bytes);
-    let chunked = has_body && !parts.headers.contains_key(http::header::CONTENT_LENGTH);
+    let chunked = has_body && !websocket && !parts.headers.contains_key(header::CONTENT_LENGTH);
     let response = Rc::new(RefCell::new(Answer {
         state: State::Head(answer),
         partial: Vec::new(),
         bodiless: parts.method == Method::HEAD,
+        websocket,
     }));
     drop(parts);
     let stream = Stream { request: Receiver::new(body, chunked), response: Rc::clone(&response) };
@@ -127,12 +131,24 @@ impl Answer {
             self.partial = all.to_vec();
             return Ok(bytes.len());
         };
-        let (response, framing) = head::response_from_http1(&all[..end])?;
+        let (mut response, mut framing) = head::response_from_http1(&all[..end])?;
         let used = end - held;
         let State::Head(answer) = &mut self.state else { return Err(invalid("a second head")) };
+        if self.websocket {
+            match response.status() {
+                StatusCode::SWITCHING_PROTOCOLS => {
+                    *response.status_mut() = StatusCode::OK;
+                    response.headers_mut().remove(header::SEC_WEBSOCKET_ACCEPT);
+                    framing = Framing::Close;
+                }
+                // Success would mean that there is a WebSocket now.
+                status if status.is_success() => *response.status_mut() = StatusCode::BAD_GATEWAY,
+                _ => {}
+            }
+        }
         let status = response.status();
         if status.is_informational() {
-            if status == http::StatusCode::SWITCHING_PROTOCOLS {
+            if status == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(invalid("HTTP/2 has no 101"));
             }
             answer.send_informational(response).map_err(broken)?;
@@ -143,6 +159,14 @@ impl Answer {
         let body = answer.send_response(response, none).map_err(broken)?;
         self.state = if none { State::Ended } else { State::Body(Sender::new(body, framing)) };
         Ok(used)
+    }
+
+    /// Ends a WebSocket. A body's framing says where that ends.
+    fn poll_shutdown(&mut self) -> Poll<io::Result<()>> {
+        match &mut self.state {
+            State::Body(sender) if self.websocket => Poll::Ready(sender.finish()),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     /// Ready when the client reset the stream, or is gone.
@@ -158,9 +182,11 @@ impl Answer {
 impl Drop for Answer {
     /// What did not end is broken, and must not look whole.
     fn drop(&mut self) {
+        // RFC 8441 5: what a reset is to TCP.
+        let code = if self.websocket { Code::CANCEL } else { Code::INTERNAL_ERROR };
         match &mut self.state {
-            State::Head(answer) => answer.send_reset(Code::INTERNAL_ERROR),
-            State::Body(sender) if !sender.is_finished() => sender.reset(Code::INTERNAL_ERROR),
+            State::Head(answer) => answer.send_reset(code),
+            State::Body(sender) if !sender.is_finished() => sender.reset(code),
             State::Body(_) | State::Ended => {}
         }
     }
@@ -196,6 +222,6 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // the body's framing says where it ends
+        self.get_mut().response.borrow_mut().poll_shutdown()
     }
 }

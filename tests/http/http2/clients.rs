@@ -11,7 +11,7 @@ use crate::support::{Backend, Program, Proxy, add, ok, program, python};
 
 /// What a command says; it must succeed.
 #[track_caller]
-fn said(command: &mut Command) -> String {
+pub(super) fn said(command: &mut Command) -> String {
     let output = command.output().expect("it is installed");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);

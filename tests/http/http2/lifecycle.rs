@@ -96,6 +96,29 @@ fn an_idle_connection_is_ended_with_a_word() {
 }
 
 #[test]
+fn who_does_not_answer_is_told_at_last_which_requests_were_seen() {
+    let backend = Backend::named("x");
+    let proxy = proxy_with(&[&backend], |s| s.front.timeouts.idle = Duration::from_millis(100));
+    // Its settings and a GET for `a`, and then it answers no PING.
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend_from_slice(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    bytes.extend_from_slice(&[0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 0x01, b'a']);
+    let mut client = proxy.send(bytes);
+    while matches!(client.fill(), Ok(true)) {}
+    let (mut rest, mut farewells) = (&client.buffer[..], Vec::new());
+    while let [a, b, c, kind, ..] = *rest {
+        let (frame, next) = rest.split_at(9 + u32::from_be_bytes([0, a, b, c]) as usize);
+        if kind == 7 {
+            let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+            farewells.push((word(9), word(13)));
+        }
+        rest = next;
+    }
+    assert_eq!(farewells, [(u32::MAX >> 1, 0), (1, 0)]);
+    eventually("it is counted out", || proxy.totals().open == 0);
+}
+
+#[test]
 fn a_connection_is_renewed_after_so_many_requests() {
     let backend = Backend::named("x");
     let proxy = proxy_with(&[&backend], |s| s.front.limits.requests_per_connection = 5);

@@ -6,3 +6,4 @@ mod hostile;
 mod lifecycle;
 mod servers;
 mod support;
+mod websocket;
