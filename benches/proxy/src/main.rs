@@ -114,7 +114,7 @@ fn run(options: &Run) -> Result<ExitCode> {
     for scenario in chosen {
         let peers: Vec<_> = peers.iter().filter(|p| takes_part(p, scenario)).cloned().collect();
         let rate = match scenario.kind {
-            Kind::Latency { connections, work } => {
+            Kind::Latency { connections, work } | Kind::Crowd { connections, work, .. } => {
                 let known = report.scenarios.iter().find(|s| s.is("keepalive-64"));
                 let known = known.and_then(|s| s.median_per_second("nginx"));
                 Some(match known {

@@ -22,6 +22,12 @@ const WINDOW: Duration = Duration::from_millis(500);
 /// Of the latency scenario, so that p99.9 stands on more than a few requests.
 const LATENCY_WINDOW: Duration = Duration::from_millis(1500);
 
+/// A crowd takes seconds to come and go.
+const CROWD_ROUNDS: usize = 9;
+
+/// How long a proxy may take to close a crowd's connections, which must not cost the next one time.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// Memory changes little between rounds, and each takes a new process.
 const MEMORY_ROUNDS: usize = 3;
 
@@ -41,6 +47,11 @@ pub(crate) struct Row {
     pub(crate) p50_us: Option<Spread>,
     pub(crate) p99_us: Option<Spread>,
     pub(crate) p999_us: Option<Spread>,
+    /// What a crowd of idle connections makes of a latency, by round.
+    pub(crate) p50_beside_alone: Option<Spread>,
+    pub(crate) p99_beside_alone: Option<Spread>,
+    /// The same of the CPU time per request.
+    pub(crate) cpu_beside_alone: Option<Spread>,
     pub(crate) system_calls: Option<f64>,
     pub(crate) requests: u64,
     pub(crate) errors: Vec<String>,
@@ -51,6 +62,8 @@ pub(crate) struct Row {
 struct Rounds {
     figures: Vec<f64>,
     cpu: CpuTime,
+    /// Microseconds per request.
+    per_request: Vec<f64>,
     busy: Vec<f64>,
     per_second: Vec<f64>,
     p50: Vec<f64>,
@@ -59,6 +72,8 @@ struct Rounds {
     system_calls: Option<f64>,
     requests: u64,
     errors: Vec<String>,
+    /// The same proxy without the crowd.
+    alone: Option<Box<Rounds>>,
 }
 
 /// Runs one scenario for these proxies.
@@ -80,6 +95,12 @@ pub(crate) fn scenario(
             let pace = Pace::Rate(rate);
             let measure = Setup { connections, work, pace, window: LATENCY_WINDOW };
             interleaved(peers, upstream, rounds, &mut all, measure)?;
+        }
+        Kind::Crowd { connections, idle, work } => {
+            let pace = Pace::Rate(rate.context("a rate for the latency scenario")?);
+            let measure = Setup { connections, work, pace, window: LATENCY_WINDOW };
+            let rounds = rounds.min(CROWD_ROUNDS);
+            beside_a_crowd(peers, upstream, rounds, &mut all, (measure, idle))?;
         }
         Kind::Memory { connections } => {
             for round in 0..rounds.min(MEMORY_ROUNDS) {
@@ -145,6 +166,39 @@ fn interleaved(
     Ok(())
 }
 
+/// Measures each proxy beside idle connections and without them, one right after the other.
+fn beside_a_crowd(
+    peers: &[Peer],
+    upstream: SocketAddr,
+    rounds: usize,
+    all: &mut [Rounds],
+    (setup, idle): (Setup, usize),
+) -> Result<()> {
+    let running: Vec<Running> = peers.iter().map(|p| p.start(upstream)).collect::<Result<_>>()?;
+    let families: Vec<Family> = running.iter().map(Running::family).collect::<Result<_>>()?;
+    for round in 0..rounds {
+        for i in order(round, peers.len()) {
+            let address = running[i].address_for(setup.work);
+            let run = || load::run(setup.plan(address, setup.window), || families[i].cpu());
+            let both = || {
+                let alone = run()?;
+                let beside = load::idle(address, idle, run)?;
+                std::thread::sleep(FAREWELL);
+                anyhow::Ok((alone, beside))
+            };
+            let rounds = &mut all[i];
+            match both() {
+                Ok(((alone, [from, to]), (beside, [before, after]))) => {
+                    rounds.alone.get_or_insert_default().take(&alone, to.since(from), true);
+                    rounds.take(&beside, after.since(before), true);
+                }
+                Err(error) => rounds.errors.push(format!("round {round}: {error:#}")),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Everybody is first in turn.
 fn order(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |i| (round + i) % count)
@@ -189,6 +243,7 @@ impl Setup {
 impl Rounds {
     fn take(&mut self, outcome: &Outcome, cpu: CpuTime, latency: bool) {
         let per_request = cpu.total.as_secs_f64() * 1e6 / outcome.completed as f64;
+        self.per_request.push(per_request);
         self.busy.push(cpu.total.as_secs_f64() / outcome.elapsed.as_secs_f64());
         self.cpu.total += cpu.total;
         self.cpu.user_ticks += cpu.user_ticks;
@@ -207,6 +262,14 @@ impl Rounds {
 
     fn into_row(self, peer: &Peer) -> Row {
         let ticks = self.cpu.user_ticks + self.cpu.system_ticks;
+        let mut errors = self.errors;
+        let (mut p50_beside_alone, mut p99_beside_alone, mut cpu_beside_alone) = (None, None, None);
+        if let Some(alone) = self.alone {
+            cpu_beside_alone = Spread::paired(&self.per_request, &alone.per_request);
+            p50_beside_alone = Spread::paired(&self.p50, &alone.p50);
+            p99_beside_alone = Spread::paired(&self.p99, &alone.p99);
+            errors.extend(alone.errors);
+        }
         Row {
             peer: peer.name(),
             spread: Spread::of(self.figures.iter().copied()),
@@ -217,9 +280,12 @@ impl Rounds {
             p50_us: Spread::of(self.p50),
             p99_us: Spread::of(self.p99),
             p999_us: Spread::of(self.p999),
+            p50_beside_alone,
+            p99_beside_alone,
+            cpu_beside_alone,
             system_calls: self.system_calls,
             requests: self.requests,
-            errors: self.errors,
+            errors,
         }
     }
 }

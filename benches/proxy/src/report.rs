@@ -77,7 +77,7 @@ impl Section {
     pub(crate) fn new(scenario: &Scenario, rows: Vec<Row>) -> Self {
         let unit = match scenario.kind {
             Kind::Load { .. } => format!("CPU µs/{}", scenario.unit),
-            Kind::Latency { .. } => "p99 µs".to_owned(),
+            Kind::Latency { .. } | Kind::Crowd { .. } => "p99 µs".to_owned(),
             Kind::Memory { .. } => "bytes".to_owned(),
         };
         let mut ratios = Vec::new();
@@ -128,6 +128,12 @@ impl Section {
         if latency {
             head.extend(["p50 µs", "p99.9 µs", "core", "per s"].map(str::to_owned));
         }
+        let crowd = self.rows.iter().any(|row| row.p99_beside_alone.is_some());
+        if crowd {
+            head.extend(
+                ["p99 beside/alone", "p50 beside/alone", "CPU beside/alone"].map(str::to_owned),
+            );
+        }
         head.extend(present.iter().map(|r| format!("vs {r}")));
         let _ = writeln!(out, "| {} |\n|{}", head.join(" | "), "---|".repeat(head.len()));
         for row in &self.rows {
@@ -147,6 +153,14 @@ impl Section {
             if latency {
                 cells.extend([median(row.p50_us), spread(row.p999_us, 1.0)]);
                 cells.extend([percent(row.busy), median(row.per_second)]);
+            }
+            if crowd {
+                let ratios = [row.p99_beside_alone, row.p50_beside_alone, row.cpu_beside_alone];
+                cells.extend(ratios.map(|r| {
+                    r.map_or("–".into(), |s| {
+                        format!("**{:.2}** ({:.2}–{:.2})", s.median, s.q1, s.q3)
+                    })
+                }));
             }
             cells.extend(present.iter().map(|r| self.ratio(row.peer, r)));
             let _ = writeln!(out, "| {} |", cells.join(" | "));

@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Load { connections: usize, work: Work },
     /// Latency at half of nginx's throughput.
     Latency { connections: usize, work: Work },
+    /// The same beside this many idle connections and without them.
+    Crowd { connections: usize, idle: usize, work: Work },
     /// Memory of this many idle connections.
     Memory { connections: usize },
 }
@@ -148,6 +150,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         untuned: false,
         floor: true,
         targets: &[("nginx", 1.0), ("haproxy", 1.0)],
+    },
+    Scenario {
+        name: "crowd",
+        title: "latency, small GET, 64 busy connections beside 10,000 idle ones",
+        kind: Kind::Crowd { connections: 64, idle: 10_000, work: SMALL },
+        unit: "request",
+        untuned: false,
+        floor: false,
+        targets: &[],
     },
     Scenario {
         name: "memory",
