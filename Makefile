@@ -11,6 +11,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 CARGO_DEB := 3.8.0
 NEXTEST := 0.9.143
 CARGO_FUZZ := 0.13.2
+CARGO_DENY := 0.20.2
 
 .PHONY: help
 help: ## List the targets
@@ -50,6 +51,12 @@ lint: ## Check formatting and lints (warnings are errors)
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo fmt --check --manifest-path benches/proxy/Cargo.toml
 	cargo clippy --locked --all-targets --manifest-path benches/proxy/Cargo.toml -- -D warnings
+
+# Apart from `make test`: the tool takes minutes to build, and advisories come from the network.
+.PHONY: deny
+deny: target/tools/bin/cargo-deny ## Check the licences, versions, sources and advisories of all dependencies
+	cargo deny check
+	cargo deny --manifest-path benches/proxy/Cargo.toml --config deny.toml check licenses bans sources
 
 .PHONY: test-unit
 test-unit: nextest ## Run the tests that need nothing but this checkout and a Redis server and Python packages to compare with
@@ -137,6 +144,7 @@ nextest:
 target/tools/bin/cargo-deb: tool = cargo-deb@$(CARGO_DEB)
 target/tools/bin/cargo-nextest: tool = cargo-nextest@$(NEXTEST)
 target/tools/bin/cargo-fuzz: tool = cargo-fuzz@$(CARGO_FUZZ)
+target/tools/bin/cargo-deny: tool = cargo-deny@$(CARGO_DENY)
 # Without optimisation: these tools work for seconds, but would build for minutes.
 target/tools/bin/%:
 	CARGO_TARGET_DIR=target/tools/build cargo install --debug --locked --root target/tools $(tool)
