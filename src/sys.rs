@@ -7,6 +7,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// The state of a listener in the kernel's `enum tcp_state`.
+const TCP_LISTEN: u8 = 10;
+
 /// Takes ownership of a descriptor that this process inherited.
 ///
 /// # Panics
@@ -39,6 +42,30 @@ pub fn set_defer_accept(socket: &impl AsRawFd, seconds: i32) -> io::Result<()> {
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many connections wait to be accepted from a TCP listener, where the kernel says so.
+pub fn waiting_connections(listener: &impl AsRawFd) -> Option<usize> {
+    // SAFETY: the structure is one of plain numbers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    // No more than is looked at.
+    let mut length =
+        (std::mem::offset_of!(libc::tcp_info, tcpi_unacked) + size_of::<u32>()) as libc::socklen_t;
+    let asked = length;
+    // SAFETY: the call writes at most `length` bytes of `info`, which has more and lives through
+    // it; the descriptor is open because `listener` owns it.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    // Of a listener it is the length of the queue, in a field that connections use otherwise.
+    let known = result == 0 && length == asked && info.tcpi_state == TCP_LISTEN;
+    known.then_some(info.tcpi_unacked as usize)
 }
 
 /// Whether somebody has read from a TCP connection: whether more bytes have come than wait.

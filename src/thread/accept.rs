@@ -127,8 +127,12 @@ enum End {
 }
 
 fn take(socket: &OwnedFd, most: usize) -> (Vec<Accepted>, End) {
-    let mut batch = Vec::new();
-    while batch.len() < most {
+    // Accepting until nobody is left costs a try that fails, for which the kernel makes a socket and
+    // throws it away: asking how many there are is much cheaper. Who comes later wakes us anew.
+    let waiting = crate::sys::waiting_connections(socket);
+    let count = waiting.unwrap_or(most).min(most);
+    let mut batch = Vec::with_capacity(count);
+    while batch.len() < count {
         match acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((socket, peer)) => {
                 let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
@@ -140,7 +144,7 @@ fn take(socket: &OwnedFd, most: usize) -> (Vec<Accepted>, End) {
             Err(error) => return (batch, End::Failed(error.into())),
         }
     }
-    (batch, End::More)
+    (batch, if waiting == Some(count) { End::Empty } else { End::More })
 }
 
 /// Hands a batch round: one message and one wake-up for each thread that gets any of it, and none
@@ -186,5 +190,43 @@ fn hand_round(
     }
     if !own.connections.is_empty() {
         begin(local, own, &links.leave); // last: the others need not wait for it
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_takes_who_waits_and_knows_whether_more_do() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address)).collect();
+        assert!(clients.iter().all(Result::is_ok));
+        let socket = OwnedFd::from(listener);
+        while crate::sys::waiting_connections(&socket).unwrap() < 3 {
+            std::thread::yield_now(); // the last handshake may still be under way
+        }
+        let (batch, end) = take(&socket, 2);
+        assert!(batch.len() == 2 && matches!(end, End::More));
+        let (batch, end) = take(&socket, 2);
+        assert!(batch.len() == 1 && matches!(end, End::Empty));
+        let (batch, end) = take(&socket, 2);
+        assert!(batch.is_empty() && matches!(end, End::Empty));
+    }
+
+    #[test]
+    fn of_a_unix_socket_it_finds_out_by_trying() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let client = std::os::unix::net::UnixStream::connect(&path);
+        assert!(client.is_ok());
+        let socket = OwnedFd::from(listener);
+        assert_eq!(crate::sys::waiting_connections(&socket), None);
+        let (batch, end) = take(&socket, 2);
+        assert!(batch.len() == 1 && matches!(end, End::Empty));
     }
 }
