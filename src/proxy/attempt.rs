@@ -433,6 +433,9 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
     ) -> Result<(After, Option<Option<u64>>), Failed> {
         let most = self.request.snapshot.settings.front.limits.header_bytes;
         let mut download = Relay::new(ready.framing, ready.chunked, None, most);
+        if ready.persistence == Persistence::Close {
+            download.end_with_it();
+        }
         if let Some((buffer, mut filled)) = self.response.take() {
             filled.start += ready.len;
             if let Err(error) = download.start((buffer, filled), &ready.head) {

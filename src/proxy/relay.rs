@@ -13,6 +13,7 @@ use super::chunk::{self, ChunkError, Decoder, Event, MAX_SIZE_LINE};
 use super::field::Field;
 use super::request::Framing;
 use super::splice::{self, Pipe, WORTH};
+use super::write::{end, poll_write_last};
 
 /// Room before a body for its first chunk-size line and a rewritten head.
 pub(crate) const HEADROOM: usize = 512;
@@ -43,6 +44,8 @@ pub(crate) struct Relay {
     gushes: bool,
     /// The whole body is decoded; what is left is to write it.
     complete: bool,
+    /// The connection ends with it.
+    last: bool,
     /// Bytes after the end of the body.
     rest: Vec<u8>,
     /// Payload bytes that may still come.
@@ -90,6 +93,7 @@ impl Relay {
             complete: matches!(body, Body::Length(0)),
             body,
             chunked_out,
+            last: false,
             buffer: None,
             out: 0..0,
             pipe: None,
@@ -99,6 +103,11 @@ impl Relay {
             moved: 0,
             payload: 0,
         }
+    }
+
+    /// Ends our side of the connection with the body.
+    pub(crate) fn end_with_it(&mut self) {
+        self.last = true;
     }
 
     /// Whether all of it was read and written.
@@ -207,12 +216,15 @@ impl Relay {
             while let Some(buffer) = &self.buffer
                 && !self.out.is_empty()
             {
-                let written =
-                    ready!(Pin::new(&mut *sink).poll_write(cx, &buffer[self.out.clone()]))
-                        .and_then(
-                            |n| if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) },
-                        )
-                        .map_err(RelayError::Sink)?;
+                let out = &buffer[self.out.clone()];
+                let written = if self.last && self.complete {
+                    poll_write_last(sink, cx, out)
+                } else {
+                    Pin::new(&mut *sink).poll_write(cx, out)
+                };
+                let written = ready!(written)
+                    .and_then(|n| if n == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(n) })
+                    .map_err(RelayError::Sink)?;
                 self.out.start += written;
                 self.moved += written as u64;
             }
@@ -221,6 +233,9 @@ impl Relay {
             }
             if self.complete {
                 self.buffer = None;
+                if self.last {
+                    end(sink);
+                }
                 return Poll::Ready(Ok(()));
             }
             if self.gushes

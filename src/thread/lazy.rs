@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -130,6 +130,45 @@ impl<R: Register<S> + AsFd, S: AsFd> Lazy<R, S> {
                 return Poll::Ready(result);
             }
         }
+    }
+}
+
+impl LazyTcp {
+    /// Writes what the end of the connection follows at once: what fills no segment waits for that,
+    /// and goes out in one packet with it.
+    pub(crate) fn poll_write_last(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+            Ok(rustix::net::send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?)
+        }
+        if let Self::Raw(raw) = self
+            && let Some(result) = ready(send(raw, bytes))
+        {
+            return Poll::Ready(result);
+        }
+        let stream = self.registered()?;
+        loop {
+            std::task::ready!(stream.poll_write_ready(cx))?;
+            let written = stream.try_io(Interest::WRITABLE, || send(&*stream, bytes));
+            if let Some(result) = ready(written) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    /// Sends the end of what we say.
+    pub(crate) fn end(&self) {
+        // Where that fails, the connection has ended.
+        let _ = match self {
+            Self::Raw(raw) => raw.shutdown_write(),
+            Self::Registered(stream) => {
+                rustix::net::shutdown(stream, rustix::net::Shutdown::Write).map_err(Into::into)
+            }
+            Self::Broken => Ok(()),
+        };
     }
 }
 
@@ -300,6 +339,29 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_last_words_arrive_also_when_the_other_side_says_more() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for registered in [false, true] {
+            let mut far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (near, _) = listener.accept().unwrap();
+            near.set_nonblocking(true).unwrap();
+            let mut lazy = LazyTcp::Raw(near);
+            if registered {
+                lazy.registered().unwrap();
+            }
+            // Nobody reads it, so that closing alone would throw away what waits to be sent.
+            far.write_all(b"more").unwrap();
+            let last = |cx: &mut Context<'_>| lazy.poll_write_last(cx, b"goodbye");
+            assert_eq!(std::future::poll_fn(last).await.unwrap(), 7);
+            lazy.end();
+            drop(lazy);
+            let mut said = [0; 7];
+            std::io::Read::read_exact(&mut far, &mut said).unwrap();
+            assert_eq!(&said, b"goodbye");
+        }
+    }
 
     #[tokio::test]
     async fn what_is_there_needs_no_registration() {
