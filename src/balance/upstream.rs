@@ -129,6 +129,11 @@ impl Upstream {
             .map_or(Picked::NoneUp, Picked::Server)
     }
 
+    /// Whether picking and answers need the exact time, because it measures how long answers take.
+    pub fn needs_time(&self) -> bool {
+        matches!(self.balancing.algorithm, Algorithm::LeastConnections | Algorithm::PeakEwma)
+    }
+
     /// Where this request would go, without sending it there. Takes its time: for people.
     pub fn explain(&self, input: &PickInput<'_>) -> Explanation {
         let (server, access, open) = View::default().explain(self, input);

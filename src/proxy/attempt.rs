@@ -7,9 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::time::Instant;
 
-use super::buf::{Buf, Input, Out};
+use super::buf::{Buf, Input, Out, poll_may_read};
 use super::connection::{After, ClientStream, Connection};
 use super::exchange::client_fault;
 use super::field::MAX_FIELDS;
@@ -256,17 +255,19 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
     /// Sends the request and reads a response head, both at once: the server may answer early.
     async fn response_head(&mut self, stream: &mut ServerStream) -> Result<Ready, Failed> {
         let mut parsed = 0;
-        let mut waits_for = None;
+        let (mut first, mut waits_for) = (true, None);
         let result = poll_fn(|cx| {
             if let Err(error) = self.poll_send(cx, stream) {
                 return Poll::Ready(Err((client_fault(&error), String::new())));
             }
-            match self.poll_head(cx, stream, &mut parsed) {
-                Poll::Ready(result) => Poll::Ready(result),
-                Poll::Pending => {
-                    self.poll_time(cx, &mut waits_for).map(|r| Err((r, String::new())))
-                }
+            // No server answers before it has been asked.
+            let first = std::mem::take(&mut first) && self.response.is_empty();
+            if (!first || poll_may_read(stream, cx).is_ready())
+                && let Poll::Ready(result) = self.poll_head(cx, stream, &mut parsed)
+            {
+                return Poll::Ready(result);
             }
+            self.poll_time(cx, &mut waits_for).map(|r| Err((r, String::new())))
         })
         .await;
         result.map_err(|(reason, detail)| self.failed(reason, &detail))
@@ -443,7 +444,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             }
         }
         let Ready { status, persistence, mut reusable, idle, is_events, .. } = *ready;
-        self.in_flight.responded(status, Instant::now());
+        self.in_flight.responded_now(status);
         let local = Rc::clone(&self.connection.local);
         local.counters.statuses[usize::from(status / 100).min(5)].add(1);
 
@@ -541,7 +542,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
     /// Hands both connections to the other protocol.
     async fn switch(&mut self, stream: &mut ServerStream, ready: &Ready) -> After {
         self.response.consume(ready.len);
-        self.in_flight.responded(ready.status, Instant::now());
+        self.in_flight.responded_now(ready.status);
         let timeouts = self.timeouts();
         let (write, idle) = (timeouts.client_write, timeouts.tunnel_idle);
         let connection = &mut *self.connection;

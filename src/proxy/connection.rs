@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::buf::{Buf, Input, Out, SMALL, poll_read};
+use super::buf::{Buf, Input, Out, SMALL, poll_may_read, poll_read};
 use super::deadline::Deadline;
 use super::forwarded::Origin;
 use super::incoming::Request;
@@ -144,9 +144,15 @@ impl<C: ClientStream> Connection<C> {
             return true;
         }
         let local = &self.local;
-        let (mut set, mut stopping) = (false, false);
+        let (mut first, mut set, mut stopping) = (true, false, false);
         poll_fn(|cx| {
-            let read = self.input.poll_fill(cx, &mut self.stream, Buf::small, SMALL);
+            // At first there is hardly ever anything.
+            let may = !std::mem::take(&mut first) || poll_may_read(&self.stream, cx).is_ready();
+            let read = if may {
+                self.input.poll_fill(cx, &mut self.stream, Buf::small, SMALL)
+            } else {
+                Poll::Pending
+            };
             if let Poll::Ready(read) = read {
                 return Poll::Ready(read.is_ok_and(|count| count > 0));
             }

@@ -57,6 +57,11 @@ impl Deadlines {
         self.now.get()
     }
 
+    /// The moment of the last tick.
+    pub(crate) fn last_tick(&self) -> Instant {
+        self.start + Duration::from_millis(self.now.get())
+    }
+
     /// Number of connections.
     pub(crate) fn len(&self) -> usize {
         self.entries.borrow().len()

@@ -163,7 +163,25 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 }
 
 fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN_BYTE[usize::from(byte)]
+}
+
+const TOKEN_BYTE: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
+
+/// Which bytes are letters, digits or among these: looking one up is quicker than comparing it.
+pub(crate) const fn table(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
 }
 
 /// A number of one or more digits and nothing else.
@@ -182,22 +200,55 @@ pub(crate) fn offset(buffer: &[u8], part: &[u8]) -> usize {
     part.as_ptr().addr() - buffer.as_ptr().addr()
 }
 
+/// What the fields of a head are, looked up once for each; of those behind the first ones it is
+/// looked up again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kinds([Field; KNOWN]);
+
+/// Hardly any head has more fields.
+const KNOWN: usize = 32;
+
+impl Kinds {
+    /// Of no field yet.
+    pub(crate) fn new() -> Self {
+        Self([Field::Other; KNOWN])
+    }
+
+    /// Looks up what the field at this place is.
+    pub(crate) fn learn(&mut self, at: usize, name: &[u8]) -> Field {
+        let field = Field::of(name);
+        if let Some(kind) = self.0.get_mut(at) {
+            *kind = field;
+        }
+        field
+    }
+
+    /// What the field at this place is, which was learnt before.
+    pub(crate) fn of(&self, at: usize, name: &[u8]) -> Field {
+        self.0.get(at).copied().unwrap_or_else(|| Field::of(name))
+    }
+}
+
 /// Copies the lines of a head, except those that `keep` refuses, run by run.
 ///
-/// `end` is where the empty line that ends the head begins. Each line is taken as it stands, from
-/// its name to the next one's.
+/// `end` is where the empty line that ends the head begins, `run` where a run has begun already.
+/// Each line is taken as it stands, from its name to the next one's. `keep` is told its number.
 pub(crate) fn copy_fields(
     out: &mut Vec<u8>,
     buffer: &[u8],
     fields: &[Header<'_>],
     end: usize,
-    mut keep: impl FnMut(&Header<'_>) -> bool,
+    mut run: Option<usize>,
+    mut keep: impl FnMut(usize, &Header<'_>) -> bool,
 ) {
-    let mut run: Option<usize> = None;
-    for field in fields {
+    for (number, field) in fields.iter().enumerate() {
+        let keeps = keep(number, field);
+        if keeps && run.is_some() {
+            continue;
+        }
         let at = offset(buffer, field.name.as_bytes());
-        if keep(field) {
-            run.get_or_insert(at);
+        if keeps {
+            run = Some(at);
         } else if let Some(start) = run.take() {
             out.extend_from_slice(&buffer[start..at]);
         }
@@ -276,7 +327,8 @@ mod tests {
             panic!("complete")
         };
         let mut out = Vec::new();
-        copy_fields(&mut out, head, fields, head.len() - 2, |f| f.name != "C" && f.name != "A");
+        let end = head.len() - 2;
+        copy_fields(&mut out, head, fields, end, None, |_, f| f.name != "C" && f.name != "A");
         assert_eq!(out, b"B:2 \r\nD: 4\r\n");
     }
 }

@@ -13,6 +13,7 @@ use super::local::Current;
 use super::reason::Reason;
 use super::request::{Framing, Head};
 use super::{reply, rewrite};
+use crate::balance::key::Random;
 use crate::balance::{RequestKeys, Upstream, split};
 use crate::config::settings::{Https, Target};
 
@@ -174,12 +175,11 @@ impl RequestKeys for Keys<'_> {
 
 /// A number that nobody foresees.
 pub(crate) fn random() -> u64 {
-    use std::cell::Cell;
+    use std::cell::RefCell;
     use std::hash::{BuildHasher, RandomState};
     thread_local! {
-        static KEY: RandomState = RandomState::new();
-        static COUNT: Cell<u64> = const { Cell::new(0) };
+        static RANDOM: RefCell<Random> =
+            RefCell::new(Random::new(RandomState::new().hash_one(0))); // from the kernel, once
     }
-    let count = COUNT.with(|c| c.replace(c.get().wrapping_add(1)));
-    KEY.with(|key| key.hash_one(count))
+    RANDOM.with_borrow_mut(Random::draw)
 }

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, Cache};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -37,7 +38,7 @@ pub(crate) struct Local {
     pub(crate) stopping: Cell<bool>,
     /// Whose turn it is to work on a TLS handshake.
     pub(crate) handshakes: Semaphore,
-    snapshot: RefCell<Rc<Current>>,
+    snapshot: RefCell<Known>,
     ids: Cell<u64>,
     id_key: RandomState,
     warnings: Cell<Warnings>,
@@ -53,6 +54,26 @@ impl Deref for Current {
 
     fn deref(&self) -> &Snapshot {
         &self.0
+    }
+}
+
+/// The configuration that the thread knows, and a way to see whether it is still at work without
+/// taking part in counting who uses it.
+#[derive(Debug)]
+struct Known {
+    cache: Cache<Shared, Arc<Snapshot>>,
+    current: Rc<Current>,
+}
+
+/// The front as its snapshot's cell.
+#[derive(Debug)]
+struct Shared(Arc<Front>);
+
+impl Deref for Shared {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &ArcSwap<Snapshot> {
+        self.0.snapshot_cell()
     }
 }
 
@@ -76,7 +97,9 @@ pub(crate) struct About<'a> {
 
 impl Local {
     pub(crate) fn new(index: usize, front: Arc<Front>, counters: Arc<Counters>) -> Rc<Self> {
-        let snapshot = RefCell::new(Rc::new(Current(front.snapshot())));
+        let mut cache = Cache::new(Shared(Arc::clone(&front)));
+        let current = Rc::new(Current(Arc::clone(cache.load())));
+        let snapshot = RefCell::new(Known { cache, current });
         Rc::new(Self {
             index,
             budget: RefCell::new(Budget::new(front.threads())),
@@ -97,12 +120,12 @@ impl Local {
 
     /// The configuration at work.
     pub(crate) fn snapshot(&self) -> Rc<Current> {
-        let current = self.front.snapshot_cell().load();
-        let mut own = self.snapshot.borrow_mut();
-        if !Arc::ptr_eq(&own.0, &current) {
-            *own = Rc::new(Current(Arc::clone(&current)));
+        let Known { cache, current } = &mut *self.snapshot.borrow_mut();
+        let latest = cache.load();
+        if !Arc::ptr_eq(&current.0, latest) {
+            *current = Rc::new(Current(Arc::clone(latest)));
         }
-        Rc::clone(&own)
+        Rc::clone(current)
     }
 
     /// A request id that no other request of any front is likely to have.

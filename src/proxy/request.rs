@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, Status};
 
-use super::field::{self, Field, MAX_FIELDS, Options};
+use super::field::{self, Field, Kinds, MAX_FIELDS, Options};
 use super::reason::Reason;
 use super::target::{Authority, Target};
 
@@ -33,6 +33,7 @@ pub(crate) struct Head<'h, 'b> {
     /// HTTP/1.0, where nothing may be assumed of the client.
     pub(crate) old: bool,
     pub(crate) fields: &'h [Header<'b>],
+    pub(crate) kinds: Kinds,
     /// Whom the request is for: from the target, or else `Host`; only HTTP/1.0 may leave it out.
     pub(crate) authority: Option<Authority<'b>>,
     pub(crate) options: Options<'b>,
@@ -62,10 +63,11 @@ impl<'h, 'b> Head<'h, 'b> {
             Err(Error::TooManyHeaders) => return Err(Reason::TooManyFields),
             Err(_) => return Err(Reason::MalformedHead),
         };
-        if !lines_end_in_crlf(&buffer[..len]) {
+        let method = request.method.unwrap_or_default().as_bytes();
+        let begins = field::offset(buffer, method);
+        if !lines_end_in_crlf(&buffer[..len], begins, request.headers) {
             return Err(Reason::MalformedHead);
         }
-        let method = request.method.unwrap_or_default().as_bytes();
         let path = request.path.unwrap_or_default().as_bytes();
         if method == b"CONNECT" {
             // Its target is an authority with a port, and no reverse proxy serves it.
@@ -84,6 +86,7 @@ impl<'h, 'b> Head<'h, 'b> {
             target,
             old: request.version == Some(0),
             fields: request.headers,
+            kinds: Kinds::new(),
             authority: None,
             options: Options::default(),
             framing: Framing::Length(0),
@@ -104,8 +107,8 @@ impl<'h, 'b> Head<'h, 'b> {
         let mut expect: Option<&[u8]> = None;
         let mut upgrade: Option<&[u8]> = None;
         let mut upgrades = 0;
-        for field in self.fields {
-            match Field::of(field.name.as_bytes()) {
+        for (at, field) in self.fields.iter().enumerate() {
+            match self.kinds.learn(at, field.name.as_bytes()) {
                 Field::Host if host.is_some() => return Err(Reason::MalformedHost),
                 Field::Host => host = Some(field.value),
                 // Twice the same length is legal, and nobody but a smuggler sends it.
@@ -205,14 +208,25 @@ impl<'h, 'b> Head<'h, 'b> {
     }
 }
 
-/// Whether no line ends in a bare LF, which the parser lets pass.
-pub(crate) fn lines_end_in_crlf(head: &[u8]) -> bool {
-    // Without a branch for each byte, so that the compiler takes many at a time.
-    let pairs = head.iter().zip(head.get(1..).unwrap_or_default());
-    let bare = pairs.fold(0, |bare, (&before, &byte)| {
-        bare | (u8::from(byte == b'\n') & u8::from(before != b'\r'))
-    });
-    bare == 0 && head.first() != Some(&b'\n')
+/// Whether no line of a head that was parsed ends in a bare LF, which the parser lets pass. What is
+/// before `begins` are empty lines.
+pub(crate) fn lines_end_in_crlf(head: &[u8], begins: usize, fields: &[Header<'_>]) -> bool {
+    // The parser lets an LF be nowhere but at the end of a line, so looking there will do.
+    let empty = head[..begins].as_chunks::<2>();
+    let all = empty.1.is_empty()
+        && empty.0.iter().all(|line| line == b"\r\n")
+        && fields.iter().all(|field| {
+            let at = field::offset(head, field.name.as_bytes());
+            head.get(at.wrapping_sub(2)..at) == Some(b"\r\n")
+        })
+        && head.ends_with(b"\r\n\r\n");
+    debug_assert_eq!(all, !has_bare_lf(head), "{}", head.escape_ascii());
+    all
+}
+
+/// Whether there is an LF without a CR before it, wherever it is.
+fn has_bare_lf(head: &[u8]) -> bool {
+    head.first() == Some(&b'\n') || head.windows(2).any(|w| w[1] == b'\n' && w[0] != b'\r')
 }
 
 /// What is wrong with a version that the parser refused: another one, or none at all.
@@ -276,13 +290,21 @@ mod tests {
     #[test]
     fn a_bare_line_feed_is_found_wherever_it_is() {
         let head = "GET / HTTP/1.1\r\nHost: a.example\r\nA: b\r\nUser-Agent: somebody\r\n\r\n";
-        assert!(lines_end_in_crlf(head.as_bytes()));
-        assert!(lines_end_in_crlf(b""));
-        for at in 0..=head.len() {
-            let mut bare = head.as_bytes().to_vec();
-            bare.insert(at, b'\n');
-            // Between CR and LF it is the second one that is bare.
-            assert!(!lines_end_in_crlf(&bare), "{at}");
+        assert_eq!(verdict(head), Ok(Framing::Length(0)));
+        assert_eq!(verdict(&format!("\r\n\r\n{head}")), Ok(Framing::Length(0)));
+        for head in [head, "GET / HTTP/1.1\r\n\r\n"] {
+            for at in (0..head.len()).filter(|at| &head[*at..=*at] == "\n") {
+                // The CR is gone, or there is another LF: before the line, between CR and LF.
+                let without = [&head[..at - 1], &head[at..]].concat();
+                assert_eq!(verdict(&without), Err(Reason::MalformedHead), "{without:?}");
+                for at in [0, at - 1, at] {
+                    let more = [&head[..at], "\n", &head[at..]].concat();
+                    if more.starts_with(head) {
+                        continue; // it is behind the head
+                    }
+                    assert_eq!(verdict(&more), Err(Reason::MalformedHead), "{more:?}");
+                }
+            }
         }
     }
 

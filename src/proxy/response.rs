@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, Status};
 
-use super::field::{self, Field, MAX_FIELDS, Options};
+use super::field::{self, Field, Kinds, MAX_FIELDS, Options};
 use super::reason::Reason;
 use super::request::{Framing, Slots, lines_end_in_crlf};
 
@@ -14,6 +14,7 @@ pub(crate) struct Head<'h, 'b> {
     pub(crate) status: u16,
     pub(crate) reason: &'b [u8],
     pub(crate) fields: &'h [Header<'b>],
+    pub(crate) kinds: Kinds,
     pub(crate) options: Options<'b>,
     pub(crate) framing: Framing,
     pub(crate) upgrade: &'b [u8],
@@ -50,13 +51,15 @@ impl<'h, 'b> Head<'h, 'b> {
             Err(_) => return Err(Reason::BadResponse),
         };
         let status = response.code.unwrap_or_default();
-        if !lines_end_in_crlf(&buffer[..len]) || !(100..=599).contains(&status) {
+        if !lines_end_in_crlf(&buffer[..len], 0, response.headers) || !(100..=599).contains(&status)
+        {
             return Err(Reason::BadResponse);
         }
         let mut head = Self {
             status,
             reason: response.reason.unwrap_or_default().as_bytes(),
             fields: response.headers,
+            kinds: Kinds::new(),
             options: Options::default(),
             framing: Framing::Close,
             upgrade: b"",
@@ -72,8 +75,8 @@ impl<'h, 'b> Head<'h, 'b> {
     fn read_fields(&mut self, to_head_request: bool) -> Result<(), Reason> {
         let mut length = None;
         let mut coding: Option<&[u8]> = None;
-        for field in self.fields {
-            match Field::of(field.name.as_bytes()) {
+        for (at, field) in self.fields.iter().enumerate() {
+            match self.kinds.learn(at, field.name.as_bytes()) {
                 Field::ContentLength => {
                     let value = field::number(field.value).ok_or(Reason::BadResponse)?;
                     if length.is_some_and(|l| l != value) {

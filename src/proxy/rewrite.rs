@@ -37,9 +37,9 @@ pub(crate) fn request(
     out.extend_from_slice(b"\r\n");
 
     let mut length_is_copied = false;
-    field::copy_fields(out, buffer, head.fields, head.len - 2, |field| {
+    field::copy_fields(out, buffer, head.fields, head.len - 2, None, |at, field| {
         let name = field.name.as_bytes();
-        match Field::of(name) {
+        match head.kinds.of(at, name) {
             Field::Host
             | Field::TransferEncoding
             | Field::Connection
@@ -102,6 +102,9 @@ pub(crate) enum Connection {
     Upgrade,
 }
 
+/// What comes before the reason of a status line, by its length.
+const STATUS: &[u8] = b"HTTP/1.1 200 ";
+
 /// Writes the head that a client gets.
 pub(crate) fn response(
     out: &mut Vec<u8>,
@@ -112,16 +115,23 @@ pub(crate) fn response(
     set_cookie: Option<&str>,
     hsts: Option<Hsts>,
 ) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(out, u64::from(head.status));
-    out.push(b' ');
-    out.extend_from_slice(head.reason);
-    out.extend_from_slice(b"\r\n");
+    // Nearly always the status line is as we would write it, and is copied with what follows.
+    let copied = (buffer.starts_with(b"HTTP/1.1 ")
+        && !head.reason.is_empty()
+        && field::offset(buffer, head.reason) == STATUS.len())
+    .then_some(0);
+    if copied.is_none() {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        decimal(out, u64::from(head.status));
+        out.push(b' ');
+        out.extend_from_slice(head.reason);
+        out.extend_from_slice(b"\r\n");
+    }
     // 1xx and 204 have no length, and what is chunked to us may not be so to the client.
     let mut lengths = u8::from(head.is_interim() || head.status == 204);
-    field::copy_fields(out, buffer, head.fields, head.len - 2, |field| {
+    field::copy_fields(out, buffer, head.fields, head.len - 2, copied, |at, field| {
         let name = field.name.as_bytes();
-        match Field::of(name) {
+        match head.kinds.of(at, name) {
             Field::TransferEncoding
             | Field::Connection
             | Field::KeepAlive
@@ -206,6 +216,39 @@ mod tests {
         assert!(star.starts_with("OPTIONS * HTTP/1.1\r\n"), "{star}");
         let octal = rewritten("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 010\r\n\r\n");
         assert!(octal.contains("\r\nContent-Length: 10\r\n"), "{octal}");
+    }
+
+    #[test]
+    fn a_response_for_a_client() {
+        let response_to = |head: &str| {
+            let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+            let bytes = head.as_bytes();
+            let parsed = response::Head::parse(bytes, &mut slots, 128, false).unwrap().unwrap();
+            let mut out = Vec::new();
+            response(&mut out, bytes, &parsed, false, Connection::Persistent, None, None);
+            String::from_utf8(out).unwrap()
+        };
+        let rest = "A: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 3\r\n\r\n";
+        let kept = "A: 1\r\nContent-Length: 3\r\n\r\n";
+        for (line, written) in [
+            ("HTTP/1.1 200 OK", "HTTP/1.1 200 OK"),
+            ("HTTP/1.1 404 Not  \tFound", "HTTP/1.1 404 Not  \tFound"),
+            ("HTTP/1.0 200 OK", "HTTP/1.1 200 OK"),
+            ("HTTP/1.1 200", "HTTP/1.1 200 "),
+            ("HTTP/1.1 200 ", "HTTP/1.1 200 "),
+            ("HTTP/1.1 200 d\u{e9}j\u{e0} vu", "HTTP/1.1 200 "),
+        ] {
+            let head = format!("{line}\r\n{rest}");
+            assert_eq!(response_to(&head), format!("{written}\r\n{kept}"), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn of_many_fields_none_is_overlooked() {
+        let many = (0..100).map(|n| format!("X-{n}: {n}\r\n")).collect::<Vec<_>>().concat();
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{many}Keep-Alive: 5\r\nZ: z\r\n\r\n");
+        let out = rewritten(&head);
+        assert!(out.contains(&format!("{many}Z: z\r\nX-Forwarded-For:")), "{out}");
     }
 
     proptest! {

@@ -62,7 +62,7 @@ impl<'b> Authority<'b> {
         } else {
             let end = memchr::memchr(b':', text).unwrap_or(text.len());
             let (host, port) = text.split_at(end);
-            let valid = |b: &u8| b.is_ascii_alphanumeric() || b"-._~".contains(b);
+            let valid = |b: &u8| HOST_BYTE[usize::from(*b)];
             if host.is_empty() || host.len() > MAX_HOST || !host.iter().all(valid) {
                 return None;
             }
@@ -95,6 +95,9 @@ fn is_path(path: &[u8]) -> bool {
     let path = &path[..memchr::memchr(b'?', path).unwrap_or(path.len())];
     escapes_are_valid(path) && !has_dot_segment(path)
 }
+
+/// The bytes of a host name.
+const HOST_BYTE: [bool; 256] = super::field::table(b"-._~");
 
 /// A byte that no path or query may have.
 const FORBIDDEN: u8 = 1;
