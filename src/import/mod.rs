@@ -2,7 +2,9 @@
 //! original that has no counterpart.
 
 pub mod nginx;
+mod nginx_rest;
 mod nginx_syntax;
+mod nginx_upstream;
 pub mod pm2;
 
 /// What a configuration comes to.

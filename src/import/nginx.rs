@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use super::nginx_syntax::{self, Directive};
-use super::{Error, File, Import, quoted};
-use crate::start::infer;
+use super::nginx_upstream::Upstream;
+use super::{Error, File, Import, nginx_rest, quoted};
 
 /// Makes upstream files of `nginx.conf`, a site's file, or a directory of sites.
 ///
@@ -43,119 +42,15 @@ pub fn import(path: &Path) -> Result<Import, Error> {
     Ok(import)
 }
 
-/// An upstream on its way into its file.
-#[derive(Debug, Default)]
-struct Upstream {
-    at: String,
-    /// Lines of the top of the file.
-    options: Vec<String>,
-    /// Tables behind it.
-    tables: Vec<String>,
-    servers: Vec<String>,
-    routes: Vec<String>,
-    weighted: bool,
-}
-
-struct Reader {
+/// Reads directives one after the other.
+pub(super) struct Reader {
     import: Import,
-    upstreams: BTreeMap<String, Upstream>,
+    pub(super) upstreams: BTreeMap<String, Upstream>,
     /// nginx's name of an upstream → ours.
-    names: BTreeMap<String, String>,
+    pub(super) names: BTreeMap<String, String>,
     /// Hosts and paths that have an answer.
     taken: BTreeSet<(Option<String>, String)>,
 }
-
-/// What is always so here, so that there is nothing to write.
-const NEEDS_NOTHING: &[&str] = &[
-    "events",
-    "types",
-    "include",
-    "user",
-    "pid",
-    "worker_processes",
-    "worker_connections",
-    "worker_rlimit_nofile",
-    "worker_cpu_affinity",
-    "multi_accept",
-    "use",
-    "daemon",
-    "sendfile",
-    "tcp_nopush",
-    "tcp_nodelay",
-    "default_type",
-    "keepalive_requests",
-    "proxy_http_version",
-    "proxy_buffering",
-    "proxy_buffers",
-    "proxy_buffer_size",
-    "proxy_busy_buffers_size",
-    "proxy_request_buffering",
-    "types_hash_max_size",
-    "server_names_hash_bucket_size",
-    "keepalive",
-    "zone",
-    "proxy_redirect",
-    "server_tokens",
-    "reset_timedout_connection",
-    "map_hash_bucket_size",
-    "charset",
-    "proxy_socket_keepalive",
-    "pcre_jit",
-];
-
-/// What is said elsewhere: directive → what to do.
-const ELSEWHERE: &[(&str, &str)] = &[
-    (
-        "keepalive_timeout",
-        "`idle` under [timeouts] of roundsman.toml, for all sites; 75 s without it",
-    ),
-    (
-        "client_max_body_size",
-        "`body` under [limits] of roundsman.toml, for all sites; 1 GiB without it",
-    ),
-    ("client_header_timeout", "`client-header` under [timeouts] of roundsman.toml"),
-    ("client_body_timeout", "`client-body` under [timeouts] of roundsman.toml"),
-    ("send_timeout", "`client-write` under [timeouts] of roundsman.toml"),
-    (
-        "large_client_header_buffers",
-        "`header-bytes` under [limits] of roundsman.toml; 32 KiB without it",
-    ),
-    (
-        "client_header_buffer_size",
-        "`header-bytes` under [limits] of roundsman.toml; 32 KiB without it",
-    ),
-    (
-        "proxy_connect_timeout",
-        "`connect` under [timeouts] of roundsman.toml, for all sites; 2 s without it",
-    ),
-    (
-        "proxy_read_timeout",
-        "`response-header` and `response-body` under [timeouts] of roundsman.toml, for all sites; 60 s without them; `tunnel-idle` for WebSockets",
-    ),
-    ("proxy_send_timeout", "`response-body` under [timeouts] of roundsman.toml, for all sites"),
-    (
-        "proxy_next_upstream",
-        "another server is tried when a request cannot have been processed; `attempts` under [retries] of roundsman.toml",
-    ),
-    ("proxy_next_upstream_tries", "`attempts` under [retries] of roundsman.toml"),
-    ("set_real_ip_from", "`trusted-proxies` of roundsman.toml"),
-    (
-        "real_ip_header",
-        "`trusted-proxies` of roundsman.toml: X-Forwarded-For and Forwarded are believed from these",
-    ),
-    ("access_log", "logs are in the journal: journalctl -u roundsman"),
-    ("error_log", "logs are in the journal: journalctl -u roundsman"),
-    ("log_format", "logs are in the journal: journalctl -u roundsman"),
-    ("limit_conn", "`connections-per-client` under [limits] of roundsman.toml is the nearest"),
-    ("limit_conn_zone", "`connections-per-client` under [limits] of roundsman.toml is the nearest"),
-    ("worker_shutdown_timeout", "`shutdown` under [timeouts] of roundsman.toml"),
-    ("root", "files are not served here: let the app do it, or keep nginx for them"),
-    ("alias", "files are not served here: let the app do it, or keep nginx for them"),
-    ("index", "files are not served here: let the app do it, or keep nginx for them"),
-    ("try_files", "files are not served here: let the app do it, or keep nginx for them"),
-    ("gzip", "responses are passed on as they are: compress in the app"),
-    ("rewrite", "paths are passed on as they are: rewrite in the app"),
-];
 
 impl Reader {
     fn top(&mut self, directives: &[Directive]) {
@@ -173,202 +68,15 @@ impl Reader {
         }
     }
 
-    fn note(&mut self, directive: &Directive, text: impl Into<String>) {
+    /// Says what there is to say of a directive that comes to no file.
+    pub(super) fn other(&mut self, directive: &Directive) {
+        if let Some(text) = nginx_rest::remark(directive) {
+            self.note(directive, text);
+        }
+    }
+
+    pub(super) fn note(&mut self, directive: &Directive, text: impl Into<String>) {
         self.import.note(format!("{}: {}", directive.at, directive.name), text);
-    }
-
-    fn other(&mut self, directive: &Directive) {
-        let name = directive.name.as_str();
-        if NEEDS_NOTHING.contains(&name) && name != "include" {
-            return;
-        }
-        // What every WebSocket needs there: here upgrades pass.
-        if name == "map" && directive.arguments.first().is_some_and(|on| on == "$http_upgrade") {
-            return;
-        }
-        if let Some((_, text)) = ELSEWHERE.iter().find(|(known, _)| *known == name) {
-            self.note(directive, *text);
-        } else if name == "include" {
-            let what = directive.arguments.join(" ");
-            if !what.ends_with("mime.types") {
-                self.note(directive, format!("there is no file {what}"));
-            }
-        } else if name == "proxy_set_header" {
-            self.header(directive);
-        } else if matches!(name, "ssl_certificate" | "ssl_certificate_key") {
-            self.note(
-                directive,
-                "`certificates` under [listen.https] of roundsman.toml names both, readable by the user roundsman",
-            );
-        } else if name.starts_with("ssl_") {
-            self.note(
-                directive,
-                "[listen.https] of roundsman.toml has what there is to set for TLS",
-            );
-        } else if name == "add_header" && is_hsts(directive) {
-            self.note(directive, "`hsts = \"365d\"` in the route");
-        } else if name.starts_with("gzip") {
-            self.note(directive, "responses are passed on as they are: compress in the app");
-        } else {
-            self.note(directive, "has no counterpart");
-        }
-    }
-
-    /// Fields that the front sets itself are no loss.
-    fn header(&mut self, directive: &Directive) {
-        let name = directive.arguments.first().map(|name| name.to_lowercase()).unwrap_or_default();
-        let value = directive.arguments.get(1).map_or("", String::as_str);
-        let own = match name.as_str() {
-            "host" => matches!(value, "$host" | "$http_host"),
-            "upgrade" | "connection" | "x-forwarded-for" | "x-forwarded-proto"
-            | "x-forwarded-host" | "x-forwarded-port" | "forwarded" => true,
-            _ => false,
-        };
-        if own {
-            return;
-        }
-        let text = match name.as_str() {
-            "x-real-ip" => {
-                "is not set; the client's address is in X-Forwarded-For and Forwarded".to_owned()
-            }
-            "host" => format!("the client's Host is passed on, not {value}"),
-            _ => format!("the field {name} is not added; let the app do without, or add it there"),
-        };
-        self.note(directive, text);
-    }
-
-    // === upstreams ===
-
-    fn upstream(&mut self, directive: &Directive) {
-        let Some(given) = directive.arguments.first() else {
-            self.note(directive, "has no name, and was left out");
-            return;
-        };
-        let name = self.name(given);
-        self.names.insert(given.clone(), name.clone());
-        let mut upstream =
-            Upstream { at: format!("{}: upstream", directive.at), ..Upstream::default() };
-        let mut balance = None;
-        for inner in &directive.block {
-            let arguments: Vec<&str> = inner.arguments.iter().map(String::as_str).collect();
-            match (inner.name.as_str(), arguments.as_slice()) {
-                ("server", _) => self.add_server(inner, &mut upstream),
-                ("ip_hash", _) => balance = Some("ip-hash"),
-                ("least_conn", _) => balance = Some("least-connections"),
-                ("random", _) => {
-                    balance = Some("peak-ewma");
-                    self.note(
-                        inner,
-                        "is \"peak-ewma\": the better of two drawn at random, by latency and load",
-                    );
-                }
-                ("hash", [key, rest @ ..]) => {
-                    balance = Some("hash");
-                    let method = if rest.contains(&"consistent") { "ketama" } else { "modulo" };
-                    if let Some(on) = hash_key(key) {
-                        let on = quoted(&on);
-                        upstream.tables.push(format!("[hash]\non = {on}\nmethod = \"{method}\"\n"));
-                    } else {
-                        balance = None;
-                        self.note(
-                            inner,
-                            format!(
-                                "{key} cannot be hashed on: client-address, header:NAME, cookie:NAME \
-                                 and path can"
-                            ),
-                        );
-                    }
-                }
-                ("sticky", [what, cookie, ..]) if *what == "cookie" => {
-                    upstream.tables.push(format!("[sticky]\ncookie = {}\n", quoted(cookie)));
-                }
-                _ => self.other(inner),
-            }
-        }
-        // nginx's default is smooth weighted round-robin; without weights that is in turn.
-        let balance = balance.or(upstream.weighted.then_some("weighted-round-robin"));
-        if let Some(balance) = balance {
-            upstream.options.push(format!("balance = \"{balance}\""));
-        }
-        self.upstreams.insert(name, upstream);
-    }
-
-    /// A name that fits and is not there yet.
-    fn name(&self, given: &str) -> String {
-        let base = infer::app_name(given).unwrap_or_else(|| "upstream".to_owned());
-        let mut name = base.clone();
-        let mut n = 2;
-        while self.upstreams.contains_key(&name) {
-            name = format!("{base}-{n}");
-            n += 1;
-        }
-        name
-    }
-
-    fn add_server(&mut self, directive: &Directive, upstream: &mut Upstream) {
-        let Some((address, options)) = directive.arguments.split_first() else { return };
-        let Some(address) = self.address(directive, address) else { return };
-        let mut text = format!("{{ address = {}", quoted(&address));
-        for option in options {
-            let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            let _ = match key {
-                "weight" => {
-                    upstream.weighted = true;
-                    write!(text, ", weight = {value}")
-                }
-                "backup" => write!(text, ", backup = true"),
-                "down" => write!(text, ", down = true"),
-                "max_conns" if value == "0" => Ok(()),
-                "max_conns" => write!(text, ", max-connections = {value}"),
-                "slow_start" => write!(text, ", slow-start = {}", quoted(value)),
-                "max_fails" | "fail_timeout" => {
-                    self.note(
-                        directive,
-                        format!(
-                            "{option}: `{}` under [passive] of the upstream, for all its servers",
-                            key.replace('_', "-")
-                        ),
-                    );
-                    Ok(())
-                }
-                _ => {
-                    self.note(directive, format!("{option} has no counterpart"));
-                    Ok(())
-                }
-            };
-        }
-        text.push_str(" }");
-        upstream.servers.push(text);
-    }
-
-    /// `127.0.0.1:3000`, `unix:/run/x.sock`; names are looked up by the front.
-    fn address(&mut self, directive: &Directive, text: &str) -> Option<String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return Some(format!("unix:{}", path.trim_end_matches(':')));
-        }
-        let with_port =
-            if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-                text.to_owned()
-            } else {
-                format!("{text}:80")
-            };
-        if let Ok(address) = with_port.parse::<SocketAddr>() {
-            return Some(address.to_string());
-        }
-        if let Some(port) = with_port.strip_prefix("localhost:") {
-            return Some(format!("127.0.0.1:{port}"));
-        }
-        let host = with_port.rsplit_once(':').map_or("", |(host, _)| host);
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if host.is_empty() || !host.chars().all(allowed) {
-            self.note(directive, format!("{text} is no address; the server was left out"));
-            return None;
-        }
-        if host == text && !host.contains('.') {
-            self.note(directive, format!("{text} is no upstream of these files and was left out; if the name is to be looked up, write \"dns:{with_port}\""));
-            return None;
-        }
-        Some(format!("dns:{with_port}"))
     }
 
     // === servers and locations ===
@@ -522,41 +230,5 @@ impl Reader {
                 upstream.routes.push(route);
             }
         }
-    }
-}
-
-fn is_hsts(directive: &Directive) -> bool {
-    let field = directive.arguments.first();
-    field.is_some_and(|name| name.eq_ignore_ascii_case("Strict-Transport-Security"))
-}
-
-/// nginx's variable as a key of ours.
-fn hash_key(key: &str) -> Option<String> {
-    Some(match key {
-        "$remote_addr" | "$binary_remote_addr" => "client-address".to_owned(),
-        "$uri" | "$request_uri" | "$document_uri" => "path".to_owned(),
-        _ => match (key.strip_prefix("$cookie_"), key.strip_prefix("$http_")) {
-            (Some(cookie), _) => format!("cookie:{cookie}"),
-            (_, Some(header)) => format!("header:{}", header.replace('_', "-")),
-            _ => return None,
-        },
-    })
-}
-
-impl Upstream {
-    fn text(&self) -> String {
-        let list = |items: &[String]| match items {
-            [one] => format!("[{one}]"),
-            many => format!("[\n    {},\n]", many.join(",\n    ")),
-        };
-        let mut text =
-            format!("servers = {}\nroute = {}\n", list(&self.servers), list(&self.routes));
-        for option in &self.options {
-            let _ = writeln!(text, "{option}");
-        }
-        for table in &self.tables {
-            let _ = write!(text, "\n{table}");
-        }
-        text
     }
 }

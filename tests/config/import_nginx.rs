@@ -129,6 +129,22 @@ fn everything_without_a_counterpart_is_named_with_its_line() {
 }
 
 #[test]
+fn client_certificates_have_their_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = directory.path().join("site");
+    let text = "server {\n ssl_client_certificate ca.pem;\n ssl_verify_client optional;\n location / {\n\
+        proxy_pass http://127.0.0.1:3000;\n proxy_set_header X-SSL-Client-Cert $ssl_client_escaped_cert;\n}}\n";
+    std::fs::write(&site, text).unwrap();
+    let (import, _) = import(&site);
+    let said: Vec<_> = import.notes.iter().map(|note| note.text.as_str()).collect();
+    for (text, key) in said.iter().zip(["`client-ca`", "`client-certificate`", "`forward-client-"])
+    {
+        assert!(text.contains(key), "{key}: {text}");
+    }
+    assert_eq!(said.len(), 3, "{said:?}");
+}
+
+#[test]
 fn a_directory_of_sites_is_fine_too() {
     let import = nginx::import(&data().join("sites-enabled")).unwrap();
     // The upstreams are elsewhere, so only what names an address is left.

@@ -1,0 +1,188 @@
+//! nginx's `upstream` blocks, and the file that each comes to.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use super::nginx::Reader;
+use super::nginx_syntax::Directive;
+use super::quoted;
+use crate::start::infer;
+
+/// An upstream on its way into its file.
+#[derive(Debug, Default)]
+pub(super) struct Upstream {
+    pub(super) at: String,
+    /// Lines of the top of the file.
+    pub(super) options: Vec<String>,
+    /// Tables behind it.
+    pub(super) tables: Vec<String>,
+    pub(super) servers: Vec<String>,
+    pub(super) routes: Vec<String>,
+    pub(super) weighted: bool,
+}
+
+impl Upstream {
+    /// Its file.
+    pub(super) fn text(&self) -> String {
+        let list = |items: &[String]| match items {
+            [one] => format!("[{one}]"),
+            many => format!("[\n    {},\n]", many.join(",\n    ")),
+        };
+        let mut text =
+            format!("servers = {}\nroute = {}\n", list(&self.servers), list(&self.routes));
+        for option in &self.options {
+            let _ = writeln!(text, "{option}");
+        }
+        for table in &self.tables {
+            let _ = write!(text, "\n{table}");
+        }
+        text
+    }
+}
+
+impl Reader {
+    pub(super) fn upstream(&mut self, directive: &Directive) {
+        let Some(given) = directive.arguments.first() else {
+            self.note(directive, "has no name, and was left out");
+            return;
+        };
+        let name = self.name(given);
+        self.names.insert(given.clone(), name.clone());
+        let mut upstream =
+            Upstream { at: format!("{}: upstream", directive.at), ..Upstream::default() };
+        let mut balance = None;
+        for inner in &directive.block {
+            let arguments: Vec<&str> = inner.arguments.iter().map(String::as_str).collect();
+            match (inner.name.as_str(), arguments.as_slice()) {
+                ("server", _) => self.add_server(inner, &mut upstream),
+                ("ip_hash", _) => balance = Some("ip-hash"),
+                ("least_conn", _) => balance = Some("least-connections"),
+                ("random", _) => {
+                    balance = Some("peak-ewma");
+                    self.note(
+                        inner,
+                        "is \"peak-ewma\": the better of two drawn at random, by latency and load",
+                    );
+                }
+                ("hash", [key, rest @ ..]) => {
+                    balance = Some("hash");
+                    let method = if rest.contains(&"consistent") { "ketama" } else { "modulo" };
+                    if let Some(on) = hash_key(key) {
+                        let on = quoted(&on);
+                        upstream.tables.push(format!("[hash]\non = {on}\nmethod = \"{method}\"\n"));
+                    } else {
+                        balance = None;
+                        self.note(
+                            inner,
+                            format!(
+                                "{key} cannot be hashed on: client-address, header:NAME, cookie:NAME \
+                                 and path can"
+                            ),
+                        );
+                    }
+                }
+                ("sticky", [what, cookie, ..]) if *what == "cookie" => {
+                    upstream.tables.push(format!("[sticky]\ncookie = {}\n", quoted(cookie)));
+                }
+                _ => self.other(inner),
+            }
+        }
+        // nginx's default is smooth weighted round-robin; without weights that is in turn.
+        let balance = balance.or(upstream.weighted.then_some("weighted-round-robin"));
+        if let Some(balance) = balance {
+            upstream.options.push(format!("balance = \"{balance}\""));
+        }
+        self.upstreams.insert(name, upstream);
+    }
+
+    /// A name that fits and is not there yet.
+    pub(super) fn name(&self, given: &str) -> String {
+        let base = infer::app_name(given).unwrap_or_else(|| "upstream".to_owned());
+        let mut name = base.clone();
+        let mut n = 2;
+        while self.upstreams.contains_key(&name) {
+            name = format!("{base}-{n}");
+            n += 1;
+        }
+        name
+    }
+
+    fn add_server(&mut self, directive: &Directive, upstream: &mut Upstream) {
+        let Some((address, options)) = directive.arguments.split_first() else { return };
+        let Some(address) = self.address(directive, address) else { return };
+        let mut text = format!("{{ address = {}", quoted(&address));
+        for option in options {
+            let (key, value) = option.split_once('=').unwrap_or((option, ""));
+            let _ = match key {
+                "weight" => {
+                    upstream.weighted = true;
+                    write!(text, ", weight = {value}")
+                }
+                "backup" => write!(text, ", backup = true"),
+                "down" => write!(text, ", down = true"),
+                "max_conns" if value == "0" => Ok(()),
+                "max_conns" => write!(text, ", max-connections = {value}"),
+                "slow_start" => write!(text, ", slow-start = {}", quoted(value)),
+                "max_fails" | "fail_timeout" => {
+                    self.note(
+                        directive,
+                        format!(
+                            "{option}: `{}` under [passive] of the upstream, for all its servers",
+                            key.replace('_', "-")
+                        ),
+                    );
+                    Ok(())
+                }
+                _ => {
+                    self.note(directive, format!("{option} has no counterpart"));
+                    Ok(())
+                }
+            };
+        }
+        text.push_str(" }");
+        upstream.servers.push(text);
+    }
+
+    /// `127.0.0.1:3000`, `unix:/run/x.sock`; names are looked up by the front.
+    pub(super) fn address(&mut self, directive: &Directive, text: &str) -> Option<String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Some(format!("unix:{}", path.trim_end_matches(':')));
+        }
+        let with_port =
+            if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+                text.to_owned()
+            } else {
+                format!("{text}:80")
+            };
+        if let Ok(address) = with_port.parse::<SocketAddr>() {
+            return Some(address.to_string());
+        }
+        if let Some(port) = with_port.strip_prefix("localhost:") {
+            return Some(format!("127.0.0.1:{port}"));
+        }
+        let host = with_port.rsplit_once(':').map_or("", |(host, _)| host);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if host.is_empty() || !host.chars().all(allowed) {
+            self.note(directive, format!("{text} is no address; the server was left out"));
+            return None;
+        }
+        if host == text && !host.contains('.') {
+            self.note(directive, format!("{text} is no upstream of these files and was left out; if the name is to be looked up, write \"dns:{with_port}\""));
+            return None;
+        }
+        Some(format!("dns:{with_port}"))
+    }
+}
+
+/// nginx's variable as a key of ours.
+fn hash_key(key: &str) -> Option<String> {
+    Some(match key {
+        "$remote_addr" | "$binary_remote_addr" => "client-address".to_owned(),
+        "$uri" | "$request_uri" | "$document_uri" => "path".to_owned(),
+        _ => match (key.strip_prefix("$cookie_"), key.strip_prefix("$http_")) {
+            (Some(cookie), _) => format!("cookie:{cookie}"),
+            (_, Some(header)) => format!("header:{}", header.replace('_', "-")),
+            _ => return None,
+        },
+    })
+}
