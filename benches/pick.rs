@@ -3,15 +3,17 @@
 //! `cargo bench --bench pick` prints nanoseconds per pick (pick, count in, count out): the median of
 //! many rounds, with one and with two threads at once.
 
+#[path = "../tests/common/algorithms.rs"]
+mod algorithms;
+
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use algorithms::every_algorithm;
 use roundsman::balance::key::Random;
 use roundsman::balance::{NoKeys, PickInput, Picked, Server, Upstream};
-use roundsman::config::settings::{
-    Address, Algorithm, Balancing, Hash, HashKey, HashMethod, ServerOptions,
-};
+use roundsman::config::settings::{Address, Algorithm, Balancing, ServerOptions};
 use tokio::time::Instant;
 
 const ROUNDS: usize = 31;
@@ -67,18 +69,8 @@ fn measure_two(upstream: &Upstream) -> f64 {
 }
 
 fn main() {
-    let hash = |method| Algorithm::Hash(Hash { on: HashKey::ClientAddress, method });
     println!("{:<36}{:>9}{:>12}{:>13}", "algorithm", "servers", "ns, alone", "ns, of two");
-    for algorithm in [
-        Algorithm::RoundRobin,
-        Algorithm::WeightedRoundRobin,
-        Algorithm::IpHash,
-        hash(HashMethod::Maglev),
-        hash(HashMethod::Ketama),
-        hash(HashMethod::Modulo),
-        Algorithm::LeastConnections,
-        Algorithm::PeakEwma,
-    ] {
+    for algorithm in every_algorithm() {
         for count in [4, 100, 1_000] {
             let upstream = upstream(algorithm.clone(), count, 2);
             pick(&upstream, 0, 1, Instant::now()); // makes the view

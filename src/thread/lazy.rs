@@ -56,41 +56,34 @@ fn peek(socket: impl AsFd, into: &mut [u8]) -> io::Result<usize> {
     Ok(count)
 }
 
-impl Register<TcpStream> for std::net::TcpStream {
-    fn register(self) -> io::Result<TcpStream> {
-        TcpStream::from_std(self)
-    }
+/// The two kinds of streams have the same methods, and no trait of theirs says so.
+macro_rules! register {
+    ($raw:ty, $stream:ty) => {
+        impl Register<$stream> for $raw {
+            fn register(self) -> io::Result<$stream> {
+                <$stream>::from_std(self)
+            }
 
-    fn shutdown_write(&self) -> io::Result<()> {
-        self.shutdown(std::net::Shutdown::Write)
-    }
+            fn shutdown_write(&self) -> io::Result<()> {
+                self.shutdown(std::net::Shutdown::Write)
+            }
 
-    fn poll_read_ready(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        stream.poll_read_ready(cx)
-    }
+            fn poll_read_ready(stream: &$stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                stream.poll_read_ready(cx)
+            }
 
-    fn try_read(stream: &TcpStream, read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-        stream.try_io(Interest::READABLE, read)
-    }
+            fn try_read(
+                stream: &$stream,
+                read: impl FnMut() -> io::Result<usize>,
+            ) -> io::Result<usize> {
+                stream.try_io(Interest::READABLE, read)
+            }
+        }
+    };
 }
 
-impl Register<UnixStream> for std::os::unix::net::UnixStream {
-    fn register(self) -> io::Result<UnixStream> {
-        UnixStream::from_std(self)
-    }
-
-    fn shutdown_write(&self) -> io::Result<()> {
-        self.shutdown(std::net::Shutdown::Write)
-    }
-
-    fn poll_read_ready(stream: &UnixStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        stream.poll_read_ready(cx)
-    }
-
-    fn try_read(stream: &UnixStream, read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-        stream.try_io(Interest::READABLE, read)
-    }
-}
+register!(std::net::TcpStream, TcpStream);
+register!(std::os::unix::net::UnixStream, UnixStream);
 
 impl<R, S> ClientStream for Lazy<R, S>
 where

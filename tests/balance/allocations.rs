@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use roundsman::balance::key::Random;
 use roundsman::balance::{NoKeys, PickInput, Picked, Server, Upstream};
-use roundsman::config::settings::{
-    Address, Algorithm, Balancing, Hash, HashKey, HashMethod, ServerOptions, Sticky,
-};
+use roundsman::config::settings::{Address, Algorithm, Balancing, ServerOptions, Sticky};
 use tokio::time::Instant;
+
+use super::algorithms::every_algorithm;
 
 fn upstream(algorithm: Algorithm) -> Upstream {
     let server = |i: usize| {
@@ -33,17 +33,7 @@ fn upstream(algorithm: Algorithm) -> Upstream {
 
 #[test]
 fn no_pick_allocates() {
-    let hash = |method| Algorithm::Hash(Hash { on: HashKey::ClientAddress, method });
-    for algorithm in [
-        Algorithm::RoundRobin,
-        Algorithm::WeightedRoundRobin,
-        Algorithm::IpHash,
-        hash(HashMethod::Maglev),
-        hash(HashMethod::Ketama),
-        hash(HashMethod::Modulo),
-        Algorithm::LeastConnections,
-        Algorithm::PeakEwma,
-    ] {
+    for algorithm in every_algorithm() {
         let upstream = upstream(algorithm.clone());
         let mut random = Random::new(1);
         let mut pick = || {

@@ -1,5 +1,7 @@
 //! Balancing: every algorithm, its promises, and what threads share.
 
+#[path = "../common/algorithms.rs"]
+mod algorithms;
 mod allocations;
 mod examples;
 mod explain;

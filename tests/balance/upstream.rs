@@ -14,6 +14,8 @@ use roundsman::config::settings::{
 };
 use tokio::time::Instant;
 
+use super::algorithms::every_algorithm;
+
 fn address(number: usize) -> Address {
     Address::Tcp(([10, 0, 0, number as u8], 80).into())
 }
@@ -63,20 +65,6 @@ impl RequestKeys for Request {
     fn path(&self) -> &[u8] {
         self.path.as_bytes()
     }
-}
-
-fn every_algorithm() -> Vec<Algorithm> {
-    let hash = |method| Algorithm::Hash(Hash { on: HashKey::ClientAddress, method });
-    vec![
-        Algorithm::RoundRobin,
-        Algorithm::WeightedRoundRobin,
-        Algorithm::IpHash,
-        hash(HashMethod::Maglev),
-        hash(HashMethod::Ketama),
-        hash(HashMethod::Modulo),
-        Algorithm::LeastConnections,
-        Algorithm::PeakEwma,
-    ]
 }
 
 #[test]
