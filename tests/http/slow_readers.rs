@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use roundsman::proxy::Reason;
@@ -10,6 +11,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, SocketType};
 use tokio::time::Instant;
 
+use super::support::pki::{Authority, Identity};
 use super::support::{
     Backend, PATIENCE, Program, Wire as _, counted, eventually, get, talking_program,
 };
@@ -108,4 +110,38 @@ fn a_slow_server_is_not_its_clients_fault() {
     );
     let events = program.ask(get("/"));
     assert!(events.text().ends_with("data: 19\n\n"), "{events:?}");
+}
+
+/// A client that limits itself, in both versions of HTTP.
+#[test]
+fn curl_over_tls_is_cut_off_too() {
+    let authority = Authority::new();
+    let Identity { certificate, key } = authority.sign("front", &["localhost"]);
+    let backend = endless();
+    let program = talking_program(
+        &[&backend],
+        &format!(
+            "[listen.http]\nprotocol = \"https\"\n\
+             certificates = [{{ certificate = \"{}\", key = \"{}\" }}]\n\
+             [timeouts]\nclient-write = \"3s\"\n[limits]\nresponse-rate = 1000000000\n",
+            certificate.display(),
+            key.display()
+        ),
+    );
+    let url = format!("https://localhost:{}/length", program.address.port());
+    for (before, version) in ["--http1.1", "--http2"].iter().enumerate() {
+        let curl = Command::new("curl")
+            .args(["--silent", version, "--limit-rate", "2M", "--max-time", "60"])
+            .args(["--output", "/dev/null", "--cacert"])
+            .arg(authority.file())
+            .arg(&url)
+            .status()
+            .unwrap();
+        let timed_out = Some(28);
+        assert!(!curl.success() && curl.code() != timed_out, "{version}: {curl}");
+        // Megabytes fit between it and the front, so it may have seemed not to read at all.
+        let reasons = [Reason::SlowReader, Reason::WriteTimeout];
+        let said = || reasons.map(|reason| counted(&program, reason)).iter().sum::<usize>();
+        eventually("it is said", || said() == before + 1);
+    }
 }
