@@ -308,6 +308,28 @@ mod tests {
         }
     }
 
+    /// A head with two CRs or LFs too many, wherever they are, passes only without a bare LF; and what
+    /// is looked at to see that is compared with the whole head by an assertion in the parser.
+    #[test]
+    fn line_ends_are_all_that_has_to_be_looked_at() {
+        let head = "GET /a HTTP/1.1\r\nHost: a\r\nB:\r\n\r\n";
+        let mut refused = 0;
+        for (first, second) in (0..=head.len()).flat_map(|a| (0..=a).map(move |b| (a, b))) {
+            for more in ["\r\r", "\r\n", "\n\r", "\n\n"] {
+                let mut bytes = head.to_owned();
+                bytes.insert_str(first, &more[..1]);
+                bytes.insert_str(second, &more[1..]);
+                let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+                if let Ok(Some(parsed)) = Head::parse(bytes.as_bytes(), &mut slots, 128) {
+                    assert!(!has_bare_lf(&bytes.as_bytes()[..parsed.len]), "{bytes:?}");
+                } else {
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 1000, "{refused}");
+    }
+
     #[test]
     fn versions() {
         assert_eq!(verdict("GET / HTTP/2.0\r\n\r\n"), Err(Reason::UnknownVersion));
