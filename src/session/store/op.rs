@@ -69,6 +69,11 @@ impl<'a> Op<'a> {
         }
     }
 
+    /// Whether the recorded form of a change begins with this.
+    pub fn is_kind(byte: u8) -> bool {
+        (1..=9).contains(&byte)
+    }
+
     /// Takes the next recorded change; `None` when there is none that makes sense.
     pub fn decode(input: &mut &'a [u8]) -> Option<Self> {
         let (kind, rest) = input.split_first()?;
