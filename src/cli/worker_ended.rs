@@ -20,11 +20,19 @@ pub(super) struct WorkerEnded {
     /// Which one, as in shop:1
     #[arg(value_name = "APP:N")]
     instance: Instance,
+    /// It is about to begin
+    #[arg(long)]
+    begins: bool,
 }
 
 impl WorkerEnded {
     /// Notes it; where the worker is not to be started again, sees to it that no connection does.
     pub(super) fn run(&self) -> ExitCode {
+        if self.begins {
+            let instance = self.instance.to_string();
+            let begun = Crashes::begin(Path::new(crashes::DIRECTORY), &instance);
+            return manage::run(async { Ok(begun?) });
+        }
         let variable = |name| std::env::var(name).unwrap_or_default();
         let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));
         let instance = self.instance.to_string();
@@ -43,6 +51,7 @@ impl WorkerEnded {
         };
         manage::run(async {
             after.save(directory, &instance)?;
+            Crashes::end(directory, &instance);
             if stays_down {
                 // Its unit waits for us, and the socket for the unit: no waiting here.
                 let socket = units::socket(&self.instance.app, self.instance.number);

@@ -4,6 +4,11 @@
 //! ended it (`ExecStopPost=`): so a crash counts also when the worker's main process was killed, by
 //! the kernel or the watchdog, and could write nothing itself. What is noted is only the facts; what
 //! follows from them the next run decides, by the settings as they are then.
+//!
+//! Who kills all processes of a unit at once may hit that one, too: after `systemctl kill
+//! --signal=KILL` of systemd 257, Linux kills whatever is started in the control group until that is
+//! made anew. So each start leaves a mark that its end takes away, and a start that finds one counts
+//! the crash.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,6 +91,40 @@ impl Crashes {
         write_atomically(&path, serde_json::to_string(self)?.as_bytes(), 0o644)
     }
 
+    /// Marks that a run begins. An earlier one whose end could not be noted counts as a crash.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn begin(directory: &Path, instance: &str) -> io::Result<()> {
+        let mark = Self::mark(directory, instance);
+        if let Ok(began) = std::fs::metadata(&mark).and_then(|metadata| metadata.modified()) {
+            let mut crashes = Self::load(directory, instance);
+            // What it said of itself is gone with it.
+            crashes.add(began.elapsed().unwrap_or_default());
+            "it was killed with all its processes".clone_into(&mut crashes.last);
+            crashes.save(directory, instance)?;
+        }
+        if let Some(parent) = mark.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(mark, "\n")
+    }
+
+    /// Takes the mark of the run away: its end is noted.
+    pub fn end(directory: &Path, instance: &str) {
+        let _ = std::fs::remove_file(Self::mark(directory, instance));
+    }
+
+    fn mark(directory: &Path, instance: &str) -> PathBuf {
+        directory.join("running").join(instance)
+    }
+
+    fn add(&mut self, ready_for: Duration) {
+        self.ready_for.push(ready_for.as_secs());
+        let surplus = self.ready_for.len().saturating_sub(MOST);
+        self.ready_for.drain(..surplus);
+    }
+
     /// What is noted after a run has ended.
     #[must_use]
     pub fn after(mut self, end: &End<'_>) -> Self {
@@ -93,9 +132,7 @@ impl Crashes {
             return Self::default();
         }
         let ready_for = end.life.and_then(|life| life.age(end.now)).unwrap_or_default();
-        self.ready_for.push(ready_for.as_secs());
-        let surplus = self.ready_for.len().saturating_sub(MOST);
-        self.ready_for.drain(..surplus);
+        self.add(ready_for);
         self.last = end.to_string();
         self
     }
@@ -181,6 +218,23 @@ mod tests {
         }
         assert_eq!(waits, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60, 60, 60]);
         assert_eq!(crashes.last, "it was killed by SIGKILL");
+    }
+
+    #[test]
+    fn an_end_that_nobody_noted_is_a_crash() {
+        let directory = tempfile::tempdir().unwrap();
+        let count = || Crashes::load(directory.path(), "shop:1").ready_for.len();
+        Crashes::begin(directory.path(), "shop:1").unwrap();
+        Crashes::end(directory.path(), "shop:1");
+        Crashes::begin(directory.path(), "shop:1").unwrap();
+        assert_eq!(count(), 0);
+        Crashes::begin(directory.path(), "shop:1").unwrap();
+        Crashes::begin(directory.path(), "shop:1").unwrap();
+        assert_eq!(count(), 2);
+        Crashes::end(directory.path(), "shop:1");
+        Crashes::end(directory.path(), "shop:1");
+        Crashes::begin(directory.path(), "shop:1").unwrap();
+        assert_eq!(count(), 2);
     }
 
     #[test]

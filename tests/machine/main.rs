@@ -8,6 +8,7 @@ mod harness;
 
 mod app_kinds;
 mod balancing;
+mod commands;
 mod crash;
 mod deploy;
 mod install;

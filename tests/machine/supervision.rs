@@ -307,3 +307,63 @@ on_every_debian! {
         assert_eq!(mode.trim(), "755");
     }
 }
+
+on_every_debian! {
+    /// Watching a tree of thousands of files costs nothing while nobody touches it, and next to
+    /// nothing when somebody does.
+    fn watching_costs_nothing(machine: &Machine) {
+        start(machine, 2, "watch = true\n");
+        machine.run(
+            "cd /srv/shop && for d in $(seq 400); do mkdir -p src/$((d % 20))/$d && \
+             for f in $(seq 10); do echo $f > src/$((d % 20))/$d/$f.js; done; done && \
+             roundsman restart shop && systemctl restart roundsman-watch@shop.service",
+        );
+        assert_eq!(machine.run("find /srv/shop/src -type f | wc -l").trim(), "4000");
+        machine.eventually("it watches", |machine| {
+            machine.property("roundsman-watch@shop.service", "StatusText").contains("watch")
+        });
+        let agent = machine.property("roundsman-watch@shop.service", "MainPID");
+        // Nanoseconds on a core, of its threads.
+        let spent = |machine: &Machine| -> u64 {
+            let lines = machine.run(&format!("cat /proc/{agent}/task/*/schedstat"));
+            let of = |line: &str| line.split(' ').next().and_then(|n| n.parse::<u64>().ok());
+            lines.lines().filter_map(of).sum()
+        };
+        let before = spent(machine);
+        machine.run("sleep 10"); // a share of this time is what is measured
+        let idle = spent(machine) - before;
+        println!("10 s of watching 4000 files: {:.2} ms of a core", idle as f64 / 1e6);
+        assert!(idle < 10_000_000, "more than a thousandth of a core: {idle} ns");
+
+        let old = runs(machine, 2);
+        let before = spent(machine);
+        machine.write("/srv/shop/src/7/7/3.js", "changed");
+        machine.eventually("both are replaced", |machine| {
+            runs(machine, 2).iter().zip(&old).all(|(now, before)| now != before)
+                && state(machine, 1) == "active"
+                && state(machine, 2) == "active"
+        });
+        let saved = spent(machine) - before;
+        println!("a saved file: {:.2} ms of a core", saved as f64 / 1e6);
+        assert!(saved < 200_000_000, "{saved} ns");
+    }
+}
+
+on_every_debian! {
+    /// Who kills all of a worker's processes at once may hit the one that notes crashes, too; the
+    /// crash counts all the same.
+    fn a_kill_of_the_whole_unit_counts(machine: &Machine) {
+        start(machine, 1, "[restart]\ndelay = \"100ms\"\nmax-delay = \"100ms\"\nlimit = \"none\"\n");
+        for count in 1..=12 {
+            machine.eventually("it runs", |machine| state(machine, 1) == "active");
+            let before = runs(machine, 1);
+            machine.run(&format!("systemctl kill --kill-whom=all --signal=KILL {}", service(1)));
+            machine.eventually("it is back", |machine| {
+                state(machine, 1) == "active" && runs(machine, 1) != before
+            });
+            let noted = machine.run("cat /run/roundsman/crashes/shop:1");
+            let noted: serde_json::Value = serde_json::from_str(&noted).expect("JSON");
+            assert_eq!(noted["ready-for"].as_array().map(Vec::len), Some(count), "{noted}");
+        }
+    }
+}
