@@ -8,19 +8,26 @@ const TIMES: usize = 3;
 /// How many more answers there are before the next thing is done.
 const ANSWERS: u64 = 500;
 
-/// Clients of both kinds.
+/// Clients of each kind.
 const KEPT_ALIVE: usize = 64;
 const CONNECTING: usize = 8;
+const HTTP2: usize = 4;
 
-fn load(machine: &Machine) -> Load {
-    machine.load(Clients::new(KEPT_ALIVE, CONNECTING))
+/// What they need of the front.
+const TAKES_HTTP2: &str = "[listen.http]\nhttp2 = true\n";
+
+fn start(machine: &Machine) -> Load {
+    machine.start_hello(2);
+    machine.write("/etc/roundsman/roundsman.toml", TAKES_HTTP2);
+    machine.run("systemctl reload roundsman.service");
+    machine.load(Clients::new(KEPT_ALIVE, CONNECTING).speaking_http2(HTTP2))
 }
 
 on_every_debian! {
-    /// `systemctl restart` of the front loses no request, on new connections and on kept ones.
+    /// `systemctl restart` of the front loses no request, on new connections, on kept ones and on
+    /// streams.
     fn restart_of_the_front_loses_nothing(machine: &Machine) {
-        machine.start_hello(2);
-        let load = load(machine);
+        let load = start(machine);
         for _ in 0..TIMES {
             load.goes_on_for(ANSWERS);
             machine.run("systemctl restart roundsman.service");
@@ -34,11 +41,10 @@ on_every_debian! {
     /// A good configuration is put to work, a bad one refused with its errors on the terminal, and
     /// neither loses a request.
     fn reload_of_the_front_loses_nothing(machine: &Machine) {
-        machine.start_hello(2);
-        let load = load(machine);
+        let load = start(machine);
         for time in 0..TIMES {
             load.goes_on_for(ANSWERS);
-            machine.write("/etc/roundsman/roundsman.toml", &format!("[limits]\nheaders = {}\n", 100 + time));
+            machine.write("/etc/roundsman/roundsman.toml", &format!("{TAKES_HTTP2}[limits]\nheaders = {}\n", 100 + time));
             machine.run("systemctl reload roundsman.service");
 
             load.goes_on_for(ANSWERS);
@@ -58,8 +64,7 @@ on_every_debian! {
 on_every_debian! {
     /// `systemctl restart` of a worker drains it first, so that nothing is lost.
     fn restart_of_a_worker_loses_nothing(machine: &Machine) {
-        machine.start_hello(2);
-        let load = load(machine);
+        let load = start(machine);
         for _ in 0..TIMES {
             load.goes_on_for(ANSWERS);
             machine.run("systemctl restart roundsman-worker@hello:1.service");
@@ -78,7 +83,7 @@ on_every_debian! {
     /// connection is served.
     fn killed_front_loses_only_what_it_had(machine: &Machine) {
         machine.start_hello(2);
-        let load = load(machine);
+        let load = machine.load(Clients::new(KEPT_ALIVE, CONNECTING));
         for _ in 0..TIMES {
             load.goes_on_for(ANSWERS);
             machine.run("systemctl kill --kill-whom=main --signal=KILL roundsman.service");

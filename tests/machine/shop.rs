@@ -14,6 +14,7 @@ pub(crate) fn release(machine: &Machine, version: &str, behaviour: &str) {
 /// Installs it with so many workers and these settings, running release `one`.
 pub(crate) fn install(machine: &Machine, workers: u16, settings: &str) {
     machine.install(&Package::built());
+    machine.write("/etc/roundsman/roundsman.toml", "[listen.http]\nhttp2 = true\n");
     release(machine, "one", "well");
     configure(machine, workers, settings);
     machine.run("roundsman apply");
@@ -28,9 +29,9 @@ fn configure(machine: &Machine, workers: u16, settings: &str) {
     machine.write("/etc/roundsman/apps/shop.toml", &file);
 }
 
-/// Kept and new connections, requests of 6 s, uploads and WebSockets.
+/// Kept and new connections, requests of 6 s, uploads, WebSockets and HTTP/2.
 pub(crate) fn load(machine: &Machine) -> Load {
-    let load = machine.load(Clients::new(12, 4).with(2, 2, 2));
+    let load = machine.load(Clients::new(12, 4).with(2, 2, 2).speaking_http2(2));
     load.goes_on_for(200);
     load
 }

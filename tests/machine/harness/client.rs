@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::http::{Connection, Failure, Response};
+use super::http2::Http2;
 use super::websocket::{Heard, WebSocket};
 
 /// An upload: larger than what sockets buffer, and in pieces over a while, so that some are in the
@@ -25,6 +26,8 @@ pub(crate) enum Kind {
     Upload,
     /// Says something over a WebSocket and waits for its echo; connects again when it is closed.
     WebSocket,
+    /// Asks many times at once over HTTP/2, on one connection for as long as that lasts.
+    Http2,
 }
 
 /// A client.
@@ -33,6 +36,7 @@ pub(crate) struct Client {
     kind: Kind,
     kept: Option<Connection>,
     web_socket: Option<WebSocket>,
+    http2: Option<Http2>,
     connections: u64,
     port: u16,
     slow: String,
@@ -48,7 +52,8 @@ impl Client {
     pub(crate) fn new(kind: Kind, port: u16, slow: Duration) -> Self {
         let slow = format!("/slow?ms={}", slow.as_millis());
         let (host, fields) = ("test".to_owned(), String::new());
-        Self { kind, kept: None, web_socket: None, connections: 0, port, slow, host, fields }
+        let http2 = (kind == Kind::Http2).then(|| Http2::new(address(port)));
+        Self { kind, kept: None, web_socket: None, http2, connections: 0, port, slow, host, fields }
     }
 
     /// The same for another host, with more fields.
@@ -58,7 +63,7 @@ impl Client {
 
     /// How often it has connected.
     pub(crate) fn connections(&self) -> u64 {
-        self.connections
+        self.connections + self.http2.as_ref().map_or(0, Http2::connections)
     }
 
     /// Asks once: what came back, or `None` for a WebSocket that was closed in good order.
@@ -69,6 +74,10 @@ impl Client {
             Kind::Slow => self.get(&self.slow.clone(), "").map(Some),
             Kind::Upload => self.upload().map(Some),
             Kind::WebSocket => self.echo(),
+            Kind::Http2 => {
+                let uri = format!("http://{}/", self.host);
+                self.http2.as_mut().map(|client| client.ask(&uri)).transpose()
+            }
         }
     }
 
@@ -77,7 +86,7 @@ impl Client {
             return Ok(connection);
         }
         self.connections += 1;
-        Connection::open(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)))
+        Connection::open(address(self.port))
     }
 
     fn get(&mut self, path: &str, headers: &str) -> Result<String, Failure> {
@@ -121,6 +130,10 @@ impl Client {
             Heard::Closed => Ok(None),
         }
     }
+}
+
+fn address(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 fn good(response: Response) -> Result<String, Failure> {

@@ -129,6 +129,12 @@ impl Clients {
         }
         self
     }
+
+    /// And clients that speak HTTP/2, where `[listen.http]` has `http2 = true`.
+    pub(crate) fn speaking_http2(mut self, count: usize) -> Self {
+        self.kinds.extend(std::iter::repeat_n(Kind::Http2, count));
+        self
+    }
 }
 
 impl Load {

@@ -5,6 +5,7 @@ mod client;
 mod command;
 mod host;
 mod http;
+mod http2;
 mod load;
 mod machine;
 mod package;
