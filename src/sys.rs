@@ -94,6 +94,15 @@ pub fn was_read_from(socket: &impl AsRawFd) -> bool {
     result == 0 && asked == 0 && info.tcpi_bytes_received > waiting + 1
 }
 
+/// Bytes written to a socket that the other end has not acknowledged yet, where the kernel says so.
+pub fn unacknowledged(socket: &impl AsRawFd) -> Option<u64> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the call writes one int, which lives through it; the descriptor is open because
+    // `socket` owns or borrows it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    (result == 0).then_some(u64::from(count.unsigned_abs()))
+}
+
 /// The supplementary groups of the process at the other end of a UNIX socket, as they were when it
 /// connected.
 pub fn peer_groups(socket: &impl AsRawFd) -> io::Result<Vec<u32>> {

@@ -1,7 +1,7 @@
 //! One attempt at one server: send the request, read the head of the response, relay its body.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::frames::Frames;
 use super::incoming::Request;
 use super::local::About;
 use super::pace::Pace;
+use super::reading::Reading;
 use super::reason::Reason;
 use super::relay::{HEADROOM, Relay, RelayError, Waits};
 use super::request::Framing;
@@ -183,17 +184,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
     async fn introduce(&self, stream: &mut ServerStream) -> std::io::Result<()> {
         let server = self.in_flight.server();
         let Some(version) = server.proxy_protocol else { return Ok(()) };
-        let origin = &self.connection.origin;
-        let addresses = self.request.client.map(|client| {
-            let port = if origin.peer == Some(client) { origin.peer_port } else { 0 };
-            let unknown = if client.is_ipv4() {
-                IpAddr::from(Ipv4Addr::UNSPECIFIED)
-            } else {
-                IpAddr::from(Ipv6Addr::UNSPECIFIED)
-            };
-            let to = (origin.local.unwrap_or(unknown), origin.port.unwrap_or(0));
-            ((client, port).into(), to.into())
-        });
+        let addresses = self.connection.origin.ends(self.request.client);
         let mut header = Vec::with_capacity(108);
         preface::write(&mut header, version, addresses);
         stream.write_all(&header).await
@@ -449,7 +440,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         local.counters.statuses[usize::from(status / 100).min(5)].add(1);
 
         let mut waits_for = None;
-        let mut pace = Pace::default();
+        let mut reading = Reading::default();
         let result = poll_fn(|cx| {
             let mut done = download.poll(cx, stream, &mut self.connection.stream);
             let ends = is_events && done.is_pending() && download.waits() == Waits::Source;
@@ -467,11 +458,14 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             let waits = (download.waits(), download.moved);
             if waits_for != Some(waits) {
                 waits_for = Some(waits);
-                let patience = self.between_bytes(waits.0, &mut pace, download.passed());
+                let patience = self.between_bytes(waits.0, &mut reading, download.passed());
                 self.connection.deadline.set(patience);
             }
-            if self.connection.deadline.poll_passed(cx) {
-                return Poll::Ready(Err(self.overdue(waits.0, &pace)));
+            while self.connection.deadline.poll_passed(cx) {
+                match self.more_time(waits.0, &mut reading, download.passed()) {
+                    Ok(patience) => self.connection.deadline.set(patience),
+                    Err(reason) => return Poll::Ready(Err((reason, String::new()))),
+                }
             }
             Poll::Pending
         })
@@ -491,27 +485,36 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
         Ok((after, keep))
     }
 
-    /// How long whom the response waits for may take; the client has taken so much of it.
-    fn between_bytes(&self, waits: Waits, pace: &mut Pace, taken: u64) -> Duration {
+    /// How long whom the response waits for may take; so much of it has gone to the client.
+    fn between_bytes(&self, waits: Waits, reading: &mut Reading, passed: u64) -> Duration {
         let front = &self.request.snapshot.settings.front;
         let now = self.connection.local.deadlines.now();
-        pace.rest(now);
+        reading.rest(now);
         match waits {
             Waits::Source => front.timeouts.response_body,
-            Waits::Sink => {
-                pace.wait(now, taken, front.limits.response_rate, front.timeouts.client_write)
-            }
+            Waits::Sink => reading.wait(now, passed, &self.connection.stream, front),
         }
     }
 
-    fn overdue(&self, waits: Waits, pace: &Pace) -> (Reason, String) {
-        let reason = match waits {
-            _ if self.connection.deadline.total_passed() => Reason::TotalTimeout,
-            Waits::Source => Reason::ResponseTimeout,
-            Waits::Sink if pace.is_tight() => Reason::SlowReader,
-            Waits::Sink => Reason::WriteTimeout,
-        };
-        (reason, String::new())
+    /// How much longer it may take, when that time is over.
+    fn more_time(
+        &self,
+        waits: Waits,
+        reading: &mut Reading,
+        passed: u64,
+    ) -> Result<Duration, Reason> {
+        let front = &self.request.snapshot.settings.front;
+        let now = self.connection.local.deadlines.now();
+        match waits {
+            _ if self.connection.deadline.total_passed() => Err(Reason::TotalTimeout),
+            Waits::Source => Err(Reason::ResponseTimeout),
+            Waits::Sink => {
+                let more = reading.go_on(now, passed, &self.connection.stream, front);
+                let slow =
+                    if reading.is_slow() { Reason::SlowReader } else { Reason::WriteTimeout };
+                more.ok_or(slow)
+            }
+        }
     }
 
     /// Says that a response broke off after its head was sent: all that is left is to end the

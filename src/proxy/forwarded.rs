@@ -1,7 +1,7 @@
 //! Who the client is, and how servers are told: `X-Forwarded-*`, `Forwarded` and `Via`.
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
 use ipnet::IpNet;
@@ -32,6 +32,19 @@ impl Origin {
     /// Whether the peer is one of those whose word is believed.
     pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
         self.peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+    }
+
+    /// The ends of the connection as a server is told of them: the client's, and ours.
+    pub(crate) fn ends(&self, client: Option<IpAddr>) -> Option<(SocketAddr, SocketAddr)> {
+        let client = client?;
+        let port = if self.peer == Some(client) { self.peer_port } else { 0 };
+        let unknown = if client.is_ipv4() {
+            IpAddr::from(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::from(Ipv6Addr::UNSPECIFIED)
+        };
+        let to = (self.local.unwrap_or(unknown), self.port.unwrap_or(0));
+        Some(((client, port).into(), to.into()))
     }
 
     /// The client: the peer, or the last address before the proxies that are trusted.

@@ -19,6 +19,7 @@ mod incoming;
 pub(crate) mod local;
 mod pace;
 pub mod preface;
+mod reading;
 mod reason;
 mod relay;
 mod reply;

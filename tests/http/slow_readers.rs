@@ -92,6 +92,27 @@ fn whoever_keeps_the_rate_may_read_for_longer_than_the_time_out() {
     });
 }
 
+/// The kernel holds megabytes for a client and says only when a third of them is gone; this one needs
+/// longer for that than the time-out.
+#[test]
+fn what_the_kernel_still_holds_is_not_held_against_a_client_that_reads() {
+    let backend = endless();
+    let program = talking_program(&[&backend], "[timeouts]\nclient-write = \"3s\"\n");
+    std::thread::scope(|scope| {
+        for path in ["/length", "/chunked"] {
+            let mut client = ask(&program, &get(path));
+            scope.spawn(move || {
+                let mut part = vec![0; 16 * 1024];
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_secs(12) {
+                    assert!(matches!(client.read(&mut part), Ok(1..)), "{path}");
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+            });
+        }
+    });
+}
+
 /// A stream of events comes at the server's pace, whatever rate is asked of the client.
 #[test]
 fn a_slow_server_is_not_its_clients_fault() {
@@ -139,7 +160,7 @@ fn curl_over_tls_is_cut_off_too() {
             .unwrap();
         let timed_out = Some(28);
         assert!(!curl.success() && curl.code() != timed_out, "{version}: {curl}");
-        // Megabytes fit between it and the front, so it may have seemed not to read at all.
+        // Over HTTP/2 megabytes fit between it and the front: it may seem not to read at all.
         let reasons = [Reason::SlowReader, Reason::WriteTimeout];
         let said = || reasons.map(|reason| counted(&program, reason)).iter().sum::<usize>();
         eventually("it is said", || said() == before + 1);
