@@ -1,12 +1,12 @@
 //! The floor: copies bytes between a client and a server of its own, and knows nothing of HTTP.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::poll::Poll;
-use crate::upstream::accept;
+use crate::upstream::{accept, bind};
 
 const LISTENER: usize = usize::MAX;
 const SCRATCH: usize = 64 * 1024;
@@ -25,8 +25,7 @@ struct Side {
 
 /// Serves until it is killed.
 pub(crate) fn run(listen: SocketAddr, upstream: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
-    listener.set_nonblocking(true)?;
+    let listener = bind(listen)?;
     let mut poll = Poll::new()?;
     poll.add_listener(&listener, LISTENER)?;
     let mut pairs: Vec<Option<Pair>> = Vec::new();

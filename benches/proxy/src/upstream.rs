@@ -49,8 +49,7 @@ enum Next {
 
 /// Serves until it is killed. Prints the address once it listens.
 pub(crate) fn run(listen: SocketAddr) -> Result<()> {
-    let listener = TcpListener::bind(listen).with_context(|| format!("listening on {listen}"))?;
-    listener.set_nonblocking(true)?;
+    let listener = bind(listen)?;
     println!("{}", listener.local_addr()?);
 
     let mut poll = Poll::new()?;
@@ -79,6 +78,15 @@ pub(crate) fn run(listen: SocketAddr) -> Result<()> {
             }
         }
     }
+}
+
+/// Listens, with room for all clients at once: whom the kernel has no room for tries again a second
+/// later, and the forwarder, which waits for each connection of its own, does nothing until then.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| format!("listening on {address}"))?;
+    rustix::net::listen(&listener, 4096)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// The next connection that waits, ready for use.
