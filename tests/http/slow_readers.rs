@@ -44,18 +44,28 @@ fn ask(program: &Program, request: &str) -> TcpStream {
     stream
 }
 
-/// Reads a little again and again, until the connection ends or that much time has passed; whether
-/// it ended.
-fn trickle(client: &mut TcpStream, time: Duration) -> bool {
+/// Reads a little again and again, with that pause, until the connection ends or that much time has
+/// passed; whether it ended.
+fn trickle(client: &mut TcpStream, pause: Duration, time: Duration) -> bool {
     let mut part = vec![0; 16 * 1024];
     let start = Instant::now();
     while start.elapsed() < time {
         match client.read(&mut part) {
-            Ok(1..) => std::thread::sleep(Duration::from_millis(5)),
+            Ok(1..) => std::thread::sleep(pause),
             _ => return true,
         }
     }
     false
+}
+
+/// What becomes of two such clients, of a response that is spliced and of one in chunks.
+fn trickles(program: &Program, pause: Duration, time: Duration, ends: bool) {
+    std::thread::scope(|scope| {
+        for path in ["/length", "/chunked"] {
+            let mut client = ask(program, &get(path));
+            scope.spawn(move || assert_eq!(trickle(&mut client, pause, time), ends, "{path}"));
+        }
+    });
 }
 
 #[test]
@@ -66,14 +76,7 @@ fn whoever_keeps_reading_below_the_rate_is_cut_off() {
         &[&backend],
         "[timeouts]\nclient-write = \"3s\"\n[limits]\nresponse-rate = 1000000000\n",
     );
-    std::thread::scope(|scope| {
-        for path in ["/length", "/chunked"] {
-            let mut client = ask(&program, &get(path));
-            scope.spawn(move || {
-                assert!(trickle(&mut client, Duration::from_mins(1)), "{path}");
-            });
-        }
-    });
+    trickles(&program, Duration::from_millis(5), Duration::from_mins(1), true);
     eventually("it is said", || counted(&program, Reason::SlowReader) == 2);
     assert_eq!(counted(&program, Reason::WriteTimeout), 0);
 }
@@ -82,14 +85,7 @@ fn whoever_keeps_reading_below_the_rate_is_cut_off() {
 fn whoever_keeps_the_rate_may_read_for_longer_than_the_time_out() {
     let backend = endless();
     let program = talking_program(&[&backend], "[timeouts]\nclient-write = \"3s\"\n");
-    std::thread::scope(|scope| {
-        for path in ["/length", "/chunked"] {
-            let mut client = ask(&program, &get(path));
-            scope.spawn(move || {
-                assert!(!trickle(&mut client, Duration::from_secs(7)), "{path}");
-            });
-        }
-    });
+    trickles(&program, Duration::from_millis(5), Duration::from_secs(7), false);
 }
 
 /// The kernel holds megabytes for a client and says only when a third of them is gone; this one needs
@@ -98,19 +94,7 @@ fn whoever_keeps_the_rate_may_read_for_longer_than_the_time_out() {
 fn what_the_kernel_still_holds_is_not_held_against_a_client_that_reads() {
     let backend = endless();
     let program = talking_program(&[&backend], "[timeouts]\nclient-write = \"3s\"\n");
-    std::thread::scope(|scope| {
-        for path in ["/length", "/chunked"] {
-            let mut client = ask(&program, &get(path));
-            scope.spawn(move || {
-                let mut part = vec![0; 16 * 1024];
-                let start = Instant::now();
-                while start.elapsed() < Duration::from_secs(12) {
-                    assert!(matches!(client.read(&mut part), Ok(1..)), "{path}");
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-            });
-        }
-    });
+    trickles(&program, Duration::from_millis(100), Duration::from_secs(12), false);
 }
 
 /// A stream of events comes at the server's pace, whatever rate is asked of the client.

@@ -95,7 +95,7 @@ impl Migrate {
         }
         let Pass { seen, copied, kept, removed, unsupported } = total;
         if self.json {
-            super::print(&json!({
+            super::print_json(&json!({
                 "app": app, "keys": seen, "copied": copied, "kept": kept, "removed": removed,
                 "unsupported": unsupported,
             }));

@@ -14,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exit;
+use super::{exit, manage};
 use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
 use crate::session::command::{ServerInfo, is_namespace};
@@ -151,8 +152,8 @@ impl From<OpenError> for Failed {
 }
 
 /// Prints a result for programs.
-fn print(result: &Value) {
-    println!("{}", serde_json::to_string_pretty(result).unwrap_or_default());
+fn print_json(result: &impl Serialize) {
+    manage::print(&serde_json::to_string_pretty(result).unwrap_or_default());
 }
 
 // === impl Serve ===
@@ -372,11 +373,10 @@ impl Check {
     fn run(self) -> Result<(), Failed> {
         let report = crate::session::store::verify(&self.data)?;
         if self.json {
-            let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
-            print(&json!({
+            print_json(&json!({
                 "keys": report.keys,
                 "log-records": report.records,
-                "problems": problems,
+                "problems": report.problems,
             }));
         } else {
             for problem in &report.problems {
@@ -410,8 +410,7 @@ impl Salvage {
         fs::remove_dir_all(self.to.join("copy")).map_err(failed)?;
         let made = self.to.join("salvaged");
         if self.json {
-            let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
-            print(&json!({ "keys": keys, "directory": made, "lost": lost }));
+            print_json(&json!({ "keys": keys, "directory": made, "lost": lost }));
             return Ok(());
         }
         for what in &lost {

@@ -56,7 +56,7 @@ impl Stats {
         let mut client = Live::at(&self.socket).connect("default")?;
         let figures = ask(&mut client)?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&figures).unwrap_or_default());
+            super::print_json(&figures);
             return Ok(());
         }
         print(&figures);

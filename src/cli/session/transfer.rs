@@ -147,7 +147,7 @@ impl Import {
         }
         let expired = seen - written;
         if self.json {
-            super::print(&json!({ "imported": written, "expired": expired }));
+            super::print_json(&json!({ "imported": written, "expired": expired }));
         } else {
             println!("{written} keys imported, {expired} had expired");
         }
