@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use roundsman::worker::control::{client, paths};
+use roundsman::base::paths;
+use roundsman::worker::control::client;
 use serde_json::Value;
 
 const ROUNDS: usize = 9;
@@ -32,7 +33,9 @@ fn start(directory: &Path, number: u16) -> Worker {
 
 fn connect(directory: &Path, number: u16, first: &str) -> BufReader<UnixStream> {
     for _ in 0..6000 {
-        if let Ok(mut stream) = UnixStream::connect(paths::socket(directory, "bench", number)) {
+        if let Ok(mut stream) =
+            UnixStream::connect(paths::control_socket(directory, "bench", number))
+        {
             writeln!(stream, "{first}").expect("the shim reads");
             return BufReader::new(stream);
         }

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod balance;
+pub mod base;
 pub mod cli;
 pub mod config;
 pub mod deploy;

@@ -4,6 +4,3 @@ pub mod client;
 pub mod explain;
 pub mod model;
 pub mod server;
-
-/// Where the admin socket of the installed service is.
-pub const SOCKET: &str = "/run/roundsman/admin.sock";

@@ -10,9 +10,10 @@ use super::deploy::{self, Options};
 use super::describe;
 use super::manage::{self, Done, Failure, Machine, print, say};
 use super::{AdminSocket, companions};
+use crate::base::unit;
+use crate::base::unit::Instance;
 use crate::config::Settings;
 use crate::deploy::drift::{Present, Running, Step, steps};
-use crate::deploy::units;
 use crate::systemd::jobs::Verb;
 
 /// Make the machine as the files say: start, stop and replace workers, reload the front
@@ -103,9 +104,8 @@ fn settings() -> Done<Settings> {
 /// What is to be done.
 async fn find(machine: &Machine, settings: &Settings) -> Done<Vec<Step>> {
     let mut names: BTreeSet<String> = settings.apps.keys().cloned().collect();
-    for (unit, _) in machine.systemd.loaded("roundsman-worker@*:*.service").await? {
-        let instance = unit.strip_prefix("roundsman-worker@").unwrap_or_default();
-        names.extend(instance.rsplit_once(':').map(|(app, _)| app.to_owned()));
+    for (unit, _) in machine.systemd.loaded(unit::ALL_SERVICES).await? {
+        names.extend(Instance::of_service(&unit).map(|worker| worker.app));
     }
     let mut present = BTreeMap::new();
     for name in names {
@@ -117,7 +117,7 @@ async fn find(machine: &Machine, settings: &Settings) -> Done<Vec<Step>> {
             };
             workers.push(Running { number, stale });
         }
-        let enabled = machine.systemd.is_enabled(&units::target(&name)).await?;
+        let enabled = machine.systemd.is_enabled(&unit::target(&name)).await?;
         present.insert(name, Present { enabled, workers });
     }
     Ok(steps(&settings.apps, &present))
@@ -155,19 +155,19 @@ async fn take(machine: &Machine, settings: &Settings, step: &Step) -> Done {
     match step {
         Step::Remove(name) => {
             let _lock = manage::lock(name, false)?;
-            machine.systemd.job(Verb::Stop, &units::target(name)).await?;
+            machine.systemd.job(Verb::Stop, &unit::target(name)).await?;
             let mut all = Vec::new();
             for number in machine.running(name).await? {
-                all.extend([units::service(name, number), units::socket(name, number)]);
+                all.extend([unit::service(name, number), unit::socket(name, number)]);
             }
             machine.systemd.jobs(Verb::Stop, &all).await?;
-            Ok(machine.systemd.disable(&units::target(name)).await?)
+            Ok(machine.systemd.disable(&unit::target(name)).await?)
         }
-        Step::Enable(name) => Ok(machine.systemd.enable(&units::target(name)).await?),
+        Step::Enable(name) => Ok(machine.systemd.enable(&unit::target(name)).await?),
         Step::Start(name, numbers) => {
             let _lock = manage::lock(name, false)?;
             machine.start_workers(app(name)?, numbers).await?;
-            Ok(machine.systemd.job(Verb::Start, &units::target(name)).await?)
+            Ok(machine.systemd.job(Verb::Start, &unit::target(name)).await?)
         }
         Step::Stop(name, numbers) => {
             let _lock = manage::lock(name, false)?;

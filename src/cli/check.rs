@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{credentials, exit};
+use super::credentials;
+use crate::base::exit;
 use crate::config::{self, Loaded, Problem, Sources};
 use crate::tls::Tls;
 

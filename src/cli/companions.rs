@@ -1,8 +1,9 @@
 //! The units beside an app's workers that look after them: whether each runs as the app's file says.
 
 use super::manage::{Done, Machine};
+use crate::base::unit;
 use crate::config::settings::App;
-use crate::deploy::{drift, units};
+use crate::deploy::drift;
 use crate::systemd::bus::UnitState;
 use crate::systemd::jobs::Verb;
 use crate::watch::agent::is_needed;
@@ -10,15 +11,15 @@ use crate::watch::agent::is_needed;
 /// Starts, restarts or stops them. For what starts together with the app, systemd does it; this is
 /// for an app that runs already, after daemon-reload.
 pub(super) async fn settle(machine: &Machine, app: &App) -> Done {
-    let target = machine.systemd.unit(&units::target(&app.name)).await?;
+    let target = machine.systemd.unit(&unit::target(&app.name)).await?;
     let runs = target.state() == UnitState::Active;
-    let watch = units::watch(&app.name);
+    let watch = unit::watch(&app.name);
     let process = machine.systemd.unit(&watch).await?.main_pid();
     let settings = process.and_then(drift::of_process);
     let stale = settings.is_some_and(|settings| settings != drift::watch_fingerprint(app));
     settle_one(machine, &watch, runs && is_needed(app), stale).await?;
     let restart_at = !app.supervision.restart_at.is_empty();
-    settle_one(machine, &units::restart_timer(&app.name), runs && restart_at, false).await
+    settle_one(machine, &unit::restart_timer(&app.name), runs && restart_at, false).await
 }
 
 async fn settle_one(machine: &Machine, unit: &str, wanted: bool, stale: bool) -> Done {

@@ -3,16 +3,14 @@
 use std::fs::File;
 use std::path::Path;
 
+use crate::base::paths;
 use crate::config::Problem;
 use crate::config::settings::{Front, Secret, SecretSource};
-
-/// Where systemd keeps them while the service runs; root may read them there.
-const DIRECTORY: &str = "/run/credentials/roundsman.service";
 
 /// Puts the files that systemd made of credentials in the place of their names. What is not there
 /// cannot be looked at, which is no error: systemd hands it over at the next start of the service.
 pub(super) fn find(front: &mut Front) -> Vec<Problem> {
-    find_in(Path::new(DIRECTORY), front)
+    find_in(Path::new(paths::CREDENTIALS), front)
 }
 
 fn find_in(directory: &Path, front: &mut Front) -> Vec<Problem> {

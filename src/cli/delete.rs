@@ -10,8 +10,10 @@ use super::AdminSocket;
 use super::edit::Edit;
 use super::manage::{self, Done, Failure, Machine, done};
 use super::names;
-use crate::deploy::progress::{self, Progress};
-use crate::deploy::{surge, units};
+use crate::base::paths;
+use crate::base::unit;
+use crate::deploy::progress::Progress;
+use crate::deploy::surge;
 use crate::systemd::jobs::Verb;
 
 /// Stop an app for good and remove its file; the app's own files stay
@@ -55,11 +57,11 @@ impl Delete {
             numbers.extend(machine.running(name).await?);
             numbers.sort_unstable();
             numbers.dedup();
-            machine.systemd.job(Verb::Stop, &units::target(name)).await?;
+            machine.systemd.job(Verb::Stop, &unit::target(name)).await?;
             machine.stop_workers(&app, &numbers).await?;
-            machine.systemd.disable(&units::target(name)).await?;
+            machine.systemd.disable(&unit::target(name)).await?;
             surge::lower(std::path::Path::new("/"), name)?;
-            Progress::clear(std::path::Path::new(progress::DIRECTORY), name);
+            Progress::clear(std::path::Path::new(paths::DEPLOYS), name);
             edit.write()?;
             machine.apply_files().await?;
             let text = format!("{name} is deleted: {} is removed", edit.path().display());

@@ -9,10 +9,14 @@ use serde::Serialize;
 
 use super::manage::{Done, Failure, Machine, last_lines, print, say};
 use super::put_back;
+use crate::base::exit;
+use crate::base::file::write_atomically;
+use crate::base::paths;
+use crate::base::unit;
 use crate::config::settings::App;
 use crate::deploy::execute::{Executor, Step, settle};
-use crate::deploy::progress::{self, Progress};
-use crate::deploy::{Action, Event, Outcome, Plan, release, surge, units};
+use crate::deploy::progress::Progress;
+use crate::deploy::{Action, Event, Outcome, Plan, release, surge};
 
 /// How a deploy goes about it.
 #[derive(Debug, Clone, Default, Args)]
@@ -144,7 +148,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
             Ok(())
         }
         Outcome::Interrupted => Err(Failure {
-            code: super::exit::INTERRUPTED,
+            code: exit::INTERRUPTED,
             message: format!(
                 "interrupted: {done} of {} workers of {name} run the new code, the others the old \
                  one, and all serve.\nroundsman reload {name} --resume goes on",
@@ -170,7 +174,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
                 "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: \
                  roundsman reload {name}",
                 app.instance(worker),
-                last_lines(&units::service(name, worker)),
+                last_lines(&unit::service(name, worker)),
             )))
         }
     }
@@ -255,7 +259,7 @@ fn plan(app: &App, options: &Options, progress: &Progress, left: &BTreeSet<u16>)
 /// The release that the workers run now, if it is another one than they shall run.
 async fn old_release(machine: &Machine, app: &App, new: Option<&Path>) -> Option<PathBuf> {
     for worker in machine.running(&app.name).await.ok()? {
-        let unit = machine.systemd.unit(&units::service(&app.name, worker)).await.ok()?;
+        let unit = machine.systemd.unit(&unit::service(&app.name, worker)).await.ok()?;
         let runs = unit.main_pid().and_then(release::of_process);
         if runs.is_some() && runs.as_deref() != new {
             return runs;
@@ -292,7 +296,7 @@ pub(super) fn show(app: &App, step: &Step) {
 
 /// Where it is kept which releases an app has had: two lines, the present one and the one before.
 fn record(app: &App) -> PathBuf {
-    Path::new("/var/lib/roundsman/releases").join(&app.name)
+    Path::new(paths::RELEASES).join(&app.name)
 }
 
 /// The release that was deployed last and is not the present one.
@@ -313,7 +317,7 @@ pub(super) fn remember(app: &App, release: Option<&Path>, previous: Option<&Path
     let written = path
         .parent()
         .map_or(Ok(()), std::fs::create_dir_all)
-        .and_then(|()| progress::write_atomically(&path, text.as_bytes(), 0o644));
+        .and_then(|()| write_atomically(&path, text.as_bytes(), 0o644));
     // Members of the group may deploy, but not write there: they have the way back by age.
     drop(written);
 }

@@ -12,14 +12,15 @@ use super::AdminSocket;
 use super::manage::{self, Done, Machine, print};
 use super::names;
 use crate::admin::{client, model};
+use crate::base::paths;
+use crate::base::unit;
 use crate::config::settings::App;
-use crate::deploy::progress::{self, Progress};
-use crate::deploy::{drift, release, units};
+use crate::deploy::progress::Progress;
+use crate::deploy::{drift, release};
 use crate::systemd::bus::UnitState;
 use crate::systemd::jobs::Unit;
 use crate::watch::agent::is_needed;
 use crate::worker::control::client::{Dropped, dropped};
-use crate::worker::control::paths;
 
 /// Show all about an app: its file, its workers, which release each runs
 #[derive(Debug, Args)]
@@ -98,18 +99,18 @@ impl Describe {
             for number in numbers {
                 workers.push(worker(&machine, &app, number, front.as_ref()).await?);
             }
-            let watch = machine.systemd.unit(&units::watch(&app.name)).await?;
-            let timer = machine.systemd.unit(&units::restart_timer(&app.name)).await?;
+            let watch = machine.systemd.unit(&unit::watch(&app.name)).await?;
+            let timer = machine.systemd.unit(&unit::restart_timer(&app.name)).await?;
             let link = app.directory.as_deref().filter(|directory| directory.is_symlink());
             let description = Description {
                 file: loaded.app_files.get(&app.name).cloned(),
                 release: link.and_then(release::current),
-                enabled: machine.systemd.is_enabled(&units::target(&app.name)).await?,
-                deploy: Progress::load(Path::new(progress::DIRECTORY), &app.name),
+                enabled: machine.systemd.is_enabled(&unit::target(&app.name)).await?,
+                deploy: Progress::load(Path::new(paths::DEPLOYS), &app.name),
                 workers,
                 watch: is_needed(&app).then(|| match (watch.state(), watch.text("StatusText")) {
                     (UnitState::Active, text) if !text.is_empty() => text.to_owned(),
-                    _ => format!("DOES NOT RUN: systemctl status {}", units::watch(&app.name)),
+                    _ => format!("DOES NOT RUN: systemctl status {}", unit::watch(&app.name)),
                 }),
                 next_restart: timer
                     .number("NextElapseUSecRealtime")
@@ -149,7 +150,7 @@ pub(super) async fn worker(
     number: u16,
     front: Option<&Vec<model::Server>>,
 ) -> Done<Worker> {
-    let unit = machine.systemd.unit(&units::service(&app.name, number)).await?;
+    let unit = machine.systemd.unit(&unit::service(&app.name, number)).await?;
     let pid = unit.main_pid();
     let runs = pid.and_then(release::of_process);
     let instance = app.instance(number);
@@ -172,7 +173,7 @@ pub(super) async fn worker(
         stale: pid.and_then(|pid| stale(app, pid, &unit, runs.as_deref())),
         release: runs,
         trouble: trouble(&unit),
-        dropped: pid.and_then(|_| dropped(Path::new(paths::BASE), &app.name, number)),
+        dropped: pid.and_then(|_| dropped(Path::new(paths::WORKERS), &app.name, number)),
     })
 }
 

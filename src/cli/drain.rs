@@ -10,11 +10,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::send::{Runtime, Target};
-use super::{AdminSocket, exit, names};
+use super::{AdminSocket, names};
 use crate::admin::client;
 use crate::admin::model::{Drain as Request, Drained, Undrain as UndrainRequest};
-use crate::lifecycle::lock;
-use crate::worker::control::paths;
+use crate::base::exit;
+use crate::base::lock;
+use crate::base::paths;
 
 /// A drain waits no longer than this, whatever it was asked: half of systemd's largest extension.
 const LONGEST: Duration = Duration::from_mins(30);
@@ -61,7 +62,9 @@ impl Drain {
     pub(super) fn run(self) -> ExitCode {
         self.announce();
         let socket: PathBuf = self.admin.path;
-        if self.worker && !socket.parent().is_some_and(lock::held) {
+        if self.worker
+            && !socket.parent().is_some_and(|beside| lock::held(&paths::front_lock(beside)))
+        {
             // Connecting would start a front, which at shutdown is the last thing that is wanted.
             return ExitCode::from(exit::OK);
         }
@@ -113,7 +116,9 @@ impl Drain {
             None => paths::workers_in(base, &target.app),
         };
         for number in numbers {
-            if let Ok(mut stream) = UnixStream::connect(paths::socket(base, &target.app, number)) {
+            if let Ok(mut stream) =
+                UnixStream::connect(paths::control_socket(base, &target.app, number))
+            {
                 let _ = stream.write_all(b"draining\n");
             }
         }

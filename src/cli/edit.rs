@@ -6,14 +6,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::manage::{self, Done, Failure, say};
+use crate::base::file::write_atomically;
+use crate::base::paths;
 use crate::config::settings::App;
 use crate::config::{self, Settings};
-use crate::deploy::progress::write_atomically;
 use crate::start::diff;
 use crate::start::file::Change;
-
-/// The directory of the administrator's app files.
-const APPS: &str = "/etc/roundsman/apps";
 
 /// One file as it is and as it is to be.
 #[derive(Debug)]
@@ -26,7 +24,7 @@ pub(super) struct Edit {
 
 /// The file of an app, there or not.
 pub(super) fn path(app: &str) -> PathBuf {
-    Path::new(APPS).join(format!("{app}.toml"))
+    paths::app_file(app)
 }
 
 // === impl Edit ===
@@ -43,7 +41,7 @@ impl Edit {
         if main.exists() {
             return Self::at(main, change);
         }
-        Self::at(Path::new(APPS).join(format!("{app}.toml.d/50-roundsman.toml")), change)
+        Self::at(Path::new(paths::APPS).join(format!("{app}.toml.d/50-roundsman.toml")), change)
     }
 
     fn at(path: PathBuf, change: &Change) -> Done<Self> {

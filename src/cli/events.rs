@@ -16,9 +16,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::exit;
 use super::send::{Runtime, Target};
-use crate::worker::control::paths;
+use crate::base::exit;
+use crate::base::paths;
 
 /// How often is looked for new workers.
 const LOOK: Duration = Duration::from_millis(100);
@@ -110,7 +110,8 @@ impl Events {
                 if only.is_some_and(|only| only != number) || workers.get(&worker) == Some(&true) {
                     continue;
                 }
-                let Ok(stream) = UnixStream::connect(paths::socket(base, &app, number)) else {
+                let Ok(stream) = UnixStream::connect(paths::control_socket(base, &app, number))
+                else {
                     continue; // it is just starting, or just ending
                 };
                 let again = workers.insert(worker.clone(), true).is_some();

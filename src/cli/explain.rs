@@ -7,8 +7,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{AdminSocket, exit};
+use super::AdminSocket;
 use crate::admin::explain::{Explained, Query, explain};
+use crate::base::exit;
 use crate::config::{Sources, load};
 use crate::proxy::Front;
 

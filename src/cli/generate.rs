@@ -11,7 +11,9 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
-use super::{Cli, exit};
+use super::Cli;
+use crate::base::exit;
+use crate::base::paths;
 use crate::config::schema::{FILES, Key, SHARED, Section};
 
 /// Write manual pages and shell completions into a directory
@@ -120,7 +122,7 @@ fn toml_page() -> io::Result<Vec<u8>> {
 
     let mut page = Roff::new();
     for file in FILES {
-        let heading = format!("/etc/roundsman/{}", file.path);
+        let heading = format!("{}/{}", paths::CONFIGURATION, file.path);
         page.control("SH", [heading.as_str()]).text([roman(file.doc)]);
         for s in file.sections {
             section(&mut page, s);

@@ -11,8 +11,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::manage::{self, Done, Failure, print, say};
+use crate::base::file::write_atomically;
+use crate::base::paths;
 use crate::config::{self, Sources};
-use crate::deploy::progress::write_atomically;
 use crate::import::{self, Import};
 
 /// Print the files that do what PM2's or nginx's configuration does, and what has no counterpart
@@ -51,7 +52,7 @@ struct Output {
     #[arg(long)]
     write: bool,
     /// Where they are written
-    #[arg(long, value_name = "DIR", default_value = "/etc/roundsman")]
+    #[arg(long, value_name = "DIR", default_value = paths::CONFIGURATION)]
     to: PathBuf,
     /// Print JSON
     #[arg(long)]
@@ -161,7 +162,7 @@ impl Output {
 
     /// What the configuration says to these files, together with those that are there.
     fn judge(&self, import: &Import) -> Done {
-        let system = Path::new("/etc/roundsman");
+        let system = Path::new(paths::CONFIGURATION);
         let sources =
             if self.to == system { manage::sources() } else { Sources::directory(&self.to) };
         if !self.to.is_dir() && !self.write {

@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::manage::{self, Failure};
 use super::names;
-use crate::deploy::{surge, units};
+use crate::base::unit;
+use crate::deploy::surge;
 
 /// Show what an app's workers have logged (journalctl)
 #[derive(Debug, Args)]
@@ -52,13 +53,13 @@ impl Logs {
             None => (self.target.as_str(), None),
         };
         if let Some(number) = number {
-            command.arg("--unit").arg(units::service(name, number));
+            command.arg("--unit").arg(unit::service(name, number));
         } else {
             let app = manage::app(&manage::load(), name)?;
             // One more than there are: a deploy's extra worker has something to say, too.
             let extra = surge::numbers(app.workers, 1);
             for number in (1..=app.workers).chain(extra) {
-                command.arg("--unit").arg(units::service(name, number));
+                command.arg("--unit").arg(unit::service(name, number));
             }
         }
         if self.follow {

@@ -10,13 +10,16 @@ use std::rc::Rc;
 
 use tokio::task::{JoinSet, LocalSet};
 
-use super::exit;
 use crate::admin;
+use crate::base::exit;
+use crate::base::paths;
+use crate::base::unit;
+use crate::base::unit::Instance;
 use crate::config::settings::App;
 use crate::config::{self, Loaded, Settings, Sources};
 use crate::deploy::front::Front;
-use crate::deploy::progress::{self, Lock, LockError};
-use crate::deploy::{execute, surge, units};
+use crate::deploy::progress::{Lock, LockError};
+use crate::deploy::{execute, surge};
 use crate::supervise::crashes;
 use crate::systemd::jobs::{self, Systemd, Verb};
 
@@ -192,7 +195,7 @@ pub(super) fn load() -> Loaded {
 
 /// The right to change an app.
 pub(super) fn lock(app: &str, wait: bool) -> Done<Lock> {
-    Lock::take(Path::new(progress::DIRECTORY), app, wait).map_err(Failure::from)
+    Lock::take(Path::new(paths::DEPLOYS), app, wait).map_err(Failure::from)
 }
 
 // === impl Machine ===
@@ -215,9 +218,9 @@ impl Machine {
         let mut jobs = JoinSet::new();
         for number in numbers.iter().copied() {
             let systemd = Rc::clone(&self.systemd);
-            let all = units::of_worker(app, number);
+            let all = app.units_of(number);
             crashes::forget(&app.instance(number));
-            let service = units::service(&app.name, number);
+            let service = unit::service(&app.name, number);
             jobs.spawn_local(async move {
                 // It has its full number of attempts again.
                 let _ = systemd.reset_failed(&service).await;
@@ -251,7 +254,7 @@ impl Machine {
 
     /// Why a worker is not well, with its last lines.
     pub(super) async fn why(&self, app: &App, number: u16, otherwise: &str) -> Failure {
-        let unit = units::service(&app.name, number);
+        let unit = unit::service(&app.name, number);
         let trouble = self.systemd.unit(&unit).await.ok().and_then(|unit| unit.trouble());
         let reason = trouble.unwrap_or_else(|| otherwise.to_owned());
         Failure::new(format!("{}: {reason}{}", app.instance(number), last_lines(&unit)))
@@ -259,11 +262,10 @@ impl Machine {
 
     /// Stops workers, draining them first, and waits until they have ended.
     pub(super) async fn stop_workers(&self, app: &App, numbers: &[u16]) -> Done {
-        let all: Vec<String> =
-            numbers.iter().flat_map(|number| units::of_worker(app, *number)).collect();
+        let all: Vec<String> = numbers.iter().flat_map(|number| app.units_of(*number)).collect();
         self.systemd.jobs(Verb::Stop, &all).await?;
         for number in numbers {
-            self.systemd.reset_failed(&units::service(&app.name, *number)).await?;
+            self.systemd.reset_failed(&unit::service(&app.name, *number)).await?;
         }
         Ok(())
     }
@@ -272,12 +274,13 @@ impl Machine {
     /// and whether each runs or is about to.
     pub(super) async fn workers(&self, app: &str) -> Done<Vec<(u16, bool)>> {
         use crate::systemd::bus::UnitState;
-        let loaded = self.systemd.loaded(&units::services(app)).await?;
+        let loaded = self.systemd.loaded(&unit::services(app)).await?;
         let mut workers: Vec<(u16, bool)> = loaded
             .into_iter()
             .filter_map(|(unit, state)| {
                 let runs = !matches!(state, UnitState::Inactive | UnitState::Failed);
-                Some((units::number(app, &unit)?, runs))
+                let worker = Instance::of_service(&unit).filter(|worker| worker.app == app)?;
+                Some((worker.number, runs))
             })
             .collect();
         workers.sort_unstable();

@@ -1,7 +1,5 @@
 //! The command line: one file per subcommand.
 
-pub mod exit;
-
 mod apply;
 mod check;
 mod companions;
@@ -42,6 +40,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::admin;
+use crate::base::exit;
+use crate::base::paths;
 use crate::systemd::generator;
 
 /// A systemd-native HTTP application cluster.
@@ -88,7 +88,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct AdminSocket {
     /// The admin socket of the front
-    #[arg(long = "admin", value_name = "PATH", default_value = admin::SOCKET)]
+    #[arg(long = "admin", value_name = "PATH", default_value = paths::ADMIN_SOCKET)]
     path: PathBuf,
 }
 

@@ -11,8 +11,8 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use super::exit;
-use crate::worker::control::paths;
+use crate::base::exit;
+use crate::base::paths;
 
 /// How long a worker may take to say that it has the message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub(super) struct Send {
 #[derive(Debug, Args)]
 pub(super) struct Runtime {
     /// The directory below which the workers' control sockets are
-    #[arg(long = "runtime", value_name = "DIR", default_value = paths::BASE)]
+    #[arg(long = "runtime", value_name = "DIR", default_value = paths::WORKERS)]
     pub(super) base: PathBuf,
 }
 
@@ -87,7 +87,7 @@ impl Send {
         let mut code = exit::OK;
         for number in numbers {
             let worker = format!("{app}:{number}");
-            match deliver(&paths::socket(&self.runtime.base, app, number), &message) {
+            match deliver(&paths::control_socket(&self.runtime.base, app, number), &message) {
                 Ok(()) => sent.sent.push(worker),
                 Err(Failure::NotThere) => {} // its directory is there a little longer than it is
                 Err(Failure::Denied(why)) => return Err((exit::DENIED, why)),

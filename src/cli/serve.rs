@@ -13,17 +13,20 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
-use super::exit;
 use crate::admin;
 use crate::balance::sticky;
+use crate::base::exit;
+use crate::base::lock::{Lock, Wait};
+use crate::base::paths;
 use crate::config::{self, Loaded, Problems, Settings, Sources};
 use crate::health;
 use crate::lifecycle::control::{Control, https_port};
 use crate::lifecycle::last_good::LastGood;
-use crate::lifecycle::{lock, state, watchdog};
+use crate::lifecycle::state;
 use crate::proxy::Front;
 use crate::registry::dns;
 use crate::systemd::activation::{self, Inherited, Socket};
+use crate::systemd::watchdog;
 use crate::systemd::{bus, journal, message, notify};
 use crate::thread::{Listener, Threads, usable_cores};
 use crate::tls::Tls;
@@ -243,13 +246,18 @@ fn describe(sockets: &[Inherited]) -> Vec<admin::model::Listener> {
 }
 
 /// Marks this process as the running front, in the admin socket's directory.
-fn lock_beside(admin: &Inherited) -> Option<lock::Lock> {
+fn lock_beside(admin: &Inherited) -> Option<Lock> {
     let Socket::Unix(socket) = &admin.socket else { return None };
     let address = socket.local_addr().ok()?;
-    match lock::take(address.as_pathname()?.parent().unwrap_or(Path::new("."))) {
+    let path = paths::front_lock(address.as_pathname()?.parent().unwrap_or(Path::new(".")));
+    // Whoever stops a worker asks whether it is held, and need not be the front's user.
+    match Lock::take(&path, 0o644, Wait::Moment) {
         Ok(lock) => Some(lock),
         Err(error) => {
-            tracing::warn!(%error, "stopping a worker may not wait for its requests");
+            tracing::warn!(
+                "cannot lock {}: {error}; stopping a worker may not wait for its requests",
+                path.display()
+            );
             None
         }
     }

@@ -13,8 +13,10 @@ use super::deploy::{self, Options};
 use super::edit::{self, Edit};
 use super::manage::{self, Done, Failure, Machine, done, say};
 use super::names;
+use crate::base::exit;
+use crate::base::unit;
 use crate::config::settings::{App, HostPattern, Settings, Target};
-use crate::deploy::{release, units};
+use crate::deploy::release;
 use crate::start::file::Change;
 use crate::start::infer::{self, Found};
 use crate::systemd::jobs::Verb;
@@ -181,7 +183,7 @@ impl Start {
     fn command(&self) -> Done<Found> {
         if self.rest.is_empty() {
             return Err(Failure {
-                code: super::exit::USAGE,
+                code: exit::USAGE,
                 message: "what is to be started? A file, a directory, or after -- a command; see \
                           roundsman start --help"
                     .to_owned(),
@@ -281,7 +283,7 @@ async fn bring_up(machine: &Machine, app: &App, edit: &Edit, writes: bool) -> Do
         edit.write()?;
     }
     machine.apply_files().await?;
-    machine.systemd.enable(&units::target(&app.name)).await?;
+    machine.systemd.enable(&unit::target(&app.name)).await?;
     // What the file does not have any more goes first.
     let (run, extra): (Vec<u16>, Vec<u16>) =
         running.into_iter().partition(|number| *number <= app.workers);
@@ -293,7 +295,7 @@ async fn bring_up(machine: &Machine, app: &App, edit: &Edit, writes: bool) -> Do
         machine.start_workers(app, &new).await?;
     }
     // It wants them all, so it is done when they are.
-    machine.systemd.job(Verb::Start, &units::target(&app.name)).await?;
+    machine.systemd.job(Verb::Start, &unit::target(&app.name)).await?;
     if writes && !run.is_empty() {
         deploy::deploy(machine, app, &Options::default()).await?;
     }
@@ -303,10 +305,10 @@ async fn bring_up(machine: &Machine, app: &App, edit: &Edit, writes: bool) -> Do
 /// Leaves nothing half-made.
 async fn take_back(machine: &Machine, app: &App, edit: &Edit) {
     if edit.is_new() {
-        let _ = machine.systemd.job(Verb::Stop, &units::target(&app.name)).await;
+        let _ = machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await;
         let numbers: Vec<u16> = (1..=app.workers).collect();
         let _ = machine.stop_workers(app, &numbers).await;
-        let _ = machine.systemd.disable(&units::target(&app.name)).await;
+        let _ = machine.systemd.disable(&unit::target(&app.name)).await;
     }
     edit.undo();
     let _ = machine.apply_files().await;

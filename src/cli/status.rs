@@ -12,9 +12,12 @@ use tokio::time::timeout;
 use super::send::Target;
 use super::{AdminSocket, describe};
 use crate::admin::model;
+use crate::base::paths;
+use crate::base::unit;
+use crate::base::unit::Instance;
 use crate::systemd::bus::UnitState;
 use crate::systemd::jobs::{self, Systemd};
-use crate::worker::control::{client, paths};
+use crate::worker::control::client;
 
 /// How long systemd may take to answer.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -51,7 +54,7 @@ fn messages(status: &model::Status) -> String {
     let mut out = String::new();
     for server in status.upstreams.iter().flat_map(|upstream| &upstream.servers) {
         let Ok(Target { app, number: Some(number) }) = server.name.parse() else { continue };
-        let dropped = client::dropped(Path::new(paths::BASE), &app, number);
+        let dropped = client::dropped(Path::new(paths::WORKERS), &app, number);
         if let Some(dropped) = dropped.filter(|dropped| !dropped.is_none()) {
             let _ = writeln!(out, "{}: {dropped}", server.name); // which cannot fail
         }
@@ -85,14 +88,14 @@ fn unwell() -> Vec<Unwell> {
 async fn ask() -> Result<Vec<Unwell>, jobs::Error> {
     let systemd = Systemd::connect().await?;
     let mut unwell = Vec::new();
-    for (name, state) in systemd.loaded("roundsman-worker@*:*.service").await? {
+    for (name, state) in systemd.loaded(unit::ALL_SERVICES).await? {
         if !matches!(state, UnitState::Activating | UnitState::Failed) {
             continue;
         }
-        let worker = name.trim_start_matches("roundsman-worker@").trim_end_matches(".service");
+        let Some(worker) = Instance::of_service(&name) else { continue };
         let unit = systemd.unit(&name).await?;
         if let Some(reason) = describe::trouble(&unit) {
-            unwell.push(Unwell { worker: worker.to_owned(), reason });
+            unwell.push(Unwell { worker: worker.to_string(), reason });
         }
     }
     Ok(unwell)

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::AdminSocket;
 use super::manage::{self, Done, Failure, Machine, done};
 use super::names;
+use crate::base::unit;
 use crate::config::settings::App;
-use crate::deploy::units;
 use crate::supervise::crashes;
 use crate::systemd::jobs::Verb;
 
@@ -64,7 +64,7 @@ impl Stop {
             let _lock = manage::lock(&app.name, false)?;
             let machine = Machine::connect(&self.admin.path).await?;
             if all {
-                machine.systemd.job(Verb::Stop, &units::target(&app.name)).await?;
+                machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await?;
                 // Also such as the file does not have any more, or not yet.
                 numbers.extend(machine.running(&app.name).await?);
                 numbers.sort_unstable();
@@ -89,7 +89,7 @@ impl Restart {
             let _lock = manage::lock(&app.name, false)?;
             let machine = Machine::connect(&self.admin.path).await?;
             let services: Vec<String> =
-                numbers.iter().map(|number| units::service(&app.name, *number)).collect();
+                numbers.iter().map(|number| unit::service(&app.name, *number)).collect();
             for number in &numbers {
                 crashes::forget(&app.instance(*number));
             }
@@ -98,7 +98,7 @@ impl Restart {
             }
             if let Err(error) = machine.systemd.jobs(Verb::Restart, &services).await {
                 let failed = numbers.iter().find(|number| {
-                    matches!(&error, crate::systemd::jobs::Error::Job { unit, .. } if *unit == units::service(&app.name, **number))
+                    matches!(&error, crate::systemd::jobs::Error::Job { unit, .. } if *unit == unit::service(&app.name, **number))
                 });
                 return Err(match failed {
                     Some(number) => machine.why(&app, *number, &error.to_string()).await,

@@ -1,6 +1,5 @@
 //! `roundsman worker`: the main process of a worker unit.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -13,14 +12,16 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::exit;
+use crate::base::exit;
+use crate::base::paths;
+use crate::base::unit::Instance;
 use crate::config::settings::{Address, App};
 use crate::config::{Sources, load};
-use crate::supervise::crashes::{self, Crashes};
+use crate::supervise::crashes::Crashes;
 use crate::systemd::activation::{Inherited, Socket, adopt};
 use crate::systemd::{journal, notify};
 use crate::worker::backoff::{self, Waited};
-use crate::worker::{self, Notifier, control};
+use crate::worker::{self, Notifier};
 
 /// The name of the worker's own listener (`FileDescriptorName=`).
 const LISTENER: &str = "http";
@@ -46,12 +47,6 @@ pub(super) struct Worker {
 }
 
 /// `shop:1`.
-#[derive(Debug, Clone)]
-pub(super) struct Instance {
-    pub(super) app: String,
-    pub(super) number: u16,
-}
-
 #[derive(Debug, Clone)]
 struct ListenAddress(Address);
 
@@ -154,7 +149,7 @@ impl Worker {
             control: self.runtime.clone().or_else(|| {
                 // The unit has a RuntimeDirectory=. The variable itself is ambiguous: it separates
                 // paths with colons, of which ours has one.
-                std::env::var_os("RUNTIME_DIRECTORY").map(|_| control::paths::BASE.into())
+                std::env::var_os("RUNTIME_DIRECTORY").map(|_| paths::WORKERS.into())
             }),
         };
         Ok(worker::run(worker).await)
@@ -175,7 +170,7 @@ impl Worker {
         let Instance { app: name, number } = &self.instance;
         let restart = app.map(|app| app.supervision.restart.clone()).unwrap_or_default();
         let start_timeout = app.map_or(Duration::from_mins(1), |app| app.start_timeout);
-        let crashes = Crashes::load(Path::new(crashes::DIRECTORY), &self.instance.to_string());
+        let crashes = Crashes::load(Path::new(paths::CRASHES), &self.instance.to_string());
         backoff::wait((name, *number), &crashes, &restart, start_timeout, notifier, stop).await
     }
 }
@@ -212,28 +207,6 @@ pub(super) fn stop_signals() -> io::Result<mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
-// === impl Instance ===
-
-impl fmt::Display for Instance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.app, self.number)
-    }
-}
-
-impl FromStr for Instance {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = text.rsplit_once(':').and_then(|(app, number)| {
-            let number = number.parse().ok().filter(|number| *number > 0)?;
-            (!app.is_empty()).then(|| Self { app: app.to_owned(), number })
-        });
-        parsed.ok_or_else(|| {
-            "write the app's name, a colon and a number from 1, as in shop:1".to_owned()
-        })
-    }
-}
-
 // === impl ListenAddress ===
 
 impl FromStr for ListenAddress {
@@ -247,19 +220,5 @@ impl FromStr for ListenAddress {
             .parse::<SocketAddr>()
             .map_err(|error| format!("{error}: write 127.0.0.1:7080 or unix:/path"))?;
         Ok(Self(Address::Tcp(address)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_instance_is_a_name_and_a_number() {
-        let instance: Instance = "my-app:12".parse().unwrap();
-        assert_eq!((instance.app.as_str(), instance.number), ("my-app", 12));
-        for wrong in ["shop", "shop:", "shop:0", ":1", "shop:x", "shop:-1", "shop:70000"] {
-            assert!(wrong.parse::<Instance>().is_err(), "{wrong}");
-        }
     }
 }

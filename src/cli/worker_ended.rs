@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::exit;
 use super::manage;
-use super::worker::Instance;
-use crate::deploy::units;
-use crate::supervise::crashes::{self, Crashes, End};
+use crate::base::exit;
+use crate::base::paths;
+use crate::base::unit;
+use crate::base::unit::Instance;
+use crate::supervise::crashes::{Crashes, End};
 use crate::supervise::life::{self, Life};
 use crate::systemd::jobs::{Systemd, Verb};
 
@@ -30,13 +31,13 @@ impl WorkerEnded {
     pub(super) fn run(&self) -> ExitCode {
         if self.begins {
             let instance = self.instance.to_string();
-            let begun = Crashes::begin(Path::new(crashes::DIRECTORY), &instance);
+            let begun = Crashes::begin(Path::new(paths::CRASHES), &instance);
             return manage::run(async { Ok(begun?) });
         }
         let variable = |name| std::env::var(name).unwrap_or_default();
         let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));
         let instance = self.instance.to_string();
-        let directory = Path::new(crashes::DIRECTORY);
+        let directory = Path::new(paths::CRASHES);
         let stays_down = variable("EXIT_CODE") == "exited"
             && [exit::WORKER_DONE, exit::WORKER_GIVEN_UP].map(|c| c.to_string()).contains(&status);
         let after = if stays_down {
@@ -45,7 +46,7 @@ impl WorkerEnded {
             Crashes::load(directory, &instance).after(&End {
                 result: &result,
                 status: &status,
-                life: Life::read(&Path::new(life::BASE).join(&instance)),
+                life: Life::read(&Path::new(paths::WORKERS).join(&instance)),
                 now: life::now(),
             })
         };
@@ -54,7 +55,7 @@ impl WorkerEnded {
             Crashes::end(directory, &instance);
             if stays_down {
                 // Its unit waits for us, and the socket for the unit: no waiting here.
-                let socket = units::socket(&self.instance.app, self.instance.number);
+                let socket = unit::socket(&self.instance.app, self.instance.number);
                 Systemd::connect().await?.begin(Verb::Stop, &socket).await?;
             }
             Ok(())

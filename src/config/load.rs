@@ -10,6 +10,7 @@ use super::route::{Names, OwnRoutes, Placed};
 use super::settings::{App, Front, HostPattern, Https, Route, Settings, Target, Upstream};
 use super::source::{Files, Found, Sources};
 use super::{app, front, handoff, net, route, upstream};
+use crate::base::unit;
 
 /// What the files say, and what is wrong with them.
 #[derive(Debug, Clone)]
@@ -167,7 +168,7 @@ impl<'a> Loading<'a> {
         let mut units = Vec::new();
         for (name, path) in names(self.files, directory) {
             if directory != "routes"
-                && let Some(fault) = net::name_fault(name)
+                && let Some(fault) = unit::name_fault(name)
             {
                 let found = self.files.found.iter().find(|f| f.relative == path);
                 let path = found.map_or(path.as_path(), |f| f.file.path.as_path());

@@ -7,6 +7,7 @@ use super::fragment::{Node, Table};
 use super::input::{Input, Read, array, boolean, duration_or_zero, integer, nearest, string};
 use super::settings::{HostPattern, Https, Route, Share, Split, SplitKey, Target};
 use super::{net, schema, sharing};
+use crate::base::unit;
 
 /// What a file of an app or upstream says about its routes; `None` when it says nothing.
 pub(super) type OwnRoutes = Option<Vec<(Matching, Place)>>;
@@ -117,10 +118,10 @@ fn shares(node: &Node, problems: &mut Problems) -> Read<Vec<Share>> {
 fn target(node: &Node, problems: &mut Problems) -> Read<Target> {
     let text = string(node, problems)?;
     match text.split_once(':') {
-        Some(("app", name)) if net::name_fault(name).is_none() => {
+        Some(("app", name)) if unit::name_fault(name).is_none() => {
             Some(Target::App(name.to_owned()))
         }
-        Some(("upstream", name)) if net::name_fault(name).is_none() => {
+        Some(("upstream", name)) if unit::name_fault(name).is_none() => {
             Some(Target::Upstream(name.to_owned()))
         }
         _ => {

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::worker::control::paths;
+use crate::base::paths;
+use crate::base::unit;
 
 pub use super::balancing::{
     ActiveCheck, Algorithm, Balancing, Failures, Hash, HashKey, HashMethod, HttpProbe, Passive,
@@ -425,7 +426,7 @@ impl App {
     /// Where the front reaches worker `number` (from 1).
     pub fn worker_address(&self, number: u16) -> Address {
         if self.handoff.is_some() {
-            let path = paths::socket(Path::new(paths::BASE), &self.name, number);
+            let path = paths::control_socket(Path::new(paths::WORKERS), &self.name, number);
             return Address::Unix(path);
         }
         match (self.listen, self.port) {
@@ -435,8 +436,7 @@ impl App {
             }
             (Listen::Unix, _) => {
                 // The unit's own RuntimeDirectory=, where the app may create the socket.
-                let path = format!("/run/roundsman-workers/{}:{number}/http.sock", self.name);
-                return Address::Unix(path.into());
+                return Address::Unix(paths::app_socket(&self.name, number));
             }
             _ => {}
         }
@@ -446,15 +446,22 @@ impl App {
                 // 127.64.0.0/10, so that nobody's 127.0.x.y is in the way.
                 Address::Tcp(SocketAddr::from(([127, 64 + high, low, number as u8], WORKER_PORT)))
             }
-            Transport::Unix => {
-                Address::Unix(format!("/run/roundsman/workers/{}:{number}.sock", self.name).into())
-            }
+            Transport::Unix => Address::Unix(paths::inherited_socket(&self.name, number)),
         }
     }
 
     /// The systemd instance name of worker `number`: `shop:1`.
     pub fn instance(&self, number: u16) -> String {
         format!("{}:{number}", self.name)
+    }
+
+    /// What must be stopped so that worker `number` runs no more and no connection starts it again.
+    pub fn units_of(&self, number: u16) -> Vec<String> {
+        let mut units = vec![unit::service(&self.name, number)];
+        if matches!(self.listen, Listen::Cluster | Listen::Fd) {
+            units.push(unit::socket(&self.name, number));
+        }
+        units
     }
 }
 

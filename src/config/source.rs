@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::{File, Problem, Problems, Severity};
+use crate::base::file::{self, Links};
+use crate::base::paths;
 
 /// The largest file that is read. The largest sensible one has a few KiB; the bound keeps a file
 /// put there by mistake from filling the memory.
@@ -55,7 +57,7 @@ impl Sources {
 
     /// As [`Sources::system`], in a file system that is mounted at `root`.
     pub fn system_below(root: &Path) -> Self {
-        let roots = ["usr/lib/roundsman", "run/roundsman.d", "etc/roundsman"].map(|d| root.join(d));
+        let roots = paths::CONFIGURATION_ROOTS.map(|d| root.join(d));
         Self {
             roots: roots.to_vec(),
             machine: root.to_owned(),
@@ -247,8 +249,7 @@ fn read(path: &Path, problems: &mut Problems) -> Content {
 /// At most one byte more than a file may have; none for the null device.
 fn read_bytes(path: &Path, problems: &mut Problems) -> io::Result<Vec<u8>> {
     // Not blocking: a FIFO under this name must not hold up the boot.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    let file = file::open(path, Links::Follow)?;
     let metadata = file.metadata()?;
     if is_null_device(&metadata) {
         return Ok(Vec::new());

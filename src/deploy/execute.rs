@@ -11,8 +11,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 
 use super::front::Front;
-use super::progress::{self, Progress};
-use super::{Action, Event, Outcome, Plan, Roll, surge, units};
+use super::progress::Progress;
+use super::{Action, Event, Outcome, Plan, Roll, surge};
+use crate::base::paths;
+use crate::base::unit;
 use crate::config::settings::App;
 use crate::supervise::crashes;
 use crate::systemd::bus::UnitState;
@@ -149,7 +151,7 @@ impl Executor {
             if stale {
                 break;
             }
-            let unit = self.systemd.unit(&units::service(name, *worker)).await?;
+            let unit = self.systemd.unit(&unit::service(name, *worker)).await?;
             stale = unit.flag("NeedDaemonReload");
         }
         if stale {
@@ -200,10 +202,10 @@ impl Executor {
             }
             Action::Stop(worker) => {
                 // Whatever the job says, the worker is no part of the roll any more.
-                let _ = self.systemd.jobs(Verb::Stop, &units::of_worker(&self.app, worker)).await;
+                let _ = self.systemd.jobs(Verb::Stop, &self.app.units_of(worker)).await;
                 if worker > self.app.workers {
                     // Else systemd would show an extra worker as failed for ever.
-                    let unit = units::service(&self.app.name, worker);
+                    let unit = unit::service(&self.app.name, worker);
                     let _ = self.systemd.reset_failed(&unit).await;
                 }
                 let _ = self.front.undrain(&self.app.instance(worker)).await;
@@ -218,7 +220,7 @@ impl Executor {
     }
 
     async fn restart(&self, worker: u16) -> (Event, Option<Vec<u8>>) {
-        let unit = units::service(&self.app.name, worker);
+        let unit = unit::service(&self.app.name, worker);
         // However often it failed before, it has its full number of attempts from here on.
         let _ = self.systemd.reset_failed(&unit).await;
         crashes::forget(&self.app.instance(worker));
@@ -246,7 +248,7 @@ impl Executor {
         let mut gone = None;
         for (worker, run) in ready.iter() {
             // A bus that does not answer says nothing about the worker.
-            let Ok(unit) = self.systemd.unit(&units::service(&self.app.name, *worker)).await else {
+            let Ok(unit) = self.systemd.unit(&unit::service(&self.app.name, *worker)).await else {
                 continue;
             };
             if unit.state() != UnitState::Active || unit.invocation() != *run {
@@ -294,5 +296,5 @@ pub fn settle(app: &App) -> Duration {
 
 /// The file system and the directory that a real deploy works on.
 pub fn system() -> (PathBuf, PathBuf) {
-    (PathBuf::from("/"), Path::new(progress::DIRECTORY).to_owned())
+    (PathBuf::from("/"), Path::new(paths::DEPLOYS).to_owned())
 }

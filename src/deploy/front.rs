@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::admin::client::{self, Error};
 use crate::admin::model::{Drain, Drained, Undrain};
-use crate::lifecycle::lock;
+use crate::base::lock;
+use crate::base::paths;
 
 /// A front, by its admin socket.
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ impl Front {
 
     /// Whether it runs. Connecting would start it.
     pub fn runs(&self) -> bool {
-        self.socket.parent().is_some_and(lock::held)
+        self.socket.parent().is_some_and(|beside| lock::held(&paths::front_lock(beside)))
     }
 
     /// Puts the present files to work, also where it was not running.

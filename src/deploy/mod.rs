@@ -10,6 +10,5 @@ pub mod progress;
 pub mod release;
 pub mod roll;
 pub mod surge;
-pub mod units;
 
 pub use roll::{Action, Event, Outcome, Plan, Roll};

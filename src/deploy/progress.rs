@@ -2,23 +2,21 @@
 //! be resumed: a lock and a small file per app in `/run/roundsman/deploy`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// Where the files are. Members of the group roundsman may write there.
-pub const DIRECTORY: &str = "/run/roundsman/deploy";
+use crate::base::file::write_atomically;
+use crate::base::lock::{self, NotLocked, Wait};
 
 /// The right to change an app's workers; nobody else has it until this is dropped, however the
 /// process ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    _lock: lock::Lock,
 }
 
 /// Why there is no lock.
@@ -78,38 +76,15 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }
-        // Not through a link: others of the group could have put one there.
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .write(true)
-            .truncate(false)
-            .mode(0o660)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&path)
-            .map_err(failed)?;
+        let wait = if wait { Wait::Forever } else { Wait::Not };
+        let lock = lock::Lock::take(&path, 0o660, wait).map_err(|error| match error {
+            NotLocked::Held { holder } => LockError::Held { app: app.to_owned(), holder },
+            NotLocked::Io(source) => failed(source),
+        })?;
         // Whoever makes it, the group may take it afterwards, whatever the maker's umask; only its
         // owner can see to that, and has.
-        let _ = file.set_permissions(Permissions::from_mode(0o660));
-        let how = if wait {
-            FlockOperation::LockExclusive
-        } else {
-            FlockOperation::NonBlockingLockExclusive
-        };
-        match flock(&file, how) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = (&mut file).take(20).read_to_string(&mut holder);
-                let holder = if holder.is_empty() { "unknown".to_owned() } else { holder };
-                return Err(LockError::Held { app: app.to_owned(), holder });
-            }
-            Err(error) => return Err(failed(error.into())),
-        }
-        // For the message above; without it that one is only less helpful.
-        let _ = file.set_len(0).and_then(|()| file.rewind());
-        let _ = write!(file, "{}", std::process::id());
-        Ok(Self { _file: file })
+        let _ = lock.file().set_permissions(Permissions::from_mode(0o660));
+        Ok(Self { _lock: lock })
     }
 }
 
@@ -138,30 +113,6 @@ impl Progress {
     pub fn clear(directory: &Path, app: &str) {
         let _ = fs::remove_file(Self::path(directory, app)); // there may be none
     }
-}
-
-/// Writes a file that others see either as it was or as it will be.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let context = |error: io::Error| {
-        io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
-    };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Not `.toml` at the end, so nobody takes it for configuration.
-    let new = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
-    let _ = fs::remove_file(&new); // of a process with our number that was killed
-    let write = || {
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(|error| {
-        let _ = fs::remove_file(&new);
-        context(error)
-    })
 }
 
 #[cfg(test)]

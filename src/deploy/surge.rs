@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::progress::write_atomically;
+use crate::base::file::write_atomically;
 
 /// As many workers as an app can have.
 const MOST: u16 = 250;

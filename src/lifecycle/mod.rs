@@ -2,6 +2,4 @@
 
 pub mod control;
 pub mod last_good;
-pub mod lock;
 pub mod state;
-pub mod watchdog;

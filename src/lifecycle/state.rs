@@ -1,11 +1,12 @@
 //! What the front keeps from one start to the next: its unit's state directory and the secret in it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::crypto::aws_lc_rs;
+
+use crate::base::file::write_atomically;
 
 /// The state directory of this process's unit (`StateDirectory=`), if it has one.
 pub fn directory() -> Option<PathBuf> {
@@ -33,13 +34,7 @@ pub fn secret(directory: &Path) -> io::Result<[u8; 32]> {
         Err(error) => return Err(error),
     }
     let secret = random()?;
-    // Whole or not at all: a name is given to what has been written.
-    let new = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
-    fs::rename(new, path)?;
+    write_atomically(&path, &secret, 0o600)?;
     Ok(secret)
 }
 

@@ -9,11 +9,11 @@ use tokio::sync::watch;
 
 use super::router::Router;
 use crate::balance::{Server, State, Upstream};
+use crate::base::paths;
 use crate::config::Settings;
 use crate::config::settings::{self, Address, Balancing, DnsName, ServerOptions, Target};
 use crate::registry::dns::Found;
 use crate::tls::Tls;
-use crate::worker::control::paths;
 
 /// What all threads share. Reading it takes no lock.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Front {
 
     /// Where the control socket is that has this path by the settings.
     pub(crate) fn control_socket(&self, path: &Path) -> PathBuf {
-        match (&self.runtime, path.strip_prefix(paths::BASE)) {
+        match (&self.runtime, path.strip_prefix(paths::WORKERS)) {
             (Some(runtime), Ok(below)) => runtime.join(below),
             _ => path.to_owned(),
         }

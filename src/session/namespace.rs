@@ -9,9 +9,8 @@ use std::io;
 use std::os::fd::AsFd;
 
 use super::command::Identity;
-
-/// The group whose members administer Roundsman.
-const ADMIN_GROUP: &str = "roundsman";
+use crate::base::unit::Instance;
+use crate::base::user::{self, ROUNDSMAN};
 
 /// What the store knows about users before it meets any.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,12 +20,11 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// From this process and the group file.
+    /// From this process and the group database.
     pub fn from_system() -> Self {
-        let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         Self {
             own_uid: rustix::process::getuid().as_raw(),
-            admin_gid: group_id(&groups, ADMIN_GROUP),
+            admin_gid: user::group(ROUNDSMAN).ok().flatten(),
         }
     }
 
@@ -51,7 +49,7 @@ impl Trust {
         }
         Err(format!(
             "process {pid} of user {uid} is neither a worker of an app nor in the group \
-             {ADMIN_GROUP}"
+             {ROUNDSMAN}"
         ))
     }
 }
@@ -89,17 +87,7 @@ fn app_of_cgroup(file: &str) -> Option<String> {
     let path = file.lines().find_map(|line| line.strip_prefix("0::"))?;
     let is_slice = |part: &str| part.strip_suffix(".slice").is_some();
     let unit = path.split('/').find(|part| !part.is_empty() && !is_slice(part))?;
-    let instance = unit.strip_prefix("roundsman-worker@")?.strip_suffix(".service")?;
-    let (app, number) = instance.rsplit_once(':')?;
-    let number_is_one = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    (number_is_one && super::command::is_namespace(app)).then(|| app.to_owned())
-}
-
-fn group_id(file: &str, name: &str) -> Option<u32> {
-    file.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    })
+    Some(Instance::of_service(unit)?.app)
 }
 
 #[cfg(test)]
@@ -134,12 +122,5 @@ mod tests {
             assert_eq!(app_of_cgroup(&format!("0::{path}\n")), None, "{path}");
         }
         assert_eq!(app_of_cgroup("1:name=systemd:/roundsman-worker@shop:1.service"), None);
-    }
-
-    #[test]
-    fn the_admin_group_is_found_by_its_whole_name() {
-        let file = "root:x:0:\nroundsman-x:x:7:\nroundsman:x:998:alice\n";
-        assert_eq!(group_id(file, "roundsman"), Some(998));
-        assert_eq!(group_id(file, "round"), None);
     }
 }

@@ -17,11 +17,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::life::Life;
+use crate::base::file::{self, Links, write_atomically};
+use crate::base::paths;
 use crate::config::settings::Restart;
-use crate::deploy::progress::write_atomically;
-
-/// Where the crashes are noted, in a file for each worker; only root writes there.
-pub const DIRECTORY: &str = "/run/roundsman/crashes";
 
 /// More than any limit that can be configured.
 const MOST: usize = 128;
@@ -39,7 +37,7 @@ pub struct Crashes {
 /// Forgets a worker's crashes, before somebody starts it who wants it to start now. Where that is not
 /// allowed, it waits.
 pub fn forget(instance: &str) {
-    let _ = Crashes::default().save(Path::new(DIRECTORY), instance);
+    let _ = Crashes::default().save(Path::new(paths::CRASHES), instance);
 }
 
 /// How a run ended, as systemd says (`$SERVICE_RESULT` and so on, systemd.exec(5)).
@@ -71,7 +69,8 @@ pub enum Next {
 impl Crashes {
     /// What is noted of a worker.
     pub fn load(directory: &Path, instance: &str) -> Self {
-        let text = super::read(&directory.join(instance)).unwrap_or_default();
+        let text = file::read_text(&directory.join(instance), Links::Refuse, super::MOST)
+            .unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
 

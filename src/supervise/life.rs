@@ -8,10 +8,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::progress::write_atomically;
-
-/// Below it each worker has its directory (`RuntimeDirectory=`), which is gone when its run is over.
-pub const BASE: &str = "/run/roundsman-workers";
+use crate::base::file::{self, Links, write_atomically};
 
 /// One run of a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +40,10 @@ impl Life {
 
     /// What the worker with this runtime directory says; `None` when it does not run, or says nothing.
     pub fn read(directory: &Path) -> Option<Self> {
-        serde_json::from_str(&super::read(&Self::path(directory)).ok()?).ok()
+        serde_json::from_str(
+            &file::read_text(&Self::path(directory), Links::Refuse, super::MOST).ok()?,
+        )
+        .ok()
     }
 
     /// Says it.

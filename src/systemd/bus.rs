@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant, message};
 
+use crate::base::unit;
+use crate::base::unit::Instance;
+
 /// What systemd says a unit is doing, as far as it matters here (`ActiveState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnitState {
@@ -38,8 +41,6 @@ pub enum Event {
 const MANAGER: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER_INTERFACE: &str = "org.freedesktop.systemd1.Manager";
-const PREFIX: &str = "roundsman-worker@";
-const SUFFIX: &str = ".service";
 
 /// Between two attempts to reach the bus. systemd restarts the bus within that.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -132,10 +133,9 @@ where
 }
 
 async fn list(connection: &Connection) -> zbus::Result<HashMap<String, UnitState>> {
-    let pattern = format!("{PREFIX}*{SUFFIX}");
     let none: [&str; 0] = [];
     let reply =
-        call(connection, "ListUnitsByPatterns", &(&none[..], &[pattern.as_str()][..])).await?;
+        call(connection, "ListUnitsByPatterns", &(&none[..], &[unit::ALL_SERVICES][..])).await?;
     let units: Vec<Unit> = reply.body().deserialize()?;
     Ok(units
         .iter()
@@ -145,7 +145,7 @@ async fn list(connection: &Connection) -> zbus::Result<HashMap<String, UnitState
 
 /// `shop:1` of `roundsman-worker@shop:1.service`.
 fn instance_of_unit(name: &str) -> Option<String> {
-    Some(name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.to_owned())
+    Some(Instance::of_service(name)?.to_string())
 }
 
 /// The same of a unit's object path, in which each byte that is not a letter or a digit is `_xx`.

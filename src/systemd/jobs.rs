@@ -439,7 +439,7 @@ impl Unit {
             .unwrap_or_default();
         Some(match self.text("Result") {
             "success" | "" => return None,
-            "exit-code" if status == i32::from(crate::cli::exit::WORKER_GIVEN_UP) => {
+            "exit-code" if status == i32::from(crate::base::exit::WORKER_GIVEN_UP) => {
                 match self.text("StatusText") {
                     "" => "it crashed too often and was given up".to_owned(),
                     text => text.to_owned(),

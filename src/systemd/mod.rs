@@ -7,3 +7,4 @@ pub mod jobs;
 pub mod journal;
 pub mod message;
 pub mod notify;
+pub mod watchdog;

@@ -1,12 +1,14 @@
 //! Reading certificates and keys: files, and what systemd hands to the service.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use libsystemd::credentials::CredentialsLoader;
 
 use super::fault::Fault;
+use crate::base::file::{self, Links};
+use crate::base::user::User;
 use crate::config::settings::SecretSource;
 
 /// No certificate chain or key is nearly as large; a file put there by mistake may be.
@@ -16,25 +18,17 @@ const MOST: u64 = 1024 * 1024;
 pub(super) fn read(source: &SecretSource, what: &str) -> Result<Vec<u8>, Fault> {
     let file = match source {
         SecretSource::File(path) => {
-            File::open(path).map_err(|error| file_fault(path, what, &error))?
+            file::open(path, Links::Follow).map_err(|error| file_fault(path, what, &error))?
         }
         SecretSource::Credential(name) => credential(name, what)?,
     };
-    let mut content = Vec::new();
-    let read = file.take(MOST + 1).read_to_end(&mut content);
-    if let Err(error) = read {
-        return Err(Fault::error(
-            format!("the {what} {source} cannot be read: {error}"),
-            format!("write the path of a file with the {what} in PEM"),
-        ));
-    }
-    if content.len() as u64 > MOST {
-        return Err(Fault::error(
-            format!("the {what} {source} is larger than 1 MiB"),
-            format!("write the path of a file with the {what} in PEM"),
-        ));
-    }
-    Ok(content)
+    file::content(&file, MOST).map_err(|error| {
+        let title = match error.kind() {
+            io::ErrorKind::FileTooLarge => format!("the {what} {source} is larger than 1 MiB"),
+            _ => format!("the {what} {source} cannot be read: {error}"),
+        };
+        Fault::error(title, format!("write the path of a file with the {what} in PEM"))
+    })
 }
 
 fn file_fault(path: &Path, what: &str, error: &io::Error) -> Fault {
@@ -68,12 +62,7 @@ fn name_for(path: &Path) -> String {
 
 fn user() -> String {
     let id = rustix::process::geteuid().as_raw();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
-    });
+    let name = User::numbered(id).ok().flatten().map(|user| user.name);
     name.map_or_else(|| format!("user {id}"), |name| format!("user {name}"))
 }
 

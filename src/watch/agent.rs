@@ -15,9 +15,10 @@ use super::debounce::Debounce;
 use super::files::{self, Files};
 use super::memory;
 use super::replace::{Limits, Replacements, Sample};
-use crate::cli::exit;
+use crate::base::exit;
+use crate::base::paths;
+use crate::base::unit;
 use crate::config::settings::App;
-use crate::deploy::units;
 use crate::supervise::life::{self, Life};
 use crate::systemd::message::{REPLACE_FAILED, WORKERS_REPLACED};
 use crate::systemd::notify;
@@ -218,7 +219,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
     }
 
     fn life(&self, worker: u16) -> Option<Life> {
-        Life::read(&Path::new(life::BASE).join(self.app.instance(worker)))
+        Life::read(&Path::new(paths::WORKERS).join(self.app.instance(worker)))
     }
 
     /// When a worker's app was started.
@@ -230,7 +231,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
     fn sample(&self, worker: u16) -> Option<Sample> {
         let life = self.life(worker)?;
         let age = life.age(life::now()).filter(|_| !life.stopping)?;
-        let unit = units::service(&self.name, worker);
+        let unit = unit::service(&self.name, worker);
         let memory = self.app.max_memory.and_then(|_| memory::of_unit(&unit, life.pid));
         Some(Sample { worker, memory, age })
     }

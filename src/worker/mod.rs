@@ -46,7 +46,7 @@ use self::process::{Exit, Process};
 use self::ready::Signs;
 use self::stop::{Stop, Stopped};
 use self::watchdog::{Question, Watchdog};
-use crate::cli::exit;
+use crate::base::exit;
 use crate::config::settings::{Address, App};
 use crate::supervise::life::{self, Life};
 use crate::systemd::activation::Socket;

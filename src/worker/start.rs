@@ -15,7 +15,7 @@ use super::notifier::AppNotifications;
 use super::probe::{self, Target};
 use super::process::Plan;
 use super::{Running, Worker, cluster, command};
-use crate::cli::exit;
+use crate::base::exit;
 use crate::config::settings::{Address, App, Listen, Ready};
 use crate::systemd::activation::Socket;
 

@@ -3,12 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::Failed;
-use crate::cli::exit;
+use crate::base::exit;
 use crate::session::command::is_namespace;
 use crate::session::remote::{Address, Client, RemoteError, Url, Value};
-
-/// Where it listens, unless told otherwise.
-pub(super) const SOCKET: &str = "/run/roundsman/session.sock";
 
 /// The store that runs.
 pub(super) struct Live {

@@ -9,8 +9,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::Failed;
-use super::live::{self, Live};
-use crate::cli::exit;
+use super::live::Live;
+use crate::base::exit;
+use crate::base::paths;
 use crate::session::remote::{Client, Copy, Pass, Rule, Url, UrlError};
 
 /// Copy an app's sessions, with their times, to a Redis or Valkey server while the app runs
@@ -38,7 +39,7 @@ pub(super) struct Migrate {
     #[arg(long)]
     follow: bool,
     /// Where the store listens
-    #[arg(long, value_name = "PATH", default_value = live::SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = paths::SESSION_SOCKET)]
     socket: PathBuf,
     /// Print the result as JSON
     #[arg(long)]

@@ -18,7 +18,9 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{exit, manage};
+use super::manage;
+use crate::base::exit;
+use crate::base::paths;
 use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
 use crate::session::command::{ServerInfo, is_namespace};
@@ -83,7 +85,7 @@ enum Sync {
 #[derive(Debug, Args)]
 struct Check {
     /// Where the data is
-    #[arg(long, value_name = "DIR", default_value = DATA)]
+    #[arg(long, value_name = "DIR", default_value = paths::SESSION_DATA)]
     data: PathBuf,
     /// Print the result as JSON
     #[arg(long)]
@@ -104,7 +106,6 @@ struct Salvage {
     json: bool,
 }
 
-const DATA: &str = "/var/lib/roundsman-session";
 /// What `FileDescriptorName=` calls the optional listener over TCP.
 const TCP_NAME: &str = "session-tcp";
 
@@ -314,7 +315,7 @@ impl Serve {
         self.data
             .clone()
             .or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from))
-            .unwrap_or_else(|| PathBuf::from(DATA))
+            .unwrap_or_else(|| PathBuf::from(paths::SESSION_DATA))
     }
 }
 

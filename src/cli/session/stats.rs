@@ -6,14 +6,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Failed;
-use super::live::{self, Live};
+use super::live::Live;
+use crate::base::paths;
 use crate::session::remote::{Client, Value};
 
 /// Show what the running store holds and how it does
 #[derive(Debug, Args)]
 pub(super) struct Stats {
     /// Where the store listens
-    #[arg(long, value_name = "PATH", default_value = live::SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = paths::SESSION_SOCKET)]
     socket: PathBuf,
     /// Print JSON
     #[arg(long)]

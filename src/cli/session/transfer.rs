@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Failed;
-use super::live::{self, Live};
-use crate::cli::exit;
+use super::live::Live;
+use crate::base::exit;
+use crate::base::paths;
 use crate::session::remote::{Client, Item, each_batch, read, write};
 
 /// Write the sessions of the running store to standard output, one line of JSON for each
@@ -20,7 +21,7 @@ pub(super) struct Export {
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
     /// Where the store listens
-    #[arg(long, value_name = "PATH", default_value = live::SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = paths::SESSION_SOCKET)]
     socket: PathBuf,
 }
 
@@ -34,7 +35,7 @@ pub(super) struct Import {
     #[arg(long, value_name = "NAME")]
     app: Option<String>,
     /// Where the store listens
-    #[arg(long, value_name = "PATH", default_value = live::SOCKET)]
+    #[arg(long, value_name = "PATH", default_value = paths::SESSION_SOCKET)]
     socket: PathBuf,
     /// Print the result as JSON
     #[arg(long)]

@@ -5,6 +5,7 @@ use super::super::store::NOWHERE;
 use super::client::{DEFAULT_NAMESPACE, Identity};
 use super::number::integer;
 use super::{Context, Failure, Outcome, is, not_supported, unknown_subcommand};
+use crate::base::unit;
 
 /// Databases of a namespace, as many as Redis has by default.
 pub(super) const DATABASES: u8 = 16;
@@ -103,9 +104,7 @@ fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
 
 /// Whether this can be a namespace: the rule for the names of apps.
 pub fn is_namespace(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && !name.starts_with('-')
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+    unit::name_fault(name).is_none()
 }
 
 /// Compares without saying by its duration how much was right.

@@ -127,7 +127,7 @@ pub async fn serve(
                 () = idle(&server, options.idle_stop) => {
                     tracing::info!("nobody is connected: stopping until somebody is");
                 }
-                () = crate::lifecycle::watchdog::run(beats) => {}
+                () = crate::systemd::watchdog::run(beats) => {}
             }
             accepting.iter().for_each(tokio::task::JoinHandle::abort);
             server.stopping.send_replace(true);

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::text;
+use crate::base::paths;
+use crate::base::unit;
 use crate::config::Settings;
 use crate::config::settings::{Address, App, Listen, SESSION_URL, Transport};
-use crate::deploy::{drift, units};
+use crate::deploy::drift;
 use crate::watch::agent::is_needed;
 
 /// What is at a path.
@@ -22,9 +24,6 @@ pub enum Item {
 
 /// Paths below the generator's output directory.
 pub type Tree = BTreeMap<PathBuf, Item>;
-
-/// Where the package has its units.
-const UNITS: &str = "/usr/lib/systemd/system";
 
 /// What systemd waits longer than the worker's main process, which keeps the same limits itself:
 /// it can say why, systemd only that.
@@ -58,10 +57,10 @@ pub fn tree(settings: &Settings, source: impl Fn(&str) -> Option<PathBuf>) -> Tr
 }
 
 fn worker(app: &App, number: u16, source: Option<&Path>, tree: &mut Tree) {
-    let wants = format!("roundsman-app@{}.target.wants", app.name);
+    let wants = format!("{}.wants", unit::target(&app.name));
     let mut unit = |kind: &str, drop_in: String| {
         let name = format!("roundsman-worker@{}.{kind}", app.instance(number));
-        let link = Path::new(UNITS).join(format!("roundsman-worker@.{kind}"));
+        let link = Path::new(paths::UNITS).join(format!("roundsman-worker@.{kind}"));
         tree.insert(Path::new(&wants).join(&name), Item::Link(link));
         let path = Path::new(&format!("{name}.d")).join("50-roundsman.conf");
         tree.insert(path, Item::File(drop_in));
@@ -75,19 +74,19 @@ fn worker(app: &App, number: u16, source: Option<&Path>, tree: &mut Tree) {
 /// What looks after the workers.
 fn companions(app: &App, source: Option<&Path>, tree: &mut Tree) {
     let name = &app.name;
-    let wants = PathBuf::from(format!("roundsman-app@{name}.target.wants"));
+    let wants = PathBuf::from(format!("{}.wants", unit::target(name)));
     if is_needed(app) {
-        let unit = units::watch(name);
+        let unit = unit::watch(name);
         let mut out = head(&format!("{name}, watch over its workers"), source);
         line!(out, "\n[Service]");
         line!(out, "Environment={}={}", drift::VARIABLE, drift::watch_fingerprint(app));
-        let link = Path::new(UNITS).join("roundsman-watch@.service");
+        let link = Path::new(paths::UNITS).join("roundsman-watch@.service");
         tree.insert(wants.join(&unit), Item::Link(link));
         let path = Path::new(&format!("{unit}.d")).join("50-roundsman.conf");
         tree.insert(path, Item::File(out));
     }
     if !app.supervision.restart_at.is_empty() {
-        let unit = units::restart_timer(name);
+        let unit = unit::restart_timer(name);
         let mut out = head(&format!("{name}, time to replace its workers"), source);
         line!(out, "Documentation=man:roundsman.toml(5)");
         line!(out, "PartOf=roundsman-app@{name}.target");

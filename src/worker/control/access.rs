@@ -10,8 +10,7 @@ use std::path::Path;
 
 use tokio::net::UnixStream;
 
-/// The user that the front runs as; its own group may do what the admin socket's may.
-const FRONT: &str = "roundsman";
+use crate::base::user::{ROUNDSMAN, User};
 
 /// What a peer may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +43,11 @@ pub(super) struct Access {
 impl Access {
     /// For the workers of `app`.
     pub(super) fn new(app: &str) -> Self {
-        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let front = User::named(ROUNDSMAN).ok().flatten();
         Self {
             app: app.to_owned(),
             own_user: rustix::process::geteuid().as_raw(),
-            front: account(&users, FRONT),
+            front: front.map(|front| (front.uid, front.gid)),
         }
     }
 
@@ -80,13 +79,6 @@ impl Access {
             hand_in: root || front,
         }
     }
-}
-
-/// User and group of a name in the text of passwd(5).
-fn account(users: &str, name: &str) -> Option<(u32, u32)> {
-    let line = users.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    let mut fields = line.split(':').skip(1);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// The systemd unit that a process of this user is in.
@@ -134,13 +126,5 @@ mod tests {
         let peer = Peer { user: 1000, ..Peer::default() };
         assert!(access.rights(&peer).hand_in);
         assert!(!access.rights(&Peer { user: 1001, ..Peer::default() }).hand_in);
-    }
-
-    #[test]
-    fn accounts_are_found_by_their_whole_name() {
-        let users =
-            "root:x:0:0::/root:/bin/sh\nroundsman-session:x:1:2::/:/x\nroundsman:x:3:4::/:/x\n";
-        assert_eq!(account(users, "roundsman"), Some((3, 4)));
-        assert_eq!(account(users, "nobody"), None);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::paths;
+use crate::base::paths;
 
 /// A worker answers at once, or is of no use.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ struct Status {
 
 /// What worker `number` of `app` has dropped; `None` if it does not run or may not be asked.
 pub fn dropped(base: &Path, app: &str, number: u16) -> Option<Dropped> {
-    let mut stream = UnixStream::connect(paths::socket(base, app, number)).ok()?;
+    let mut stream = UnixStream::connect(paths::control_socket(base, app, number)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.set_write_timeout(Some(PATIENCE)).ok()?;
     stream.write_all(b"status\n").ok()?;

@@ -18,7 +18,6 @@ pub mod client;
 mod hand_in;
 mod hub;
 mod outlet;
-pub mod paths;
 mod siblings;
 
 use std::fs::{self, Permissions};
@@ -37,11 +36,11 @@ use tokio::sync::Semaphore;
 use self::access::{Access, Rights};
 pub(super) use self::hub::Hub;
 use self::hub::is_json;
-pub(super) use self::paths::workers_in;
 pub(super) use self::siblings::Siblings;
 use super::channel::{Incoming, Line, Lines, MAX_LINE};
 use super::cluster::{self, Undelivered};
 use super::identity::{Identity, report};
+use crate::base::paths;
 
 /// Connections at a time: siblings, followers and the front together.
 const MAX_CONNECTIONS: usize = 1024;
@@ -84,7 +83,7 @@ enum Mode {
 impl Control {
     /// Makes the socket of worker `number` of `app` below `base`.
     pub(super) fn bind(base: &Path, app: &str, number: u16) -> io::Result<Self> {
-        let path = paths::socket(base, app, number);
+        let path = paths::control_socket(base, app, number);
         if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
             fs::create_dir_all(directory)?; // without systemd
         }

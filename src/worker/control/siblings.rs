@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::hub::Hub;
 use super::outlet::Outlet;
-use super::{paths, workers_in};
+use crate::base::paths;
 
 /// How old the list of siblings may be: younger than any app that has just been started, whose
 /// shim makes its socket first.
@@ -54,7 +54,7 @@ impl Siblings {
     fn look(&mut self) {
         self.looked = Some(Instant::now());
         self.links.retain(|_, link| !link.is_closed());
-        for number in workers_in(&self.base, &self.app) {
+        for number in paths::workers_in(&self.base, &self.app) {
             if number != self.number && !self.links.contains_key(&number) {
                 let link = self.link(number);
                 self.links.insert(number, link);
@@ -65,7 +65,7 @@ impl Siblings {
     fn link(&self, number: u16) -> Arc<Outlet> {
         let outlet = Arc::new(Outlet::default());
         outlet.push(&[b"sibling ", self.number.to_string().as_bytes()]);
-        let path = paths::socket(&self.base, &self.app, number);
+        let path = paths::control_socket(&self.base, &self.app, number);
         let (link, writer) = (Arc::clone(&outlet), self.hub.writer());
         tokio::spawn(async move {
             if let Ok(mut stream) = UnixStream::connect(path).await {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::systemd::{message, notify};
+use super::{message, notify};
 
 /// Compares two readings of the threads' heartbeats.
 #[derive(Debug, Default)]

@@ -1,0 +1,128 @@
+//! Reading files that others may have a hand in, and writing files that others read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// What a symbolic link at the end of a path is. Where somebody else may write to a directory on
+/// the way, this says nothing of the links there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// It leads to the file: the administrator has put it there.
+    Follow,
+    /// An error: somebody else may have put it there.
+    Refuse,
+}
+
+/// Opens a file for reading. What blocks (a FIFO that nobody writes to, a lease) does not.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open(path: &Path, links: Links) -> io::Result<File> {
+    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if links == Links::Refuse {
+        flags |= OFlags::NOFOLLOW;
+    }
+    File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// The whole content of a regular file.
+///
+/// # Errors
+/// When it is none, cannot be read, or has more than `most` bytes.
+pub fn content(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let error = format!("it is larger than {most} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, error));
+    }
+    Ok(bytes)
+}
+
+/// Reads a file that others may have tampered with: it is a regular one, nothing blocks, and it has
+/// at most `most` bytes.
+///
+/// # Errors
+/// When it is not so, or it cannot be read.
+pub fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
+    content(&open(path, links)?, most)
+}
+
+/// The same for text.
+///
+/// # Errors
+/// As [`read`], and when it is not UTF-8.
+pub fn read_text(path: &Path, links: Links, most: u64) -> io::Result<String> {
+    String::from_utf8(read(path, links, most)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Writes a file that others see either as it was or as it will be.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let context = |error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Not `.toml` at the end, so nobody takes it for configuration.
+    let new = path.with_file_name(format!(".{name}.{}.new", std::process::id()));
+    let _ = fs::remove_file(&new); // of a process with our number that was killed
+    let write = || {
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&new);
+        context(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use rustix::fs::{CWD, Mode};
+
+    use super::*;
+
+    #[test]
+    fn only_small_regular_files_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("file"), "text").unwrap();
+        symlink(at("file"), at("link")).unwrap();
+        rustix::fs::mkfifoat(CWD, at("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+        assert_eq!(read_text(&at("file"), Links::Refuse, 4).unwrap(), "text");
+        assert_eq!(read_text(&at("link"), Links::Follow, 4).unwrap(), "text");
+        let kind = |name: &str| read(&at(name), Links::Refuse, 3).unwrap_err().kind();
+        assert_eq!(kind("file"), io::ErrorKind::FileTooLarge);
+        assert_eq!(kind("fifo"), io::ErrorKind::InvalidInput, "and it did not block");
+        assert_eq!(kind(""), io::ErrorKind::InvalidInput, "a directory");
+        assert_eq!(kind("none"), io::ErrorKind::NotFound);
+        let link = read(&at("link"), Links::Refuse, 4).unwrap_err();
+        assert_eq!(link.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        write_atomically(&path, b"one", 0o644).unwrap();
+        write_atomically(&path, b"two", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing is left behind");
+        assert!(write_atomically(&path.join("below"), b"", 0o600).is_err());
+    }
+}

@@ -1,0 +1,8 @@
+//! The ground floor: what every other part may use, and what uses nothing of ours but `sys`.
+
+pub mod exit;
+pub mod file;
+pub mod lock;
+pub mod paths;
+pub mod unit;
+pub mod user;

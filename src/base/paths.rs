@@ -1,0 +1,110 @@
+//! Every place on the machine that the program names.
+
+use std::path::{Path, PathBuf};
+
+use super::unit::Instance;
+
+/// Where the administrator's configuration is.
+pub const CONFIGURATION: &str = "/etc/roundsman";
+
+/// The directories of the configuration below the root of a file system, the strongest last.
+pub const CONFIGURATION_ROOTS: [&str; 3] =
+    ["usr/lib/roundsman", "run/roundsman.d", "etc/roundsman"];
+
+/// The administrator's app files.
+pub const APPS: &str = "/etc/roundsman/apps";
+
+/// Where the package has its units.
+pub const UNITS: &str = "/usr/lib/systemd/system";
+
+/// Where the admin socket of the installed service is.
+pub const ADMIN_SOCKET: &str = "/run/roundsman/admin.sock";
+
+/// Where the session store of this machine listens.
+pub const SESSION_SOCKET: &str = "/run/roundsman/session.sock";
+
+/// Where the session store keeps its entries.
+pub const SESSION_DATA: &str = "/var/lib/roundsman-session";
+
+/// What is kept of a deploy while it runs.
+pub const DEPLOYS: &str = "/run/roundsman/deploy";
+
+/// Where the crashes of workers are noted, in a file for each worker; only root writes there.
+pub const CRASHES: &str = "/run/roundsman/crashes";
+
+/// Below it each worker has its directory: the units' `RuntimeDirectory=`, which is gone when its
+/// run is over.
+pub const WORKERS: &str = "/run/roundsman-workers";
+
+/// Where each app's releases are noted.
+pub const RELEASES: &str = "/var/lib/roundsman/releases";
+
+/// The credentials that systemd hands to the front.
+pub const CREDENTIALS: &str = "/run/credentials/roundsman.service";
+
+/// The file that a running front holds locked, beside its admin socket.
+pub fn front_lock(directory: &Path) -> PathBuf {
+    directory.join("front.lock")
+}
+
+/// The file of an app, there or not.
+pub fn app_file(app: &str) -> PathBuf {
+    Path::new(APPS).join(format!("{app}.toml"))
+}
+
+/// The directory of a worker below `base`, which is [`WORKERS`] on an installed machine.
+pub fn worker(base: &Path, app: &str, number: u16) -> PathBuf {
+    base.join(format!("{app}:{number}"))
+}
+
+/// The control socket of worker `number` of `app`.
+pub fn control_socket(base: &Path, app: &str, number: u16) -> PathBuf {
+    worker(base, app, number).join("control.sock")
+}
+
+/// Where an app listens that binds a UNIX socket of its own.
+pub fn app_socket(app: &str, number: u16) -> PathBuf {
+    worker(Path::new(WORKERS), app, number).join("http.sock")
+}
+
+/// Where systemd listens for a worker with a UNIX socket.
+pub fn inherited_socket(app: &str, number: u16) -> PathBuf {
+    PathBuf::from(format!("/run/roundsman/workers/{app}:{number}.sock"))
+}
+
+/// The workers of `app` that have a directory below `base`: those that run or start.
+pub fn workers_in(base: &Path, app: &str) -> Vec<u16> {
+    let of_app = |instance: Instance| (instance.app == app).then_some(instance.number);
+    let mut numbers: Vec<u16> = instances_in(base).filter_map(of_app).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// All apps that have workers there.
+pub fn apps_in(base: &Path) -> Vec<String> {
+    let mut apps: Vec<String> = instances_in(base).map(|instance| instance.app).collect();
+    apps.sort_unstable();
+    apps.dedup();
+    apps
+}
+
+fn instances_in(base: &Path) -> impl Iterator<Item = Instance> {
+    let entries = std::fs::read_dir(base).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_told_by_their_apps_whole_name() {
+        let base = tempfile::tempdir().unwrap();
+        for name in ["shop:2", "shop:1", "shop-2:1", "shop:x", "shop", "other:7"] {
+            std::fs::create_dir(base.path().join(name)).unwrap();
+        }
+        assert_eq!(workers_in(base.path(), "shop"), [1, 2]);
+        assert_eq!(apps_in(base.path()), ["other", "shop", "shop-2"]);
+        assert!(workers_in(Path::new("/no/such"), "shop").is_empty());
+    }
+}
