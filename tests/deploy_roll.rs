@@ -311,3 +311,53 @@ fn the_only_worker_is_left_to_systemd_when_it_fails() {
     assert!(matches!(ran.outcome, Outcome::Failed { worker: 1, .. }));
     assert!(ran.machine.runs_new.contains_key(&1), "it was not stopped");
 }
+
+/// Two workers, of which the first has just been put back into the rotation.
+fn first_goes_back() -> (Roll, Instant) {
+    let mut roll = Roll::new(plan(2, 0, 1));
+    let now = Instant::now();
+    assert_eq!(roll.poll(now), [Action::Drain(1)]);
+    roll.handle(Event::Drained(1), now);
+    assert_eq!(roll.poll(now), [Action::Restart(1)]);
+    roll.handle(Event::Ready(1), now);
+    let later = now + Duration::from_millis(100);
+    assert_eq!(roll.poll(later), [Action::Undrain(1)]);
+    (roll, later)
+}
+
+#[test]
+fn a_worker_that_fails_on_its_way_back_ends_the_roll_and_is_left_to_systemd() {
+    let (mut roll, now) = first_goes_back();
+    roll.handle(Event::Failed(1, "it ended".to_owned()), now);
+    assert_eq!(roll.poll(now), [], "it is not stopped, and no further worker is touched");
+    roll.handle(Event::Undrained(1), now);
+    assert_eq!(roll.poll(now), []);
+    let reason = "it ended".to_owned();
+    assert_eq!(roll.outcome(), Some(Outcome::Failed { worker: 1, reason }));
+}
+
+#[test]
+fn a_worker_that_was_done_before_and_fails_now_is_none_of_the_rolls_business() {
+    let (mut roll, now) = {
+        let plan = Plan { done: BTreeSet::from([1]), ..plan(2, 0, 1) };
+        (Roll::new(plan), Instant::now())
+    };
+    assert_eq!(roll.poll(now), [Action::Drain(2)]);
+    roll.handle(Event::Failed(1, "it ended".to_owned()), now);
+    roll.handle(Event::Drained(2), now);
+    assert_eq!(roll.poll(now), [Action::Restart(2)], "the roll goes on");
+    roll.handle(Event::Ready(2), now);
+    let later = now + Duration::from_millis(100);
+    assert_eq!(roll.poll(later), [Action::Undrain(2)]);
+    roll.handle(Event::Undrained(2), later);
+    assert_eq!(roll.outcome(), Some(Outcome::Done));
+}
+
+#[test]
+fn a_worker_that_fails_after_the_roll_has_replaced_it_ends_the_roll() {
+    let (mut roll, now) = first_goes_back();
+    roll.handle(Event::Undrained(1), now);
+    roll.handle(Event::Failed(1, "it ended".to_owned()), now);
+    assert_eq!(roll.poll(now), [], "no further worker is touched");
+    assert!(matches!(roll.outcome(), Some(Outcome::Failed { worker: 1, .. })));
+}
