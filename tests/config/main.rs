@@ -12,3 +12,5 @@ mod import_real;
 mod load;
 mod never_panics;
 mod schema;
+#[path = "../common/skip.rs"]
+mod skip;

@@ -159,6 +159,21 @@ proptest! {
     }
 }
 
+/// A line end as the value of a key of routes/r.toml once broke the report.
+#[test]
+fn a_line_end_for_any_key() {
+    for (file, text) in VALID.iter().enumerate().take(PATHS.len()) {
+        let lines: Vec<&str> = text.lines().collect();
+        for (number, line) in lines.iter().enumerate() {
+            let Some((key, _)) = line.split_once(" = ") else { continue };
+            let changed = format!("{key} = \"\\n\"");
+            let mut lines = lines.clone();
+            lines[number] = &changed;
+            use_up(loaded(&[(PATHS[file], lines.join("\n").as_bytes())]));
+        }
+    }
+}
+
 #[test]
 fn deep_nesting_is_an_error_and_no_stack_overflow() {
     let text = format!("a = {}", "[".repeat(100_000));

@@ -107,6 +107,8 @@ on_every_debian! {
     /// An app that is enabled under a name that has no file is said to be missing.
     fn app_without_a_file_does_not_start(machine: &Machine) {
         machine.install(&Package::built());
-        assert!(!machine.try_run("systemctl start roundsman-app@nosuch.target").ok());
+        let said = machine.try_run("systemctl start roundsman-app@nosuch.target");
+        assert!(!said.ok() && said.stderr.contains("Assertion failed"), "{said}");
+        assert_eq!(machine.property("roundsman-app@nosuch.target", "AssertResult"), "no");
     }
 }

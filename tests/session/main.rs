@@ -10,4 +10,6 @@ mod hostile;
 mod persistence;
 mod redis;
 mod server;
+#[path = "../common/skip.rs"]
+mod skip;
 mod tools;

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::client::Client;
 use crate::server::path;
+use crate::skip::may_skip;
 
 pub(crate) struct Redis {
     child: Child,
@@ -15,7 +16,7 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// `None` when there is no redis-server, which is said aloud; with CI set that is a failure.
+    /// `None` when there is no redis-server and the test may be skipped.
     pub(crate) fn start(arguments: &[&str]) -> Option<Self> {
         // Another process may take the port before the server does: then the next one is tried.
         for _ in 0..20 {
@@ -33,11 +34,7 @@ impl Redis {
                 .stderr(Stdio::null())
                 .spawn();
             let Ok(child) = child else {
-                assert!(std::env::var_os("CI").is_none(), "redis-server is not installed");
-                eprintln!(
-                    "SKIPPED: redis-server is not installed, nothing was compared; \
-                     apt-get install redis-server"
-                );
+                may_skip("there is no redis-server: apt-get install redis-server");
                 return None;
             };
             let mut redis = Self { child, _directory: directory, socket, port };

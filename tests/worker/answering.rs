@@ -48,6 +48,8 @@ fn an_app_that_says_it_is_unwell_is_not_stuck() {
     plan.app.command.push(file.display().to_string());
     let mut shim = plan.ready();
     std::fs::remove_file(file).unwrap();
+    let answer = crate::harness::exchange(shim.connect().as_mut(), "/healthz");
+    assert!(answer.contains(" 503 "), "{answer}");
     for _ in 0..4 {
         shim.hear("WATCHDOG=1");
     }

@@ -142,6 +142,11 @@ impl<C: ClientStream> Connection<C> {
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    // The h2 crate has limits of its own beside the meter's.
+                    let calmed = error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+                    if calmed && error.is_library() {
+                        self.refuse_frames();
+                    }
                     debug!(
                         roundsman_client = self.origin.peer.map(tracing::field::display),
                         "HTTP/2 connection: {error}"
@@ -177,8 +182,7 @@ impl<C: ClientStream> Connection<C> {
         match (self.phase, idle) {
             (Phase::Refused, _) => return false,
             _ if self.meter.is_spent() => {
-                let about = About { client: self.origin.peer, ..About::default() };
-                self.local.refused(Reason::TooManyFrames, &about);
+                self.refuse_frames();
                 self.inner.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
                 self.enter(Phase::Refused, FAREWELL);
                 return true;
@@ -197,6 +201,12 @@ impl<C: ClientStream> Connection<C> {
             (Phase::Busy | Phase::Idle, _) => {}
         }
         false
+    }
+
+    /// Counts and says that the client sends more than it gets done.
+    fn refuse_frames(&self) {
+        let about = About { client: self.origin.peer, ..About::default() };
+        self.local.refused(Reason::TooManyFrames, &about);
     }
 
     /// Takes no further streams, and says so; those that are open finish.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use roundsman::proxy::Reason;
 
 use crate::support::{
-    Backend, PATIENCE, Program, Wire as _, counted, eventually, get, ok, program, talking_program,
+    Backend, PATIENCE, Program, Wire as _, counted, eventually, get, ok, talking_program,
 };
 
 const DATA: u8 = 0;
@@ -84,7 +84,9 @@ fn attack(program: &Program, begin: &[u8], round: impl Fn(usize) -> Vec<u8>) -> 
                 taken += count;
                 bytes.drain(..count);
             }
-            _ => break,
+            // The connection is gone, which is what is wanted; a front that only stops reading is not.
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => break,
+            stuck => panic!("the front neither reads nor ends it: {stuck:?}"),
         }
         if bytes.is_empty() && next == MANY {
             break;
@@ -127,14 +129,14 @@ fn used(program: &Program) -> (i64, i64) {
 /// The real program over a server with something to send.
 fn start() -> (Backend, Program) {
     let backend = Backend::new(|_| ok(&"x".repeat(100_000)));
-    let program = program(&[&backend], FRONT);
+    let program = talking_program(&[&backend], FRONT);
     assert_eq!(program.ask(get("/")).status(), 200);
     (backend, program)
 }
 
 /// Attacks, and has another client ask all the while. The front must stay small, use little of
 /// the processor, and answer the other one.
-fn harmless(name: &str, begin: &[u8], round: impl Fn(usize) -> Vec<u8> + Sync) -> End {
+fn harmless(name: &str, begin: &[u8], round: impl Fn(usize) -> Vec<u8> + Sync) -> (Program, End) {
     let (_backend, program) = start();
     let (memory, time) = used(&program);
     let end = std::thread::scope(|scope| {
@@ -154,6 +156,15 @@ fn harmless(name: &str, begin: &[u8], round: impl Fn(usize) -> Vec<u8> + Sync) -
     assert!(memory_after - memory < 32 * 1024, "{name}: {} KB more", memory_after - memory);
     assert!(time_after - time < 3000, "{name}: {} ms", time_after - time);
     assert_eq!(program.ask(get("/")).status(), 200, "{name}");
+    (program, end)
+}
+
+/// The same, for what must end with ENHANCE_YOUR_CALM: that has arrived, or was overtaken by the
+/// reset behind it; that the front ended it for its frames is counted in any case.
+fn calmed(name: &str, begin: &[u8], round: impl Fn(usize) -> Vec<u8> + Sync) -> End {
+    let (program, end) = harmless(name, begin, round);
+    assert_eq!(end.goaway.unwrap_or(ENHANCE_YOUR_CALM), ENHANCE_YOUR_CALM, "{name}: {end:?}");
+    eventually(name, || counted(&program, Reason::TooManyFrames) == 1);
     end
 }
 
@@ -173,11 +184,10 @@ fn ask(round: usize) -> Vec<u8> {
 #[test]
 fn rapid_reset() {
     // CVE-2023-44487
-    let end = harmless("rapid reset", &settings(&[]), |round| {
+    let end = calmed("rapid reset", &settings(&[]), |round| {
         let cancel = frame(RST_STREAM, 0, stream(round), &8_u32.to_be_bytes());
         [ask(round), cancel].concat()
     });
-    assert_eq!(end.goaway.unwrap_or(ENHANCE_YOUR_CALM), ENHANCE_YOUR_CALM);
     assert!(end.taken < 1_000_000, "{end:?}");
 }
 
@@ -203,9 +213,9 @@ fn continuation_flood() {
     // RUSTSEC-2024-0332: a head that never ends.
     let field = [&[0x00, 3][..], b"x-a", &[100], &[b'y'; 100]].concat();
     let begin = [settings(&[]), frame(HEADERS, END_STREAM, 1, GET)].concat();
-    let end = harmless("CONTINUATION", &begin, |_| frame(CONTINUATION, 0, 1, &field));
+    let (_, end) = harmless("CONTINUATION", &begin, |_| frame(CONTINUATION, 0, 1, &field));
     assert!(end.taken < 8_000_000, "{end:?}");
-    let end = harmless("empty CONTINUATION", &begin, |_| frame(CONTINUATION, 0, 1, &[]));
+    let (_, end) = harmless("empty CONTINUATION", &begin, |_| frame(CONTINUATION, 0, 1, &[]));
     assert!(end.taken < 8_000_000, "{end:?}");
 }
 
@@ -224,8 +234,7 @@ fn floods_of_small_frames() {
         ("padding", &open, frame(DATA, 8, 1, &[3, 0, 0, 0])),
     ];
     for (name, begin, round) in attacks {
-        let end = harmless(name, begin, |_| round.clone());
-        assert_eq!(end.goaway.unwrap_or(ENHANCE_YOUR_CALM), ENHANCE_YOUR_CALM, "{name}: {end:?}");
+        calmed(name, begin, |_| round.clone());
     }
 }
 
@@ -233,10 +242,8 @@ fn floods_of_small_frames() {
 fn windows_of_one_byte() {
     // CVE-2019-9511: each byte of the response is asked for by itself.
     let begin = [settings(&[(4, 1)]), ask(0)].concat();
-    let end = harmless("windows of one byte", &begin, |_| {
-        frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())
-    });
-    assert_eq!(end.goaway.unwrap_or(ENHANCE_YOUR_CALM), ENHANCE_YOUR_CALM);
+    let end =
+        calmed("windows of one byte", &begin, |_| frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()));
     assert!(end.came < 300_000, "{end:?}");
 }
 
