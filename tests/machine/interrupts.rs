@@ -8,51 +8,88 @@ use serde_json::Value;
 use crate::harness::{Clients, Machine, on_every_debian};
 use crate::shop::{install, release, releases, worker};
 
-/// A line of the command's progress, the options it is shown with, and what it is doing then.
-const STAGES: [(&str, &str, &str); 7] = [
-    ("shop:1 drains", "", "draining"),
-    ("shop:1 restarts", "", "restarting"),
-    ("shop:1 is ready, and is watched", "", "proving"),
-    ("shop:1 serves", "", "going on to the next"),
-    ("shop:3 starts, as an extra worker", "--surge 1", "starting the extra worker"),
-    ("shop:3 is ready, and is watched", "--surge 1", "proving the extra worker"),
-    ("shop:3 stops", "--surge 1", "stopping the extra worker"),
+/// A line of the command's progress, the options it is shown with, what it is doing then, and
+/// whether a further worker is certain to come, so that a command that is told to end ends early.
+const STAGES: [(&str, &str, &str, bool); 7] = [
+    ("shop:1 drains", "", "draining", true),
+    ("shop:1 restarts", "", "restarting", true),
+    ("shop:1 is ready, and is watched", "", "proving", true),
+    ("shop:1 serves", "", "going on to the next", false),
+    ("shop:3 starts, as an extra worker", "--surge 1", "starting the extra worker", true),
+    ("shop:3 is ready, and is watched", "--surge 1", "proving the extra worker", true),
+    ("shop:3 stops", "--surge 1", "stopping the extra worker", false),
 ];
 
+/// Ctrl-C, a lost terminal and `systemctl stop` ask for an end, each at some stages; the last one
+/// does not ask.
+const SIGNALS: [(&str, &[usize]); 4] = [
+    ("INT", &[0, 1, 2, 3, 4, 5, 6]),
+    ("HUP", &[2]),
+    ("TERM", &[0]),
+    ("KILL", &[0, 1, 2, 3, 4, 5, 6]),
+];
+
+/// `docs/commands.md`: it was interrupted, and can be resumed.
+const INTERRUPTED: i32 = 130;
+
 on_every_debian! {
-    /// Ctrl-C, and `kill -9`, at each of them.
+    /// Each of them, at these stages.
     fn a_deploy_that_ends_early_harms_nobody(machine: &Machine) {
         install(machine, 2, "");
         let clients = Clients::new(6, 2).with(2, 1, 0).slow(Duration::from_millis(1500));
         let load = machine.load(clients);
         load.goes_on_for(100);
         let mut number = 0;
-        for signal in ["INT", "KILL"] {
-            for (line, options, stage) in STAGES {
+        for (signal, stages) in SIGNALS {
+            for (line, options, stage, early) in stages.iter().map(|stage| STAGES[*stage]) {
+                let when = format!("{signal} while {stage}");
                 number += 1;
                 let version = format!("v{number}");
                 release(machine, &version, "late:300");
-                interrupt(machine, signal, line, options);
+                begin(machine, line, options);
+                kill(machine, signal);
+                let ended = ended(machine);
 
                 let all = [1, 2].map(|number| worker(machine, number, "ActiveState"));
-                assert!(all.contains(&"active".to_owned()), "{signal} while {stage}: {all:?}");
-                if signal == "INT" {
-                    // What had begun was finished.
-                    assert_eq!(all, ["active", "active"], "{signal} while {stage}");
-                    assert_eq!(ups(machine), 2, "{signal} while {stage}");
-                    assert_ne!(worker(machine, 3, "ActiveState"), "active", "while {stage}");
+                assert!(all.contains(&"active".to_owned()), "{when}: {all:?}");
+                if signal != "KILL" {
+                    // It ended early, where there was anything left to do, and what had begun was
+                    // finished.
+                    let done = !early && ended.status == 0;
+                    assert!(done || ended.status == INTERRUPTED, "{when}: {ended:?}");
+                    assert_eq!(done, !ended.text.contains("error: interrupted: "), "{when}: {ended:?}");
+                    assert_eq!(all, ["active", "active"], "{when}");
+                    assert_eq!(ups(machine), 2, "{when}");
+                    assert_eq!(worker(machine, 3, "ActiveState"), "inactive", "{when}");
+                    if early {
+                        assert_ne!(releases(machine), [&*version, &*version], "{when}");
+                    }
                 }
-                // There is nothing to resume where the last step was under way.
+                // There is nothing to resume where it has done all that there was.
                 let said = machine.try_run("roundsman reload shop --settle 1 --resume");
                 let nothing = said.stderr.contains("no unfinished deploy");
-                assert!(said.ok() || nothing && signal == "INT", "{signal} while {stage}: {said}");
-                assert_eq!(releases(machine), [&*version, &*version], "{signal} while {stage}");
-                assert_eq!(ups(machine), 2, "{signal} while {stage}");
-                assert_ne!(worker(machine, 3, "ActiveState"), "active", "{signal} while {stage}");
-                assert!(!machine.exists("/run/roundsman.d/apps/shop.toml.d"), "{stage}");
+                assert!(said.ok() || nothing && ended.status == 0, "{when}: {said}");
+                assert_eq!(releases(machine), [&*version, &*version], "{when}");
+                assert_eq!(ups(machine), 2, "{when}");
+                assert_eq!(worker(machine, 3, "ActiveState"), "inactive", "{when}");
+                assert!(!machine.exists("/run/roundsman.d/apps/shop.toml.d"), "{when}");
                 load.goes_on_for(50);
             }
         }
+        // A second Ctrl-C leaves at once: the worker under way may be anywhere, and is not lost.
+        release(machine, "twice", "late:3000");
+        begin(machine, "shop:1 restarts", "");
+        kill(machine, "INT");
+        machine.eventually("it finishes what is under way", |machine| {
+            machine.run("cat /tmp/said").contains("finishing")
+        });
+        kill(machine, "INT");
+        let ended = ended(machine);
+        assert_eq!(ended.status, INTERRUPTED, "{ended:?}");
+        assert_eq!(worker(machine, 1, "ActiveState"), "activating", "it left at once");
+        machine.run("roundsman reload shop --settle 1 --resume");
+        assert_eq!(releases(machine), ["twice", "twice"]);
+
         // Two at once never mix: the second says who is at work.
         release(machine, "last", "late:300");
         machine.run("roundsman reload shop > /dev/null 2>&1 & echo $! > /tmp/pid");
@@ -69,19 +106,33 @@ on_every_debian! {
     }
 }
 
-/// Deploys, and ends the command when it has said this.
-fn interrupt(machine: &Machine, signal: &str, line: &str, options: &str) {
+/// How a command in the background ended.
+#[derive(Debug)]
+struct Ended {
+    /// As the shell counts.
+    status: i32,
+    text: String,
+}
+
+/// Deploys in the background, until the command has said this.
+fn begin(machine: &Machine, line: &str, options: &str) {
     // The shell of a background job ignores SIGINT, and so would the command.
     machine.run(&format!(
-        "rm -f /tmp/said
-         env --default-signal=INT roundsman reload shop --settle 1 {options} > /tmp/said 2>&1 &
-         echo $! > /tmp/pid"
+        "rm -f /tmp/said /tmp/status
+         (env --default-signal=INT roundsman reload shop --settle 1 {options} > /tmp/said 2>&1 &
+          echo $! > /tmp/pid; wait $!; echo $? > /tmp/status) > /dev/null 2>&1 &"
     ));
-    machine.eventually(line, |machine| machine.run("cat /tmp/said").contains(line));
+    machine.eventually(line, |machine| machine.try_run("cat /tmp/said").stdout.contains(line));
+}
+
+fn kill(machine: &Machine, signal: &str) {
     machine.try_run(&format!("kill -{signal} $(cat /tmp/pid)"));
-    machine.eventually("the command has ended", |machine| {
-        !machine.try_run("kill -0 $(cat /tmp/pid)").ok()
-    });
+}
+
+fn ended(machine: &Machine) -> Ended {
+    machine.eventually("the command has ended", |machine| machine.exists("/tmp/status"));
+    let status = machine.run("cat /tmp/status").trim().parse().expect("a shell writes a number");
+    Ended { status, text: machine.run("cat /tmp/said") }
 }
 
 /// How many workers the front has in its rotation.
