@@ -72,7 +72,12 @@ lint-deb: deb ## Check the package with lintian and its units with systemd-analy
 	systemd-analyze security --offline=true --threshold=15 systemd/roundsman.service > /dev/null
 
 .PHONY: test-machine
-test-machine: deb nextest ## Run the end-to-end tests on booted Debian 12 and 13 machines (root)
+test-machine: machines nextest ## Run the end-to-end tests on booted Debian 12 and 13 machines (root)
+	cargo nextest run --locked --profile machine
+
+# What machine tests need: the images of both releases, the package, and one of a later version.
+.PHONY: machines
+machines: deb
 	packaging/need mmdebstrap=mmdebstrap systemd-nspawn=systemd-container nsenter=util-linux \
 	    setpriv=util-linux npm=npm pip3=python3-pip
 	tests/machine/image bookworm > /dev/null
@@ -81,7 +86,6 @@ test-machine: deb nextest ## Run the end-to-end tests on booted Debian 12 and 13
 	cp -a target/debian target/machines/this
 	cargo deb --no-build --strip --locked --fast --quiet --deb-version 999.0.0 --output target/machines/next/
 	cp -a target/machines/this/. target/debian/ # cargo-deb empties it, wherever its output goes
-	cargo nextest run --locked --profile machine
 
 # A perf that the kernel refuses is reported, not an error: only system calls go uncounted then.
 .PHONY: bench
@@ -99,10 +103,14 @@ bench-session: build ## Compare the session store with redis-server; ROUNDS=N ON
 	benches/session --roundsman target/release/roundsman --rounds $(or $(ROUNDS),7) \
 	    $(if $(ONLY),--only $(ONLY))
 
-# Hundreds of deaths instead of the dozen of `make test`.
+# Hundreds of deaths instead of the dozen of `make test`, seeds that nobody has tried, and the long
+# machine tests on the other Debian.
 .PHONY: soak
-soak: nextest ## Kill the session store under load, CYCLES times for each kind of sync (300)
-	ROUNDSMAN_CRASH_CYCLES=$(or $(CYCLES),300) cargo nextest run --locked --profile soak --test session
+soak: nextest machines ## Kill the session store under load, CYCLES times for each kind of sync (300); other seeds (SEED); long machine tests
+	seed=$(or $(SEED),$$(date +%s)); echo "SEED=$$seed" >&2; \
+	ROUNDSMAN_SEED=$$seed ROUNDSMAN_RUNS=20000 ROUNDSMAN_CRASH_CYCLES=$(or $(CYCLES),300) \
+	    cargo nextest run --locked --profile soak
+	cargo nextest run --locked --profile machine-soak
 
 # libFuzzer's C++ is built from the crate. With the stable toolchain: coverage needs no sanitizer, and
 # the program has one module with unsafe code.

@@ -1,10 +1,10 @@
 //! Deploys under load: what PM2 loses requests at, nothing is lost at here, and new code that does
 //! not work never takes the old code down. Clients of every kind ask meanwhile.
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian_in_soak};
 use crate::shop::{install, load, release, releases, runs, start, worker};
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// PM2's cases A, B and C: an app that handles no signal, requests of 6 s in flight, code that
     /// needs longer to listen than PM2 waits. And while it goes on, more workers and fewer.
     fn a_good_deploy_loses_nothing(machine: &Machine) {
@@ -29,7 +29,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// PM2's case D: one worker. An extra one serves meanwhile, and is gone afterwards.
     fn one_worker_is_enough(machine: &Machine) {
         let load = start(machine, 1, "");
@@ -51,7 +51,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// PM2's cases E and G, and one that it has no letter for: code that is broken at load, never
     /// listens, or crashes after it has. The old code serves on, and the status says so.
     fn a_broken_deploy_leaves_the_old_code_in_charge(machine: &Machine) {
@@ -85,7 +85,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// With `rollback = true` a deploy that fails undoes itself: the link leads to the old release
     /// again, every worker serves it, and the status still says that it has failed.
     fn a_failed_deploy_goes_back_by_itself(machine: &Machine) {
@@ -124,7 +124,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// What has no end of its own gets drain-timeout and then a proper one: server-sent events end
     /// as a whole response, and a long poll is answered by another worker.
     fn what_outlives_a_drain_ends_in_good_order(machine: &Machine) {

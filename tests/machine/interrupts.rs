@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Clients, Machine, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian_in_soak};
 use crate::shop::{install, release, releases, worker};
 
 /// A line of the command's progress, the options it is shown with, what it is doing then, and
@@ -32,7 +32,7 @@ const SIGNALS: [(&str, &[usize]); 4] = [
 /// `docs/commands.md`: it was interrupted, and can be resumed.
 const INTERRUPTED: i32 = 130;
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Each of them, at these stages.
     fn a_deploy_that_ends_early_harms_nobody(machine: &Machine) {
         install(machine, 2, "");

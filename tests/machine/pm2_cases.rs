@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Failed, Machine, on_every_debian};
+use crate::harness::{Clients, Failed, Machine, on_every_debian, on_every_debian_in_soak};
 use crate::shop::{install, load, release, releases, runs, worker};
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// F: an app that waits for the message `shutdown` gets it, at a reload and at a restart, and
     /// no signal that it does not handle.
     fn f_the_shutdown_message(machine: &Machine) {

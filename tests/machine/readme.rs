@@ -1,6 +1,6 @@
 //! The README's first ten minutes, as it has them.
 
-use crate::harness::{Clients, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Machine, Package, on_every_debian_in_soak};
 
 /// The README.
 const README: &str = include_str!("../../README.md");
@@ -15,7 +15,7 @@ fn block(kind: &str, last: bool) -> &'static str {
     block.expect("it has the block").split("```").next().expect("it has an end")
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// An unmodified Express app from `npm init` to served, scaled, deployed, rolled back, and its
     /// logs read, by the README's six commands, while clients ask.
     fn the_first_ten_minutes(machine: &Machine) {

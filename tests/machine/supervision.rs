@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Clients, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Machine, Package, on_every_debian, on_every_debian_in_soak};
 
 const BACKS_OFF: &str = "MESSAGE_ID=bfa768a6352e4bb18c6f8eb0a16d36d8";
 const REPLACED: &str = "MESSAGE_ID=9a02c639348843318eab35b60fd37c3a";
@@ -135,7 +135,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// An app that leaks under load: each worker is replaced in its turn, and no request is lost.
     fn workers_that_leak_are_replaced_one_at_a_time(machine: &Machine) {
         start(machine, 3, "max-memory = \"120MiB\"\nenvironment = { LEAK = \"256\" }\n");
@@ -156,7 +156,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Workers that have become too old go one after the other, and so do all at an appointed time.
     fn workers_are_replaced_by_age_and_by_the_clock(machine: &Machine) {
         start(machine, 2, "max-age = \"5s\"\n");
@@ -217,7 +217,7 @@ fn wait_for_version(machine: &Machine, version: &str, rolls_before: usize) {
     });
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// A changed file has the workers replaced one by one; a change meanwhile has it done once more;
     /// ignored files do nothing; broken code touches nobody, and the next change is tried.
     fn changed_files_reach_the_workers(machine: &Machine) {

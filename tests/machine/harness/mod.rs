@@ -38,3 +38,27 @@ macro_rules! on_every_debian {
     };
 }
 pub(crate) use on_every_debian;
+
+/// The same for a scenario that takes long and is about our code, not about a release's systemd:
+/// `make test` runs it on Debian 13 only, `make soak` on both (`.config/nextest.toml`, by the name).
+macro_rules! on_every_debian_in_soak {
+    ($(#[$meta:meta])* fn $name:ident($machine:ident: &Machine) $body:block) => {
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            fn scenario($machine: &Machine) $body
+
+            #[test]
+            fn bookworm_in_soak() {
+                scenario(&Machine::boot(crate::harness::Debian::Bookworm));
+            }
+
+            #[test]
+            fn trixie() {
+                scenario(&Machine::boot(crate::harness::Debian::Trixie));
+            }
+        }
+    };
+}
+pub(crate) use on_every_debian_in_soak;
