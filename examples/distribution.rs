@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use roundsman::balance::key::Random;
 use roundsman::balance::{InFlight, NoKeys, PickInput, Picked, Server, State, Upstream, split};
+use roundsman::balance::{Status, Verdict};
 use roundsman::config::settings::{
     Address, Algorithm, Balancing, Hash, HashKey, HashMethod, ServerOptions, Share, Split,
     SplitKey, Target,
 };
-use roundsman::health::{Status, Verdict};
 use tokio::time::Instant;
 
 const COLOURS: [&str; 5] = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377"];

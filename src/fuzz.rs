@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::config::{self, Sources};
-use crate::proxy::{chunk, field::MAX_FIELDS, preface, request, response};
+use crate::io::preface;
+use crate::proxy::{chunk, field::MAX_FIELDS, request, response};
 use crate::session::protocol::{Limits, Parser};
 
 /// A stream of a session client: in pieces of any size it means what it means whole, and memory

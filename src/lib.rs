@@ -9,11 +9,14 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod deploy;
+pub mod front;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+pub mod generator;
 mod handoff;
 pub mod health;
 pub mod import;
+pub mod io;
 pub mod lifecycle;
 pub mod proxy;
 pub mod registry;

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use crate::balance::access::Access;
 use crate::balance::{Explanation, PickInput, Reason, RequestKeys, Upstream, split};
 use crate::config::settings::{Algorithm, HostPattern, Route, Split, Target};
-use crate::health::access::Access;
-use crate::proxy::Snapshot;
+use crate::front::Snapshot;
 
 /// The request in question.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

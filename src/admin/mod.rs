@@ -3,4 +3,3 @@
 pub mod client;
 pub mod explain;
 pub mod model;
-pub mod server;

@@ -7,6 +7,7 @@
 mod atomics {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 }
+pub mod access;
 mod draw;
 mod gate;
 mod in_flight;
@@ -24,6 +25,7 @@ mod server;
 mod shared;
 pub mod smooth;
 pub mod split;
+mod status;
 pub mod sticky;
 mod upstream;
 mod view;
@@ -31,5 +33,6 @@ mod view;
 pub use in_flight::{Failure, InFlight};
 pub use input::{NoKeys, PickInput, RequestKeys};
 pub use server::{Counts, Server, State};
+pub use status::{FULL, HealthReason, Status, Verdict};
 pub use upstream::{Explanation, Picked, Upstream};
 pub use view::Reason;

@@ -9,11 +9,11 @@ use super::gate::{Entry, Gate, UNLIMITED};
 use super::in_flight::InFlight;
 use super::latency::{Errors, Latency};
 use super::shared::Shared;
+use super::status::{HealthReason, Status, Verdict};
+use crate::config::settings::ProxyVersion;
 use crate::config::settings::{
     Address, Algorithm, Balancing, Passive, ServerOptions, ServerProtocol, StartState,
 };
-use crate::health::{Reason, Status, Verdict};
-use crate::proxy::preface::Version;
 
 /// Whether a server may get requests, as systemd and the administrator say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Server {
     /// What it speaks.
     pub protocol: ServerProtocol,
     /// The header that each connection to it begins with.
-    pub proxy_protocol: Option<Version>,
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Process-wide number of this server, for per-thread tables such as connection pools.
     pub id: u32,
     pub(super) gate: Gate,
@@ -59,7 +59,7 @@ pub struct Server {
     /// Trial requests that passed and failed.
     pub(super) trials: [AtomicU64; 2],
     /// By what it became, and why.
-    transitions: [[AtomicU64; Reason::ALL.len()]; Status::ALL.len()],
+    transitions: [[AtomicU64; HealthReason::ALL.len()]; Status::ALL.len()],
     shared: OnceLock<Arc<Shared>>,
 }
 
@@ -250,15 +250,15 @@ impl Server {
     }
 
     /// Counts a change of its health; only the monitor does that.
-    pub fn count_transition(&self, to: Status, reason: Reason) {
+    pub fn count_transition(&self, to: Status, reason: HealthReason) {
         self.transitions[to as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often it became what for which reason; only what happened at all.
-    pub fn transitions(&self) -> impl Iterator<Item = (Status, Reason, u64)> {
+    pub fn transitions(&self) -> impl Iterator<Item = (Status, HealthReason, u64)> {
         Status::ALL
             .into_iter()
-            .flat_map(|status| Reason::ALL.map(|reason| (status, reason)))
+            .flat_map(|status| HealthReason::ALL.map(|reason| (status, reason)))
             .map(|(status, reason)| {
                 let counter = &self.transitions[status as usize][reason as usize];
                 (status, reason, counter.load(Ordering::Relaxed))

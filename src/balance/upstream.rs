@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::access::Access;
 use super::in_flight::InFlight;
 use super::input::{NoKeys, PickInput};
 use super::ketama::Ring;
@@ -16,7 +17,6 @@ use super::shared::Shared;
 use super::sticky::{Cookies, Key};
 use super::view::{self, Reason, View};
 use crate::config::settings::{Algorithm, Balancing, HashMethod};
-use crate::health::access::Access;
 
 /// A named set of servers.
 #[derive(Debug)]

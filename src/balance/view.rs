@@ -9,16 +9,16 @@ use std::hash::BuildHasher;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
+use super::access::{self, Access, Member};
 use super::gate::Entry;
 use super::in_flight::InFlight;
 use super::input::PickInput;
 use super::shared::Shared;
 use super::smooth::Smooth;
+use super::status::FULL;
 use super::upstream::{Table, Upstream};
 use super::{ip_hash, key, least_connections, modulo, peak_ewma, round_robin, sticky};
 use crate::config::settings::{Algorithm, HashKey};
-use crate::health::FULL;
-use crate::health::access::{self, Access, Member};
 
 /// One thread's view of an upstream.
 #[derive(Debug, Clone, Default)]

@@ -2,11 +2,11 @@
 
 use super::manage::{Done, Machine};
 use crate::base::unit;
+use crate::config::fingerprint;
 use crate::config::settings::App;
 use crate::deploy::drift;
 use crate::systemd::bus::UnitState;
 use crate::systemd::jobs::Verb;
-use crate::watch::agent::is_needed;
 
 /// Starts, restarts or stops them. For what starts together with the app, systemd does it; this is
 /// for an app that runs already, after daemon-reload.
@@ -16,8 +16,8 @@ pub(super) async fn settle(machine: &Machine, app: &App) -> Done {
     let watch = unit::watch(&app.name);
     let process = machine.systemd.unit(&watch).await?.main_pid();
     let settings = process.and_then(drift::of_process);
-    let stale = settings.is_some_and(|settings| settings != drift::watch_fingerprint(app));
-    settle_one(machine, &watch, runs && is_needed(app), stale).await?;
+    let stale = settings.is_some_and(|settings| settings != fingerprint::of_watch(app));
+    settle_one(machine, &watch, runs && app.is_watched(), stale).await?;
     let restart_at = !app.supervision.restart_at.is_empty();
     settle_one(machine, &unit::restart_timer(&app.name), runs && restart_at, false).await
 }

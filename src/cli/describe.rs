@@ -14,12 +14,12 @@ use super::names;
 use crate::admin::{client, model};
 use crate::base::paths;
 use crate::base::unit;
+use crate::config::fingerprint;
 use crate::config::settings::App;
 use crate::deploy::progress::Progress;
 use crate::deploy::{drift, release};
 use crate::systemd::bus::UnitState;
 use crate::systemd::jobs::Unit;
-use crate::watch::agent::is_needed;
 use crate::worker::control::client::{Dropped, dropped};
 
 /// Show all about an app: its file, its workers, which release each runs
@@ -108,7 +108,7 @@ impl Describe {
                 enabled: machine.systemd.is_enabled(&unit::target(&app.name)).await?,
                 deploy: Progress::load(Path::new(paths::DEPLOYS), &app.name),
                 workers,
-                watch: is_needed(&app).then(|| match (watch.state(), watch.text("StatusText")) {
+                watch: app.is_watched().then(|| match (watch.state(), watch.text("StatusText")) {
                     (UnitState::Active, text) if !text.is_empty() => text.to_owned(),
                     _ => format!("DOES NOT RUN: systemctl status {}", unit::watch(&app.name)),
                 }),
@@ -199,7 +199,7 @@ fn stale(app: &App, pid: u32, unit: &Unit, runs: Option<&Path>) -> Option<String
         return Some(format!("was started before {} changed", file.display()));
     }
     let settings = drift::of_process(pid)?;
-    (settings != drift::fingerprint(app))
+    (settings != fingerprint::of_worker(app))
         .then(|| "was started with other settings than its file has now".to_owned())
 }
 

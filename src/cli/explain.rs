@@ -11,7 +11,7 @@ use super::AdminSocket;
 use crate::admin::explain::{Explained, Query, explain};
 use crate::base::exit;
 use crate::config::{Sources, load};
-use crate::proxy::Front;
+use crate::front::Front;
 
 /// Show which route, share and server a request would get, and why
 #[derive(Debug, Args)]

@@ -42,7 +42,7 @@ use serde::de::DeserializeOwned;
 use crate::admin;
 use crate::base::exit;
 use crate::base::paths;
-use crate::systemd::generator;
+use crate::generator;
 
 /// A systemd-native HTTP application cluster.
 #[derive(Debug, Parser)]

@@ -19,11 +19,12 @@ use crate::base::exit;
 use crate::base::lock::{Lock, Wait};
 use crate::base::paths;
 use crate::config::{self, Loaded, Problems, Settings, Sources};
+use crate::front::Front;
 use crate::health;
 use crate::lifecycle::control::{Control, https_port};
 use crate::lifecycle::last_good::LastGood;
+use crate::lifecycle::server;
 use crate::lifecycle::state;
-use crate::proxy::Front;
 use crate::registry::dns;
 use crate::systemd::activation::{self, Inherited, Socket};
 use crate::systemd::watchdog;
@@ -283,7 +284,7 @@ async fn run(
         };
         let socket = tokio::net::UnixListener::from_std(socket)
             .map_err(Failed::os("cannot serve the admin socket"))?;
-        tokio::task::spawn_local(admin::server::serve(socket, Rc::clone(&control)));
+        tokio::task::spawn_local(server::serve(socket, Rc::clone(&control)));
     }
     let watched = Rc::clone(&control);
     tokio::task::spawn_local(watchdog::run(move || watched.threads().heartbeats()));

@@ -8,7 +8,7 @@ use super::manage::{self, Failure};
 use super::names;
 use super::worker::stop_signals;
 use crate::systemd::journal;
-use crate::watch::agent::{Agent, is_needed};
+use crate::watch::agent::Agent;
 
 /// Replace an app's workers when files change, or when they grow too large or too old (what
 /// roundsman-watch@APP.service runs)
@@ -25,7 +25,7 @@ impl WatchCommand {
         journal::init();
         let code = manage::run(async {
             let app = manage::app(&manage::load(), &self.app)?;
-            if !is_needed(&app) {
+            if !app.is_watched() {
                 return Err(Failure::config(format!(
                     "{} has neither watch nor max-memory nor max-age in its file",
                     self.app

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::settings::Target;
-use crate::proxy::preface::Version;
+use crate::config::settings::ProxyVersion;
 
 /// How the servers of an upstream share its requests.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Balancing {
     /// `protocol =`: what its servers speak.
     pub protocol: ServerProtocol,
     /// `proxy-protocol =`: the header that each connection to them begins with.
-    pub proxy_protocol: Option<Version>,
+    pub proxy_protocol: Option<ProxyVersion>,
     /// `queue =`: requests that may wait while no server can take one.
     pub queue: usize,
     /// `queue-timeout =`: how long one may wait.
@@ -113,7 +113,7 @@ pub struct ServerOptions {
     /// `protocol =`: see [`Balancing::protocol`].
     pub protocol: ServerProtocol,
     /// `proxy-protocol =`: see [`Balancing::proxy_protocol`].
-    pub proxy_protocol: Option<Version>,
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// `sticky = { cookie = … }`.

@@ -419,6 +419,15 @@ impl Settings {
 
 // === impl App ===
 
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// The port that every worker's TCP listener has; what tells workers apart is the address.
 pub const WORKER_PORT: u16 = 7080;
 
@@ -453,6 +462,12 @@ impl App {
     /// The systemd instance name of worker `number`: `shop:1`.
     pub fn instance(&self, number: u16) -> String {
         format!("{}:{number}", self.name)
+    }
+
+    /// Whether somebody has to look after the workers.
+    pub fn is_watched(&self) -> bool {
+        let supervision = &self.supervision;
+        supervision.watch.is_some() || self.max_memory.is_some() || supervision.max_age.is_some()
     }
 
     /// What must be stopped so that worker `number` runs no more and no connection starts it again.

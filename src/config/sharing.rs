@@ -12,7 +12,7 @@ use super::settings::{
     Probe, ServerProtocol, SplitKey, StartState, Statuses, Sticky,
 };
 use super::{net, schema};
-use crate::proxy::preface::Version;
+use crate::config::settings::ProxyVersion;
 
 /// `balance =`, before `[hash]` is known.
 #[derive(Clone, Copy, PartialEq)]
@@ -58,7 +58,7 @@ const FAILURES: &[(&str, Failure)] = &[
     ("invalid-response", Failure::InvalidResponse),
 ];
 
-const VERSIONS: &[(&str, Version)] = &[("v1", Version::V1), ("v2", Version::V2)];
+const VERSIONS: &[(&str, ProxyVersion)] = &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 
 /// Reads what apps and upstreams have in common.
 pub(super) fn read(top: Input<'_>, problems: &mut Problems) -> Balancing {

@@ -172,7 +172,7 @@ fn pattern(node: &Node, problems: &mut Problems) -> Read<String> {
     } else if relative.chars().any(char::is_control) {
         Some("it has control characters")
     } else {
-        crate::watch::pattern::check(text).err()
+        super::pattern::check(text).err()
     };
     if let Some(wrong) = wrong {
         problems.error(

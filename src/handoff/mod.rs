@@ -21,7 +21,8 @@ use tracing::warn;
 use self::link::Link;
 pub(crate) use self::wire::{Record, receive_connections};
 use crate::config::settings::{Address, Target};
-use crate::proxy::local::Local;
+use crate::front::Front;
+use crate::front::counters::Counters;
 
 /// Connections that one worker may have without having said that it took them: enough to keep it
 /// busy, few enough that they are not missed elsewhere when it is stuck.
@@ -45,13 +46,14 @@ struct Waiting {
 
 /// An open connection, as the front counts them; dropping it counts it out.
 #[derive(Debug)]
-struct Open(Rc<Local>);
+struct Open(Arc<Counters>);
 
 /// The connections of one app.
 #[derive(Debug)]
 struct Handoff {
     app: String,
-    local: Rc<Local>,
+    front: Arc<Front>,
+    counters: Arc<Counters>,
     stopped: Cell<bool>,
     links: RefCell<Vec<Rc<Link>>>,
     queue: RefCell<VecDeque<Waiting>>,
@@ -66,10 +68,11 @@ pub(crate) struct Handing(Rc<Handoff>);
 
 impl Handing {
     /// Begins to look for the workers of `app`.
-    pub(crate) fn start(local: &Rc<Local>, app: &str) -> Self {
+    pub(crate) fn start(front: &Arc<Front>, counters: &Arc<Counters>, app: &str) -> Self {
         let handoff = Rc::new(Handoff {
             app: app.to_owned(),
-            local: Rc::clone(local),
+            front: Arc::clone(front),
+            counters: Arc::clone(counters),
             stopped: Cell::new(false),
             links: RefCell::default(),
             queue: RefCell::default(),
@@ -93,7 +96,7 @@ impl Handing {
 
     /// Takes an accepted connection.
     pub(crate) fn take(&self, socket: OwnedFd) {
-        let open = Open::count(&self.0.local);
+        let open = Open::count(&self.0.counters);
         let (accepted, not_before) = (Instant::now(), None);
         let waiting = Waiting { socket, accepted, _open: open, not_before, refusals: 0 };
         self.0.queue.borrow_mut().push_back(waiting);
@@ -110,7 +113,7 @@ impl Drop for Handing {
 
 impl Handoff {
     async fn run(self: Rc<Self>) {
-        let mut changes = self.local.front.changes();
+        let mut changes = self.front.changes();
         loop {
             let next = self.offer();
             if self.stopped.get() && self.is_done() {
@@ -136,14 +139,14 @@ impl Handoff {
 
     /// `queue` and `queue-timeout` of the app.
     fn limits(&self) -> (usize, Duration) {
-        let snapshot = self.local.snapshot();
+        let snapshot = self.front.snapshot();
         let app = snapshot.settings.apps.get(&self.app);
         app.map_or((0, Duration::ZERO), |app| (app.balancing.queue, app.balancing.queue_timeout))
     }
 
     /// Makes the links those of the app's present workers.
     fn look(self: &Rc<Self>) {
-        let snapshot = self.local.snapshot();
+        let snapshot = self.front.snapshot();
         let name = Target::App(self.app.clone()).to_string();
         let servers = snapshot.upstreams.get(&name).map_or(&[][..], |upstream| &upstream.servers);
         let mut links = self.links.borrow_mut();
@@ -158,7 +161,7 @@ impl Handoff {
             if let Address::Unix(path) = &server.address
                 && !links.iter().any(|link| Arc::ptr_eq(&link.server, server))
             {
-                let link = Link::new(Arc::clone(server), self.local.front.control_socket(path));
+                let link = Link::new(Arc::clone(server), self.front.control_socket(path));
                 tokio::task::spawn_local(Rc::clone(&link).run(Rc::downgrade(self)));
                 links.push(link);
             }
@@ -251,16 +254,16 @@ impl Handoff {
 }
 
 impl Open {
-    fn count(local: &Rc<Local>) -> Self {
-        local.counters.accepted.add(1);
-        local.counters.open.add(1);
-        Self(Rc::clone(local))
+    fn count(counters: &Arc<Counters>) -> Self {
+        counters.accepted.add(1);
+        counters.open.add(1);
+        Self(Arc::clone(counters))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.counters.open.sub(1);
+        self.0.open.sub(1);
     }
 }
 

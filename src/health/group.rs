@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::machine::{Event, Machine, Options, Transition};
 use super::outlier::{Tally, Window, is_outlier};
-use super::status::{Status, Verdict};
 use crate::balance::{Counts, State};
+use crate::balance::{Status, Verdict};
 use crate::config::settings::Passive;
 
 /// The health of the servers of one upstream.

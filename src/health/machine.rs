@@ -9,13 +9,13 @@
 //! A server that comes back from being out does so through slow start, if one is configured.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::status::{FULL, Status, Verdict};
+use crate::balance::HealthReason;
 use crate::balance::State;
+use crate::balance::{FULL, Status, Verdict};
 use crate::config::settings::{ActiveCheck, Passive, StartState};
 
 /// One server's health.
@@ -106,28 +106,7 @@ pub struct Transition {
     /// What it is now.
     pub to: Status,
     /// Why.
-    pub reason: Reason,
-}
-
-/// Why a server became something else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// Systemd or the administrator said so.
-    Stated,
-    /// `max-fails` within `fail-window`.
-    Failures,
-    /// An error rate above `error-rate`.
-    ErrorRate,
-    /// It answered the request that tried it.
-    TrialPassed,
-    /// It failed the request that tried it.
-    TrialFailed,
-    /// It passed `passes` checks in a row.
-    ChecksPassed,
-    /// It failed `fails` checks in a row.
-    ChecksFailed,
-    /// `fail-timeout` is over, or slow start is.
-    TimePassed,
+    pub reason: HealthReason,
 }
 
 // === impl Machine ===
@@ -153,7 +132,7 @@ impl Machine {
         let reason = match event {
             Event::State(state) => self.stated(state),
             Event::Failures(count) => self.failed(count, now, may_eject),
-            Event::Outlier => self.open(now, may_eject, Reason::ErrorRate),
+            Event::Outlier => self.open(now, may_eject, HealthReason::ErrorRate),
             Event::TrialPassed => self.tried(true, now),
             Event::TrialFailed => self.tried(false, now),
             Event::CheckPassed => self.checked(true),
@@ -211,7 +190,7 @@ impl Machine {
         self.options = options;
     }
 
-    fn stated(&mut self, state: State) -> Reason {
+    fn stated(&mut self, state: State) -> HealthReason {
         if self.state == State::Down && state != State::Down {
             // Another process, or another try: what was held against the last one is void.
             self.breaker = Breaker::Closed;
@@ -219,10 +198,10 @@ impl Machine {
             self.checks = Checks::first(&self.options);
         }
         self.state = state;
-        Reason::Stated
+        HealthReason::Stated
     }
 
-    fn failed(&mut self, count: u32, now: Instant, may_eject: bool) -> Reason {
+    fn failed(&mut self, count: u32, now: Instant, may_eject: bool) -> HealthReason {
         let max = self.options.max_fails;
         for _ in 0..count.min(max) {
             if self.failures.len() >= max as usize {
@@ -233,19 +212,19 @@ impl Machine {
         let window = self.options.fail_window;
         self.failures.retain(|&at| now.saturating_duration_since(at) <= window);
         if max > 0 && self.failures.len() >= max as usize {
-            self.open(now, may_eject, Reason::Failures);
+            self.open(now, may_eject, HealthReason::Failures);
         }
-        Reason::Failures
+        HealthReason::Failures
     }
 
-    fn open(&mut self, now: Instant, may_eject: bool, reason: Reason) -> Reason {
+    fn open(&mut self, now: Instant, may_eject: bool, reason: HealthReason) -> HealthReason {
         if may_eject && self.breaker == Breaker::Closed {
             self.breaker = Breaker::Open { until: now + self.options.fail_timeout };
         }
         reason
     }
 
-    fn tried(&mut self, passed: bool, now: Instant) -> Reason {
+    fn tried(&mut self, passed: bool, now: Instant) -> HealthReason {
         if self.breaker == Breaker::HalfOpen {
             self.failures.clear();
             self.breaker = if passed {
@@ -254,10 +233,10 @@ impl Machine {
                 Breaker::Open { until: now + self.options.fail_timeout }
             };
         }
-        if passed { Reason::TrialPassed } else { Reason::TrialFailed }
+        if passed { HealthReason::TrialPassed } else { HealthReason::TrialFailed }
     }
 
-    fn checked(&mut self, passed: bool) -> Reason {
+    fn checked(&mut self, passed: bool) -> HealthReason {
         if let Some(limits) = self.options.checks {
             self.checks = match self.checks {
                 Checks::Passing { .. } if passed => Checks::Passing { failed: 0 },
@@ -272,10 +251,10 @@ impl Machine {
                 Checks::Awaited => Checks::Awaited,
             };
         }
-        if passed { Reason::ChecksPassed } else { Reason::ChecksFailed }
+        if passed { HealthReason::ChecksPassed } else { HealthReason::ChecksFailed }
     }
 
-    fn pass_time(&mut self, now: Instant) -> Reason {
+    fn pass_time(&mut self, now: Instant) -> HealthReason {
         if let Breaker::Open { until } = self.breaker
             && until <= now
         {
@@ -284,7 +263,7 @@ impl Machine {
         if self.slow_start.is_some_and(|since| since + self.options.slow_start <= now) {
             self.slow_start = None;
         }
-        Reason::TimePassed
+        HealthReason::TimePassed
     }
 
     fn derive(&self) -> Status {
@@ -335,38 +314,4 @@ impl Checks {
     }
 }
 
-// === impl Reason ===
-
-impl Reason {
-    /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
-        Self::Stated,
-        Self::Failures,
-        Self::ErrorRate,
-        Self::TrialPassed,
-        Self::TrialFailed,
-        Self::ChecksPassed,
-        Self::ChecksFailed,
-        Self::TimePassed,
-    ];
-
-    /// Its name in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stated => "stated",
-            Self::Failures => "failures",
-            Self::ErrorRate => "error-rate",
-            Self::TrialPassed => "trial-passed",
-            Self::TrialFailed => "trial-failed",
-            Self::ChecksPassed => "checks-passed",
-            Self::ChecksFailed => "checks-failed",
-            Self::TimePassed => "time-passed",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+// === impl HealthReason ===

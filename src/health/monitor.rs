@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::access::{self, Member};
 use super::active::{Checker, Outcome};
 use super::group::{Group, Sight};
-use super::machine::{Options, Reason, Transition};
-use super::status::Status;
+use super::machine::{Options, Transition};
+use crate::balance::HealthReason;
+use crate::balance::Status;
+use crate::balance::access::{self, Member};
 use crate::balance::{Server, State, Upstream};
-use crate::proxy::{Front, Snapshot};
+use crate::front::{Front, Snapshot};
 use crate::systemd::message;
 
 /// How often everything is looked at when nothing calls for it; error rates move by it.
@@ -244,7 +245,7 @@ fn app(upstream: &str) -> Option<&str> {
 fn log(upstream: &Upstream, server: &Server, transition: Transition, detail: &str) {
     let Transition { from, to, reason } = transition;
     server.count_transition(to, reason);
-    if reason == Reason::Stated && server.state() != State::Up {
+    if reason == HealthReason::Stated && server.state() != State::Up {
         return;
     }
     let (upstream, server) = (&upstream.name, &server.name);

@@ -12,8 +12,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::config::settings::ProxyVersion;
 use crate::config::settings::{Address, HttpProbe, Probe};
-use crate::proxy::preface::{self, Version};
+use crate::io::preface;
 
 /// How much of a body is searched.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -45,7 +46,7 @@ pub enum Failed {
 pub async fn probe(
     address: &Address,
     probe: &Probe,
-    proxy_protocol: Option<Version>,
+    proxy_protocol: Option<ProxyVersion>,
 ) -> Result<(), Failed> {
     let mut header = Vec::new();
     if let Some(version) = proxy_protocol {

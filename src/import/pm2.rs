@@ -307,7 +307,7 @@ impl App<'_> {
             !path.is_empty()
                 && !path.starts_with('/')
                 && !path.split('/').any(|part| part == ".." || part == ".")
-                && crate::watch::pattern::check(path).is_ok()
+                && crate::config::pattern::check(path).is_ok()
         };
         if !relative.is_empty() && relative.iter().all(fits) {
             self.line("watch", &array(relative));

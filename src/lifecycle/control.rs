@@ -17,7 +17,7 @@ use crate::admin::model;
 use crate::balance::{Server, State};
 use crate::config::settings::{self, ListenProtocol};
 use crate::config::{self, Loaded, Sources};
-use crate::proxy::Front;
+use crate::front::Front;
 use crate::systemd::bus::{self, UnitState};
 use crate::systemd::{message, notify};
 use crate::thread::Threads;

@@ -2,4 +2,5 @@
 
 pub mod control;
 pub mod last_good;
+pub mod server;
 pub mod state;

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 
-use super::buf::{Buf, Input, Out, poll_may_read};
-use super::connection::{After, ClientStream, Connection};
+use super::connection::{After, Connection};
 use super::exchange::client_fault;
 use super::field::MAX_FIELDS;
 use super::frames::Frames;
@@ -17,17 +16,18 @@ use super::incoming::Request;
 use super::local::About;
 use super::pace::Pace;
 use super::reading::Reading;
-use super::reason::Reason;
 use super::relay::{HEADROOM, Relay, RelayError, Waits};
 use super::request::Framing;
 use super::response::Head;
 use super::rewrite::{self, Connection as Persistence};
 use super::server::ServerStream;
-use super::splice;
-use super::write::{poll_write_all, write_all};
-use super::{connection, http2, preface, tunnel};
+use super::{connection, http2, tunnel};
 use crate::balance::InFlight;
 use crate::config::settings::{ServerProtocol, Timeouts};
+use crate::front::Reason;
+use crate::io::buf::{Buf, Input, Out};
+use crate::io::write::{poll_write_all, write_all};
+use crate::io::{ByteStream, preface};
 
 /// 1xx responses to one request; more are an attempt to keep us busy.
 const MAX_INTERIM: usize = 32;
@@ -86,7 +86,7 @@ enum Phase {
     Answering,
 }
 
-impl<'a, C: ClientStream> Attempt<'a, C> {
+impl<'a, C: ByteStream> Attempt<'a, C> {
     pub(crate) fn new(
         connection: &'a mut Connection<C>,
         request: &'a mut Request,
@@ -253,7 +253,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
             }
             // No server answers before it has been asked.
             let first = std::mem::take(&mut first) && self.response.is_empty();
-            if (!first || poll_may_read(stream, cx).is_ready())
+            if (!first || stream.poll_may_read(cx).is_ready())
                 && let Poll::Ready(result) = self.poll_head(cx, stream, &mut parsed)
             {
                 return Poll::Ready(result);
@@ -296,7 +296,7 @@ impl<'a, C: ClientStream> Attempt<'a, C> {
     ) -> Poll<Result<Ready, (Reason, String)>> {
         let most = self.request.snapshot.settings.front.limits.header_bytes;
         // What follows a long body's beginning is not read at all, if that can be.
-        let splices = splice::is_plain_tcp(stream) && splice::is_plain_tcp(&self.connection.stream);
+        let splices = stream.is_plain_tcp() && self.connection.stream.is_plain_tcp();
         let fresh = if splices { Buf::large } else { Buf::bulk };
         loop {
             let bytes = self.response.bytes();

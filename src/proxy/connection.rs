@@ -2,24 +2,22 @@
 //! the client read the last answer.
 
 use std::future::poll_fn;
-use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::buf::{Buf, Input, Out, SMALL, poll_may_read, poll_read};
-use super::deadline::Deadline;
 use super::forwarded::Origin;
 use super::incoming::Request;
 use super::local::{About, Local};
 use super::pace::Pace;
-use super::reason::Reason;
 use super::reply::{self, Reply};
 use super::request::Framing;
 use super::rewrite::Connection as Persistence;
-use super::write::write_all;
+use crate::front::Reason;
+use crate::io::ByteStream;
+use crate::io::buf::{Buf, Input, Out, SMALL, poll_read};
+use crate::io::deadline::Deadline;
+use crate::io::write::write_all;
 
 /// How long an idle connection is left to a client that may be sending already, when the front
 /// stops: its request is answered with `Connection: close` instead of being cut off.
@@ -30,20 +28,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 1024 * 1024;
 /// A body that is not wanted is read up to this size, so that the connection stays usable.
 const DRAIN: u64 = 64 * 1024;
-
-/// What a client connection can be made of: TCP and UNIX sockets, and TLS over them.
-pub(crate) trait ClientStream: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// The socket beneath, if it is this stream's alone.
-    fn socket(&self) -> Option<BorrowedFd<'_>>;
-
-    /// Has the kernel throw away at the end what the client has not taken. It would keep it,
-    /// megabytes perhaps, for as long as a client that does not read says that it is there.
-    fn discard_unread(&self) {
-        if let Some(socket) = self.socket() {
-            let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
-        }
-    }
-}
 
 /// A client connection.
 #[derive(Debug)]
@@ -68,7 +52,7 @@ pub(crate) enum After {
 }
 
 /// Serves a client connection to its end.
-pub(crate) fn serve<C: ClientStream>(
+pub(crate) fn serve<C: ByteStream>(
     local: Rc<Local>,
     stream: C,
     origin: Origin,
@@ -77,7 +61,7 @@ pub(crate) fn serve<C: ClientStream>(
 }
 
 /// The same, and keeps something until the connection has ended.
-pub(crate) fn serve_holding<T, C: ClientStream>(
+pub(crate) fn serve_holding<T, C: ByteStream>(
     held: T,
     local: Rc<Local>,
     stream: C,
@@ -90,7 +74,7 @@ pub(crate) fn serve_holding<T, C: ClientStream>(
 ///
 /// It is no `async fn` and moves nothing: an argument that is moved takes its room twice, and this
 /// is what ten thousand idle connections consist of.
-pub(crate) fn serve_from<T, C: ClientStream>(
+pub(crate) fn serve_from<T, C: ByteStream>(
     held: T,
     local: Rc<Local>,
     stream: C,
@@ -113,7 +97,7 @@ pub(crate) fn serve_from<T, C: ClientStream>(
 
 /// Serves the one request of a connection that is a stream of another one. `head` is its head, or
 /// what is wrong with it. The deadline comes back without one set for the request.
-pub(crate) async fn serve_one<C: ClientStream>(
+pub(crate) async fn serve_one<C: ByteStream>(
     local: Rc<Local>,
     stream: C,
     origin: Origin,
@@ -132,7 +116,7 @@ pub(crate) async fn serve_one<C: ClientStream>(
     connection.deadline
 }
 
-impl<C: ClientStream> Connection<C> {
+impl<C: ByteStream> Connection<C> {
     fn new(local: Rc<Local>, stream: C, origin: Origin, input: Input) -> Self {
         let deadline = local.deadlines.add();
         Self { stream, input, origin, local, deadline, requests: 0 }
@@ -147,7 +131,7 @@ impl<C: ClientStream> Connection<C> {
         let (mut first, mut set, mut stopping) = (true, false, false);
         poll_fn(|cx| {
             // At first there is hardly ever anything.
-            let may = !std::mem::take(&mut first) || poll_may_read(&self.stream, cx).is_ready();
+            let may = !std::mem::take(&mut first) || self.stream.poll_may_read(cx).is_ready();
             let read = if may {
                 self.input.poll_fill(cx, &mut self.stream, Buf::small, SMALL)
             } else {
@@ -423,15 +407,9 @@ pub(crate) fn is_worth_parsing(bytes: &[u8], parsed: usize) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Front, counters::Counters};
     use super::*;
     use crate::config::Settings;
-
-    impl ClientStream for tokio::io::Empty {
-        fn socket(&self) -> Option<BorrowedFd<'_>> {
-            None
-        }
-    }
+    use crate::front::{Front, counters::Counters};
 
     #[test]
     fn an_idle_connection_is_small() {

@@ -7,13 +7,15 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::attempt::{Attempt, Failed};
-use super::connection::{After, ClientStream, Connection};
+use super::connection::{After, Connection};
 use super::incoming::{Request, random};
 use super::local::About;
-use super::reason::Reason;
 use super::relay::{Relay, RelayError};
 use super::request::Framing;
 use crate::balance::{Failure, InFlight, PickInput, Picked, Upstream};
+use crate::front::Reason;
+use crate::front::counters::Counter;
+use crate::io::ByteStream;
 
 /// How long a request waits for news when every server refused its connection: a crashed worker is
 /// known to be down within milliseconds, and then the request waits in the queue.
@@ -22,10 +24,10 @@ const NEWS: Duration = Duration::from_millis(100);
 /// Counts a waiting request for as long as it waits.
 struct Waiting<'a> {
     upstream: &'a Upstream,
-    counter: &'a super::counters::Counter,
+    counter: &'a Counter,
 }
 
-impl<C: ClientStream> Connection<C> {
+impl<C: ByteStream> Connection<C> {
     /// Serves one request.
     ///
     /// What few requests come to is in boxes: this is allocated for each of them, and the less it
@@ -227,7 +229,7 @@ pub(crate) fn client_fault(error: &RelayError) -> Reason {
 
 impl<'a> Waiting<'a> {
     /// `None` when as many wait as may.
-    fn enter(upstream: &'a Upstream, counter: &'a super::counters::Counter) -> Option<Self> {
+    fn enter(upstream: &'a Upstream, counter: &'a Counter) -> Option<Self> {
         use std::sync::atomic::Ordering;
         let before = upstream.waiting.fetch_add(1, Ordering::Relaxed);
         counter.add(1);

@@ -5,17 +5,17 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::buf::Out;
 use super::field::MAX_FIELDS;
 use super::forwarded::Origin;
 use super::https::{self, Hsts};
 use super::local::Current;
-use super::reason::Reason;
 use super::request::{Framing, Head};
 use super::{reply, rewrite};
 use crate::balance::key::Random;
 use crate::balance::{RequestKeys, Upstream, split};
 use crate::config::settings::{Https, Target};
+use crate::front::Reason;
+use crate::io::buf::Out;
 
 /// One request whose head was read and found good.
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::budget::Budget;
-use super::counters::Counters;
-use super::deadline::Deadlines;
-use super::front::{Front, Snapshot};
 use super::http2::{Links, Workers};
-use super::reason::Reason;
 use super::server::Pool;
+use crate::front::Reason;
+use crate::front::counters::Counters;
+use crate::front::{Front, Snapshot};
+use crate::io::deadline::Deadlines;
 
 /// Warnings a second that a thread writes: enough to see what is wrong, too few to do harm.
 const WARNINGS: u32 = 20;

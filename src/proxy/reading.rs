@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use super::connection::ClientStream;
 use super::pace::Pace;
 use crate::config::settings;
+use crate::io::ByteStream;
 use crate::sys;
 
 /// What is known of one client and one response.
@@ -33,7 +33,7 @@ impl Reading {
         &mut self,
         now: u64,
         passed: u64,
-        client: &impl ClientStream,
+        client: &impl ByteStream,
         front: &settings::Front,
     ) -> Duration {
         self.look(now, passed, client);
@@ -46,7 +46,7 @@ impl Reading {
         &mut self,
         now: u64,
         passed: u64,
-        client: &impl ClientStream,
+        client: &impl ByteStream,
         front: &settings::Front,
     ) -> Option<Duration> {
         let before = self.taken;
@@ -62,7 +62,7 @@ impl Reading {
         self.pace.is_tight()
     }
 
-    fn look(&mut self, now: u64, passed: u64, client: &impl ClientStream) {
+    fn look(&mut self, now: u64, passed: u64, client: &impl ByteStream) {
         // Time goes on in ticks: most responses are over before they would be looked at twice.
         if self.looked.replace(now) != Some(now) {
             let unacknowledged = client.socket().and_then(|s| sys::unacknowledged(&s)).unwrap_or(0);

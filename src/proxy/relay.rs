@@ -6,14 +6,12 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::buf::{Buf, Input, poll_read};
 use super::chunk::{self, ChunkError, Decoder, Event, MAX_SIZE_LINE};
 use super::field::Field;
 use super::request::Framing;
-use super::splice::{self, Pipe, WORTH};
-use super::write::{end, poll_write_last};
+use crate::io::ByteStream;
+use crate::io::buf::{Buf, Input, poll_read};
+use crate::io::splice::{self, Pipe, WORTH};
 
 /// Room before a body for its first chunk-size line and a rewritten head.
 pub(crate) const HEADROOM: usize = 512;
@@ -209,8 +207,8 @@ impl Relay {
         sink: &mut D,
     ) -> Poll<Result<(), RelayError>>
     where
-        S: AsyncRead + Unpin + 'static,
-        D: AsyncWrite + Unpin + 'static,
+        S: ByteStream,
+        D: ByteStream,
     {
         loop {
             while let Some(buffer) = &self.buffer
@@ -218,7 +216,7 @@ impl Relay {
             {
                 let out = &buffer[self.out.clone()];
                 let written = if self.last && self.complete {
-                    poll_write_last(sink, cx, out)
+                    sink.poll_write_last(cx, out)
                 } else {
                     Pin::new(&mut *sink).poll_write(cx, out)
                 };
@@ -234,7 +232,7 @@ impl Relay {
             if self.complete {
                 self.buffer = None;
                 if self.last {
-                    end(sink);
+                    sink.end();
                 }
                 return Poll::Ready(Ok(()));
             }
@@ -273,17 +271,17 @@ impl Relay {
 
     /// Takes what has come of the body into a pipe, where both sides allow it. False when they do
     /// not.
-    fn poll_splice<S: 'static, D: 'static>(
+    fn poll_splice<S: ByteStream, D: ByteStream>(
         &mut self,
         cx: &mut Context<'_>,
         source: &mut S,
         sink: &mut D,
     ) -> Poll<Result<bool, RelayError>> {
         let Body::Length(left) = &mut self.body else { return Poll::Ready(Ok(false)) };
-        if !splice::is_plain_tcp(sink) {
+        if !sink.is_plain_tcp() {
             return Poll::Ready(Ok(false));
         }
-        let Some(source) = splice::plain_tcp(source) else { return Poll::Ready(Ok(false)) };
+        let Some(source) = source.plain_tcp() else { return Poll::Ready(Ok(false)) };
         let Some(mut pipe) = Pipe::take() else { return Poll::Ready(Ok(false)) };
         self.buffer = None;
         let most = usize::try_from(*left).unwrap_or(usize::MAX);
@@ -307,13 +305,13 @@ impl Relay {
     }
 
     /// Empties the pipe and gives it back.
-    fn poll_drain<D: 'static>(
+    fn poll_drain<D: ByteStream>(
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut D,
     ) -> Poll<Result<(), RelayError>> {
         let gone = || RelayError::Sink(io::ErrorKind::NotConnected.into());
-        let sink = splice::plain_tcp(sink).ok_or_else(gone)?;
+        let sink = sink.plain_tcp().ok_or_else(gone)?;
         while let Some(pipe) = &mut self.pipe
             && pipe.held() > 0
         {

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use super::field;
 use super::https::Hsts;
-use super::reason::Reason;
 use super::rewrite::Connection;
+use crate::front::Reason;
 
 /// Seconds after which a client may try again when no server is up.
 const RETRY_AFTER: u32 = 5;

@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use httparse::{Error, Header, Status};
 
 use super::field::{self, Field, Kinds, MAX_FIELDS, Options};
-use super::reason::Reason;
 use super::target::{Authority, Target};
+use crate::front::Reason;
 
 /// Room for the fields of a head, on the stack of whoever parses it.
 pub(crate) type Slots<'b> = [MaybeUninit<Header<'b>>; MAX_FIELDS];

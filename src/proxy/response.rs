@@ -5,8 +5,8 @@ use std::mem::MaybeUninit;
 use httparse::{Error, Header, Status};
 
 use super::field::{self, Field, Kinds, MAX_FIELDS, Options};
-use super::reason::Reason;
 use super::request::{Framing, Slots, lines_end_in_crlf};
+use crate::front::Reason;
 
 /// A response head that may be forwarded. Borrows the buffer it was read into.
 #[derive(Debug)]

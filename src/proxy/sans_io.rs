@@ -3,12 +3,9 @@
 
 use std::sync::Arc;
 
-use super::buf::{Input, Out};
 use super::chunk::{Decoder, Event};
-use super::counters::Counters;
 use super::field::MAX_FIELDS;
 use super::forwarded::Origin;
-use super::front::Front;
 use super::incoming::Request;
 use super::local::Local;
 use super::relay::Relay;
@@ -16,6 +13,9 @@ use super::request::{self, Framing};
 use super::response;
 use super::rewrite::{self, Connection};
 use crate::config::Settings;
+use crate::front::Front;
+use crate::front::counters::Counters;
+use crate::io::buf::{Input, Out};
 
 /// What stands between the client's bytes and the server's.
 const TURN: &[u8] = b"\n<<<\n";

@@ -2,17 +2,16 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::http2::Exchange;
 use crate::balance::Server;
 use crate::config::settings::Address;
+use crate::io::stream::{ByteStream, forward_to_variants};
 
 /// How much earlier than the server we stop using an idle connection: the request must arrive
 /// there before the server's own timer runs out.
@@ -75,42 +74,24 @@ impl ServerStream {
     }
 }
 
-impl AsyncRead for ServerStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Self::Http2(exchange) => Pin::new(exchange).poll_read(cx, buffer),
-        }
-    }
-}
+forward_to_variants!(ServerStream: Tcp, Unix, Http2);
 
-impl AsyncWrite for ServerStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Http2(exchange) => Pin::new(exchange).poll_write(cx, bytes),
+impl ByteStream for ServerStream {
+    fn is_plain_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    fn plain_tcp(&mut self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) | Self::Http2(_) => None,
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // no kind buffers
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Http2(exchange) => Pin::new(exchange).poll_shutdown(cx),
+    fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Unix(_) | Self::Http2(_) => Poll::Ready(()),
         }
     }
 }

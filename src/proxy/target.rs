@@ -2,8 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-/// The longest host name of the DNS, with room for a final dot.
-pub(crate) const MAX_HOST: usize = 255;
+use crate::front::router::MAX_HOST;
 
 /// A request-target (RFC 9112 3.2) of a form that a reverse proxy serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::buf::{Buf, Input, poll_read};
-use super::deadline::Deadline;
 use super::frames::{Frames, SERVICE_RESTART};
-use super::write::write_all;
+use crate::io::buf::{Buf, Input, poll_read};
+use crate::io::deadline::Deadline;
+use crate::io::write::write_all;
 
 /// How long the end of a conversation may take: the rest of a frame, and the client's farewell.
 const FAREWELL: Duration = Duration::from_secs(1);

@@ -2,7 +2,6 @@
 
 pub mod activation;
 pub mod bus;
-pub mod generator;
 pub mod jobs;
 pub mod journal;
 pub mod message;

@@ -15,8 +15,8 @@ use super::begin::begin;
 use super::worker::{Batch, Links};
 use super::{Listener, Socket};
 use crate::config::settings::HandOff;
+use crate::front::Reason;
 use crate::handoff::Handing;
-use crate::proxy::Reason;
 use crate::proxy::local::{About, Local};
 
 /// Connections that are taken before they are handed round: few enough that the first does not
@@ -83,7 +83,7 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
             let snapshot = local.snapshot();
             let owner = snapshot.settings.handed(&name);
             if handoff.as_ref().map(Handing::app) != owner {
-                handoff = owner.map(|app| Handing::start(&local, app));
+                handoff = owner.map(|app| Handing::start(&local.front, &local.counters, app));
             }
             let room = handoff.as_ref().map_or(room, |handoff| handoff.room().min(room));
             if room == 0 {

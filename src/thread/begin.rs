@@ -11,13 +11,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::accept::Accepted;
 use super::introduce::introduced;
-use super::lazy::{LazySocket, LazyTcp, LazyUnix};
 use super::worker::Batch;
 use crate::config::settings::{ForwardedCertificate, ListenProtocol};
-use crate::proxy::connection::{ClientStream, serve, serve_holding};
+use crate::front::{Reason, Snapshot};
+use crate::io::{ByteStream, LazySocket, LazyTcp, LazyUnix};
+use crate::proxy::connection::{serve, serve_holding};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::local::{About, Local};
-use crate::proxy::{Reason, Snapshot, http2, identity};
+use crate::proxy::{http2, identity};
 use crate::tls::{self, TlsStream};
 
 /// The versions of HTTP that a connection may speak.
@@ -136,7 +137,7 @@ fn arrived_at(snapshot: &Snapshot, socket: &OwnedFd) -> Option<IpAddr> {
 }
 
 /// Takes the TLS connection that a client opens; counts and logs why there is none.
-async fn shake_hands<S: ClientStream>(
+async fn shake_hands<S: ByteStream>(
     local: &Rc<Local>,
     config: Arc<ServerConfig>,
     socket: S,
@@ -156,7 +157,7 @@ async fn shake_hands<S: ClientStream>(
 }
 
 /// Serves a connection in the version of HTTP that was agreed on.
-async fn speak<S: ClientStream>(local: Rc<Local>, stream: TlsStream<S>, origin: Origin) {
+async fn speak<S: ByteStream>(local: Rc<Local>, stream: TlsStream<S>, origin: Origin) {
     let version = match stream.alpn() {
         Some(b"h2") => Version::Http2,
         _ => Version::Http1,

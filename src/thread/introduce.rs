@@ -4,12 +4,12 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 
-use super::lazy::LazySocket;
-use crate::proxy::Reason;
-use crate::proxy::buf::poll_read;
+use crate::front::Reason;
+use crate::io::LazySocket;
+use crate::io::buf::poll_read;
+use crate::io::preface::{self, Malformed, Said};
 use crate::proxy::forwarded::Origin;
 use crate::proxy::local::{About, Local};
-use crate::proxy::preface::{self, Malformed, Said};
 
 /// Why a connection has no header.
 enum Failed {

@@ -6,10 +6,7 @@ mod accept;
 mod begin;
 mod cores;
 mod introduce;
-mod lazy;
 mod worker;
-
-pub(crate) use lazy::{LazySocket, LazyTcp};
 
 use std::io;
 use std::sync::atomic::AtomicUsize;
@@ -19,8 +16,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
-use crate::proxy::counters::Counters;
-use crate::proxy::{Front, Totals};
+use crate::front::counters::Counters;
+use crate::front::{Front, Totals};
 pub use crate::systemd::activation::Socket;
 pub use cores::usable_cores;
 use worker::{Command, Start};

@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use super::Listener;
 use super::accept::{self, Accepted, Source};
 use super::begin::begin;
-use crate::proxy::counters::Counters;
-use crate::proxy::deadline::TICK;
+use crate::front::counters::Counters;
+use crate::io::deadline::TICK;
 use crate::proxy::local::Local;
 
 /// How often a thread looks after itself while it has no connection: twice within the second in
@@ -71,7 +71,7 @@ pub(super) struct Links {
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) index: usize,
-    pub(super) front: Arc<crate::proxy::Front>,
+    pub(super) front: Arc<crate::front::Front>,
     pub(super) counters: Vec<Arc<Counters>>,
     pub(super) on_the_way: Vec<Arc<AtomicUsize>>,
     pub(super) commands: Vec<UnboundedSender<Command>>,
@@ -167,7 +167,7 @@ async fn look_after(local: Rc<Local>) {
             swept = now;
             local.pool.borrow_mut().sweep(now);
             local.links.borrow_mut().sweep(now);
-            crate::proxy::trim();
+            crate::io::trim();
         }
     }
 }

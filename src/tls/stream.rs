@@ -14,8 +14,8 @@ use rustls::{ServerConfig, ServerConnection};
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::proxy::buf::{Buf, Input, LARGE, poll_read};
-use crate::proxy::connection::ClientStream;
+use crate::io::ByteStream;
+use crate::io::buf::{Buf, Input, LARGE, poll_read};
 
 /// The server's end of a TLS connection over `S`.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ fn pending<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     }
 }
 
-impl<S: ClientStream> ClientStream for TlsStream<S> {
+impl<S: ByteStream> ByteStream for TlsStream<S> {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.io.socket()
     }

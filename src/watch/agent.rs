@@ -61,12 +61,6 @@ impl<L> std::fmt::Debug for Agent<L> {
     }
 }
 
-/// Whether an app needs somebody who looks after it.
-pub fn is_needed(app: &App) -> bool {
-    let supervision = &app.supervision;
-    supervision.watch.is_some() || app.max_memory.is_some() || supervision.max_age.is_some()
-}
-
 fn limits(app: &App) -> Limits {
     Limits { memory: app.max_memory, age: app.supervision.max_age }
 }
@@ -98,7 +92,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
         notify::ready(&self.status());
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while is_needed(&self.app) {
+        while self.app.is_watched() {
             let idle = self.trouble.is_none() && limits(&self.app) == Limits::default();
             let due = self.debounce.due().filter(|_| self.task.is_none());
             tokio::select! {

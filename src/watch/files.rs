@@ -16,7 +16,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-use super::pattern::{GITIGNORE, Rules, Selector};
+use crate::config::pattern::{GITIGNORE, Rules, Selector};
 use crate::config::settings::Watch;
 use crate::sys;
 

@@ -9,5 +9,4 @@ pub mod agent;
 pub mod debounce;
 pub mod files;
 pub mod memory;
-pub mod pattern;
 pub mod replace;

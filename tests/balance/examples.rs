@@ -7,7 +7,7 @@ use std::path::Path;
 use roundsman::balance::{NoKeys, PickInput, Picked, RequestKeys, State, Upstream, split};
 use roundsman::config::settings::{Split, Target};
 use roundsman::config::{Settings, Sources, load};
-use roundsman::proxy::Front;
+use roundsman::front::Front;
 use tokio::time::Instant;
 
 use super::guide::balancing as files;

@@ -9,8 +9,9 @@ use std::time::Duration;
 use roundsman::balance::{Picked, Server, State};
 use roundsman::config::settings::{Dns, DnsName};
 use roundsman::config::{Settings, Sources, load};
-use roundsman::proxy::Front;
-use roundsman::registry::dns::{self, Answer, Failed, Found, Lookup, Record};
+use roundsman::front::Front;
+use roundsman::front::found::{Found, Record};
+use roundsman::registry::dns::{self, Answer, Failed, Lookup};
 use tokio::time::Instant;
 
 /// What each name is answered with, and when it was asked for.

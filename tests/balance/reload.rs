@@ -6,7 +6,7 @@ use std::fs;
 
 use roundsman::balance::{Picked, State};
 use roundsman::config::{Settings, Sources, load};
-use roundsman::proxy::Front;
+use roundsman::front::Front;
 
 fn settings(workers: u32) -> Settings {
     let directory = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use roundsman::config::{Loaded, Sources, load};
-use roundsman::systemd::generator::tree::tree;
+use roundsman::generator::tree::tree;
 use tempfile::TempDir;
 
 const PATHS: &[&str] = &[

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use roundsman::balance::State;
+use roundsman::balance::{FULL, HealthReason, Status};
 use roundsman::config::settings::StartState;
+use roundsman::health::Transition;
 use roundsman::health::machine::{CheckOptions, Event, Machine, Options};
-use roundsman::health::{FULL, Reason, Status, Transition};
 use tokio::time::Instant;
 
 fn options() -> Options {
@@ -30,12 +31,12 @@ impl Bench {
         Self { machine: Machine::new(options, State::Up), now: Instant::now() }
     }
 
-    fn after(&mut self, seconds: u64) -> Option<(Status, Status, Reason)> {
+    fn after(&mut self, seconds: u64) -> Option<(Status, Status, HealthReason)> {
         self.now += Duration::from_secs(seconds);
         self.on(Event::Tick)
     }
 
-    fn on(&mut self, event: Event) -> Option<(Status, Status, Reason)> {
+    fn on(&mut self, event: Event) -> Option<(Status, Status, HealthReason)> {
         let transition = self.machine.on(event, self.now, true);
         transition.map(|Transition { from, to, reason }| (from, to, reason))
     }
@@ -49,7 +50,7 @@ fn a_few_failures_are_an_accident() {
     assert_eq!(bench.on(Event::Failures(2)), None);
     bench.after(11);
     assert_eq!(bench.on(Event::Failures(2)), None, "the first two are forgotten");
-    assert_eq!(bench.on(Event::Failures(1)), Some((Up, Ejected, Reason::Failures)));
+    assert_eq!(bench.on(Event::Failures(1)), Some((Up, Ejected, HealthReason::Failures)));
 }
 
 #[test]
@@ -57,11 +58,11 @@ fn an_ejected_server_is_tried_and_comes_back() {
     let mut bench = Bench::new(options());
     bench.on(Event::Failures(3));
     assert_eq!(bench.after(4), None);
-    assert_eq!(bench.after(1), Some((Ejected, Suspect, Reason::TimePassed)));
+    assert_eq!(bench.after(1), Some((Ejected, Suspect, HealthReason::TimePassed)));
     assert_eq!(bench.on(Event::Failures(50)), None, "old requests that fail now change nothing");
-    assert_eq!(bench.on(Event::TrialFailed), Some((Suspect, Ejected, Reason::TrialFailed)));
-    assert_eq!(bench.after(5), Some((Ejected, Suspect, Reason::TimePassed)));
-    assert_eq!(bench.on(Event::TrialPassed), Some((Suspect, Up, Reason::TrialPassed)));
+    assert_eq!(bench.on(Event::TrialFailed), Some((Suspect, Ejected, HealthReason::TrialFailed)));
+    assert_eq!(bench.after(5), Some((Ejected, Suspect, HealthReason::TimePassed)));
+    assert_eq!(bench.on(Event::TrialPassed), Some((Suspect, Up, HealthReason::TrialPassed)));
     assert_eq!(bench.on(Event::Failures(2)), None, "it starts with a clean slate");
 }
 
@@ -73,13 +74,13 @@ fn checks_count_in_rows() {
         assert_eq!(bench.on(Event::CheckPassed), None);
     }
     bench.on(Event::CheckFailed);
-    assert_eq!(bench.on(Event::CheckFailed), Some((Up, Ejected, Reason::ChecksFailed)));
+    assert_eq!(bench.on(Event::CheckFailed), Some((Up, Ejected, HealthReason::ChecksFailed)));
     for _ in 0..5 {
         assert_eq!(bench.on(Event::CheckPassed), None);
         assert_eq!(bench.on(Event::CheckFailed), None);
     }
     bench.on(Event::CheckPassed);
-    assert_eq!(bench.on(Event::CheckPassed), Some((Ejected, Up, Reason::ChecksPassed)));
+    assert_eq!(bench.on(Event::CheckPassed), Some((Ejected, Up, HealthReason::ChecksPassed)));
 }
 
 #[test]
@@ -93,13 +94,13 @@ fn passed_checks_do_not_excuse_failed_requests() {
     bench.on(Event::CheckFailed);
     assert_eq!(bench.after(5), None, "the checks still keep it out");
     bench.on(Event::CheckPassed);
-    assert_eq!(bench.on(Event::CheckPassed), Some((Ejected, Suspect, Reason::ChecksPassed)));
+    assert_eq!(bench.on(Event::CheckPassed), Some((Ejected, Suspect, HealthReason::ChecksPassed)));
 }
 
 #[test]
 fn what_systemd_says_goes_before_everything() {
     let mut bench = Bench::new(options());
-    let stated = |from, to| Some((from, to, Reason::Stated));
+    let stated = |from, to| Some((from, to, HealthReason::Stated));
     assert_eq!(bench.on(Event::State(State::Draining)), stated(Up, Draining));
     assert_eq!(bench.on(Event::Failures(9)), None);
     assert_eq!(bench.on(Event::State(State::Down)), stated(Draining, Down));
@@ -113,7 +114,7 @@ fn who_starts_down_waits_for_its_first_check() {
     let mut bench = Bench::new(options);
     assert_eq!(bench.machine.status(), Starting);
     assert_eq!(bench.on(Event::CheckFailed), None);
-    assert_eq!(bench.on(Event::CheckPassed), Some((Starting, Up, Reason::ChecksPassed)));
+    assert_eq!(bench.on(Event::CheckPassed), Some((Starting, Up, HealthReason::ChecksPassed)));
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn slow_start_rises_in_a_straight_line() {
     assert_eq!(bench.machine.verdict(bench.now).share, FULL, "the front starts with all it has");
     bench.on(Event::State(State::Down));
     bench.after(60);
-    assert_eq!(bench.on(Event::State(State::Up)), Some((Down, SlowStart, Reason::Stated)));
+    assert_eq!(bench.on(Event::State(State::Up)), Some((Down, SlowStart, HealthReason::Stated)));
     let mut shares = Vec::new();
     for _ in 0..4 {
         shares.push(bench.machine.verdict(bench.now).share);
@@ -140,7 +141,7 @@ fn without_leave_nothing_is_ejected() {
     let mut bench = Bench::new(options());
     assert_eq!(bench.machine.on(Event::Failures(9), bench.now, false), None);
     assert_eq!(bench.machine.on(Event::Outlier, bench.now, false), None);
-    assert_eq!(bench.on(Event::Failures(1)), Some((Up, Ejected, Reason::Failures)));
+    assert_eq!(bench.on(Event::Failures(1)), Some((Up, Ejected, HealthReason::Failures)));
 }
 
 fn event() -> impl Strategy<Value = Event> {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use roundsman::balance::{HealthReason, Status};
 use roundsman::balance::{Picked, Server, State, Upstream};
 use roundsman::config::Settings;
 use roundsman::config::settings::{
     self, ActiveCheck, Address, Balancing, HttpProbe, Passive, Probe, ServerOptions, StartState,
     Statuses, UpstreamServer,
 };
-use roundsman::health::{self, Reason, Status};
-use roundsman::proxy::Front;
+use roundsman::front::Front;
+use roundsman::health;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
@@ -99,9 +100,9 @@ async fn failed_requests_eject_and_a_trial_brings_back() {
     assert_eq!(
         transitions,
         [
-            (Status::Up, Reason::TrialPassed, 1),
-            (Status::Suspect, Reason::TimePassed, 1),
-            (Status::Ejected, Reason::Failures, 1),
+            (Status::Up, HealthReason::TrialPassed, 1),
+            (Status::Suspect, HealthReason::TimePassed, 1),
+            (Status::Ejected, HealthReason::Failures, 1),
         ]
     );
 }

@@ -6,13 +6,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use roundsman::balance::access::{self, Access};
 use roundsman::balance::key::Random;
 use roundsman::balance::{Counts, State};
+use roundsman::balance::{FULL, HealthReason, Status};
 use roundsman::config::settings::{Passive, StartState};
-use roundsman::health::access::{self, Access};
+use roundsman::health::Transition;
 use roundsman::health::group::{Group, Sight};
 use roundsman::health::machine::{CheckOptions, Options};
-use roundsman::health::{FULL, Reason, Status, Transition};
 use tokio::time::Instant;
 
 /// What ails a server. Times are in milliseconds.
@@ -274,7 +275,7 @@ impl Simulation {
             server.status = to;
             server.ejected = None;
             match (to, reason) {
-                (Status::Ejected, Reason::Failures) => {
+                (Status::Ejected, HealthReason::Failures) => {
                     let window = self.passive.fail_window;
                     let recent =
                         server.failures.iter().filter(|&&at| self.now - at <= window).count();
@@ -282,12 +283,12 @@ impl Simulation {
                     assert!(enough > 0 && recent >= enough, "ejected after {recent} failures");
                     server.ejected = Some(self.now);
                 }
-                (Status::Ejected, Reason::TrialFailed | Reason::ErrorRate) => {
+                (Status::Ejected, HealthReason::TrialFailed | HealthReason::ErrorRate) => {
                     server.ejected = Some(self.now);
                 }
                 // Who was draining or starting may find itself ejected from before.
                 (Status::Ejected, _) => assert!(
-                    reason == Reason::ChecksFailed
+                    reason == HealthReason::ChecksFailed
                         || ![Status::Up, Status::SlowStart, Status::Suspect].contains(&from),
                     "ejected because {reason}"
                 ),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use roundsman::config::Settings;
-use roundsman::proxy::Reason;
+use roundsman::front::Reason;
 
 use super::support::{Backend, Proxy, Wire, eventually, get, ok};
 

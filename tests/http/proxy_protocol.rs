@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use roundsman::config::Settings;
 use roundsman::config::settings::Listener;
-use roundsman::proxy::Reason;
-use roundsman::proxy::preface::{self, Said, Version};
+use roundsman::config::settings::ProxyVersion;
+use roundsman::front::Reason;
+use roundsman::io::preface::{self, Said};
 
 use super::support::pki::{Authority, https};
 use super::support::{Backend, PATIENCE, Proxy, Wire, eventually, get, program};
@@ -24,7 +25,7 @@ fn proxied(backend: &Backend, change: impl FnOnce(&mut Settings)) -> Proxy {
     })
 }
 
-fn header(version: Version, from: &str, to: &str) -> Vec<u8> {
+fn header(version: ProxyVersion, from: &str, to: &str) -> Vec<u8> {
     let mut out = Vec::new();
     preface::write(&mut out, version, Some((from.parse().unwrap(), to.parse().unwrap())));
     out
@@ -35,10 +36,10 @@ fn the_client_is_who_the_header_says() {
     let backend = Backend::named("ok");
     let proxy = proxied(&backend, |_| {});
     for (version, from, to) in [
-        (Version::V1, "192.0.2.7:1000", "198.51.100.1:443"),
-        (Version::V2, "192.0.2.7:1000", "198.51.100.1:443"),
-        (Version::V1, "[2001:db8::7]:1000", "[2001:db8::1]:443"),
-        (Version::V2, "[2001:db8::7]:1000", "[2001:db8::1]:443"),
+        (ProxyVersion::V1, "192.0.2.7:1000", "198.51.100.1:443"),
+        (ProxyVersion::V2, "192.0.2.7:1000", "198.51.100.1:443"),
+        (ProxyVersion::V1, "[2001:db8::7]:1000", "[2001:db8::1]:443"),
+        (ProxyVersion::V2, "[2001:db8::7]:1000", "[2001:db8::1]:443"),
     ] {
         let mut bytes = header(version, from, to);
         // What the client itself claims is not believed.
@@ -97,7 +98,7 @@ fn only_trusted_proxies_are_listened_to() {
     let proxy = proxied(&backend, |settings| {
         settings.front.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
     });
-    let mut client = proxy.send(header(Version::V2, "10.0.0.1:1", "10.0.0.2:2"));
+    let mut client = proxy.send(header(ProxyVersion::V2, "10.0.0.1:1", "10.0.0.2:2"));
     let _ = client.stream.write_all(get("/").as_bytes());
     assert!(!matches!(client.stream.read(&mut [0; 1]), Ok(1)));
     eventually("it is counted", || proxy.totals().of(Reason::ProxyUntrusted) == 1);
@@ -152,7 +153,7 @@ fn told() -> Backend {
 
 #[test]
 fn servers_are_told_and_no_two_clients_share_a_connection() {
-    for version in [Version::V1, Version::V2] {
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
         let backend = told();
         let proxy = proxied(&backend, |settings| {
             let upstream = settings.upstreams.get_mut("test").unwrap();
@@ -195,7 +196,7 @@ fn long_bodies_are_spliced_behind_a_header() {
         links.filter(|link| link.to_string_lossy().starts_with("pipe:")).count()
     };
     let before = pipes();
-    let header = header(Version::V2, "192.0.2.7:1000", "198.51.100.1:443");
+    let header = header(ProxyVersion::V2, "192.0.2.7:1000", "198.51.100.1:443");
     let mut client = front.send([&header[..], get("/").as_bytes()].concat());
     // Nobody reads, so some of it stays where it is.
     eventually("there is a pipe", || pipes() > before);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use roundsman::balance::State;
-use roundsman::proxy::Reason;
+use roundsman::front::Reason;
 
 use super::support::{Backend, Proxy, Wire, eventually, get, ok};
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use roundsman::config::Settings;
 use roundsman::config::settings::{ClientCertificate, Listener};
-use roundsman::proxy::Reason;
+use roundsman::front::Reason;
 use roundsman::tls::Tls;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};

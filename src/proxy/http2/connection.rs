@@ -12,15 +12,16 @@ use bytes::Bytes;
 use h2::server;
 use tracing::debug;
 
-use super::super::buf::{Buf, Input, SMALL};
-use super::super::connection::{self as http1, ClientStream, STOPPING};
-use super::super::deadline::Deadline;
+use super::super::connection::{self as http1, STOPPING};
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
-use super::super::reason::Reason;
 use super::meter::{Meter, Metered};
 use super::stream::Job;
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, workers};
+use crate::front::Reason;
+use crate::io::ByteStream;
+use crate::io::buf::{Buf, Input, SMALL};
+use crate::io::deadline::Deadline;
 
 /// What a client that speaks HTTP/2 without further ado sends first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -41,7 +42,7 @@ pub(super) struct Shared {
 pub(super) struct Open(Rc<Shared>);
 
 /// Serves a client connection on which either version may be spoken: the first bytes say which.
-pub(crate) async fn serve_either<C: ClientStream>(local: Rc<Local>, mut stream: C, origin: Origin) {
+pub(crate) async fn serve_either<C: ByteStream>(local: Rc<Local>, mut stream: C, origin: Origin) {
     let mut input = Input::new(0);
     if is_preface(&local, &mut stream, &mut input).await {
         Box::pin(serve_from(local, stream, origin, input)).await;
@@ -51,7 +52,7 @@ pub(crate) async fn serve_either<C: ClientStream>(local: Rc<Local>, mut stream: 
 }
 
 /// Whether the connection begins as HTTP/2 does; what was read stays in `input`.
-async fn is_preface<C: ClientStream>(local: &Local, stream: &mut C, input: &mut Input) -> bool {
+async fn is_preface<C: ByteStream>(local: &Local, stream: &mut C, input: &mut Input) -> bool {
     let deadline = local.deadlines.add();
     let timeouts = local.snapshot().settings.front.timeouts.clone();
     loop {
@@ -69,12 +70,12 @@ async fn is_preface<C: ClientStream>(local: &Local, stream: &mut C, input: &mut 
 }
 
 /// Serves an HTTP/2 connection to its end.
-pub(crate) async fn serve<C: ClientStream>(local: Rc<Local>, stream: C, origin: Origin) {
+pub(crate) async fn serve<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin) {
     serve_from(local, stream, origin, Input::new(0)).await;
 }
 
 /// The same when something was read already.
-async fn serve_from<C: ClientStream>(local: Rc<Local>, stream: C, origin: Origin, begun: Input) {
+async fn serve_from<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin, begun: Input) {
     let snapshot = local.snapshot();
     let front = &snapshot.settings.front;
     let meter = Meter::new(&local.deadlines);
@@ -100,7 +101,7 @@ async fn serve_from<C: ClientStream>(local: Rc<Local>, stream: C, origin: Origin
 }
 
 /// A connection at work.
-struct Connection<C: ClientStream> {
+struct Connection<C: ByteStream> {
     local: Rc<Local>,
     inner: server::Connection<Metered<C>, Bytes>,
     origin: Origin,
@@ -125,7 +126,7 @@ enum Phase {
     Refused,
 }
 
-impl<C: ClientStream> Connection<C> {
+impl<C: ByteStream> Connection<C> {
     async fn run(mut self) {
         poll_fn(|cx| self.poll(cx)).await;
     }

@@ -14,9 +14,9 @@ use memchr::memmem::Finder;
 
 use super::super::field;
 use super::super::incoming::random;
-use super::super::reason::Reason;
 use super::super::request::Framing;
 use super::invalid;
+use crate::front::Reason;
 
 /// Writes a client's request as the HTTP/1.1 head that it means.
 pub(super) fn request_to_http1(

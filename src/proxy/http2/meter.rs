@@ -14,8 +14,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::buf::Input;
-use super::super::deadline::Deadlines;
+use crate::io::buf::Input;
+use crate::io::deadline::Deadlines;
 
 /// What a client may spend at once. A browser that is closed cancels some hundred requests.
 const BURST: i64 = 4096;

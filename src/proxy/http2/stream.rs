@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -14,16 +13,17 @@ use h2::{Reason as Code, RecvStream};
 use http::{Method, Request, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::super::buf::{Input, Out};
-use super::super::connection::{self, ClientStream};
-use super::super::deadline::Deadline;
+use super::super::connection;
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
-use super::super::reason::Reason;
 use super::super::request::Framing;
 use super::body::{Receiver, Sender};
 use super::connection::Open;
 use super::{broken, head, invalid};
+use crate::front::Reason;
+use crate::io::ByteStream;
+use crate::io::buf::{Input, Out};
+use crate::io::deadline::Deadline;
 
 /// A client's stream: reading gives the body of its request, what is written is the response.
 pub(super) struct Stream {
@@ -192,11 +192,7 @@ impl Drop for Answer {
     }
 }
 
-impl ClientStream for Stream {
-    fn socket(&self) -> Option<BorrowedFd<'_>> {
-        None // it is the whole connection's
-    }
-}
+impl ByteStream for Stream {} // the socket is the whole connection's
 
 impl AsyncRead for Stream {
     fn poll_read(

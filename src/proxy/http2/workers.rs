@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use super::super::deadline::Deadline;
 use super::super::local::Local;
 use super::stream::{self, Job};
+use crate::io::deadline::Deadline;
 
 /// How many wait for work at most, some 5 KB each.
 const IDLE: usize = 256;

@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::schedule::{News, Schedule};
-use super::{Failed, Found, Lookup};
+use super::{Failed, Lookup};
 use crate::config::Settings;
 use crate::config::settings::{Dns, DnsName};
-use crate::proxy::Front;
+use crate::front::Front;
+use crate::front::found::Found;
 use crate::systemd::message;
 
 /// More servers than this are counted instead of listed in the journal.

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 
 use super::message::{Kind, Records, Service};
 use super::system::System;
-use super::{Answer, Failed, Found, Lookup, Record, transport};
+use super::{Answer, Failed, Lookup, transport};
 use crate::config::settings::{Dns, DnsName, Family};
+use crate::front::found::{Found, Record};
 
 /// How often each DNS server is asked: a datagram may get lost.
 const ROUNDS: usize = 2;

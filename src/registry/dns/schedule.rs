@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Answer, Found};
+use super::Answer;
 use crate::config::settings::Dns;
+use crate::front::found::Found;
 
 /// After the first failure; then twice as long each time.
 const RETRY: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use roundsman::proxy::Reason;
+use roundsman::front::Reason;
 
 use crate::support::{
     Backend, PATIENCE, Program, Wire as _, counted, eventually, get, ok, talking_program,

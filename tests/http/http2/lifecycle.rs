@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use roundsman::proxy::Reason;
+use roundsman::front::Reason;
 
 use super::support::{Client, get, post, proxy, proxy_with, run, whole};
 use crate::support::{Backend, Wire, eventually, ok};

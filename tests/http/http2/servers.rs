@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use roundsman::proxy::Reason;
+use roundsman::front::Reason;
 
 use super::support::{Client, Server, answer, get, post, run, send_all, whole};
 use crate::support::{Wire as _, eventually, get as http1};

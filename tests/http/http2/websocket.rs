@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::{Reason as Code, RecvStream, SendStream, client};
 use http::{HeaderMap, Method, Request};
-use roundsman::proxy::Reason;
+use roundsman::front::Reason;
 
 use super::clients::said;
 use super::support::{Client, proxy, proxy_with, run, send_all, whole};

@@ -20,7 +20,7 @@ use roundsman::config::Settings;
 use roundsman::config::settings::{
     Address, Balancing, HostPattern, Https, Route, ServerOptions, Target, Upstream, UpstreamServer,
 };
-use roundsman::proxy::{Front, Reason, Totals};
+use roundsman::front::{Front, Reason, Totals};
 use roundsman::thread::{Listener, Socket, Threads};
 use roundsman::tls::Tls;
 

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::proxy::connection::ClientStream;
+use super::stream::{ByteStream, forward_to_variants};
 
 /// A non-blocking socket, perhaps not registered yet.
 #[derive(Debug)]
@@ -85,29 +85,6 @@ macro_rules! register {
 register!(std::net::TcpStream, TcpStream);
 register!(std::os::unix::net::UnixStream, UnixStream);
 
-impl<R, S> ClientStream for Lazy<R, S>
-where
-    R: Register<S> + io::Read + io::Write + AsFd + Unpin + 'static,
-    S: AsyncRead + AsyncWrite + AsFd + Unpin + 'static,
-{
-    fn socket(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Raw(raw) => Some(raw.as_fd()),
-            Self::Registered(stream) => Some(stream.as_fd()),
-            Self::Broken => None,
-        }
-    }
-}
-
-impl ClientStream for LazySocket {
-    fn socket(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Tcp(socket) => socket.socket(),
-            Self::Unix(socket) => socket.socket(),
-        }
-    }
-}
-
 impl<R: Register<S> + AsFd, S: AsFd> Lazy<R, S> {
     /// Copies what has come, and leaves it there for the next read; zero bytes are the end.
     fn poll_peek(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -126,14 +103,38 @@ impl<R: Register<S> + AsFd, S: AsFd> Lazy<R, S> {
     }
 }
 
-impl LazyTcp {
-    /// Writes what the end of the connection follows at once: what fills no segment waits for that,
-    /// and goes out in one packet with it.
-    pub(crate) fn poll_write_last(
-        &mut self,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+impl<R: AsFd, S: AsFd> Lazy<R, S> {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Raw(raw) => Some(raw.as_fd()),
+            Self::Registered(stream) => Some(stream.as_fd()),
+            Self::Broken => None,
+        }
+    }
+}
+
+impl ByteStream for LazyTcp {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.descriptor()
+    }
+
+    fn is_plain_tcp(&self) -> bool {
+        true
+    }
+
+    fn plain_tcp(&mut self) -> Option<&TcpStream> {
+        self.registered().ok().map(|stream| &*stream)
+    }
+
+    fn poll_may_read(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Registered(stream) => stream.poll_read_ready(cx).map(drop),
+            Self::Raw(_) | Self::Broken => Poll::Ready(()),
+        }
+    }
+
+    /// What fills no segment waits for the end, and goes out in one packet with it.
+    fn poll_write_last(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
             Ok(rustix::net::send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?)
         }
@@ -152,8 +153,7 @@ impl LazyTcp {
         }
     }
 
-    /// Sends the end of what we say.
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         // Where that fails, the connection has ended.
         let _ = match self {
             Self::Raw(raw) => raw.shutdown_write(),
@@ -164,6 +164,34 @@ impl LazyTcp {
         };
     }
 }
+
+impl ByteStream for LazyUnix {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.descriptor()
+    }
+}
+
+impl ByteStream for LazySocket {
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(socket) => socket.socket(),
+            Self::Unix(socket) => socket.socket(),
+        }
+    }
+
+    fn is_plain_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    fn plain_tcp(&mut self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(socket) => socket.plain_tcp(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+forward_to_variants!(LazySocket: Tcp, Unix);
 
 impl LazySocket {
     /// Copies what has come, and leaves it there for the next read; zero bytes are the end.
@@ -269,58 +297,6 @@ where
             Self::Raw(raw) => Poll::Ready(raw.shutdown_write()),
             Self::Registered(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Broken => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl AsyncRead for LazySocket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
-            Self::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for LazySocket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
-            Self::Unix(socket) => Pin::new(socket).poll_write_vectored(cx, bytes),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // sockets do not buffer
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Self::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }

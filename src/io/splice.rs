@@ -5,7 +5,6 @@
 //! have copied twice, so it is worth while only where much comes at a time: from 32 KB on it takes
 //! a third of the time.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,9 +14,6 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-
-use super::server::ServerStream;
-use crate::thread::{LazySocket, LazyTcp};
 
 /// Bytes that make it worth while.
 pub(crate) const WORTH: u64 = 32 * 1024;
@@ -163,30 +159,6 @@ fn splice(
 pub(crate) fn is_refused(error: &io::Error) -> bool {
     let refusals = [Errno::INVAL, Errno::PERM, Errno::NOSYS, Errno::BADF];
     Errno::from_io_error(error).is_some_and(|errno| refusals.contains(&errno))
-}
-
-/// The TCP socket that a stream is, with nothing over it.
-pub(crate) fn plain_tcp<S: 'static>(stream: &mut S) -> Option<&TcpStream> {
-    let stream: &mut dyn Any = stream;
-    if stream.is::<LazyTcp>() {
-        return stream.downcast_mut::<LazyTcp>()?.registered().ok().map(|stream| &*stream);
-    }
-    if stream.is::<LazySocket>() {
-        let LazySocket::Tcp(socket) = stream.downcast_mut()? else { return None };
-        return socket.registered().ok().map(|stream| &*stream);
-    }
-    match stream.downcast_ref::<ServerStream>()? {
-        ServerStream::Tcp(stream) => Some(stream),
-        ServerStream::Unix(_) | ServerStream::Http2(_) => None,
-    }
-}
-
-/// Whether it is one, or will be.
-pub(crate) fn is_plain_tcp<S: 'static>(stream: &S) -> bool {
-    let stream: &dyn Any = stream;
-    stream.is::<LazyTcp>()
-        || matches!(stream.downcast_ref(), Some(ServerStream::Tcp(_)))
-        || matches!(stream.downcast_ref(), Some(LazySocket::Tcp(_)))
 }
 
 #[cfg(test)]

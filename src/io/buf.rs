@@ -3,16 +3,12 @@
 //! An idle connection holds none: a buffer is taken in the poll that finds something to read, and
 //! goes back as soon as it is empty.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut, Range};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
-
-use super::server::ServerStream;
-use crate::thread::LazyTcp;
 
 /// Most heads fit in this many bytes.
 pub(crate) const SMALL: usize = 4096;
@@ -225,19 +221,6 @@ pub(crate) fn poll_read<S: AsyncRead + Unpin>(
     let mut buffer = ReadBuf::new(into);
     ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
     Poll::Ready(Ok(buffer.filled().len()))
-}
-
-/// Pending when it is known without asking that a stream has nothing to read; the task is woken
-/// when it has. Costs less than a read that comes to nothing, and something where it comes to more.
-pub(crate) fn poll_may_read<S: 'static>(stream: &S, cx: &mut Context<'_>) -> Poll<()> {
-    let stream: &dyn Any = stream;
-    if let Some(LazyTcp::Registered(tcp)) = stream.downcast_ref() {
-        return tcp.poll_read_ready(cx).map(drop);
-    }
-    match stream.downcast_ref() {
-        Some(ServerStream::Tcp(tcp)) => tcp.poll_read_ready(cx).map(drop),
-        _ => Poll::Ready(()),
-    }
 }
 
 /// What was read from a stream and not yet used.

@@ -12,9 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
-use super::explain::{Query, explain};
-use super::model::{Drain, Failure, Undrain};
-use crate::lifecycle::control::Control;
+use super::control::Control;
+use crate::admin::explain::{Query, explain};
+use crate::admin::model::{Drain, Failure, Undrain};
 
 /// Bytes of a request body: a drain has about a hundred.
 const BODY: usize = 64 * 1024;

@@ -90,3 +90,58 @@ impl Verdict {
         Self { status, share: (number >> 8) as u16 }
     }
 }
+
+/// Why a server became something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HealthReason {
+    /// Systemd or the administrator said so.
+    Stated,
+    /// `max-fails` within `fail-window`.
+    Failures,
+    /// An error rate above `error-rate`.
+    ErrorRate,
+    /// It answered the request that tried it.
+    TrialPassed,
+    /// It failed the request that tried it.
+    TrialFailed,
+    /// It passed `passes` checks in a row.
+    ChecksPassed,
+    /// It failed `fails` checks in a row.
+    ChecksFailed,
+    /// `fail-timeout` is over, or slow start is.
+    TimePassed,
+}
+
+impl HealthReason {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::Stated,
+        Self::Failures,
+        Self::ErrorRate,
+        Self::TrialPassed,
+        Self::TrialFailed,
+        Self::ChecksPassed,
+        Self::ChecksFailed,
+        Self::TimePassed,
+    ];
+
+    /// Its name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stated => "stated",
+            Self::Failures => "failures",
+            Self::ErrorRate => "error-rate",
+            Self::TrialPassed => "trial-passed",
+            Self::TrialFailed => "trial-failed",
+            Self::ChecksPassed => "checks-passed",
+            Self::ChecksFailed => "checks-failed",
+            Self::TimePassed => "time-passed",
+        }
+    }
+}
+
+impl fmt::Display for HealthReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,6 +1,5 @@
 //! Writing whole messages.
 
-use std::any::Any;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,7 +8,6 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 use super::deadline::Deadline;
-use crate::thread::LazyTcp;
 
 /// Writes what is left of `bytes` after `written`, and moves that on.
 pub(crate) fn poll_write_all<S: AsyncWrite + Unpin>(
@@ -25,26 +23,6 @@ pub(crate) fn poll_write_all<S: AsyncWrite + Unpin>(
         }
     }
     Poll::Ready(Ok(()))
-}
-
-/// Writes what [`end`] follows at once: over plain TCP both go out in one packet where they fit.
-pub(crate) fn poll_write_last<S: AsyncWrite + Unpin + 'static>(
-    stream: &mut S,
-    cx: &mut Context<'_>,
-    bytes: &[u8],
-) -> Poll<io::Result<usize>> {
-    match (stream as &mut dyn Any).downcast_mut::<LazyTcp>() {
-        Some(socket) => socket.poll_write_last(cx, bytes),
-        None => Pin::new(stream).poll_write(cx, bytes),
-    }
-}
-
-/// Sends what was held back for it and the end of our side, where that is plain TCP; closing does
-/// that, too, but throws away what waits to be sent when the client has sent more than was read.
-pub(crate) fn end<S: 'static>(stream: &S) {
-    if let Some(socket) = (stream as &dyn Any).downcast_ref::<LazyTcp>() {
-        socket.end();
-    }
 }
 
 /// Writes everything within the time-out. For what is short: a peer may take it as slowly as that.

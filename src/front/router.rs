@@ -5,7 +5,8 @@ use std::collections::HashMap;
 
 use crate::config::settings::{HostPattern, Route};
 
-use super::target::MAX_HOST;
+/// The longest host name of the DNS, with room for a final dot.
+pub(crate) const MAX_HOST: usize = 255;
 
 /// The routes of a snapshot, arranged for looking up.
 #[derive(Debug, Default)]

@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::config::settings::ProxyVersion;
+
 /// How the second version begins.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest header of the first version, with its line end.
@@ -13,15 +15,6 @@ const LONGEST_LINE: usize = 107;
 const LONGEST: usize = 16 + 4096;
 /// The type of the field with a checksum.
 const CRC32C: u8 = 0x03;
-
-/// The version that is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// A line of text.
-    V1,
-    /// Binary.
-    V2,
-}
 
 /// What a header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,25 +162,29 @@ fn crc32c(header: &[u8], zero: std::ops::Range<usize>) -> u32 {
 
 /// Writes a header; without addresses (a health check of ours, a client on a UNIX socket) one
 /// that says so.
-pub fn write(out: &mut Vec<u8>, version: Version, addresses: Option<(SocketAddr, SocketAddr)>) {
+pub fn write(
+    out: &mut Vec<u8>,
+    version: ProxyVersion,
+    addresses: Option<(SocketAddr, SocketAddr)>,
+) {
     // Both ends in the same family, or there is no header for them.
     let addresses = addresses.map(|(from, to)| match (from.ip(), to.ip()) {
         (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => (from, to),
         _ => (as_v6(from), as_v6(to)),
     });
     match (version, addresses) {
-        (Version::V1, None) => out.extend_from_slice(b"PROXY UNKNOWN\r\n"),
-        (Version::V1, Some((from, to))) => {
+        (ProxyVersion::V1, None) => out.extend_from_slice(b"PROXY UNKNOWN\r\n"),
+        (ProxyVersion::V1, Some((from, to))) => {
             let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
             let (a, b) = (from.ip(), to.ip());
             let text = format!("PROXY {family} {a} {b} {} {}\r\n", from.port(), to.port());
             out.extend_from_slice(text.as_bytes());
         }
-        (Version::V2, None) => {
+        (ProxyVersion::V2, None) => {
             out.extend_from_slice(SIGNATURE);
             out.extend_from_slice(&[0x20, 0, 0, 0]);
         }
-        (Version::V2, Some((from, to))) => {
+        (ProxyVersion::V2, Some((from, to))) => {
             out.extend_from_slice(SIGNATURE);
             let (family, len) = if from.is_ipv4() { (0x11, 12) } else { (0x21, 36) };
             out.extend_from_slice(&[0x21, family, 0, len]);
@@ -304,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_has_no_addresses_is_written_so() {
-        for (version, wanted) in [(Version::V1, 15), (Version::V2, 16)] {
+        for (version, wanted) in [(ProxyVersion::V1, 15), (ProxyVersion::V2, 16)] {
             let mut out = Vec::new();
             write(&mut out, version, None);
             assert_eq!(parse(&out), Ok(Some((Said::Nothing, wanted))));
@@ -346,7 +343,7 @@ mod tests {
         ) {
             let (from, to) = (SocketAddr::from(from), SocketAddr::from(to));
             let mut out = Vec::new();
-            write(&mut out, if two { Version::V2 } else { Version::V1 }, Some((from, to)));
+            write(&mut out, if two { ProxyVersion::V2 } else { ProxyVersion::V1 }, Some((from, to)));
             let len = out.len();
             out.extend(rest);
             let Ok(Some((Said::From(read_from, read_to), read))) = parse(&out) else {

@@ -9,9 +9,8 @@ use super::text;
 use crate::base::paths;
 use crate::base::unit;
 use crate::config::Settings;
+use crate::config::fingerprint;
 use crate::config::settings::{Address, App, Listen, SESSION_URL, Transport};
-use crate::deploy::drift;
-use crate::watch::agent::is_needed;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +74,11 @@ fn worker(app: &App, number: u16, source: Option<&Path>, tree: &mut Tree) {
 fn companions(app: &App, source: Option<&Path>, tree: &mut Tree) {
     let name = &app.name;
     let wants = PathBuf::from(format!("{}.wants", unit::target(name)));
-    if is_needed(app) {
+    if app.is_watched() {
         let unit = unit::watch(name);
         let mut out = head(&format!("{name}, watch over its workers"), source);
         line!(out, "\n[Service]");
-        line!(out, "Environment={}={}", drift::VARIABLE, drift::watch_fingerprint(app));
+        line!(out, "Environment={}={}", fingerprint::VARIABLE, fingerprint::of_watch(app));
         let link = Path::new(paths::UNITS).join("roundsman-watch@.service");
         tree.insert(wants.join(&unit), Item::Link(link));
         let path = Path::new(&format!("{unit}.d")).join("50-roundsman.conf");
@@ -144,7 +143,7 @@ fn service(app: &App, number: u16, source: Option<&Path>) -> String {
         line!(out, "WorkingDirectory={}", text::path(directory));
     }
     // So that it can be seen of a running worker whether its settings have changed since.
-    line!(out, "Environment={}={}", drift::VARIABLE, drift::fingerprint(app));
+    line!(out, "Environment={}={}", fingerprint::VARIABLE, fingerprint::of_worker(app));
     if let Some(url) = &app.session {
         // Before the app's own variables, which win.
         line!(out, "Environment={}", text::environment("SESSION_URL", url));

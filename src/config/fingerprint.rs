@@ -1,0 +1,90 @@
+//! Whether a worker was started with the settings that its app has now.
+
+use std::fmt::Write as _;
+
+use super::settings::{App, Shutdown};
+
+/// The variable that the generator gives a worker, so that it can be seen what it was started with.
+pub const VARIABLE: &str = "ROUNDSMAN_SETTINGS";
+
+/// A number for everything in an app's file that reaches its workers when they start, and nothing
+/// else: the number of workers, routes and balancing change without a restart.
+pub fn of_worker(app: &App) -> String {
+    let supervision = &app.supervision;
+    let mut started_with = format!(
+        "{:?}",
+        (
+            (&app.command, &app.directory, &app.user, &app.group),
+            (&app.environment, &app.environment_files, &app.session),
+            (app.listen, app.port, app.transport, app.ready, &app.health),
+            (
+                app.start_timeout,
+                app.stop_timeout,
+                app.drain_timeout,
+                app.watchdog,
+                app.max_memory,
+                app.slot
+            ),
+            (&supervision.restart, &supervision.stop_exit_codes, &supervision.credentials),
+        )
+    );
+    // What came later counts where it is used: an upgrade must not make every worker look old.
+    if app.shutdown != Shutdown::Auto {
+        let _ = write!(started_with, "{:?}", app.shutdown);
+    }
+    hash(&started_with)
+}
+
+/// The same for whoever looks after the workers.
+pub fn of_watch(app: &App) -> String {
+    let supervision = &app.supervision;
+    hash(&format!(
+        "{:?}",
+        ((app.workers, &app.directory, app.max_memory), (&supervision.watch, supervision.max_age))
+    ))
+}
+
+fn hash(text: &str) -> String {
+    // FNV-1a: the same in every build, which the standard library's hash is not.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+
+    fn shop(text: &str) -> App {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("apps")).unwrap();
+        std::fs::write(directory.path().join("apps/shop.toml"), text).unwrap();
+        let settings = config::load(&Sources::directory(directory.path())).strict().unwrap();
+        settings.apps["shop"].clone()
+    }
+
+    #[test]
+    fn the_fingerprint_tells_what_a_restart_would_change() {
+        let of = |text: &str| of_worker(&shop(text));
+        let base = of("command = [\"/bin/x\"]\n");
+        for same in [
+            "command = ['/bin/x'] # comment\nworkers = 4\n",
+            "command = [\"/bin/x\"]\nbalance = \"ip-hash\"\nroute = [{ host = \"a\" }]\n",
+        ] {
+            assert_eq!(of(same), base, "{same}");
+        }
+        for other in [
+            "command = [\"/bin/y\"]\n",
+            "command = [\"/bin/x\"]\nuser = \"a\"\n",
+            "command = [\"/bin/x\"]\nstop-timeout = \"1s\"\n",
+            "command = [\"/bin/x\"]\nshutdown = \"SIGINT\"\n",
+            "command = [\"/bin/x\"]\nenvironment = { A = \"1\" }\n",
+            "command = [\"/bin/x\"]\ncredentials = { key = \"/etc/key\" }\n",
+            "command = [\"/bin/x\"]\nstop-exit-codes = [0]\n",
+        ] {
+            assert_ne!(of(other), base, "{other}");
+        }
+    }
+}

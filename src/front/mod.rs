@@ -1,0 +1,15 @@
+//! What all threads of the front share: the configuration at work, the servers it leads to, and what
+//! is counted. Not how HTTP is spoken: that is `proxy`.
+
+pub(crate) mod counters;
+pub mod found;
+mod reason;
+pub(crate) mod router;
+mod shared;
+mod snapshot;
+
+pub use counters::{ByReason, Totals};
+pub use reason::{REASONS, Reason};
+pub use router::Router;
+pub use shared::Front;
+pub use snapshot::Snapshot;
