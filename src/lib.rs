@@ -15,6 +15,7 @@ pub mod fuzz;
 pub mod generator;
 mod handoff;
 pub mod health;
+pub mod helper;
 pub mod import;
 pub mod io;
 pub mod lifecycle;

@@ -20,13 +20,17 @@ pub const UNITS: &str = "/usr/lib/systemd/system";
 /// Where the admin socket of the installed service is.
 pub const ADMIN_SOCKET: &str = "/run/roundsman/admin.sock";
 
+/// Where the helper listens that does as root what members of the group may have done.
+pub const HELPER_SOCKET: &str = "/run/roundsman/helper.sock";
+
 /// Where the session store of this machine listens.
 pub const SESSION_SOCKET: &str = "/run/roundsman/session.sock";
 
 /// Where the session store keeps its entries.
 pub const SESSION_DATA: &str = "/var/lib/roundsman-session";
 
-/// What is kept of a deploy while it runs.
+/// What is kept of a deploy while it runs. Only root writes there; whoever may see the apps may see how
+/// far a deploy is.
 pub const DEPLOYS: &str = "/run/roundsman/deploy";
 
 /// Where the crashes of workers are noted, in a file for each worker; only root writes there.

@@ -1,6 +1,7 @@
 //! `roundsman apply` and `roundsman diff`: make the machine as the files say, or see where it is not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::deploy::{self, Options};
 use super::describe;
 use super::manage::{self, Done, Failure, Machine, print, say};
-use super::{AdminSocket, companions};
+use super::{AdminSocket, companions, rights};
 use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::config::Settings;
@@ -44,13 +45,14 @@ pub(super) struct Diff {
 impl Apply {
     /// Applies.
     pub(super) fn run(&self) -> ExitCode {
-        manage::run(async {
-            let settings = settings()?;
-            let machine = Machine::connect(&self.admin.path).await?;
-            let steps = find(&machine, &settings).await?;
-            show(&steps, self.json);
-            if self.dry_run {
-                return Ok(());
+        if self.dry_run {
+            return manage::run(async { self.steps().await.map(drop) });
+        }
+        rights::run_as_root("applying the files", async {
+            let (machine, settings, steps) = self.steps().await?;
+            let boot = |step: &Step| matches!(step, Step::Enable(_) | Step::Remove(_));
+            if steps.iter().any(boot) {
+                rights::may_write(&[Path::new(rights::BOOT)])?;
             }
             // Always: balancing, routes and limits are the front's, and change without a step.
             machine.apply_files().await?;
@@ -74,6 +76,15 @@ impl Apply {
             }
             Err(Failure::new(format!("{} failed, see above", failed.join("; "))))
         })
+    }
+
+    /// What is to be done, shown.
+    async fn steps(&self) -> Done<(Machine, Settings, Vec<Step>)> {
+        let settings = settings()?;
+        let machine = Machine::connect(&self.admin.path).await?;
+        let steps = find(&machine, &settings).await?;
+        show(&steps, self.json);
+        Ok((machine, settings, steps))
     }
 }
 

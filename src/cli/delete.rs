@@ -1,15 +1,15 @@
 //! `roundsman delete`: stop an app for good and remove its file.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 
-use super::AdminSocket;
 use super::edit::Edit;
 use super::manage::{self, Done, Failure, Machine, done};
-use super::names;
+use super::{AdminSocket, names, rights};
 use crate::base::paths;
 use crate::base::unit;
 use crate::deploy::progress::Progress;
@@ -37,7 +37,7 @@ pub(super) struct Delete {
 impl Delete {
     /// Deletes.
     pub(super) fn run(&self) -> ExitCode {
-        manage::run(async {
+        rights::run_as_root("deleting an app", async {
             let name = &self.app;
             let app = manage::app(&manage::load(), name)?;
             let edit = Edit::remove(name)?;
@@ -51,6 +51,7 @@ impl Delete {
             // Also says whether something else needs it: a route in another file, for instance.
             edit.judge()?;
             self.ask(&edit)?;
+            rights::may_write(&[Path::new(rights::BOOT)])?;
             let _lock = manage::lock(name, false)?;
             let machine = Machine::connect(&self.admin.path).await?;
             let mut numbers: Vec<u16> = (1..=app.workers).collect();
@@ -60,8 +61,8 @@ impl Delete {
             machine.systemd.job(Verb::Stop, &unit::target(name)).await?;
             machine.stop_workers(&app, &numbers).await?;
             machine.systemd.disable(&unit::target(name)).await?;
-            surge::lower(std::path::Path::new("/"), name)?;
-            Progress::clear(std::path::Path::new(paths::DEPLOYS), name);
+            surge::lower(Path::new("/"), name)?;
+            Progress::clear(Path::new(paths::DEPLOYS), name);
             edit.write()?;
             machine.apply_files().await?;
             let text = format!("{name} is deleted: {} is removed", edit.path().display());

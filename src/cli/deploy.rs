@@ -17,6 +17,7 @@ use crate::config::settings::App;
 use crate::deploy::execute::{Executor, Step, settle};
 use crate::deploy::progress::Progress;
 use crate::deploy::{Action, Event, Outcome, Plan, release, surge};
+use crate::helper::request::Deploy;
 
 /// How a deploy goes about it.
 #[derive(Debug, Clone, Default, Args)]
@@ -47,6 +48,23 @@ pub(super) struct Options {
     /// Print the result as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Options {
+    /// As the helper is asked for it.
+    pub(super) fn request(&self) -> Done<Deploy> {
+        if self.by_watch {
+            return Err(super::rights::root_alone("--by-watch"));
+        }
+        Ok(Deploy {
+            batch: self.batch,
+            surge: self.surge,
+            settle: self.settle,
+            resume: self.resume,
+            worker: self.worker.clone(),
+            wait: self.wait,
+        })
+    }
 }
 
 /// What came of it.

@@ -1,11 +1,13 @@
 //! Changing an app's file: judged by the configuration before it is put in place, shown as a
-//! difference, and taken back when what follows fails.
+//! difference, and taken back when what follows fails. That it can be put in place is known before
+//! anything is done.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::manage::{self, Done, Failure, say};
+use super::rights;
 use crate::base::file::write_atomically;
 use crate::base::paths;
 use crate::config::settings::App;
@@ -49,6 +51,9 @@ impl Edit {
         let new = change
             .apply(&path, old.as_deref().unwrap_or_default())
             .map_err(|error| Failure::config(error.to_string()))?;
+        if old.as_ref() != Some(&new) {
+            rights::may_write(&[&path])?;
+        }
         Ok(Self { path, old, new: Some(new) })
     }
 
@@ -56,6 +61,7 @@ impl Edit {
     pub(super) fn remove(app: &str) -> Done<Self> {
         let path = path(app);
         let old = read(&path)?;
+        rights::may_write(&[&path])?;
         Ok(Self { path, old, new: None })
     }
 

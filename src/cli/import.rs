@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::manage::{self, Done, Failure, print, say};
+use super::rights;
 use crate::base::file::write_atomically;
 use crate::base::paths;
 use crate::config::{self, Sources};
@@ -196,6 +197,8 @@ impl Output {
                 there.join(", ")
             )));
         }
+        let paths: Vec<_> = import.files.iter().map(|file| self.to.join(&file.path)).collect();
+        rights::may_write(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         for file in &import.files {
             let path = self.to.join(&file.path);
             if let Some(parent) = path.parent() {

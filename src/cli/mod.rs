@@ -12,12 +12,14 @@ mod edit;
 mod events;
 mod explain;
 mod generate;
+mod helper;
 mod import;
 mod logs;
 mod manage;
 mod names;
 mod put_back;
 mod reload;
+mod rights;
 mod rollback;
 mod scale;
 mod send;
@@ -77,6 +79,7 @@ enum Command {
     Drain(drain::Drain),
     Undrain(drain::Undrain),
     Generate(generate::Generate),
+    Helper(helper::Helper),
     Watch(watch::WatchCommand),
     Worker(worker::Worker),
     WorkerEnded(worker_ended::WorkerEnded),
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
         Command::Generate(generate) => generate.run(),
+        Command::Helper(_) => helper::Helper::run(),
         Command::Watch(watch) => watch.run(),
         Command::Worker(worker) => worker.run(),
         Command::WorkerEnded(ended) => ended.run(),
@@ -135,6 +139,15 @@ pub fn main() -> ExitCode {
 // === impl AdminSocket ===
 
 impl AdminSocket {
+    /// For what the helper is asked for: it talks to the front of this machine, wherever a member
+    /// would like it to.
+    fn only_default(&self) -> manage::Done {
+        if self.path == std::path::Path::new(paths::ADMIN_SOCKET) {
+            return Ok(());
+        }
+        Err(rights::root_alone("another --admin than the installed front's"))
+    }
+
     /// Calls the front; shows its answer with `show`, or the error.
     fn call<Q: Serialize, A: DeserializeOwned>(
         &self,

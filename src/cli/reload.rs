@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::AdminSocket;
 use super::deploy::{self, Options};
-use super::manage::{self, Machine};
-use super::names;
+use super::manage::{self, Done, Machine};
+use super::{AdminSocket, names, rights};
+use crate::helper::Request;
+use crate::helper::request::Verb;
 
 /// Put the present configuration to work; with APP, replace its workers without losing a request
 ///
@@ -41,11 +42,17 @@ impl Reload {
                 }
             });
         };
-        manage::run(async {
+        rights::run(|| self.request(name), async {
             let app = manage::app(&manage::load(), name)?;
             let _lock = manage::lock(name, self.options.wait)?;
             let machine = Machine::connect(&self.admin.path).await?;
             deploy::deploy(&machine, &app, &self.options).await
         })
+    }
+
+    fn request(&self, app: &str) -> Done<Request> {
+        self.admin.only_default()?;
+        let verb = Verb::Reload(self.options.request()?);
+        Ok(Request { app: app.to_owned(), verb, json: self.options.json })
     }
 }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::AdminSocket;
 use super::deploy::{self, Options};
-use super::manage::{self, Failure, Machine, say};
-use super::names;
+use super::manage::{self, Done, Failure, Machine, say};
+use super::{AdminSocket, names, rights};
 use crate::deploy::release;
+use crate::helper::Request;
+use crate::helper::request::Verb;
 
 /// Go back to the release before: point the app's directory at it, and deploy
 ///
@@ -24,6 +25,9 @@ pub(super) struct Rollback {
     /// Go to this release instead
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
+    /// Run by the helper: only to a release beside the present one
+    #[arg(long, hide = true)]
+    for_member: bool,
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
@@ -35,23 +39,35 @@ pub(super) struct Rollback {
 impl Rollback {
     /// Goes back.
     pub(super) fn run(&self) -> ExitCode {
-        manage::run(async {
+        rights::run(|| self.request(), async {
             let app = manage::app(&manage::load(), &self.app)?;
             let _lock = manage::lock(&self.app, self.options.wait)?;
             let failed = |error: release::Error| Failure::new(error.to_string());
             let directory = app.directory.clone().ok_or_else(|| {
                 Failure::new(format!("{} has no directory, so it has no releases", app.name))
             })?;
+            rights::may_write(&[&directory])?;
             let to = match &self.to {
                 Some(to) => std::fs::canonicalize(to)
                     .map_err(|_| failed(release::Error::NotThere(to.clone())))?,
                 None => release::previous(&directory, deploy::recorded(&app).as_deref())
                     .map_err(failed)?,
             };
+            if self.for_member && self.to.is_some() {
+                release::is_beside(&directory, &to).map_err(failed)?;
+            }
             let machine = Machine::connect(&self.admin.path).await?;
             release::switch(&directory, &to).map_err(failed)?;
             say(&format!("{} -> {}", directory.display(), to.display()));
             deploy::deploy(&machine, &app, &self.options).await
         })
+    }
+
+    fn request(&self) -> Done<Request> {
+        self.admin.only_default()?;
+        // What this directory is, the helper does not know.
+        let to = self.to.as_deref().map(std::path::absolute).transpose()?;
+        let verb = Verb::Rollback(to, self.options.request()?);
+        Ok(Request { app: self.app.clone(), verb, json: self.options.json })
     }
 }

@@ -8,8 +8,10 @@ use serde_json::json;
 
 use super::edit::Edit;
 use super::manage::{self, Done, Failure, Machine, done};
-use super::{AdminSocket, companions, names};
+use super::{AdminSocket, companions, names, rights};
 use crate::config::settings::App;
+use crate::helper::Request;
+use crate::helper::request::{Count, Verb};
 use crate::start::file::Change;
 
 /// Change an app's number of workers
@@ -20,7 +22,7 @@ pub(super) struct Scale {
     app: String,
     /// How many workers it is to have: a number, or how many more (+2) or fewer (-1)
     #[arg(value_name = "N|+N|-N", allow_hyphen_values = true)]
-    count: Count,
+    count: Given,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -28,14 +30,11 @@ pub(super) struct Scale {
     admin: AdminSocket,
 }
 
-/// A number of workers.
+/// A [`Count`] as it is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Count {
-    To(u16),
-    By(i32),
-}
+struct Given(Count);
 
-impl FromStr for Count {
+impl FromStr for Given {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -50,20 +49,20 @@ impl FromStr for Count {
             return Err(wrong());
         }
         let number: u16 = digits.parse().map_err(|_| wrong())?;
-        Ok(match text.as_bytes().first() {
-            Some(b'+') => Self::By(i32::from(number)),
-            Some(b'-') => Self::By(-i32::from(number)),
-            _ => Self::To(number),
-        })
+        Ok(Self(match text.as_bytes().first() {
+            Some(b'+') => Count::By(i32::from(number)),
+            Some(b'-') => Count::By(-i32::from(number)),
+            _ => Count::To(number),
+        }))
     }
 }
 
-impl Count {
+impl Given {
     /// The number it comes to.
     fn of(self, present: u16) -> Result<u16, String> {
-        let wanted = match self {
-            Self::To(number) => i32::from(number),
-            Self::By(change) => i32::from(present) + change,
+        let wanted = match self.0 {
+            Count::To(number) => i32::from(number),
+            Count::By(change) => i32::from(present) + change,
         };
         match u16::try_from(wanted) {
             Ok(number @ 1..=250) => Ok(number),
@@ -75,9 +74,15 @@ impl Count {
 // === impl Scale ===
 
 impl Scale {
+    fn request(&self) -> Done<Request> {
+        self.admin.only_default()?;
+        let verb = Verb::Scale(self.count.0);
+        Ok(Request { app: self.app.clone(), verb, json: self.json })
+    }
+
     /// Scales.
     pub(super) fn run(&self) -> ExitCode {
-        manage::run(async {
+        rights::run(|| self.request(), async {
             let name = &self.app;
             let before = manage::app(&manage::load(), name)?;
             let workers = self.count.of(before.workers).map_err(Failure::new)?;
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn counts_are_absolute_or_relative() {
-        let of = |text: &str| text.parse::<Count>().and_then(|count| count.of(4));
+        let of = |text: &str| text.parse::<Given>().and_then(|count| count.of(4));
         assert_eq!(of("6"), Ok(6));
         assert_eq!(of("+2"), Ok(6));
         assert_eq!(of("-1"), Ok(3));

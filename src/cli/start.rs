@@ -8,15 +8,16 @@ use std::process::{Command, ExitCode};
 use clap::{Args, ValueHint};
 use serde_json::json;
 
-use super::AdminSocket;
 use super::deploy::{self, Options};
 use super::edit::{self, Edit};
 use super::manage::{self, Done, Failure, Machine, done, say};
-use super::names;
+use super::{AdminSocket, names, rights};
 use crate::base::exit;
 use crate::base::unit;
 use crate::config::settings::{App, HostPattern, Settings, Target};
 use crate::deploy::release;
+use crate::helper::Request;
+use crate::helper::request::Verb as Asked;
 use crate::start::file::Change;
 use crate::start::infer::{self, Found};
 use crate::systemd::jobs::Verb;
@@ -59,6 +60,9 @@ pub(super) struct Start {
     /// Arguments for the file; without one, the command to run
     #[arg(last = true, value_name = "ARGUMENTS")]
     rest: Vec<String>,
+    /// Run by the helper: an app that is configured, and stays enabled or not as it is
+    #[arg(long, hide = true)]
+    for_member: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -78,7 +82,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 impl Start {
     /// Starts.
     pub(super) fn run(&self) -> ExitCode {
-        manage::run(async {
+        rights::run(|| self.request(), async {
             let (name, change) = self.plan()?;
             let _lock = manage::lock(&name, false)?;
             let edit = match &change {
@@ -89,15 +93,18 @@ impl Start {
             let app = edit.judge_app(&name)?;
             accessible(&app)?;
             let difference = edit.difference();
+            // A command that only starts what is there has nothing to write.
+            let writes = !difference.is_empty();
+            if writes {
+                rights::may_write(&[Path::new(rights::BOOT)])?;
+            }
             if edit.is_new() {
                 say(&format!("{}:\n{difference}", edit.path().display()));
             } else if !difference.is_empty() {
                 say(&format!("{} changes:\n{difference}", edit.path().display()));
             }
             let machine = Machine::connect(&self.admin.path).await?;
-            // A command that only starts what is there has nothing to write.
-            let writes = !difference.is_empty();
-            if let Err(failure) = bring_up(&machine, &app, &edit, writes).await {
+            if let Err(failure) = self.bring_up(&machine, &app, &edit, writes).await {
                 if writes {
                     take_back(&machine, &app, &edit).await;
                 }
@@ -129,19 +136,40 @@ impl Start {
         })
     }
 
+    /// What members may have done: an app that is there started as it is.
+    fn request(&self) -> Done<Request> {
+        self.admin.only_default()?;
+        let root = || rights::root_alone("starting anything but an app that is there");
+        let name = self.what.as_ref().and_then(|what| what.to_str()).ok_or_else(root)?;
+        let options = [&self.name, &self.host, &self.prefix, &self.user, &self.listen];
+        let as_it_is = options.iter().all(|option| option.is_none())
+            && self.workers.is_none()
+            && self.env.is_empty()
+            && self.rest.is_empty();
+        if !as_it_is || !self.is_app(name) {
+            return Err(root());
+        }
+        Ok(Request { app: name.to_owned(), verb: Asked::Start, json: self.json })
+    }
+
+    /// Whether this is the name of an app that is configured, and no path.
+    fn is_app(&self, what: &str) -> bool {
+        let bare = !what.contains('/') && (self.for_member || !Path::new(what).exists());
+        bare && manage::load().app_files.contains_key(what)
+    }
+
     /// The app's name, and what its file is to say; `None` when it exists and is only started.
     fn plan(&self) -> Done<(String, Option<Change>)> {
         let found = match &self.what {
             None => self.command()?,
             Some(what) => {
-                let path = absolute(what)?;
-                let bare = what.components().count() == 1;
-                if bare && !path.exists() {
-                    let name = what.display().to_string();
-                    if manage::load().app_files.contains_key(&name) {
-                        return Ok((name, None));
-                    }
+                if let Some(name) = what.to_str().filter(|name| self.is_app(name)) {
+                    return Ok((name.to_owned(), None));
                 }
+                if self.for_member {
+                    return Err(Failure::new("members of the group start what is configured"));
+                }
+                let path = absolute(what)?;
                 let mut found =
                     infer::find(&path).map_err(|error| Failure::new(error.to_string()))?;
                 found.command.extend(self.rest.iter().cloned());
@@ -177,6 +205,34 @@ impl Start {
             environment: self.env.clone(),
             ..Change::default()
         }
+    }
+
+    /// Files in place, units made, workers started, or replaced where they ran already.
+    async fn bring_up(&self, machine: &Machine, app: &App, edit: &Edit, writes: bool) -> Done {
+        let running = machine.running(&app.name).await?;
+        if writes {
+            edit.write()?;
+        }
+        machine.apply_files().await?;
+        if !self.for_member {
+            machine.systemd.enable(&unit::target(&app.name)).await?;
+        }
+        // What the file does not have any more goes first.
+        let (run, extra): (Vec<u16>, Vec<u16>) =
+            running.into_iter().partition(|number| *number <= app.workers);
+        if !extra.is_empty() {
+            machine.stop_workers(app, &extra).await?;
+        }
+        let new: Vec<u16> = (1..=app.workers).filter(|number| !run.contains(number)).collect();
+        if !new.is_empty() {
+            machine.start_workers(app, &new).await?;
+        }
+        // It wants them all, so it is done when they are.
+        machine.systemd.job(Verb::Start, &unit::target(&app.name)).await?;
+        if writes && !run.is_empty() {
+            deploy::deploy(machine, app, &Options::default()).await?;
+        }
+        Ok(())
     }
 
     /// The command after `--`.
@@ -272,32 +328,6 @@ fn accessible(app: &App) -> Done {
                 app.name
             )));
         }
-    }
-    Ok(())
-}
-
-/// Files in place, units made, workers started, or replaced where they ran already.
-async fn bring_up(machine: &Machine, app: &App, edit: &Edit, writes: bool) -> Done {
-    let running = machine.running(&app.name).await?;
-    if writes {
-        edit.write()?;
-    }
-    machine.apply_files().await?;
-    machine.systemd.enable(&unit::target(&app.name)).await?;
-    // What the file does not have any more goes first.
-    let (run, extra): (Vec<u16>, Vec<u16>) =
-        running.into_iter().partition(|number| *number <= app.workers);
-    if !extra.is_empty() {
-        machine.stop_workers(app, &extra).await?;
-    }
-    let new: Vec<u16> = (1..=app.workers).filter(|number| !run.contains(number)).collect();
-    if !new.is_empty() {
-        machine.start_workers(app, &new).await?;
-    }
-    // It wants them all, so it is done when they are.
-    machine.systemd.job(Verb::Start, &unit::target(&app.name)).await?;
-    if writes && !run.is_empty() {
-        deploy::deploy(machine, app, &Options::default()).await?;
     }
     Ok(())
 }

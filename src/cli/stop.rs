@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::AdminSocket;
 use super::manage::{self, Done, Failure, Machine, done};
-use super::names;
+use super::{AdminSocket, names, rights};
 use crate::base::unit;
 use crate::config::settings::App;
+use crate::helper::Request;
+use crate::helper::request::Verb as Asked;
 use crate::supervise::crashes;
 use crate::systemd::jobs::Verb;
 
@@ -54,12 +55,31 @@ fn target(target: &str) -> Done<(App, Vec<u16>, bool)> {
     }
 }
 
+/// What the helper is asked for.
+fn request(
+    target: &str,
+    verb: fn(Option<u16>) -> Asked,
+    json: bool,
+    admin: &AdminSocket,
+) -> Done<Request> {
+    admin.only_default()?;
+    let (app, number) = match target.split_once(':') {
+        None => (target, None),
+        Some((app, number)) => {
+            let wrong = |_| Failure::new(format!("{number} is no number of a worker"));
+            (app, Some(number.parse().map_err(wrong)?))
+        }
+    };
+    Ok(Request { app: app.to_owned(), verb: verb(number), json })
+}
+
 // === impl Stop ===
 
 impl Stop {
     /// Stops.
     pub(super) fn run(&self) -> ExitCode {
-        manage::run(async {
+        let request = || request(&self.target, Asked::Stop, self.json, &self.admin);
+        rights::run(request, async {
             let (app, mut numbers, all) = target(&self.target)?;
             let _lock = manage::lock(&app.name, false)?;
             let machine = Machine::connect(&self.admin.path).await?;
@@ -84,7 +104,8 @@ impl Stop {
 impl Restart {
     /// Restarts.
     pub(super) fn run(&self) -> ExitCode {
-        manage::run(async {
+        let request = || request(&self.target, Asked::Restart, self.json, &self.admin);
+        rights::run(request, async {
             let (app, numbers, _) = target(&self.target)?;
             let _lock = manage::lock(&app.name, false)?;
             let machine = Machine::connect(&self.admin.path).await?;

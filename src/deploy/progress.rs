@@ -2,15 +2,18 @@
 //! be resumed: a lock and a small file per app in `/run/roundsman/deploy`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::file::write_atomically;
+use crate::base::file::{Links, read_text, write_atomically};
 use crate::base::lock::{self, NotLocked, Wait};
+
+/// As many workers as an app can have: no more are ever under way.
+pub(super) const MOST: u16 = 250;
 
 /// The right to change an app's workers; nobody else has it until this is dropped, however the
 /// process ends.
@@ -42,9 +45,7 @@ pub enum LockError {
 
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "\nRun this as root or as a member of the group \"roundsman\"."
-        }
+        io::ErrorKind::PermissionDenied => "\nRun this as root (sudo).",
         _ => "",
     }
 }
@@ -76,15 +77,26 @@ impl Lock {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }
+        renew(&path).map_err(failed)?;
         let wait = if wait { Wait::Forever } else { Wait::Not };
-        let lock = lock::Lock::take(&path, 0o660, wait).map_err(|error| match error {
+        let lock = lock::Lock::take(&path, 0o600, wait).map_err(|error| match error {
             NotLocked::Held { holder } => LockError::Held { app: app.to_owned(), holder },
             NotLocked::Io(source) => failed(source),
         })?;
-        // Whoever makes it, the group may take it afterwards, whatever the maker's umask; only its
-        // owner can see to that, and has.
-        let _ = lock.file().set_permissions(Permissions::from_mode(0o660));
         Ok(Self { _lock: lock })
+    }
+}
+
+/// Removes a lock's file that somebody else has made or could open, and so could hold for ever: an
+/// older version let members of the group do so.
+fn renew(path: &Path) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    let private = |found: &fs::Metadata| found.permissions().mode().trailing_zeros() >= 6;
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() && found.uid() == own && private(&found) => Ok(()),
+        Ok(_) => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -95,9 +107,13 @@ impl Progress {
 
     /// What an unfinished deploy has left; `None` when there is none.
     pub fn load(directory: &Path, app: &str) -> Option<Self> {
-        let text = fs::read_to_string(Self::path(directory, app)).ok()?;
+        let text = read_text(&Self::path(directory, app), Links::Refuse, 64 * 1024).ok()?;
         // A file that is not ours to read says nothing about a deploy.
-        serde_json::from_str(&text).ok()
+        let mut progress: Self = serde_json::from_str(&text).ok()?;
+        for workers in [&mut progress.done, &mut progress.surge] {
+            workers.retain(|number| (1..=MOST).contains(number));
+        }
+        Some(progress)
     }
 
     /// Keeps it, whole or not at all. Call it with the lock held.
@@ -132,6 +148,29 @@ mod tests {
         Lock::take(directory.path(), "other", false).unwrap();
         drop(lock);
         Lock::take(directory.path(), "shop", false).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_others_could_hold_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("shop.lock");
+        let theirs = lock::Lock::take(&path, 0o604, Wait::Not).unwrap();
+        drop(Lock::take(directory.path(), "shop", false).unwrap());
+        drop(theirs);
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(directory.path().join("elsewhere"), &path).unwrap();
+        drop(Lock::take(directory.path(), "shop", false).unwrap());
+        assert!(!directory.path().join("elsewhere").exists());
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn numbers_that_no_worker_has_are_not_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = r#"{"done":[0,1,60000],"surge":[2,251],"release":null,"previous":null}"#;
+        fs::write(Progress::path(directory.path(), "shop"), text).unwrap();
+        let expected = Progress { done: [1].into(), surge: [2].into(), ..Progress::default() };
+        assert_eq!(Progress::load(directory.path(), "shop"), Some(expected));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 /// The directory that a worker's process is in: the release that it runs. Root, and the user that
@@ -33,6 +33,13 @@ pub enum Error {
     /// What was named is no directory.
     #[error("{} is no directory", .0.display())]
     NotThere(PathBuf),
+    /// What was named is not where the releases are.
+    #[error(
+        "{} is no release of this app: members of the group may go to the releases beside the \
+         present one that belong to its owner or to root, and root to any",
+        .0.display()
+    )]
+    NotBeside(PathBuf),
     /// The link cannot be read or changed.
     #[error("{}: {source}", path.display())]
     Io {
@@ -74,6 +81,23 @@ pub fn previous(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Error>
         }
     }
     best.map(|(_, path)| path).ok_or_else(none)
+}
+
+/// Checks that a release is one of those beside the current one, and that nobody put it there who
+/// did not put the current one there: who may only choose among releases chooses no code.
+///
+/// # Errors
+/// When it is not.
+pub fn is_beside(directory: &Path, release: &Path) -> Result<(), Error> {
+    let failed = |source| Error::Io { path: directory.to_owned(), source };
+    let current = fs::canonicalize(directory).map_err(failed)?;
+    let release_now = fs::canonicalize(release).map_err(failed)?;
+    let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid()).map_err(failed);
+    let owners = [owner(&current)?, 0];
+    if release_now.parent() == current.parent() && owners.contains(&owner(&release_now)?) {
+        return Ok(());
+    }
+    Err(Error::NotBeside(release.to_owned()))
 }
 
 /// Points the link at a release, at once for all who look.
@@ -133,6 +157,19 @@ mod tests {
         switch(&link, &release("1")).unwrap();
         assert!(matches!(previous(&link, None), Err(Error::NoOther(_))));
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("releases/1"), "it stays relative");
+    }
+
+    #[test]
+    fn members_go_to_neighbours_only() {
+        let root = releases();
+        let link = root.path().join("current");
+        let at = |path: &str| root.path().join(path);
+        is_beside(&link, &at("releases/1")).unwrap();
+        symlink("/etc", at("releases/9")).unwrap();
+        fs::create_dir(at("other")).unwrap();
+        for elsewhere in ["other", "releases", "releases/9", "releases/none", ".", "releases/.."] {
+            assert!(is_beside(&link, &at(elsewhere)).is_err(), "{elsewhere}");
+        }
     }
 
     #[test]

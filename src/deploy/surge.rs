@@ -8,10 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::progress::MOST;
 use crate::base::file::write_atomically;
-
-/// As many workers as an app can have.
-const MOST: u16 = 250;
 
 /// The numbers of the extra workers of an app that has `workers` of them; fewer than asked for
 /// where the most that an app can have does not leave room.

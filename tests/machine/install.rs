@@ -23,6 +23,7 @@ on_every_debian! {
         for unit in [
             "roundsman-http.socket",
             "roundsman-admin.socket",
+            "roundsman-helper.socket",
             "roundsman-session.socket",
             "roundsman.service",
         ] {

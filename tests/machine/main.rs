@@ -11,6 +11,7 @@ mod balancing;
 mod commands;
 mod crash;
 mod deploy;
+mod hostile_users;
 mod install;
 mod interrupts;
 mod journal;

@@ -77,8 +77,8 @@ on_every_debian! {
 }
 
 on_every_debian! {
-    /// Members of the group may manage and deploy Roundsman's units, without root and with systemctl
-    /// as with roundsman; nobody else may, and they may nothing else.
+    /// Members of the group may manage and deploy apps, without root and with systemctl as with
+    /// roundsman; nobody else may. (What they may not is in `hostile_users/members.rs`.)
     fn the_group_may_manage_workers(machine: &Machine) {
         machine.install(&Package::built());
         app(machine, "well");
@@ -91,9 +91,14 @@ on_every_debian! {
             "systemctl --no-ask-password restart roundsman-worker@shop:1.service",
             "systemctl --no-ask-password reload roundsman.service",
             "roundsman restart shop:2",
-            "roundsman reload shop --surge 0",
+            "roundsman reload shop --settle 1",
+            "roundsman reload shop --settle 1 --surge 1",
+            "roundsman scale shop +1",
+            "roundsman scale shop 2",
             "systemctl --no-ask-password stop roundsman-app@shop.target",
             "systemctl --no-ask-password start roundsman-app@shop.target",
+            "roundsman stop shop",
+            "roundsman start shop",
             "roundsman stop shop",
             "systemctl --no-ask-password start roundsman-app@shop.target",
         ] {
@@ -102,7 +107,7 @@ on_every_debian! {
         }
         assert_eq!(machine.curl("/"), "one");
 
-        let before = (run(1), run(2), machine.property("systemd-journald.service", "InvocationID"));
+        let before = (run(1), run(2));
         for command in [
             "systemctl --no-ask-password restart roundsman-worker@shop:1.service",
             "systemctl --no-ask-password stop roundsman-app@shop.target",
@@ -113,22 +118,7 @@ on_every_debian! {
             assert!(!said.ok(), "others may not: {said}");
         }
         assert_eq!(by("bob", "roundsman reload shop").status.code(), Some(77));
-        for command in [
-            "systemctl --no-ask-password restart systemd-journald.service",
-            "systemctl --no-ask-password stop dbus.service",
-            "systemctl --no-ask-password daemon-reload",
-            "systemctl --no-ask-password kill roundsman.service",
-            "systemctl --no-ask-password disable roundsman.service",
-            "systemctl --no-ask-password set-property roundsman.service MemoryMax=1M",
-            "systemd-run --no-ask-password true",
-        ] {
-            let said = by("alice", command);
-            assert!(!said.ok(), "nothing else: {said}");
-        }
-        let after = (run(1), run(2), machine.property("systemd-journald.service", "InvocationID"));
+        let after = (run(1), run(2));
         assert_eq!(after, before);
-        // The front is in the group, too, and speaks with the internet.
-        let said = by("roundsman", "systemctl --no-ask-password stop roundsman-app@shop.target");
-        assert!(!said.ok(), "the front may not: {said}");
     }
 }

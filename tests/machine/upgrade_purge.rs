@@ -44,12 +44,15 @@ on_every_debian! {
         let untouched = [
             "roundsman-http.socket",
             "roundsman-admin.socket",
+            "roundsman-helper.socket",
             "roundsman-session.socket",
             "roundsman-worker@hello:1.service",
             "roundsman-worker@hello:2.socket",
         ];
         let before = untouched.map(started);
         let front = started("roundsman.service");
+        // As an older version had it: its group could write there.
+        machine.run("chmod 2770 /run/roundsman/deploy && chgrp roundsman /run/roundsman/deploy");
         let load = machine.load(Clients::new(64, 8));
         load.goes_on_for(500);
 
@@ -59,6 +62,7 @@ on_every_debian! {
         load.stop().assert_nothing_failed();
         let version = machine.run("dpkg-query -W -f '${Version}' roundsman");
         assert_eq!(version, "999.0.0");
+        assert_eq!(machine.run("stat -c '%a %U %G' /run/roundsman/deploy"), "755 root root\n");
         assert_ne!(started("roundsman.service"), front, "the new version runs");
         assert_eq!(untouched.map(started), before, "nothing else was restarted: {untouched:?}");
     }

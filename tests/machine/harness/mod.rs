@@ -12,6 +12,7 @@ mod package;
 mod websocket;
 
 pub(crate) use client::Kind;
+pub(crate) use command::Said;
 pub(crate) use load::{Clients, Failed, Load, Tally};
 pub(crate) use machine::{Debian, Machine};
 pub(crate) use package::Package;

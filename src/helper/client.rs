@@ -1,0 +1,92 @@
+//! The side of whoever asks the helper.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::Request;
+use super::frame::Frame;
+
+/// Why the helper did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody who may.
+    #[error(
+        "this is for root, and for members of the group \"roundsman\".\nRun it as root (sudo), or \
+         have root add you: adduser USER roundsman, and log in again"
+    )]
+    NotAllowed,
+    /// Its socket is not there.
+    #[error(
+        "cannot reach the helper that does this for members of the group \"roundsman\" ({0}).\n\
+         Run it as root (sudo), or have root start roundsman-helper.socket"
+    )]
+    Unreachable(io::Error),
+    /// It went away.
+    #[error(
+        "the helper has ended without an answer: too many ask it at once, or it was stopped; \
+         journalctl -u 'roundsman-helper@*' has more"
+    )]
+    Lost,
+}
+
+/// Has it done; prints what the command says, and returns its exit status. Ctrl-C, a lost terminal
+/// and a termination interrupt the command, which ends in its own way.
+///
+/// # Errors
+/// When the helper cannot be reached, or does not answer.
+pub async fn ask(socket: &Path, request: &Request) -> Result<u8, Error> {
+    let client = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::NotAllowed,
+        _ => Error::Unreachable(error),
+    })?;
+    let (mut from, mut to) = client.into_split();
+    to.write_all(&request.line()).await.map_err(|_| Error::Lost)?;
+    let mut signals = interrupts().map_err(Error::Unreachable)?;
+    let (frames, mut received) = mpsc::channel(8);
+    // In a task of its own, since a frame that is half read must not be lost to a signal.
+    tokio::task::spawn_local(async move {
+        while let Ok(Some(frame)) = Frame::read(&mut from).await {
+            if frames.send(frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    loop {
+        tokio::select! {
+            frame = received.recv() => match frame {
+                // A terminal that is gone is no reason to stop in the middle.
+                Some(Frame::Out(bytes)) => drop(write(&mut io::stdout(), &bytes)),
+                Some(Frame::Err(bytes)) => drop(write(&mut io::stderr(), &bytes)),
+                Some(Frame::Exit(status)) => return Ok(status),
+                None => return Err(Error::Lost),
+            },
+            Some(()) = signals.recv() => {
+                // Where it is gone, the end of its answers says so.
+                let _ = to.write_all(b"\n").await;
+            }
+        }
+    }
+}
+
+fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
+
+/// Everything that asks a command to end.
+fn interrupts() -> io::Result<mpsc::Receiver<()>> {
+    let (sender, receiver) = mpsc::channel(2);
+    for kind in [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::terminate()] {
+        let mut signal = signal(kind)?;
+        let sender = sender.clone();
+        tokio::task::spawn_local(async move {
+            while signal.recv().await.is_some() && sender.send(()).await.is_ok() {}
+        });
+    }
+    Ok(receiver)
+}
