@@ -20,7 +20,7 @@ use crate::helper::Request;
 use crate::helper::request::Verb as Asked;
 use crate::start::file::Change;
 use crate::start::infer::{self, Found};
-use crate::systemd::jobs::Verb;
+use crate::systemd::dbus::Verb;
 
 /// Run a file, a directory or a command as an app, behind the front
 ///
