@@ -22,3 +22,6 @@ pub const CONFIG: u8 = 78;
 pub const WORKER_DONE: u8 = 79;
 /// Of a worker: it crashed too often in a row; the unit does not start it again.
 pub const WORKER_GIVEN_UP: u8 = 80;
+/// Of a worker: it runs as somebody else than its app's file says, or no file asks for it; the unit
+/// does not start it again.
+pub const WORKER_REFUSED: u8 = 81;

@@ -64,6 +64,11 @@ pub fn socket(app: &str, number: u16) -> String {
     format!("{WORKER}{app}:{number}.socket")
 }
 
+/// `roundsman-restart@shop.service`: what that starts.
+pub fn restart(app: &str) -> String {
+    format!("roundsman-restart@{app}.service")
+}
+
 /// All loaded workers' services of an app, as a pattern.
 pub fn services(app: &str) -> String {
     format!("{WORKER}{app}:*.service")

@@ -14,7 +14,7 @@ use crate::base::paths;
 use crate::base::unit;
 use crate::deploy::progress::Progress;
 use crate::deploy::surge;
-use crate::systemd::dbus::Verb;
+use crate::systemd::jobs::Verb;
 
 /// Stop an app for good and remove its file; the app's own files stay
 #[derive(Debug, Args)]

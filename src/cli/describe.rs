@@ -18,7 +18,8 @@ use crate::config::fingerprint;
 use crate::config::settings::App;
 use crate::deploy::progress::Progress;
 use crate::deploy::{drift, release};
-use crate::systemd::dbus::{Unit, UnitState};
+use crate::systemd::bus::UnitState;
+use crate::systemd::jobs::Unit;
 use crate::worker::control::client::{Dropped, dropped};
 
 /// Show all about an app: its file, its workers, which release each runs
@@ -169,7 +170,7 @@ pub(super) async fn worker(
         seconds: pid.and(unit.since()).map(|since| since.as_secs()),
         memory_bytes: pid.and_then(|_| unit.number("MemoryCurrent")),
         restarts: unit.number("NRestarts").unwrap_or_default(),
-        stale: pid.and_then(|pid| stale(app, pid, &unit, runs.as_deref())),
+        stale: pid.and_then(|_| stale(app, number, &unit, runs.as_deref())),
         release: runs,
         trouble: trouble(&unit),
         dropped: pid.and_then(|_| dropped(Path::new(paths::WORKERS), &app.name, number)),
@@ -186,7 +187,7 @@ pub(super) fn trouble(unit: &Unit) -> Option<String> {
 }
 
 /// Why a process does not run what it would run if it were started now.
-fn stale(app: &App, pid: u32, unit: &Unit, runs: Option<&Path>) -> Option<String> {
+fn stale(app: &App, number: u16, unit: &Unit, runs: Option<&Path>) -> Option<String> {
     let now = app.directory.as_deref().and_then(release::current);
     if let (Some(runs), Some(now)) = (runs, now)
         && runs != now
@@ -197,7 +198,7 @@ fn stale(app: &App, pid: u32, unit: &Unit, runs: Option<&Path>) -> Option<String
     if let Some(file) = started.and_then(|started| drift::newer_file(app, started)) {
         return Some(format!("was started before {} changed", file.display()));
     }
-    let settings = drift::of_process(pid)?;
+    let settings = drift::of_worker(app, number)?;
     (settings != fingerprint::of_worker(app))
         .then(|| "was started with other settings than its file has now".to_owned())
 }

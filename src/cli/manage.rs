@@ -19,9 +19,9 @@ use crate::config::settings::App;
 use crate::config::{self, Loaded, Settings, Sources};
 use crate::deploy::front::Front;
 use crate::deploy::progress::{Lock, LockError};
-use crate::deploy::{execute, interrupts, surge};
+use crate::deploy::{execute, surge};
 use crate::supervise::crashes;
-use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
+use crate::systemd::jobs::{self, Systemd, Verb};
 
 /// Why a command did not do it.
 #[derive(Debug)]
@@ -54,14 +54,12 @@ impl Failure {
     }
 }
 
-impl From<SystemdError> for Failure {
-    fn from(error: SystemdError) -> Self {
+impl From<jobs::Error> for Failure {
+    fn from(error: jobs::Error) -> Self {
         let code = match error {
-            SystemdError::Unreachable(_) | SystemdError::Silent { .. } => exit::UNAVAILABLE,
-            SystemdError::Denied(_) => exit::DENIED,
-            SystemdError::Refused(_) | SystemdError::Job { .. } | SystemdError::Lost { .. } => {
-                exit::FAILURE
-            }
+            jobs::Error::Unreachable(_) => exit::UNAVAILABLE,
+            jobs::Error::Denied(_) => exit::DENIED,
+            jobs::Error::Refused(_) | jobs::Error::Job { .. } => exit::FAILURE,
         };
         Self { code, message: error.to_string() }
     }
@@ -119,16 +117,7 @@ fn os(error: &io::Error) -> u8 {
 pub(super) fn run(command: impl Future<Output = Done>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, async {
-            tokio::select! {
-                biased;
-                done = command => done,
-                () = interrupts::unheard() => Err(Failure {
-                    code: exit::INTERRUPTED,
-                    message: "interrupted".to_owned(),
-                }),
-            }
-        }),
+        Ok(runtime) => LocalSet::new().block_on(&runtime, command),
         Err(error) => Err(error.into()),
     };
     end(result)
@@ -256,7 +245,7 @@ impl Machine {
         }
         match failed {
             None => Ok(()),
-            Some((number, error @ SystemdError::Job { .. })) => {
+            Some((number, error @ jobs::Error::Job { .. })) => {
                 Err(self.why(app, number, &error.to_string()).await)
             }
             Some((_, error)) => Err(error.into()),
@@ -284,6 +273,7 @@ impl Machine {
     /// The workers of an app that systemd knows, also such that its file does not have any more,
     /// and whether each runs or is about to.
     pub(super) async fn workers(&self, app: &str) -> Done<Vec<(u16, bool)>> {
+        use crate::systemd::bus::UnitState;
         let loaded = self.systemd.loaded(&unit::services(app)).await?;
         let mut workers: Vec<(u16, bool)> = loaded
             .into_iter()

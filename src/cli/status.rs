@@ -15,7 +15,8 @@ use crate::admin::model;
 use crate::base::paths;
 use crate::base::unit;
 use crate::base::unit::Instance;
-use crate::systemd::dbus::{Systemd, SystemdError, UnitState};
+use crate::systemd::bus::UnitState;
+use crate::systemd::jobs::{self, Systemd};
 use crate::worker::control::client;
 
 /// How long systemd may take to answer.
@@ -84,7 +85,7 @@ fn unwell() -> Vec<Unwell> {
     runtime.block_on(ask).unwrap_or_default()
 }
 
-async fn ask() -> Result<Vec<Unwell>, SystemdError> {
+async fn ask() -> Result<Vec<Unwell>, jobs::Error> {
     let systemd = Systemd::connect().await?;
     let mut unwell = Vec::new();
     for (name, state) in systemd.loaded(unit::ALL_SERVICES).await? {

@@ -13,15 +13,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::base::exit;
+use crate::base::file::{Links, read_text};
 use crate::base::paths;
 use crate::base::unit::Instance;
+use crate::base::user::User;
+use crate::config::copy::{self, AppCopy, CREDENTIAL};
 use crate::config::settings::{Address, App};
 use crate::config::{Sources, load};
 use crate::supervise::crashes::Crashes;
 use crate::systemd::activation::{Inherited, Socket, adopt};
 use crate::systemd::{journal, notify};
 use crate::worker::backoff::{self, Waited};
-use crate::worker::{self, Notifier};
+use crate::worker::environment::Environment;
+use crate::worker::refusal::{self, Caller};
+use crate::worker::{self, Notifier, environment_file};
 
 /// The name of the worker's own listener (`FileDescriptorName=`).
 const LISTENER: &str = "http";
@@ -91,9 +96,25 @@ impl Worker {
         })
     }
 
-    /// The app's settings, if its file has no error. What is wrong elsewhere is not ours.
-    fn app(&self) -> Option<App> {
-        let Instance { app: name, number } = &self.instance;
+    /// The app's settings: what the unit hands over, which is right whatever has become of the files
+    /// since, or else what the files say.
+    fn app(&self, credentials: Option<&Path>) -> Option<App> {
+        let handed = credentials
+            .and_then(|directory| {
+                read_text(&directory.join(CREDENTIAL), Links::Follow, copy::MOST).ok()
+            })
+            .and_then(|text| AppCopy::from_text(&text))
+            .filter(|copy| copy.app == self.instance.app);
+        // Another version of the program may have written it.
+        match handed.map(|copy| copy.app()) {
+            Some(Ok(app)) => Some(app),
+            Some(Err(_)) | None => self.app_by_files(),
+        }
+    }
+
+    /// If the app's file has no error. What is wrong elsewhere is not ours.
+    fn app_by_files(&self) -> Option<App> {
+        let name = &self.instance.app;
         let sources = self.config.as_ref().map_or_else(Sources::system, Sources::directory);
         let mut loaded = load(&sources);
         let Some(app) = loaded.settings.apps.remove(name) else {
@@ -109,29 +130,54 @@ impl Worker {
             );
             return None;
         };
-        if *number > app.workers {
-            tracing::warn!(
-                roundsman_app = name,
-                "{name}:{number} is more than the workers = {} of its file: the front does not know it",
-                app.workers
-            );
-        }
         Some(app)
+    }
+
+    /// Whether this process may be the worker; at a terminal everybody is who they are.
+    fn may_be(&self, app: &App) -> bool {
+        if self.config.is_some() {
+            return true;
+        }
+        let user = rustix::process::geteuid().as_raw();
+        let known = |name: &str| User::named(name).ok().flatten().map(|user| user.uid);
+        let caller = Caller { user, name: std::env::var("USER").ok() };
+        match refusal::check(app, self.instance.number, &caller, known) {
+            Ok(()) => true,
+            Err(refusal) => {
+                tracing::error!(roundsman_app = app.name, "{refusal}");
+                false
+            }
+        }
     }
 
     async fn serve(&self, listener: Option<Socket>) -> io::Result<u8> {
         let number = self.instance.number;
         let notifier = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref())?;
         let mut stop = stop_signals()?;
-        let mut app = self.app();
+        let credentials = self.config.is_none().then(|| std::env::var_os("CREDENTIALS_DIRECTORY"));
+        let credentials = credentials.flatten().map(PathBuf::from);
+        let mut app = self.app(credentials.as_deref());
+        if app.as_ref().is_some_and(|app| !self.may_be(app)) {
+            return Ok(exit::WORKER_REFUSED);
+        }
+        // Whoever asks while it waits sees which release it is going to run.
+        if let Some(directory) = app.as_ref().and_then(|app| app.directory.as_ref()) {
+            let _ = std::env::set_current_dir(directory);
+        }
         match self.back_off(app.as_ref(), &notifier, &mut stop).await {
             Waited::No => {}
             // The file may have been mended meanwhile.
-            Waited::Yes => app = self.app(),
+            Waited::Yes => app = self.app(credentials.as_deref()),
             Waited::Stopped => return Ok(exit::OK),
             Waited::GivenUp => return Ok(exit::WORKER_GIVEN_UP),
         }
         let Some(app) = app else { return Ok(exit::CONFIG) };
+        if !self.may_be(&app) {
+            return Ok(exit::WORKER_REFUSED);
+        }
+        let Some(variables) = prepare(&app, credentials.as_deref()) else {
+            return Ok(exit::CONFIG);
+        };
         let address = match &listener {
             Some(socket) => address_of(socket)?,
             None => app.worker_address(number),
@@ -142,6 +188,7 @@ impl Worker {
             address,
             listener,
             environment: std::env::vars_os().collect(),
+            variables,
             notifier,
             watchdog: notify::watchdog_interval(),
             stop,
@@ -173,6 +220,29 @@ impl Worker {
         let crashes = Crashes::load(Path::new(paths::CRASHES), &self.instance.to_string());
         backoff::wait((name, *number), &crashes, &restart, start_timeout, notifier, stop).await
     }
+}
+
+/// Goes where the app runs, and reads the files of its variables; `None` when it cannot run like this,
+/// as was logged.
+fn prepare(app: &App, credentials: Option<&Path>) -> Option<Environment> {
+    let fail = |what: &dyn std::fmt::Display| tracing::error!(roundsman_app = app.name, "{what}");
+    if let Some(directory) = &app.directory
+        && let Err(error) = std::env::set_current_dir(directory)
+    {
+        fail(&format_args!("directory = {}: {error}", directory.display()));
+        return None;
+    }
+    for (name, path) in &app.supervision.credentials {
+        if credentials.is_some_and(|directory| !directory.join(name).exists()) {
+            fail(&format_args!(
+                "credentials.{name}: root does not read {} for the app, since others than root may change \
+                 it or a directory above it: move it to where only root may write, such as /etc",
+                path.display()
+            ));
+            return None;
+        }
+    }
+    environment_file::read_all(app, credentials).inspect_err(|error| fail(error)).ok()
 }
 
 fn address_of(socket: &Socket) -> io::Result<Address> {

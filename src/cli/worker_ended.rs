@@ -12,7 +12,7 @@ use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::supervise::crashes::{Crashes, End};
 use crate::supervise::life::{self, Life};
-use crate::systemd::dbus::{Systemd, Verb};
+use crate::systemd::jobs::{Systemd, Verb};
 
 /// Note how a worker ended (used by its unit)
 #[derive(Debug, Args)]
@@ -39,7 +39,9 @@ impl WorkerEnded {
         let instance = self.instance.to_string();
         let directory = Path::new(paths::CRASHES);
         let stays_down = variable("EXIT_CODE") == "exited"
-            && [exit::WORKER_DONE, exit::WORKER_GIVEN_UP].map(|c| c.to_string()).contains(&status);
+            && [exit::WORKER_DONE, exit::WORKER_GIVEN_UP, exit::WORKER_REFUSED]
+                .map(|code| code.to_string())
+                .contains(&status);
         let after = if stays_down {
             Crashes::default()
         } else {

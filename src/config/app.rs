@@ -12,9 +12,9 @@ use super::input::{
 };
 use super::route::{self, OwnRoutes};
 use super::settings::{
-    App, Health, Listen, Ready, SESSION_URL, Shutdown, StopSignal, Transport, WORKER_PORT,
+    App, Health, Listen, Ready, SESSION_URL, Sandbox, Shutdown, StopSignal, Transport, WORKER_PORT,
 };
-use super::{handoff, net, schema, sharing, supervision};
+use super::{account, handoff, net, schema, sharing, supervision};
 
 const LISTEN: &[(&str, Option<Listen>)] = &[
     ("auto", None),
@@ -29,6 +29,12 @@ const TRANSPORT: &[(&str, Option<Transport>)] =
 
 const READY: &[(&str, Ready)] =
     &[("listening", Ready::Listening), ("message", Ready::Message), ("notify", Ready::Notify)];
+
+const SANDBOX: &[(&str, Option<Sandbox>)] = &[
+    ("default", Some(Sandbox::Default)),
+    ("strict", Some(Sandbox::Strict)),
+    ("off", Some(Sandbox::Off)),
+];
 
 const SHUTDOWN: &[(&str, Shutdown)] = &[
     ("auto", Shutdown::Auto),
@@ -103,7 +109,8 @@ pub(super) fn read(
         .and_then(|node| Input::of_node(node, &[&schema::APP_HEALTH], problems))
         .and_then(|section| health(section, problems));
     let seconds = Duration::from_secs;
-    let app = App {
+    let sandbox = top.get("sandbox", None, problems, choice(SANDBOX));
+    let mut app = App {
         name: name.to_owned(),
         directory,
         user: top.optional("user", problems, account),
@@ -126,6 +133,7 @@ pub(super) fn read(
         drain_timeout: top.get("drain-timeout", seconds(30), problems, duration_or_zero),
         watchdog: top.get("watchdog", seconds(30), problems, duration_or_zero),
         rollback: top.get("rollback", false, problems, input::boolean),
+        sandbox: sandbox.unwrap_or_default(),
         max_memory: top.optional(
             "max-memory",
             problems,
@@ -136,6 +144,10 @@ pub(super) fn read(
         slot: 0, // assigned when all names are known
         command,
     };
+    // Who begins as root needs what root has: mostly to become somebody else.
+    if sandbox.is_none() && account::is_root(&app) {
+        app.sandbox = Sandbox::Off;
+    }
     (app, route::own(top, problems))
 }
 

@@ -26,6 +26,7 @@ pub fn of_worker(app: &App) -> String {
                 app.slot
             ),
             (&supervision.restart, &supervision.stop_exit_codes, &supervision.credentials),
+            app.sandbox,
         )
     );
     // What came later counts where it is used: an upgrade must not make every worker look old.

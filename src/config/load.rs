@@ -25,6 +25,12 @@ pub struct Loaded {
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// The main file of each app, by the app's name, as it was read.
     pub app_files: BTreeMap<String, PathBuf>,
+    /// The names of all apps, also of those whose files cannot be used.
+    pub app_names: BTreeSet<String>,
+    /// Whether `roundsman.toml` is right, or not there.
+    pub front_is_right: bool,
+    /// What `workers = "auto"` means.
+    pub cores: usize,
 }
 
 /// Reads the configuration.
@@ -33,7 +39,12 @@ pub fn load(sources: &Sources) -> Loaded {
     let files = sources.read(&mut problems);
     let cores = sources.cores();
     let mut state = Loading { files: &files, problems, routes: Vec::new(), implicit: Vec::new() };
+    let before = state.problems.errors();
     let front = state.front();
+    let front_is_right = state.problems.errors() == before
+        && !files.broken.iter().any(|path| {
+            path.starts_with("roundsman.toml.d") || path == Path::new("roundsman.toml")
+        });
     let apps = state.apps(cores);
     let upstreams = state.upstreams();
     state.route_files();
@@ -53,6 +64,9 @@ pub fn load(sources: &Sources) -> Loaded {
         problems,
         files: files.found.iter().map(copy).collect(),
         app_files: files.found.iter().filter_map(app_file).collect(),
+        app_names: names(&files, "apps").into_iter().map(|(name, _)| name.to_owned()).collect(),
+        front_is_right,
+        cores,
     }
 }
 

@@ -9,9 +9,11 @@
 //!
 //! [`load`] never fails: it gives the settings of what is right and [`Problems`] about the rest.
 
+pub mod account;
 mod app;
 mod balancing;
 mod calendar;
+pub mod copy;
 mod cores;
 mod defaults;
 mod diagnostic;

@@ -23,8 +23,7 @@ pub use super::listener::{
     CertificateFiles, ClientCertificate, ForwardedCertificate, ListenProtocol, Listener, Secret,
     SecretSource,
 };
-pub use super::pattern::Watch;
-pub use super::supervision::{Restart, Supervision};
+pub use super::supervision::{Restart, Supervision, Watch};
 
 /// Everything the files under `/etc/roundsman` and its siblings say.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -198,9 +197,9 @@ pub struct App {
     pub group: Option<String>,
     /// Number of workers, 1 to 250.
     pub workers: u16,
-    /// Variables for the app; `%`, quotes and line ends are escaped for systemd by the generator.
+    /// Variables for the app.
     pub environment: BTreeMap<String, String>,
-    /// Files of `NAME=value` lines that systemd reads before each start.
+    /// Files of `NAME=value` lines that are read before each start.
     pub environment_files: Vec<PathBuf>,
     /// How the app takes connections.
     pub listen: Listen,
@@ -228,6 +227,8 @@ pub struct App {
     pub watchdog: Duration,
     /// Whether a deploy that fails goes back to the release before.
     pub rollback: bool,
+    /// How its workers are confined.
+    pub sandbox: Sandbox,
     /// The memory above which a worker is replaced, in bytes.
     pub max_memory: Option<u64>,
     /// How its workers are looked after.
@@ -270,6 +271,18 @@ pub enum Ready {
     Message,
     /// It sends `READY=1` itself.
     Notify,
+}
+
+/// How an app's workers are confined: docs/sandbox.md.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sandbox {
+    /// What hardly any app minds.
+    #[default]
+    Default,
+    /// All that an app can do without that needs only its own directory and the network.
+    Strict,
+    /// Nothing.
+    Off,
 }
 
 /// How an app is asked to end.

@@ -76,6 +76,16 @@ impl Sources {
         }
     }
 
+    /// These texts and nothing else, by their path below the configuration directory.
+    pub(super) fn texts(files: &BTreeMap<PathBuf, String>) -> Self {
+        Self {
+            roots: Vec::new(),
+            machine: "/".into(),
+            cores: None,
+            instead: files.iter().map(|(path, text)| (path.clone(), Some(text.clone()))).collect(),
+        }
+    }
+
     /// What `workers = "auto"` means, instead of what the machine has.
     #[must_use]
     pub fn with_cores(self, cores: usize) -> Self {
@@ -147,7 +157,11 @@ impl Sources {
         }
         for (path, text) in &self.instead {
             let below = |root: &PathBuf| path.strip_prefix(root).ok().map(Path::to_owned);
-            let Some(relative) = self.roots.iter().rev().find_map(below) else { continue };
+            let relative = match self.roots.as_slice() {
+                [] => Some(path.clone()), // texts
+                roots => roots.iter().rev().find_map(below),
+            };
+            let Some(relative) = relative else { continue };
             if text.is_some() {
                 files.insert(relative, path.clone());
             } else if files.get(&relative) == Some(path) {

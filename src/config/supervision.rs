@@ -10,7 +10,6 @@ use super::input::{
     self, Input, Read, absolute_path, array, duration, duration_or_zero, integer, list, or_word,
     string,
 };
-use super::pattern::{self, Watch};
 use super::{calendar, schema};
 
 /// How an app's workers are looked after.
@@ -41,6 +40,15 @@ pub struct Restart {
     pub limit: Option<u32>,
     /// How long a worker must have been ready for its crash to be the first in a row.
     pub reset_after: Duration,
+}
+
+/// Which files are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watch {
+    /// All below `directory`.
+    All,
+    /// Those that match one of these patterns, relative to `directory`.
+    Patterns(Vec<String>),
 }
 
 /// The longest time between two attempts: what systemd lets a service ask for in one go is 71 min.
@@ -164,7 +172,7 @@ fn pattern(node: &Node, problems: &mut Problems) -> Read<String> {
     } else if relative.chars().any(char::is_control) {
         Some("it has control characters")
     } else {
-        pattern::check(text).err()
+        super::pattern::check(text).err()
     };
     if let Some(wrong) = wrong {
         problems.error(
@@ -191,6 +199,11 @@ fn credentials(node: &Node, problems: &mut Problems) -> Read<BTreeMap<String, Pa
                 "",
                 "write at most 64 letters, digits, '.', '_' and '-', not starting with '.'",
             );
+        }
+        // What the worker's main process gets itself has such names.
+        if name.starts_with("roundsman.") {
+            let title = format!("`{name}` is a name of Roundsman's own");
+            problems.error(key, title, "", "choose one that does not begin with \"roundsman.\"");
         }
         if let (true, Some(path)) = (valid, absolute_path(value, problems)) {
             credentials.insert(name.to_owned(), path);

@@ -5,7 +5,10 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::fingerprint::VARIABLE;
+use crate::base::file::{Links, read_text};
+use crate::base::unit;
+use crate::config::copy::{self, AppCopy, CREDENTIAL};
+use crate::config::fingerprint::{self, VARIABLE};
 use crate::config::settings::App;
 
 /// A worker that runs.
@@ -115,6 +118,23 @@ pub fn newer_file(app: &App, started: u64) -> Option<&Path> {
         });
         changed.is_some_and(|changed| changed > started)
     })
+}
+
+/// What a worker was started with; `None` when that cannot be known. Root may know.
+pub fn of_worker(app: &App, number: u16) -> Option<String> {
+    let directory = Path::new("/run/credentials").join(unit::service(&app.name, number));
+    let text = read_text(&directory.join(CREDENTIAL), Links::Refuse, copy::MOST).ok()?;
+    Some(AppCopy::from_text(&text)?.fingerprint)
+}
+
+/// Whether workers that are started now get what the app's files say, as far as the caller may know;
+/// `root` is where the machine's files are.
+pub fn is_generated(root: &Path, app: &App) -> bool {
+    match read_text(&AppCopy::path(root, &app.name), Links::Refuse, copy::MOST) {
+        Ok(text) => AppCopy::from_text(&text)
+            .is_some_and(|copy| copy.fingerprint == fingerprint::of_worker(app)),
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    }
 }
 
 /// What a process was started with; `None` when that cannot be known.

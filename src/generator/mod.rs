@@ -4,10 +4,17 @@
 //! bus, no network, nothing that may block, and never a failure. So: read the configuration,
 //! compute a [`tree::Tree`] (a pure function), write it, say on the kernel log what is wrong, and
 //! exit with 0 in any case.
+//!
+//! It fails closed: an app whose file has errors keeps the units that it had ([`memory`]), no unit is
+//! wanted whose drop-in could not be written, and the templates start nothing without a drop-in.
 
+mod confinement;
 mod kmsg;
+mod memory;
+mod service;
 mod text;
 pub mod tree;
+mod trusted;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -16,9 +23,14 @@ use std::time::Duration;
 use std::{env, fs, io, panic, process, thread};
 
 use kmsg::{Log, Priority};
-use tree::{Item, Tree};
+use memory::Memory;
+use tree::{Item, Tree, Unit};
 
-use crate::config::{Sources, load};
+use crate::base::file::write_atomically;
+use crate::base::paths;
+use crate::config::copy::AppCopy;
+use crate::config::settings::App;
+use crate::config::{Loaded, Sources, account, load};
 
 /// The name under which systemd starts it.
 const NAME: &str = "roundsman-generator";
@@ -78,27 +90,129 @@ fn generate(arguments: &Arguments, log: Log) {
     if loaded.problems.iter().nth(MAX_MESSAGES).is_some() {
         log.write(Priority::Error, "and more: see `roundsman check`");
     }
-    let source = |app: &str| {
-        let path = loaded.app_files.get(app)?;
-        Some(Path::new("/").join(path.strip_prefix(root).ok()?))
-    };
-    if let Err((path, error)) = write(&tree::tree(&loaded.settings, source), &arguments.output) {
+    let memory = Memory::below(root);
+    let apps = apps(&loaded, root, &memory, log);
+    let running = root.join(paths::WORKERS.trim_start_matches('/'));
+    let units: Vec<Unit<'_>> = apps
+        .iter()
+        .map(|(app, source)| Unit {
+            app,
+            source: source.as_deref(),
+            running: paths::workers_in(&running, &app.name),
+        })
+        .collect();
+    let session = session(&loaded, &memory, log);
+    let tree = tree::tree(&units, session.as_deref(), trusted::is_roots);
+    for (app, _) in &apps {
+        for (name, path) in &app.supervision.credentials {
+            if !trusted::is_roots(path) {
+                let path = path.display();
+                let message = format!(
+                    "{}: credentials.{name}: others than root may change {path} or a directory above it",
+                    app.name
+                );
+                log.write(Priority::Error, &message);
+            }
+        }
+    }
+    if let Err((path, error)) = write(&tree, &arguments.output) {
         log.write(Priority::Error, &format!("{}: {error}", path.display()));
     }
 }
 
-/// Writes as much as can be; gives the first error.
+/// Every app that can have units: as its files say, or as they said when they were last right.
+fn apps(loaded: &Loaded, root: &Path, memory: &Memory, log: Log) -> Vec<(App, Option<PathBuf>)> {
+    memory.keep_only(&loaded.app_names);
+    let users = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+    let mut apps: Vec<(App, Option<PathBuf>)> = Vec::new();
+    for name in &loaded.app_names {
+        let found = match loaded.settings.apps.get(name) {
+            Some(app) => {
+                let source = loaded
+                    .app_files
+                    .get(name)
+                    .and_then(|path| Some(Path::new("/").join(path.strip_prefix(root).ok()?)));
+                let copy = AppCopy::of(loaded, app, source.clone());
+                match memory.note(&copy) {
+                    Ok(()) => Some((app.clone(), source)),
+                    Err(error) => {
+                        let message = format!("{name}: cannot note its settings: {error}");
+                        log.write(Priority::Error, &message);
+                        last_right(name, memory, log)
+                    }
+                }
+            }
+            None => last_right(name, memory, log),
+        };
+        let Some((app, source)) = found else { continue };
+        let user = account::user(&app);
+        let is_taken = app.user.is_none()
+            && (apps.iter().any(|(other, _)| account::user(other) == user)
+                || users.lines().any(|line| line.split(':').next() == Some(&*user)));
+        if is_taken {
+            let message = format!(
+                "{name}: no units: its user would be {user}, which is another's: give it a `user`"
+            );
+            log.write(Priority::Error, &message);
+            continue;
+        }
+        apps.push((app, source));
+    }
+    apps
+}
+
+/// An app whose files cannot be used, as it was before.
+fn last_right(name: &str, memory: &Memory, log: Log) -> Option<(App, Option<PathBuf>)> {
+    let noted = memory.app(name).and_then(|copy| Some((copy.app().ok()?, copy.source)));
+    let message = match noted {
+        Some(_) => format!("{name}: its units stay as they were before the errors"),
+        None => format!("{name}: no units until its errors are mended"),
+    };
+    log.write(Priority::Warning, &message);
+    noted
+}
+
+/// Where the session store listens beside its socket.
+fn session(loaded: &Loaded, memory: &Memory, log: Log) -> Option<String> {
+    if !loaded.front_is_right {
+        return memory.session_listen();
+    }
+    let listen = loaded.settings.front.session.listen.map(|address| address.to_string());
+    if let Err(error) = memory.note_session(listen.as_deref()) {
+        log.write(Priority::Warning, &format!("cannot note [session]: {error}"));
+    }
+    listen
+}
+
+/// Writes as much as can be; gives the first error. Links come last, and only to what is whole.
 fn write(tree: &Tree, below: &Path) -> Result<(), (PathBuf, io::Error)> {
     let mut result = Ok(());
+    let mut failed = Vec::new();
+    let mut fail = |path: &Path, error| {
+        if result.is_ok() {
+            result = Err((below.join(path), error));
+        }
+    };
+    let parent = |path: &Path| path.parent().map_or(Ok(()), fs::create_dir_all);
     for (path, item) in tree {
-        let path = below.join(path);
-        let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = parent.and_then(|()| match item {
-            Item::File(text) => fs::write(&path, text),
-            Item::Link(target) => std::os::unix::fs::symlink(target, &path),
-        });
-        if let (Err(error), Ok(())) = (written, &result) {
-            result = Err((path, error));
+        let Item::File(text) = item else { continue };
+        let whole = below.join(path);
+        if let Err(error) =
+            parent(&whole).and_then(|()| write_atomically(&whole, text.as_bytes(), 0o644))
+        {
+            failed.push(tree::unit_of(path).to_owned());
+            fail(path, error);
+        }
+    }
+    for (path, item) in tree {
+        let Item::Link(target) = item else { continue };
+        if failed.iter().any(|unit| path.file_name() == Some(unit)) {
+            continue;
+        }
+        let whole = below.join(path);
+        let linked = parent(&whole).and_then(|()| std::os::unix::fs::symlink(target, &whole));
+        if let Err(error) = linked {
+            fail(path, error);
         }
     }
     result

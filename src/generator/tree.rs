@@ -1,16 +1,17 @@
 //! Which files the generator makes for which apps: a pure function.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::service::service;
 use super::text;
 use crate::base::paths;
 use crate::base::unit;
-use crate::config::Settings;
 use crate::config::fingerprint;
-use crate::config::settings::{Address, App, Listen, SESSION_URL, Transport};
+use crate::config::settings::{Address, App, Listen, Transport};
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,19 +25,28 @@ pub enum Item {
 /// Paths below the generator's output directory.
 pub type Tree = BTreeMap<PathBuf, Item>;
 
-/// What systemd waits longer than the worker's main process, which keeps the same limits itself:
-/// it can say why, systemd only that.
-const MARGIN: Duration = Duration::from_secs(10);
-
 /// One line of a drop-in. Writing to a string cannot fail.
 macro_rules! line {
     ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
 }
+pub(super) use line;
 
-/// The units of all workers; `source` names the file that an app is from.
-pub fn tree(settings: &Settings, source: impl Fn(&str) -> Option<PathBuf>) -> Tree {
+/// An app that gets units.
+#[derive(Debug)]
+pub struct Unit<'a> {
+    /// Its settings.
+    pub app: &'a App,
+    /// The file that it is from.
+    pub source: Option<&'a Path>,
+    /// Its workers that run: what they have, they keep, whatever the file says by now.
+    pub running: Vec<u16>,
+}
+
+/// The units of all workers. `session` is where the session store listens beside its socket,
+/// `is_roots` tells which files root may read for an app.
+pub fn tree(units: &[Unit<'_>], session: Option<&str>, is_roots: impl Fn(&Path) -> bool) -> Tree {
     let mut tree = Tree::new();
-    if let Some(address) = settings.front.session.listen {
+    if let Some(address) = session {
         // systemd opens it: the service itself may not, and stays without any network.
         let text = format!(
             "# Made by roundsman-generator from [session] of roundsman.toml. Change that one, then:\n\
@@ -45,26 +55,41 @@ pub fn tree(settings: &Settings, source: impl Fn(&str) -> Option<PathBuf>) -> Tr
         );
         tree.insert("roundsman-session.socket.d/50-roundsman.conf".into(), Item::File(text));
     }
-    for app in settings.apps.values() {
-        let source = source(&app.name);
-        for number in 1..=app.workers {
-            worker(app, number, source.as_deref(), &mut tree);
+    for Unit { app, source, running } in units {
+        let surplus = running.iter().copied().filter(|number| *number > app.workers);
+        for number in (1..=app.workers).chain(surplus) {
+            worker(app, number, *source, &is_roots, &mut tree);
         }
-        companions(app, source.as_deref(), &mut tree);
+        companions(app, *source, &mut tree);
     }
     tree
 }
 
-fn worker(app: &App, number: u16, source: Option<&Path>, tree: &mut Tree) {
+/// The name of the unit that a file of the tree is, or belongs to as a drop-in.
+pub(super) fn unit_of(path: &Path) -> &OsStr {
+    let directory = path.parent().filter(|parent| parent.extension() == Some(OsStr::new("d")));
+    let of_drop_in = directory.and_then(Path::file_stem);
+    of_drop_in.or(path.file_name()).unwrap_or_default()
+}
+
+fn worker(
+    app: &App,
+    number: u16,
+    source: Option<&Path>,
+    is_roots: &dyn Fn(&Path) -> bool,
+    tree: &mut Tree,
+) {
     let wants = format!("{}.wants", unit::target(&app.name));
     let mut unit = |kind: &str, drop_in: String| {
         let name = format!("roundsman-worker@{}.{kind}", app.instance(number));
         let link = Path::new(paths::UNITS).join(format!("roundsman-worker@.{kind}"));
-        tree.insert(Path::new(&wants).join(&name), Item::Link(link));
+        if number <= app.workers {
+            tree.insert(Path::new(&wants).join(&name), Item::Link(link));
+        }
         let path = Path::new(&format!("{name}.d")).join("50-roundsman.conf");
         tree.insert(path, Item::File(drop_in));
     };
-    unit("service", service(app, number, source));
+    unit("service", service(app, number, source, is_roots));
     if has_socket(app) {
         unit("socket", socket(app, number, source));
     }
@@ -79,6 +104,7 @@ fn companions(app: &App, source: Option<&Path>, tree: &mut Tree) {
         let mut out = head(&format!("{name}, watch over its workers"), source);
         line!(out, "\n[Service]");
         line!(out, "Environment={}={}", fingerprint::VARIABLE, fingerprint::of_watch(app));
+        out.push_str(&way_back(app));
         let link = Path::new(paths::UNITS).join("roundsman-watch@.service");
         tree.insert(wants.join(&unit), Item::Link(link));
         let path = Path::new(&format!("{unit}.d")).join("50-roundsman.conf");
@@ -96,15 +122,40 @@ fn companions(app: &App, source: Option<&Path>, tree: &mut Tree) {
         line!(out, "AccuracySec=1s");
         tree.insert(wants.join(&unit), Item::Link(Path::new("..").join(&unit)));
         tree.insert(unit.into(), Item::File(out));
+        let mut out = head(&format!("{name}, its workers are replaced"), source);
+        line!(out, "\n[Service]");
+        line!(out, "# All workers there and back, and another deploy that it has to wait for.");
+        line!(out, "TimeoutStartSec={}", text::seconds(longest_deploy(app) * 3));
+        out.push_str(&way_back(app));
+        let path = format!("{}.d/50-roundsman.conf", unit::restart(name));
+        tree.insert(path.into(), Item::File(out));
     }
 }
 
+/// How long it takes to replace all workers, if each takes as long as it may.
+fn longest_deploy(app: &App) -> Duration {
+    const MORE: Duration = Duration::from_mins(1);
+    (app.start_timeout + app.drain_timeout + app.stop_timeout + MORE) * u32::from(app.workers + 1)
+}
+
+/// Where a deploy writes that undoes itself: beside the link to the release, and nowhere else of what
+/// is not Roundsman's own.
+fn way_back(app: &App) -> String {
+    let folder = app.directory.as_deref().and_then(Path::parent);
+    let Some(folder) = folder.filter(|folder| app.rollback && *folder != Path::new("/")) else {
+        return String::new();
+    };
+    let mut out = String::from("# rollback = true points the link in it back.\n");
+    line!(out, "ReadWritePaths=-{}", text::quoted(folder));
+    out
+}
+
 /// Whether systemd holds the worker's listener; otherwise the app makes its own.
-fn has_socket(app: &App) -> bool {
+pub(super) fn has_socket(app: &App) -> bool {
     app.handoff.is_none() && matches!(app.listen, Listen::Cluster | Listen::Fd)
 }
 
-fn head(description: &str, source: Option<&Path>) -> String {
+pub(super) fn head(description: &str, source: Option<&Path>) -> String {
     let mut out = String::from(
         "# Made by roundsman-generator from the app's file. Change that one, then:\n\
          # systemctl daemon-reload\n\n[Unit]\n",
@@ -114,71 +165,6 @@ fn head(description: &str, source: Option<&Path>) -> String {
         // Lets systemctl say that the file has changed since the last daemon-reload.
         line!(out, "SourcePath={}", text::path(source));
     }
-    out
-}
-
-fn service(app: &App, number: u16, source: Option<&Path>) -> String {
-    let (name, workers) = (&app.name, app.workers);
-    let mut out = head(&format!("{name}, worker {number} of {workers}"), source);
-    line!(out, "PartOf=roundsman-app@{name}.target");
-    if has_socket(app) {
-        // The main process inherits its listener, so there is no starting without it.
-        line!(out, "Requires=roundsman-worker@%i.socket");
-        line!(out, "After=roundsman-worker@%i.socket");
-    }
-    if app.session.as_deref() == Some(SESSION_URL) {
-        line!(out, "Wants=roundsman-session.socket");
-        line!(out, "After=roundsman-session.socket");
-    }
-
-    line!(out, "\n[Service]");
-    match &app.user {
-        Some(user) => line!(out, "User={user}"),
-        None => line!(out, "DynamicUser=yes"),
-    }
-    if let Some(group) = &app.group {
-        line!(out, "Group={group}");
-    }
-    if let Some(directory) = &app.directory {
-        line!(out, "WorkingDirectory={}", text::path(directory));
-    }
-    // So that it can be seen of a running worker whether its settings have changed since.
-    line!(out, "Environment={}={}", fingerprint::VARIABLE, fingerprint::of_worker(app));
-    if let Some(url) = &app.session {
-        // Before the app's own variables, which win.
-        line!(out, "Environment={}", text::environment("SESSION_URL", url));
-        if !url.starts_with("mongodb") {
-            line!(out, "Environment={}", text::environment("REDIS_URL", url));
-        }
-        if url == SESSION_URL {
-            line!(out, "# Whose members may open the socket of the session store.");
-            line!(out, "SupplementaryGroups=roundsman-session");
-        }
-    }
-    for (name, value) in &app.environment {
-        line!(out, "Environment={}", text::environment(name, value));
-    }
-    for file in &app.environment_files {
-        line!(out, "EnvironmentFile={}", text::path(file));
-    }
-    for (name, path) in &app.supervision.credentials {
-        line!(out, "LoadCredential={name}:{}", text::path(path));
-    }
-
-    let start = app.start_timeout + MARGIN;
-    line!(out, "# start-timeout, and what the main process needs to say that it is over.");
-    line!(out, "TimeoutStartSec={}", text::seconds(start));
-    // systemd waits this long for ExecStop= (the drain), and then again for the processes to end.
-    let stop = app.drain_timeout.max(app.stop_timeout) + MARGIN;
-    line!(out, "# For each of the two steps of a stop: drain-timeout, then stop-timeout.");
-    line!(out, "TimeoutStopSec={}", text::seconds(stop));
-    line!(out, "WatchdogSec={}", text::seconds(app.watchdog));
-    if let Some(max) = app.max_memory {
-        line!(out, "# Above max-memory it is replaced in peace; these are for when it cannot be.");
-        line!(out, "MemoryHigh={}", max + max / 4);
-        line!(out, "MemoryMax={}", max + max / 2);
-    }
-    line!(out, "LogExtraFields=ROUNDSMAN_APP={name}");
     out
 }
 
@@ -199,7 +185,7 @@ fn socket(app: &App, number: u16, source: Option<&Path>) -> String {
         line!(out, "\n[Socket]");
         match &app.user {
             Some(user) => line!(out, "SocketUser={user}"),
-            // A dynamic user has no name yet. Like this the socket is as open as a TCP one.
+            // A dynamic user is not there yet. Like this the socket is as open as a TCP one.
             None => line!(out, "SocketMode=0666"),
         }
     }

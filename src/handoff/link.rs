@@ -12,27 +12,14 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::waiting::Waiting;
-use super::wire::{RECORD, Record, TOGETHER, WINDOW, send_connections};
+use super::wire::{RECORD, Record, TOGETHER, send_connections};
+use super::{Handoff, WINDOW, Waiting, pause};
 use crate::balance::{InFlight, Server};
 
 /// A connection on its way, and what counts it.
 type Given = (Waiting, InFlight);
-
-/// The longest pause between two attempts to connect.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
-/// Whom a worker's link gives back to.
-pub(super) trait Returns {
-    /// A worker's app did not want it.
-    fn refused(&self, waiting: Waiting);
-    /// A worker has died with these.
-    fn lost(&self, connections: Vec<Waiting>);
-    /// A worker takes more now.
-    fn look_again(&self);
-}
 
 /// The way to one worker.
 #[derive(Debug)]
@@ -87,7 +74,7 @@ impl Link {
     }
 
     /// Connects, again and again, and serves each connection to its end.
-    pub(super) async fn run(self: Rc<Self>, handoff: Weak<impl Returns>) {
+    pub(super) async fn run(self: Rc<Self>, handoff: Weak<Handoff>) {
         let shortest = Duration::from_millis(10);
         let mut wait = shortest;
         while !self.closed.get() {
@@ -113,7 +100,7 @@ impl Link {
         }
     }
 
-    async fn serve(&self, mut stream: UnixStream, handoff: &Weak<impl Returns>) -> io::Result<()> {
+    async fn serve(&self, mut stream: UnixStream, handoff: &Weak<Handoff>) -> io::Result<()> {
         stream.write_all(b"handoff\n").await?;
         let mut partial = Vec::new();
         while !self.closed.get() || !self.sent.borrow().is_empty() {
@@ -161,7 +148,7 @@ impl Link {
         &self,
         stream: &UnixStream,
         partial: &mut Vec<u8>,
-        handoff: &Weak<impl Returns>,
+        handoff: &Weak<Handoff>,
     ) -> io::Result<()> {
         let mut buffer = [0; 64 * RECORD];
         let read = match stream.try_read(&mut buffer) {
@@ -195,13 +182,7 @@ impl Link {
                 }
             }
         }
-        handoff.look_again();
+        handoff.wake.notify_one();
         Ok(())
     }
-}
-
-/// Returns after a pause that grows.
-async fn pause(pause: &mut Duration) {
-    sleep(*pause).await;
-    *pause = (*pause * 2).min(LONGEST_PAUSE);
 }

@@ -3,7 +3,6 @@
 //! A task sleeps most of the time and holds nothing but its address, so hundreds are cheap, and a
 //! server that does not answer keeps nobody waiting but its own task.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,15 +22,6 @@ pub struct Outcome {
     pub server: u32,
     /// Passed or not.
     pub result: Result<(), Failed>,
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.result {
-            Ok(()) => f.write_str("passed"),
-            Err(failed) => f.write_str(&failed.chain()),
-        }
-    }
 }
 
 /// The checks of one server, until this is dropped.

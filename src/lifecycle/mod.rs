@@ -4,4 +4,3 @@ pub mod control;
 pub mod last_good;
 pub mod server;
 pub mod state;
-mod worker_units;

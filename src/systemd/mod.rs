@@ -1,7 +1,8 @@
-//! Everything that is systemd's: activation, D-Bus, journal.
+//! Everything that is systemd's: activation, bus, journal, generator.
 
 pub mod activation;
-pub mod dbus;
+pub mod bus;
+pub mod jobs;
 pub mod journal;
 pub mod message;
 pub mod notify;

@@ -23,16 +23,26 @@ const NOT_THE_APPS: [&str; 10] = [
     "NODE_UNIQUE_ID",
 ];
 
-/// The environment of the app, from that of the shim. The channel's and the listener's variables
-/// are added where those are made.
-pub(super) fn of_app(ours: &Environment, app: &App, number: u16, address: &Address) -> Environment {
+/// The environment of the app, from that of the shim, the app's settings, and what its files say
+/// (which wins). The channel's and the listener's variables are added where those are made.
+pub(super) fn of_app(
+    ours: &Environment,
+    files: &Environment,
+    app: &App,
+    number: u16,
+    address: &Address,
+) -> Environment {
     let mut theirs = ours.clone();
+    if let Some(url) = &app.session {
+        theirs.insert("SESSION_URL".into(), url.into());
+        if !url.starts_with("mongodb") {
+            theirs.insert("REDIS_URL".into(), url.into());
+        }
+    }
+    theirs.extend(app.environment.iter().map(|(name, value)| (name.into(), value.into())));
+    theirs.extend(files.iter().map(|(name, value)| (name.clone(), value.clone())));
     for name in NOT_THE_APPS {
         theirs.remove(OsStr::new(name));
-    }
-    // Under systemd these are set already, and files of variables may have changed them since.
-    for (name, value) in &app.environment {
-        theirs.entry(name.into()).or_insert_with(|| value.into());
     }
     let mut set = |name: &str, value: String| theirs.insert(name.into(), value.into());
     set("ROUNDSMAN_APP", app.name.clone());
@@ -76,7 +86,7 @@ mod tests {
             ("PATH", "/bin"),
         ]);
         let app = app(Listen::Cluster, &["node", "a.js"]);
-        let theirs = of_app(&ours, &app, 2, &app.worker_address(2));
+        let theirs = of_app(&ours, &of(&[]), &app, 2, &app.worker_address(2));
         let names: Vec<_> = theirs.keys().map(|name| name.to_str().unwrap()).collect();
         assert_eq!(names, ["NODE_APP_INSTANCE", "PATH", "ROUNDSMAN_APP", "ROUNDSMAN_WORKER"]);
         assert_eq!(get(&theirs, "NODE_APP_INSTANCE"), Some("1"));
@@ -84,21 +94,31 @@ mod tests {
     }
 
     #[test]
-    fn what_systemd_read_from_files_stays() {
+    fn files_win_over_settings_and_those_over_the_unit() {
         let mut app = app(Listen::Cluster, &["node", "a.js"]);
+        app.session = Some("redis://localhost".into());
         app.environment = [("A".into(), "settings".into()), ("B".into(), "settings".into())].into();
-        let theirs = of_app(&of(&[("A", "file")]), &app, 1, &app.worker_address(1));
-        assert_eq!((get(&theirs, "A"), get(&theirs, "B")), (Some("file"), Some("settings")));
+        let files = of(&[("A", "file"), ("LISTEN_FDS", "7")]);
+        let unit = of(&[("A", "unit"), ("B", "unit"), ("C", "unit")]);
+        let theirs = of_app(&unit, &files, &app, 1, &app.worker_address(1));
+        let found = ["A", "B", "C", "LISTEN_FDS"].map(|name| get(&theirs, name));
+        assert_eq!(found, [Some("file"), Some("settings"), Some("unit"), None]);
+        assert_eq!(get(&theirs, "SESSION_URL"), Some("redis://localhost"));
+        assert_eq!(get(&theirs, "REDIS_URL"), Some("redis://localhost"));
+        app.session = Some("mongodb://localhost".into());
+        let theirs = of_app(&unit, &of(&[]), &app, 1, &app.worker_address(1));
+        assert_eq!(get(&theirs, "SESSION_URL"), Some("mongodb://localhost"));
+        assert_eq!(get(&theirs, "REDIS_URL"), None);
     }
 
     #[test]
     fn an_app_that_binds_learns_where() {
         let mut port = app(Listen::Port, &["x"]);
         port.port = Some(4000);
-        let theirs = of_app(&of(&[("PORT", "1")]), &port, 3, &port.worker_address(3));
+        let theirs = of_app(&of(&[("PORT", "1")]), &of(&[]), &port, 3, &port.worker_address(3));
         assert_eq!((get(&theirs, "PORT"), get(&theirs, "HOST")), (Some("4002"), Some("127.0.0.1")));
         let unix = app(Listen::Unix, &["x"]);
-        let theirs = of_app(&of(&[]), &unix, 1, &unix.worker_address(1));
+        let theirs = of_app(&of(&[]), &of(&[]), &unix, 1, &unix.worker_address(1));
         assert_eq!(get(&theirs, "SOCKET"), Some("/run/roundsman-workers/test:1/http.sock"));
     }
 }

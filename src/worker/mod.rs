@@ -14,11 +14,13 @@ mod cluster;
 mod command;
 pub mod control;
 pub mod environment;
+pub mod environment_file;
 mod identity;
 mod notifier;
 mod probe;
 mod process;
 mod ready;
+pub mod refusal;
 pub mod stage;
 mod start;
 mod stop;
@@ -72,6 +74,8 @@ pub struct Worker {
     pub listener: Option<Socket>,
     /// The shim's own environment.
     pub environment: Environment,
+    /// The variables of the app's files.
+    pub variables: Environment,
     /// The way to the service manager.
     pub notifier: Notifier,
     /// `WatchdogSec=`, if systemd watches.
@@ -268,7 +272,7 @@ impl Running {
     /// The shim's own exit code; what it means by its own codes must not be the app's word.
     fn code_of(exit: Exit) -> u8 {
         match exit.code_when_unexpected() {
-            exit::WORKER_DONE | exit::WORKER_GIVEN_UP => exit::FAILURE,
+            exit::WORKER_DONE | exit::WORKER_GIVEN_UP | exit::WORKER_REFUSED => exit::FAILURE,
             code => code,
         }
     }
@@ -369,7 +373,9 @@ mod tests {
     //! What the tests of the parts share.
 
     use super::*;
-    use crate::config::settings::{Balancing, Listen, Ready, Shutdown, Supervision, Transport};
+    use crate::config::settings::{
+        Balancing, Listen, Ready, Sandbox, Shutdown, Supervision, Transport,
+    };
 
     /// An app named `test` with the defaults of the rest.
     pub(super) fn app(listen: Listen, command: &[&str]) -> App {
@@ -394,6 +400,7 @@ mod tests {
             drain_timeout: Duration::from_secs(30),
             watchdog: Duration::from_secs(30),
             rollback: false,
+            sandbox: Sandbox::Default,
             max_memory: None,
             supervision: Supervision::default(),
             handoff: None,

@@ -59,8 +59,13 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
     if app.ready == Ready::Message && app.listen != Listen::Cluster && !is_node {
         return Err(Error::NoChannel { app: app.name.clone(), command: app.command.join(" ") });
     }
-    let mut environment =
-        environment::of_app(&worker.environment, app, worker.number, &worker.address);
+    let mut environment = environment::of_app(
+        &worker.environment,
+        &worker.variables,
+        app,
+        worker.number,
+        &worker.address,
+    );
     let listeners = listeners(&mut worker, identity)?;
     let notifications = match worker.app.ready {
         Ready::Notify => Some(notifications(&worker, identity, &mut environment)?),

@@ -60,17 +60,27 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// A copy of a tree, since the generator keeps in it what it knows.
+fn copy(case: &Path) -> TempDir {
+    let root = TempDir::new().unwrap();
+    let copied = Command::new("cp").arg("-rT").arg(case).arg(root.path()).status().unwrap();
+    assert!(copied.success());
+    let _ = fs::remove_dir_all(root.path().join("expected"));
+    root
+}
+
 #[test]
 fn every_tree_gives_what_is_expected() {
     let mut wrong = Vec::new();
     for case in cases() {
-        let out = TempDir::new().unwrap();
-        let output = generate(&[Path::new("--root"), &case, out.path(), out.path(), out.path()]);
+        let (root, out) = (copy(&case), TempDir::new().unwrap());
+        let output =
+            generate(&[Path::new("--root"), root.path(), out.path(), out.path(), out.path()]);
         assert!(output.status.success(), "{}: {output:?}", case.display());
         let mut made = read(out.path());
         let said = String::from_utf8(output.stderr).unwrap();
         if !said.is_empty() {
-            let root = format!("{}/", case.display());
+            let root = format!("{}/", root.path().display());
             made.insert("messages".into(), said.replace(&root, "/"));
         }
         let expected = case.join("expected");
@@ -97,7 +107,8 @@ fn nothing_makes_it_fail() {
     let out = TempDir::new().unwrap();
     let file = out.path().join("file");
     fs::write(&file, "").unwrap();
-    let shop = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/01-node");
+    let shop = copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/01-node"));
+    let shop = shop.path().to_owned();
     let root = Path::new("--root");
     for arguments in [
         &[] as &[&Path],
@@ -110,7 +121,87 @@ fn nothing_makes_it_fail() {
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
     let said = String::from_utf8(generate(&[root, &shop, &file]).stderr).unwrap();
-    assert!(said.contains("file/roundsman-app@shop.target.wants/"), "{said}");
+    assert!(said.contains("file/roundsman-watch@shop.service.d/"), "{said}");
+}
+
+/// What the generator makes of a file system, by relative path.
+fn made_of(root: &Path) -> (Tree, String) {
+    let out = TempDir::new().unwrap();
+    let output = generate(&[Path::new("--root"), root, out.path()]);
+    assert!(output.status.success());
+    (read(out.path()), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_mistake_in_a_file_takes_nothing_away() {
+    let root = TempDir::new().unwrap();
+    let path = |path: &str| root.path().join(path);
+    fs::create_dir_all(path("etc/roundsman/apps")).unwrap();
+    let good = "command = [\"node\", \"x.js\"]\nenvironment = { A = \"secret\" }\n";
+    let front = "[session]\nlisten = \"127.0.0.1:7100\"\npassword-file = \"/etc/passwords\"\n";
+    fs::write(path("etc/roundsman/apps/shop.toml"), good).unwrap();
+    fs::write(path("etc/roundsman/roundsman.toml"), front).unwrap();
+    let (before, said) = made_of(root.path());
+    assert_eq!(said, "");
+    assert!(!before.values().any(|text| text.contains("secret")), "everybody may read units");
+
+    fs::write(path("etc/roundsman/apps/shop.toml"), "command = [\n").unwrap();
+    fs::write(path("etc/roundsman/apps/new.toml"), "command = [\n").unwrap();
+    fs::write(path("etc/roundsman/roundsman.toml"), "[session\n").unwrap();
+    let (after, said) = made_of(root.path());
+    assert_eq!(after, before);
+    assert!(said.contains("shop: its units stay as they were"), "{said}");
+    assert!(said.contains("new: no units until"), "{said}");
+    let kept = path("run/roundsman.generator/apps/shop.json");
+    assert!(fs::read_to_string(&kept).unwrap().contains("secret"));
+
+    // A drop-in counts as much as the file itself; so does a file that cannot be read at all.
+    fs::write(path("etc/roundsman/apps/shop.toml"), good).unwrap();
+    fs::create_dir(path("etc/roundsman/apps/shop.toml.d")).unwrap();
+    fs::write(path("etc/roundsman/apps/shop.toml.d/a.toml"), b"\xff").unwrap();
+    assert_eq!(made_of(root.path()).0, before);
+
+    // Who takes the files away wants the units away.
+    fs::remove_dir_all(path("etc/roundsman/apps")).unwrap();
+    fs::remove_file(path("etc/roundsman/roundsman.toml")).unwrap();
+    assert_eq!(made_of(root.path()).0, Tree::new());
+    assert!(!kept.exists());
+}
+
+#[test]
+fn a_worker_that_runs_keeps_its_drop_in() {
+    let root = copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/01-node"));
+    fs::create_dir_all(root.path().join("run/roundsman-workers/shop:7")).unwrap();
+    let (made, _) = made_of(root.path());
+    assert!(made.contains_key(Path::new("roundsman-worker@shop:7.service.d/50-roundsman.conf")));
+    assert!(!made.keys().any(|path| path.ends_with("roundsman-worker@shop:7.service.link")));
+}
+
+#[test]
+fn nothing_is_wanted_whose_drop_in_could_not_be_written() {
+    let root = copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/01-node"));
+    let out = TempDir::new().unwrap();
+    fs::write(out.path().join("roundsman-worker@shop:1.service.d"), "in the way").unwrap();
+    let output = generate(&[Path::new("--root"), root.path(), out.path()]);
+    assert!(output.status.success());
+    let made = read(out.path());
+    let wants = |unit: &str| {
+        made.contains_key(Path::new(&format!("roundsman-app@shop.target.wants/{unit}.link")))
+    };
+    assert!(!wants("roundsman-worker@shop:1.service"));
+    assert!(wants("roundsman-worker@shop:2.service"));
+}
+
+#[test]
+fn an_app_without_a_user_gets_nobody_elses() {
+    let root = TempDir::new().unwrap();
+    let path = |path: &str| root.path().join(path);
+    fs::create_dir_all(path("etc/roundsman/apps")).unwrap();
+    fs::write(path("etc/roundsman/apps/shop.toml"), "command = [\"/bin/x\"]\n").unwrap();
+    fs::write(path("etc/passwd"), "rmw-shop:x:1000:1000::/home/x:/bin/sh\n").unwrap();
+    let (made, said) = made_of(root.path());
+    assert_eq!(made, Tree::new());
+    assert!(said.contains("its user would be rmw-shop, which is another's"), "{said}");
 }
 
 #[test]
@@ -153,7 +244,8 @@ fn systemd_finds_nothing_wrong_with_the_units() {
             let text = text.replace("/usr/bin/roundsman", "/bin/true");
             fs::write(units.join(path.file_name().unwrap()), text).unwrap();
         }
-        let output = generate(&[Path::new("--root"), &case, &units]);
+        let root_of_case = copy(&case);
+        let output = generate(&[Path::new("--root"), root_of_case.path(), &units]);
         assert!(output.status.success());
         // Named as aliases of their templates: as paths their colons would be taken for that.
         let mut instances = Vec::new();

@@ -6,7 +6,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use roundsman::config::{Loaded, Sources, load};
-use roundsman::generator::tree::tree;
+use roundsman::generator::tree::{Unit, tree};
 use tempfile::TempDir;
 
 const PATHS: &[&str] = &[
@@ -103,7 +103,13 @@ fn use_up(loaded: Loaded) {
         assert!((1..=250).contains(&app.workers));
         assert!(!app.command.is_empty());
     }
-    tree(&loaded.settings, |_| None);
+    let units: Vec<Unit<'_>> = loaded
+        .settings
+        .apps
+        .values()
+        .map(|app| Unit { app, source: None, running: vec![1, 251] })
+        .collect();
+    tree(&units, None, |path| path.starts_with("/etc"));
     let errors = loaded.problems.errors();
     assert_eq!(loaded.strict().is_ok(), errors == 0);
 }

@@ -19,6 +19,8 @@ on_every_debian! {
         machine.write("/etc/roundsman/apps/hello.toml", "command = [\"node\", \"hello.js\"]\n");
         machine.run("systemctl daemon-reload && systemctl enable roundsman-app@hello.target");
         machine.run("systemctl enable roundsman-https.socket");
+        // Of extra workers, and of workers that ran.
+        machine.run("mkdir -p /run/roundsman.d/apps/hello.toml.d /run/roundsman-workers");
 
         machine.run("apt-get purge -y roundsman");
 

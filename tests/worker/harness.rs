@@ -10,9 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use roundsman::config::settings::{
-    Address, App, Balancing, Health, Listen, Ready, Shutdown, Supervision, Transport,
+    Address, App, Balancing, Health, Listen, Ready, Sandbox, Shutdown, Supervision, Transport,
 };
 use roundsman::systemd::activation::Socket;
+use roundsman::worker::environment::Environment;
 use roundsman::worker::{Notifier, Worker, run};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -105,6 +106,7 @@ impl Plan {
             drain_timeout: PATIENCE,
             watchdog: PATIENCE,
             rollback: false,
+            sandbox: Sandbox::Default,
             max_memory: None,
             supervision: Supervision::default(),
             handoff: None,
@@ -218,6 +220,7 @@ impl Plan {
             address: self.address.clone(),
             listener: self.listener,
             environment: environment.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+            variables: Environment::new(),
             notifier: Notifier::new(Some(path.as_os_str())).unwrap(),
             watchdog: self.watchdog,
             stop: stop_receiver,

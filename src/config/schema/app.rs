@@ -18,7 +18,8 @@ pub(in crate::config) const APP: Section = Section {
             "user",
             "string",
             "",
-            "As whom it runs. Without it: a user that exists only while the worker runs (DynamicUser=).",
+            "As whom it runs. Without it: a user of its own for all its workers, which exists only while they run \
+             (DynamicUser=). \"root\" only where this says so.",
         ),
         key("group", "string", "", "Its group, when it is not the user's own."),
         key(
@@ -31,21 +32,24 @@ pub(in crate::config) const APP: Section = Section {
             "environment",
             "table of strings",
             "{}",
-            "Variables for the app. The unit files that they end up in are readable by everybody: put \
-             secrets into environment-files.",
+            "Variables for the app, and for nothing else that runs for it. Where there are secrets among them, let only \
+             root and the front read this file: chown root:roundsman, chmod 640.",
         ),
         key(
             "environment-files",
             "array of absolute paths",
             "[]",
-            "Files of NAME=value lines that systemd reads as root before each start (EnvironmentFile=).",
+            "Files of NAME=value lines, written as for EnvironmentFile= (systemd.exec(5)), that are read before each \
+             start: with the rights of the app's user; as root, where nobody but root can change the file or a \
+             directory above it.",
         ),
         key(
             "credentials",
             "table of absolute paths",
             "{}",
             "Files that the app finds under these names in $CREDENTIALS_DIRECTORY, readable by nobody else. systemd \
-             reads them as root before each start (LoadCredential=).",
+             reads them as root before each start (LoadCredential=), so nobody but root may be able to change the file \
+             or a directory above it.",
         ),
         key(
             "route",
@@ -140,6 +144,16 @@ pub(in crate::config) const APP: Section = Section {
             "false",
             "When a deploy fails and directory is a link to a release: point it at the release that ran before, \
              and put the workers back that have got the new one, the failed one first.",
+        ),
+        key(
+            "sandbox",
+            "\"default\", \"strict\" or \"off\"",
+            "\"default\"",
+            "How far a worker is confined, beside its user. \"default\": no privileges, devices, namespaces or kernel \
+             settings; it sees its own user's processes only, and /usr, /boot and /etc are read-only. \"strict\": it \
+             also writes in directory only and sees no homes. \"off\": none of it, for what Chromium, setuid \
+             programs or debuggers need; also what user = \"root\" has unless this says otherwise. An app without \
+             user can write to its own directories below /run and /tmp only, whatever this says.",
         ),
         key(
             "max-memory",

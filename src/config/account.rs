@@ -1,0 +1,72 @@
+//! As whom an app's workers run that has no `user`: a user that exists only while they run, one for
+//! all of them, and another one for each other app.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use super::settings::App;
+
+/// How the names begin of users that exist only while an app runs.
+const PREFIX: &str = "rmw-";
+
+/// The same where the app's name is too long: a part of it and a number for all of it follow.
+const PREFIX_OF_LONG: &str = "rmx-";
+
+/// What systemd takes at most.
+const LONGEST: usize = 31;
+
+/// The numbers that systemd gives to such users (systemd.exec(5), `DynamicUser=`).
+pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+
+/// The name of the user that the app's workers run as.
+pub fn user(app: &App) -> String {
+    app.user.clone().unwrap_or_else(|| dynamic(&app.name))
+}
+
+/// Whether the app's file says that it runs as root: nothing else makes it so.
+pub fn is_root(app: &App) -> bool {
+    matches!(app.user.as_deref(), Some("root" | "0"))
+}
+
+/// Names of apps are lower case and may be twice as long as a user's.
+fn dynamic(app: &str) -> String {
+    if PREFIX.len() + app.len() <= LONGEST {
+        return format!("{PREFIX}{app}");
+    }
+    // 64 bits: no two of the apps of a machine have the same by chance.
+    let mut digits = String::new();
+    for byte in &Sha256::digest(app)[..8] {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    let room = LONGEST - PREFIX_OF_LONG.len() - 1 - digits.len();
+    format!("{PREFIX_OF_LONG}{}-{digits}", &app[..room])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_say_whose_they_are() {
+        assert_eq!(dynamic("shop"), "rmw-shop");
+        assert_eq!(dynamic(&"a".repeat(27)), format!("rmw-{}", "a".repeat(27)));
+        let long = dynamic("the-shop-of-the-whole-company");
+        assert!(long.starts_with("rmx-the-shop-o-"), "{long}");
+        assert_ne!(long, dynamic("the-shop-of-the-whole-company2"));
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_valid_and_nobody_elses(
+            one in "[a-z0-9_][a-z0-9_-]{0,63}", two in "[a-z0-9_][a-z0-9_-]{0,63}"
+        ) {
+            let name = dynamic(&one);
+            prop_assert!(name.len() <= LONGEST);
+            prop_assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b)));
+            prop_assert_eq!(one == two, name == dynamic(&two));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What the generator keeps between its runs, so that a mistake in a file takes nothing away from an
+//! app that runs: each app's files when they were last right, which are also what its workers are
+//! given.
+//!
+//! Below `/run`, in a directory of root's alone: the next boot begins anew, nobody else can write
+//! there, and secrets in it are read by nobody.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::base::file::{Links, read_text, write_atomically};
+use crate::config::copy::{self, AppCopy};
+
+/// The directory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    root: PathBuf,
+}
+
+impl Memory {
+    /// In the file system that is mounted at `root`.
+    pub(super) fn below(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Notes an app that is right; this is also what its workers are given.
+    pub(super) fn note(&self, app: &AppCopy) -> io::Result<()> {
+        self.write(&AppCopy::path(&self.root, &app.app), &app.to_text())
+    }
+
+    /// The app as it was last noted.
+    pub(super) fn app(&self, name: &str) -> Option<AppCopy> {
+        let path = AppCopy::path(&self.root, name);
+        let text = read_text(&path, Links::Refuse, copy::MOST).ok()?;
+        AppCopy::from_text(&text).filter(|copy| copy.app == name)
+    }
+
+    /// Forgets all apps but these.
+    pub(super) fn keep_only(&self, names: &BTreeSet<String>) {
+        let Ok(entries) = fs::read_dir(self.root.join(copy::DIRECTORY).join("apps")) else {
+            return;
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_stem().and_then(|name| name.to_str());
+            if !name.is_some_and(|name| names.contains(name)) {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    /// Notes where the session store listens beside its socket.
+    pub(super) fn note_session(&self, listen: Option<&str>) -> io::Result<()> {
+        match (listen, fs::remove_file(self.session())) {
+            (Some(listen), _) => self.write(&self.session(), listen),
+            (None, Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// What was last noted of it.
+    pub(super) fn session_listen(&self) -> Option<String> {
+        read_text(&self.session(), Links::Refuse, copy::MOST).ok()
+    }
+
+    fn session(&self) -> PathBuf {
+        self.root.join(copy::DIRECTORY).join("session-listen")
+    }
+
+    fn write(&self, path: &Path, text: &str) -> io::Result<()> {
+        let directory = self.root.join(copy::DIRECTORY);
+        DirBuilder::new().recursive(true).mode(0o700).create(directory.join("apps"))?;
+        fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
+        write_atomically(path, text.as_bytes(), 0o600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_roots_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = Memory::below(root.path());
+        assert_eq!(memory.session_listen(), None);
+        memory.note_session(None).unwrap();
+        memory.note_session(Some("127.0.0.1:7100")).unwrap();
+        assert_eq!(memory.session_listen().as_deref(), Some("127.0.0.1:7100"));
+        let mode = |path: &str| {
+            let path = root.path().join("run/roundsman.generator").join(path);
+            fs::metadata(path).unwrap().permissions().mode() & 0o7777
+        };
+        assert_eq!((mode(""), mode("session-listen")), (0o700, 0o600));
+        memory.note_session(None).unwrap();
+        assert_eq!(memory.session_listen(), None);
+    }
+}
