@@ -86,7 +86,9 @@ on_every_debian_in_soak! {
         kill(machine, "INT");
         let ended = ended(machine);
         assert_eq!(ended.status, INTERRUPTED, "{ended:?}");
-        assert_eq!(worker(machine, 1, "ActiveState"), "activating", "it left at once");
+        // Its old process may still be at its end.
+        let state = worker(machine, 1, "ActiveState");
+        assert!(["deactivating", "activating"].contains(&&*state), "it left at once: {state}");
         machine.run("roundsman reload shop --settle 1 --resume");
         assert_eq!(releases(machine), ["twice", "twice"]);
 
