@@ -46,9 +46,10 @@ stop: ## End what `make run` has started
 test: lint test-unit lint-deb test-machine ## Run every test: format, lints, unit, integration, package, machines
 
 .PHONY: lint
-lint: ## Check formatting and lints (warnings are errors)
+lint: ## Check formatting, lints (warnings are errors), and the plan of the house
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked --quiet --test house
 	cargo fmt --check --manifest-path benches/proxy/Cargo.toml
 	cargo clippy --locked --all-targets --manifest-path benches/proxy/Cargo.toml -- -D warnings
 

@@ -33,6 +33,20 @@ pub enum Failure {
 /// Errors of a server on one thread that make the monitor look at its rate at once.
 const ERRORS_PER_ALERT: u64 = 16;
 
+impl Server {
+    /// Counts a request in, unless the server takes none.
+    pub fn begin(self: &Arc<Self>, thread: usize) -> Option<InFlight> {
+        self.begin_as(thread, Entry { counted: self.is_counted(), ..Entry::default() })
+    }
+
+    /// As [`Self::begin`], for those who come in a special way.
+    pub(super) fn begin_as(self: &Arc<Self>, thread: usize, entry: Entry) -> Option<InFlight> {
+        self.gate.enter(thread, entry).ok()?;
+        self.counters[thread].requests.fetch_add(1, Ordering::Relaxed);
+        Some(InFlight::new(Arc::clone(self), thread, entry))
+    }
+}
+
 impl InFlight {
     pub(super) fn new(server: Arc<Server>, thread: usize, entry: Entry) -> Self {
         Self { server, thread, entry, began: None, pin: None }

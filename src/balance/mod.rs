@@ -20,6 +20,7 @@ pub mod least_connections;
 pub mod maglev;
 pub mod modulo;
 pub mod peak_ewma;
+mod pick;
 pub mod round_robin;
 mod server;
 mod shared;
@@ -32,7 +33,8 @@ mod view;
 
 pub use in_flight::{Failure, InFlight};
 pub use input::{NoKeys, PickInput, RequestKeys};
+pub use pick::{Explanation, Picked};
 pub use server::{Counts, Server, State};
 pub use status::{FULL, HealthReason, Status, Verdict};
-pub use upstream::{Explanation, Picked, Upstream};
+pub use upstream::Upstream;
 pub use view::Reason;

@@ -5,8 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
-use super::gate::{Entry, Gate, UNLIMITED};
-use super::in_flight::InFlight;
+use super::gate::{Gate, UNLIMITED};
 use super::latency::{Errors, Latency};
 use super::shared::Shared;
 use super::status::{HealthReason, Status, Verdict};
@@ -172,18 +171,6 @@ impl Server {
     /// Which life of the server this is: pooled connections of an older one are stale.
     pub fn incarnation(&self) -> u32 {
         self.gate.incarnation()
-    }
-
-    /// Counts a request in, unless the server takes none.
-    pub fn begin(self: &Arc<Self>, thread: usize) -> Option<InFlight> {
-        self.begin_as(thread, Entry { counted: self.is_counted(), ..Entry::default() })
-    }
-
-    /// As [`Self::begin`], for those who come in a special way.
-    pub(super) fn begin_as(self: &Arc<Self>, thread: usize, entry: Entry) -> Option<InFlight> {
-        self.gate.enter(thread, entry).ok()?;
-        self.counters[thread].requests.fetch_add(1, Ordering::Relaxed);
-        Some(InFlight::new(Arc::clone(self), thread, entry))
     }
 
     /// Requests in flight, over all threads.

@@ -5,17 +5,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use super::access::Access;
 use super::in_flight::InFlight;
-use super::input::{NoKeys, PickInput};
 use super::ketama::Ring;
 use super::maglev;
 use super::server::Server;
 use super::shared::Shared;
 use super::sticky::{Cookies, Key};
-use super::view::{self, Reason, View};
 use crate::config::settings::{Algorithm, Balancing, HashMethod};
 
 /// A named set of servers.
@@ -36,15 +32,6 @@ pub struct Upstream {
     pub(super) cookies: Option<Cookies>,
 }
 
-/// What picking came to.
-#[derive(Debug)]
-pub enum Picked {
-    /// This server, with the request counted in.
-    Server(InFlight),
-    /// No server that has not been tried is up and has room.
-    NoneUp,
-}
-
 /// What a hash algorithm looks its keys up in.
 #[derive(Debug)]
 pub(super) enum Table {
@@ -52,17 +39,6 @@ pub(super) enum Table {
     Ketama(Ring),
     /// It needs none.
     Modulo,
-}
-
-/// Where a request would go, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explanation {
-    /// Index of the server, and why it.
-    pub server: Option<(usize, Reason)>,
-    /// What requests may do with each server.
-    pub access: Vec<Access>,
-    /// Whether this request may go to each server.
-    pub open: Vec<bool>,
 }
 
 static NEXT_GENERATION: AtomicU64 = AtomicU64::new(0);
@@ -115,29 +91,9 @@ impl Upstream {
         self.shared.touch();
     }
 
-    /// Picks a server that is up and not among `tried` (ids), for a request on `thread` about
-    /// which nothing else is known.
-    pub fn pick(&self, thread: usize, tried: &[u32]) -> Picked {
-        let random = view::random();
-        let now = Instant::now();
-        self.pick_for(&PickInput { thread, tried, client: None, request: &NoKeys, now, random })
-    }
-
-    /// Picks a server for this request and counts it in.
-    pub fn pick_for(&self, input: &PickInput<'_>) -> Picked {
-        view::with(self, input.thread, |view| view.pick(self, input))
-            .map_or(Picked::NoneUp, Picked::Server)
-    }
-
     /// Whether picking and answers need the exact time, because it measures how long answers take.
     pub fn needs_time(&self) -> bool {
         matches!(self.balancing.algorithm, Algorithm::LeastConnections | Algorithm::PeakEwma)
-    }
-
-    /// Where this request would go, without sending it there. Takes its time: for people.
-    pub fn explain(&self, input: &PickInput<'_>) -> Explanation {
-        let (server, access, open) = View::default().explain(self, input);
-        Explanation { server, access, open }
     }
 
     /// The `Set-Cookie` value that the response to this request needs, if it needs one.

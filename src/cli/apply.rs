@@ -15,7 +15,7 @@ use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::config::Settings;
 use crate::deploy::drift::{Present, Running, Step, steps};
-use crate::systemd::jobs::Verb;
+use crate::systemd::dbus::Verb;
 
 /// Make the machine as the files say: start, stop and replace workers, reload the front
 #[derive(Debug, Args)]

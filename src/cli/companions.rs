@@ -5,8 +5,7 @@ use crate::base::unit;
 use crate::config::fingerprint;
 use crate::config::settings::App;
 use crate::deploy::drift;
-use crate::systemd::bus::UnitState;
-use crate::systemd::jobs::Verb;
+use crate::systemd::dbus::{UnitState, Verb};
 
 /// Starts, restarts or stops them. For what starts together with the app, systemd does it; this is
 /// for an app that runs already, after daemon-reload.

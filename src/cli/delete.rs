@@ -14,7 +14,7 @@ use crate::base::paths;
 use crate::base::unit;
 use crate::deploy::progress::Progress;
 use crate::deploy::surge;
-use crate::systemd::jobs::Verb;
+use crate::systemd::dbus::Verb;
 
 /// Stop an app for good and remove its file; the app's own files stay
 #[derive(Debug, Args)]

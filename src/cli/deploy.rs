@@ -89,8 +89,10 @@ struct Report<'a> {
 /// Replaces the workers of an app, which must be locked.
 pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> Done {
     let done = roll(machine, app, options).await;
-    // Its own process is what runs this; it looks at the files itself.
-    if !options.by_watch {
+    let interrupted = matches!(&done, Err(failure) if failure.code == exit::INTERRUPTED);
+    // Its own process is what runs this; it looks at the files itself. Who has had to wait long
+    // enough is not made to wait for it.
+    if !options.by_watch && !interrupted {
         super::companions::settle(machine, app).await?;
     }
     done

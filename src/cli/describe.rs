@@ -18,8 +18,7 @@ use crate::config::fingerprint;
 use crate::config::settings::App;
 use crate::deploy::progress::Progress;
 use crate::deploy::{drift, release};
-use crate::systemd::bus::UnitState;
-use crate::systemd::jobs::Unit;
+use crate::systemd::dbus::{Unit, UnitState};
 use crate::worker::control::client::{Dropped, dropped};
 
 /// Show all about an app: its file, its workers, which release each runs

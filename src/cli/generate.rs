@@ -6,12 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Command, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
-use super::Cli;
 use crate::base::exit;
 use crate::base::paths;
 use crate::config::schema::{FILES, Key, SHARED, Section};
@@ -35,9 +34,9 @@ const MANUAL: &str = "Roundsman";
 // === impl Generate ===
 
 impl Generate {
-    /// Writes everything.
-    pub(super) fn run(self) -> ExitCode {
-        match write(&self.directory) {
+    /// Writes everything about this program.
+    pub(super) fn run(self, program: Command) -> ExitCode {
+        match write(&self.directory, program) {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => {
                 eprintln!("error: {}: {error}", self.directory.display());
@@ -47,10 +46,10 @@ impl Generate {
     }
 }
 
-fn write(directory: &Path) -> io::Result<()> {
+fn write(directory: &Path, program: Command) -> io::Result<()> {
     let man = directory.join("man");
     fs::create_dir_all(&man)?;
-    for (name, page) in pages()? {
+    for (name, page) in pages(program)? {
         fs::write(man.join(name), page)?;
     }
     let completions = directory.join("completions");
@@ -67,8 +66,7 @@ fn write(directory: &Path) -> io::Result<()> {
 }
 
 /// Every page by its file name.
-fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
-    let mut command = Cli::command();
+fn pages(mut command: Command) -> io::Result<Vec<(String, Vec<u8>)>> {
     command.build();
     let mut pages = vec![
         ("roundsman.8".to_owned(), main_page(&command)?),
@@ -161,10 +159,14 @@ fn explain(page: &mut Roff, key: &Key) {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::Cli;
 
     fn page(name: &str) -> String {
-        let (_, page) = pages().unwrap().into_iter().find(|(n, _)| n == name).unwrap();
+        let (_, page) =
+            pages(Cli::command()).unwrap().into_iter().find(|(n, _)| n == name).unwrap();
         // As a reader sees it: roff's escapes of hyphens and quotes undone.
         let text = String::from_utf8(page).unwrap();
         text.replace("\\-", "-").replace("\\*(Aq", "'").replace("\\fB", "").replace("\\fR", "")
@@ -174,7 +176,7 @@ mod tests {
     fn every_command_and_option_is_in_a_manual_page() {
         let mut command = Cli::command();
         command.build();
-        let pages = pages().unwrap();
+        let pages = pages(Cli::command()).unwrap();
         let all: String = pages.iter().map(|(name, _)| page(name)).collect();
         for subcommand in visible(&command) {
             let name = subcommand.get_display_name().unwrap();

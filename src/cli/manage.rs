@@ -19,9 +19,9 @@ use crate::config::settings::App;
 use crate::config::{self, Loaded, Settings, Sources};
 use crate::deploy::front::Front;
 use crate::deploy::progress::{Lock, LockError};
-use crate::deploy::{execute, surge};
+use crate::deploy::{execute, interrupts, surge};
 use crate::supervise::crashes;
-use crate::systemd::jobs::{self, Systemd, Verb};
+use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
 
 /// Why a command did not do it.
 #[derive(Debug)]
@@ -54,12 +54,14 @@ impl Failure {
     }
 }
 
-impl From<jobs::Error> for Failure {
-    fn from(error: jobs::Error) -> Self {
+impl From<SystemdError> for Failure {
+    fn from(error: SystemdError) -> Self {
         let code = match error {
-            jobs::Error::Unreachable(_) => exit::UNAVAILABLE,
-            jobs::Error::Denied(_) => exit::DENIED,
-            jobs::Error::Refused(_) | jobs::Error::Job { .. } => exit::FAILURE,
+            SystemdError::Unreachable(_) | SystemdError::Silent { .. } => exit::UNAVAILABLE,
+            SystemdError::Denied(_) => exit::DENIED,
+            SystemdError::Refused(_) | SystemdError::Job { .. } | SystemdError::Lost { .. } => {
+                exit::FAILURE
+            }
         };
         Self { code, message: error.to_string() }
     }
@@ -117,7 +119,16 @@ fn os(error: &io::Error) -> u8 {
 pub(super) fn run(command: impl Future<Output = Done>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, command),
+        Ok(runtime) => LocalSet::new().block_on(&runtime, async {
+            tokio::select! {
+                biased;
+                done = command => done,
+                () = interrupts::unheard() => Err(Failure {
+                    code: exit::INTERRUPTED,
+                    message: "interrupted".to_owned(),
+                }),
+            }
+        }),
         Err(error) => Err(error.into()),
     };
     end(result)
@@ -245,7 +256,7 @@ impl Machine {
         }
         match failed {
             None => Ok(()),
-            Some((number, error @ jobs::Error::Job { .. })) => {
+            Some((number, error @ SystemdError::Job { .. })) => {
                 Err(self.why(app, number, &error.to_string()).await)
             }
             Some((_, error)) => Err(error.into()),
@@ -273,7 +284,6 @@ impl Machine {
     /// The workers of an app that systemd knows, also such that its file does not have any more,
     /// and whether each runs or is about to.
     pub(super) async fn workers(&self, app: &str) -> Done<Vec<(u16, bool)>> {
-        use crate::systemd::bus::UnitState;
         let loaded = self.systemd.loaded(&unit::services(app)).await?;
         let mut workers: Vec<(u16, bool)> = loaded
             .into_iter()

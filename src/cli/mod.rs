@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod admin_socket;
 mod apply;
 mod check;
 mod companions;
@@ -33,17 +34,11 @@ mod worker;
 mod worker_ended;
 mod worker_exec;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::admin;
-use crate::base::exit;
-use crate::base::paths;
+use self::admin_socket::AdminSocket;
 use crate::generator;
 
 /// A systemd-native HTTP application cluster.
@@ -87,17 +82,6 @@ enum Command {
     Session(session::Session),
 }
 
-/// Which front a command talks to.
-#[derive(Debug, Args)]
-struct AdminSocket {
-    /// The admin socket of the front
-    #[arg(long = "admin", value_name = "PATH", default_value = paths::ADMIN_SOCKET)]
-    path: PathBuf,
-}
-
-/// How long a command waits for an answer that needs no waiting.
-const ANSWER: Duration = Duration::from_secs(30);
-
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     if generator::is_called() {
@@ -126,50 +110,13 @@ pub fn main() -> ExitCode {
         Command::Events(events) => events.run(),
         Command::Drain(drain) => drain.run(),
         Command::Undrain(undrain) => undrain.run(),
-        Command::Generate(generate) => generate.run(),
+        Command::Generate(generate) => generate.run(Cli::command()),
         Command::Helper(_) => helper::Helper::run(),
         Command::Watch(watch) => watch.run(),
         Command::Worker(worker) => worker.run(),
         Command::WorkerEnded(ended) => ended.run(),
         Command::WorkerExec(exec) => exec.run(),
         Command::Session(session) => session.run(),
-    }
-}
-
-// === impl AdminSocket ===
-
-impl AdminSocket {
-    /// For what the helper is asked for: it talks to the front of this machine, wherever a member
-    /// would like it to.
-    fn only_default(&self) -> manage::Done {
-        if self.path == std::path::Path::new(paths::ADMIN_SOCKET) {
-            return Ok(());
-        }
-        Err(rights::root_alone("another --admin than the installed front's"))
-    }
-
-    /// Calls the front; shows its answer with `show`, or the error.
-    fn call<Q: Serialize, A: DeserializeOwned>(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<&Q>,
-        show: impl FnOnce(A),
-    ) -> ExitCode {
-        match admin::client::call(&self.path, method, path, body, ANSWER) {
-            Ok(answer) => {
-                show(answer);
-                ExitCode::from(exit::OK)
-            }
-            Err(error) => {
-                eprintln!("error: {error}");
-                let code = match error {
-                    admin::client::Error::Refused(_) => exit::FAILURE,
-                    _ => exit::UNAVAILABLE,
-                };
-                ExitCode::from(code)
-            }
-        }
     }
 }
 

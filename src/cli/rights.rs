@@ -57,8 +57,10 @@ pub(super) fn may_write(paths: &[&Path]) -> Done {
             let why = format!("cannot write {}: {error}; nothing was changed", path.display());
             Failure::from(io::Error::new(error.kind(), why))
         };
-        let effective = |path: &Path, access| accessat(CWD, path, access, AtFlags::EACCESS);
-        match effective(path, Access::WRITE_OK) {
+        let effective =
+            |path: &Path, access, flags| accessat(CWD, path, access, AtFlags::EACCESS | flags);
+        // A link is itself replaced, wherever it leads.
+        match effective(path, Access::WRITE_OK, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => {}
             Err(error) => return Err(denied(error.into())),
         }
@@ -66,7 +68,7 @@ pub(super) fn may_write(paths: &[&Path]) -> Done {
         let Some(folder) = path.ancestors().skip(1).find(|folder| folder.exists()) else {
             continue;
         };
-        effective(folder, Access::WRITE_OK | Access::EXEC_OK)
+        effective(folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())
             .map_err(|error| denied(error.into()))?;
     }
     Ok(())

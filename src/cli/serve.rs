@@ -27,8 +27,9 @@ use crate::lifecycle::server;
 use crate::lifecycle::state;
 use crate::registry::dns;
 use crate::systemd::activation::{self, Inherited, Socket};
+use crate::systemd::dbus::workers;
 use crate::systemd::watchdog;
-use crate::systemd::{bus, journal, message, notify};
+use crate::systemd::{journal, message, notify};
 use crate::thread::{Listener, Threads, usable_cores};
 use crate::tls::Tls;
 
@@ -311,7 +312,7 @@ async fn follow_bus(control: &Rc<Control>) {
     let control = Rc::clone(control);
     let (known, first) = tokio::sync::oneshot::channel();
     let mut known = Some(known);
-    tokio::task::spawn_local(bus::follow(move |event| {
+    tokio::task::spawn_local(workers::follow(move |event| {
         control.on_bus(event);
         if let Some(known) = known.take() {
             let _ = known.send(()); // the start may have gone on without

@@ -20,7 +20,7 @@ use crate::helper::Request;
 use crate::helper::request::Verb as Asked;
 use crate::start::file::Change;
 use crate::start::infer::{self, Found};
-use crate::systemd::jobs::Verb;
+use crate::systemd::dbus::Verb;
 
 /// Run a file, a directory or a command as an app, behind the front
 ///
@@ -146,8 +146,14 @@ impl Start {
             && self.workers.is_none()
             && self.env.is_empty()
             && self.rest.is_empty();
-        if !as_it_is || !self.is_app(name) {
+        // Whether it is configured, the helper knows: an app's file need not be for all to read.
+        if !as_it_is || unit::name_fault(name).is_some() {
             return Err(root());
+        }
+        if Path::new(name).exists() {
+            let here =
+                format!("\"{name}\" is a file or folder here (cd / to start the app): running it");
+            return Err(rights::root_alone(&here));
         }
         Ok(Request { app: name.to_owned(), verb: Asked::Start, json: self.json })
     }

@@ -15,8 +15,7 @@ use crate::admin::model;
 use crate::base::paths;
 use crate::base::unit;
 use crate::base::unit::Instance;
-use crate::systemd::bus::UnitState;
-use crate::systemd::jobs::{self, Systemd};
+use crate::systemd::dbus::{Systemd, SystemdError, UnitState};
 use crate::worker::control::client;
 
 /// How long systemd may take to answer.
@@ -85,7 +84,7 @@ fn unwell() -> Vec<Unwell> {
     runtime.block_on(ask).unwrap_or_default()
 }
 
-async fn ask() -> Result<Vec<Unwell>, jobs::Error> {
+async fn ask() -> Result<Vec<Unwell>, SystemdError> {
     let systemd = Systemd::connect().await?;
     let mut unwell = Vec::new();
     for (name, state) in systemd.loaded(unit::ALL_SERVICES).await? {

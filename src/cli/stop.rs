@@ -12,7 +12,7 @@ use crate::config::settings::App;
 use crate::helper::Request;
 use crate::helper::request::Verb as Asked;
 use crate::supervise::crashes;
-use crate::systemd::jobs::Verb;
+use crate::systemd::dbus::{SystemdError, Verb};
 
 /// Stop an app, or one of its workers: drain, then end; it starts again at boot
 #[derive(Debug, Args)]
@@ -119,7 +119,7 @@ impl Restart {
             }
             if let Err(error) = machine.systemd.jobs(Verb::Restart, &services).await {
                 let failed = numbers.iter().find(|number| {
-                    matches!(&error, crate::systemd::jobs::Error::Job { unit, .. } if *unit == unit::service(&app.name, **number))
+                    matches!(&error, SystemdError::Job { unit, .. } if *unit == unit::service(&app.name, **number))
                 });
                 return Err(match failed {
                     Some(number) => machine.why(&app, *number, &error.to_string()).await,

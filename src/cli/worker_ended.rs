@@ -12,7 +12,7 @@ use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::supervise::crashes::{Crashes, End};
 use crate::supervise::life::{self, Life};
-use crate::systemd::jobs::{Systemd, Verb};
+use crate::systemd::dbus::{Systemd, Verb};
 
 /// Note how a worker ended (used by its unit)
 #[derive(Debug, Args)]

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::settings::Watch;
-
 /// Never watched: what package managers and git write, and what editors leave for a moment.
 const NEVER: &[&str] = &[".git", "node_modules", "*~", "*.swp", "*.swx", ".#*", "4913"];
 
@@ -16,6 +14,15 @@ pub const GITIGNORE: &str = ".gitignore";
 
 /// The rules of a directory: those of its own `.gitignore` last.
 pub type Rules = Vec<Arc<Gitignore>>;
+
+/// Which files are watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watch {
+    /// All below `directory`.
+    All,
+    /// Those that match one of these patterns, relative to `directory`.
+    Patterns(Vec<String>),
+}
 
 /// Which files count.
 #[derive(Debug)]

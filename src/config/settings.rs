@@ -23,7 +23,8 @@ pub use super::listener::{
     CertificateFiles, ClientCertificate, ForwardedCertificate, ListenProtocol, Listener, Secret,
     SecretSource,
 };
-pub use super::supervision::{Restart, Supervision, Watch};
+pub use super::pattern::Watch;
+pub use super::supervision::{Restart, Supervision};
 
 /// Everything the files under `/etc/roundsman` and its siblings say.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -10,6 +10,7 @@ use super::input::{
     self, Input, Read, absolute_path, array, duration, duration_or_zero, integer, list, or_word,
     string,
 };
+use super::pattern::{self, Watch};
 use super::{calendar, schema};
 
 /// How an app's workers are looked after.
@@ -40,15 +41,6 @@ pub struct Restart {
     pub limit: Option<u32>,
     /// How long a worker must have been ready for its crash to be the first in a row.
     pub reset_after: Duration,
-}
-
-/// Which files are watched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Watch {
-    /// All below `directory`.
-    All,
-    /// Those that match one of these patterns, relative to `directory`.
-    Patterns(Vec<String>),
 }
 
 /// The longest time between two attempts: what systemd lets a service ask for in one go is 71 min.
@@ -172,7 +164,7 @@ fn pattern(node: &Node, problems: &mut Problems) -> Read<String> {
     } else if relative.chars().any(char::is_control) {
         Some("it has control characters")
     } else {
-        super::pattern::check(text).err()
+        pattern::check(text).err()
     };
     if let Some(wrong) = wrong {
         problems.error(

@@ -3,22 +3,22 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 
 use super::front::Front;
+use super::interrupts::Interrupts;
 use super::progress::Progress;
 use super::{Action, Event, Outcome, Plan, Roll, drift, surge};
 use crate::base::paths;
 use crate::base::unit;
 use crate::config::settings::App;
 use crate::supervise::crashes;
-use crate::systemd::bus::UnitState;
-use crate::systemd::jobs::{self, Systemd, Verb};
+use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
 
 /// How often it is checked that workers which count as ready are still the same processes.
 const LOOK: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ pub struct Executor {
 pub enum Error {
     /// systemd.
     #[error(transparent)]
-    Systemd(#[from] jobs::Error),
+    Systemd(#[from] SystemdError),
     /// The front.
     #[error(transparent)]
     Front(#[from] crate::admin::client::Error),
@@ -84,9 +84,16 @@ impl Executor {
         mut progress: Progress,
         mut show: impl FnMut(&Step),
     ) -> Result<(Outcome, Roll), Error> {
-        let mut signals = Signals::new()?;
-        self.prepare(&plan).await?;
+        let mut interrupts = Interrupts::new()?;
         progress.surge.clone_from(&plan.surge);
+        tokio::select! {
+            prepared = self.prepare(&plan) => prepared?,
+            () = interrupts.recv() => {
+                // No worker was touched, and the extra ones of the plan are for who resumes it.
+                progress.save(&self.directory, &self.app.name)?;
+                return Err(Error::Left(self.app.name.clone()));
+            }
+        }
         progress.save(&self.directory, &self.app.name)?;
         let mut roll = Roll::new(plan);
         let (sender, mut events) = mpsc::unbounded_channel();
@@ -117,11 +124,14 @@ impl Executor {
                     event
                 }
                 () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => continue,
-                _ = looks.tick() => match self.gone(&mut ready).await {
-                    Some(event) => event,
+                gone = async { looks.tick().await; self.gone(&ready).await } => match gone {
+                    Some((worker, reason)) => {
+                        ready.remove(&worker);
+                        Event::Failed(worker, reason)
+                    }
                     None => continue,
                 },
-                () = signals.recv() => {
+                () = interrupts.recv() => {
                     if std::mem::replace(&mut interrupted, true) {
                         return Err(Error::Left(self.app.name.clone()));
                     }
@@ -135,7 +145,20 @@ impl Executor {
             // What cannot be kept only makes a resumed deploy do more.
             let _ = progress.save(&self.directory, &self.app.name);
         };
-        self.finish(&outcome, &roll, progress).await?;
+        {
+            let mut finish = pin!(self.finish(&outcome, &roll, progress));
+            loop {
+                tokio::select! {
+                    finished = &mut finish => break finished?,
+                    () = interrupts.recv() => {
+                        if std::mem::replace(&mut interrupted, true) {
+                            return Err(Error::Left(self.app.name.clone()));
+                        }
+                        show(&Step::Finishing);
+                    }
+                }
+            }
+        }
         Ok((outcome, roll))
     }
 
@@ -234,7 +257,7 @@ impl Executor {
                 let reason = unit.trouble().unwrap_or_else(|| "it ended at once".to_owned());
                 (Event::Failed(worker, reason), None)
             }
-            (Err(jobs::Error::Job { .. }), Ok(unit)) if unit.trouble().is_some() => {
+            (Err(SystemdError::Job { .. }), Ok(unit)) if unit.trouble().is_some() => {
                 (Event::Failed(worker, unit.trouble().unwrap_or_default()), None)
             }
             (Err(error), _) | (Ok(()), Err(error)) => {
@@ -243,48 +266,19 @@ impl Executor {
         }
     }
 
-    /// The first worker that counted as ready and is not what it was, if there is one.
-    async fn gone(&self, ready: &mut Ready) -> Option<Event> {
-        let mut gone = None;
-        for (worker, run) in ready.iter() {
+    /// The first worker that counted as ready and is not what it was, and why; if there is one.
+    async fn gone(&self, ready: &Ready) -> Option<(u16, String)> {
+        for (worker, run) in ready {
             // A bus that does not answer says nothing about the worker.
             let Ok(unit) = self.systemd.unit(&unit::service(&self.app.name, *worker)).await else {
                 continue;
             };
             if unit.state() != UnitState::Active || unit.invocation() != *run {
                 let why = unit.trouble().unwrap_or_else(|| "it ended".to_owned());
-                gone = Some((*worker, format!("it was ready, but then {why}")));
-                break;
+                return Some((*worker, format!("it was ready, but then {why}")));
             }
         }
-        let (worker, reason) = gone?;
-        ready.remove(&worker);
-        Some(Event::Failed(worker, reason))
-    }
-}
-
-/// What asks a command to end: Ctrl-C, a lost terminal, systemd.
-struct Signals {
-    interrupt: Signal,
-    hang_up: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.hang_up.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+        None
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod drift;
 pub mod execute;
 pub mod front;
+pub mod interrupts;
 pub mod progress;
 pub mod release;
 pub mod roll;

@@ -12,14 +12,27 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::wire::{RECORD, Record, TOGETHER, send_connections};
-use super::{Handoff, WINDOW, Waiting, pause};
+use super::waiting::Waiting;
+use super::wire::{RECORD, Record, TOGETHER, WINDOW, send_connections};
 use crate::balance::{InFlight, Server};
 
 /// A connection on its way, and what counts it.
 type Given = (Waiting, InFlight);
+
+/// The longest pause between two attempts to connect.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// Whom a worker's link gives back to.
+pub(super) trait Returns {
+    /// A worker's app did not want it.
+    fn refused(&self, waiting: Waiting);
+    /// A worker has died with these.
+    fn lost(&self, connections: Vec<Waiting>);
+    /// A worker takes more now.
+    fn look_again(&self);
+}
 
 /// The way to one worker.
 #[derive(Debug)]
@@ -74,7 +87,7 @@ impl Link {
     }
 
     /// Connects, again and again, and serves each connection to its end.
-    pub(super) async fn run(self: Rc<Self>, handoff: Weak<Handoff>) {
+    pub(super) async fn run(self: Rc<Self>, handoff: Weak<impl Returns>) {
         let shortest = Duration::from_millis(10);
         let mut wait = shortest;
         while !self.closed.get() {
@@ -100,7 +113,7 @@ impl Link {
         }
     }
 
-    async fn serve(&self, mut stream: UnixStream, handoff: &Weak<Handoff>) -> io::Result<()> {
+    async fn serve(&self, mut stream: UnixStream, handoff: &Weak<impl Returns>) -> io::Result<()> {
         stream.write_all(b"handoff\n").await?;
         let mut partial = Vec::new();
         while !self.closed.get() || !self.sent.borrow().is_empty() {
@@ -148,7 +161,7 @@ impl Link {
         &self,
         stream: &UnixStream,
         partial: &mut Vec<u8>,
-        handoff: &Weak<Handoff>,
+        handoff: &Weak<impl Returns>,
     ) -> io::Result<()> {
         let mut buffer = [0; 64 * RECORD];
         let read = match stream.try_read(&mut buffer) {
@@ -182,7 +195,13 @@ impl Link {
                 }
             }
         }
-        handoff.wake.notify_one();
+        handoff.look_again();
         Ok(())
     }
+}
+
+/// Returns after a pause that grows.
+async fn pause(pause: &mut Duration) {
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
 }

@@ -5,6 +5,7 @@
 //! goes to the next one. With no worker up, connections wait here for `queue-timeout`.
 
 mod link;
+mod waiting;
 mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -15,38 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
-use self::link::Link;
-pub(crate) use self::wire::{Record, receive_connections};
+use self::link::{Link, Returns};
+use self::waiting::{Open, Waiting};
+pub(crate) use self::wire::{Record, WINDOW, receive_connections};
 use crate::config::settings::{Address, Target};
 use crate::front::Front;
 use crate::front::counters::Counters;
-
-/// Connections that one worker may have without having said that it took them: enough to keep it
-/// busy, few enough that they are not missed elsewhere when it is stuck.
-pub(crate) const WINDOW: usize = 32;
-
-/// How long a connection that a worker's app refused waits before it is offered again; doubled each
-/// time, up to the second one.
-const RETRY_MIN: Duration = Duration::from_millis(10);
-const RETRY_MAX: Duration = Duration::from_millis(500);
-
-/// A connection that no worker has taken yet.
-#[derive(Debug)]
-struct Waiting {
-    socket: OwnedFd,
-    accepted: Instant,
-    _open: Open,
-    /// Not to be offered before this.
-    not_before: Option<Instant>,
-    refusals: u32,
-}
-
-/// An open connection, as the front counts them; dropping it counts it out.
-#[derive(Debug)]
-struct Open(Arc<Counters>);
 
 /// The connections of one app.
 #[derive(Debug)]
@@ -97,8 +75,7 @@ impl Handing {
     /// Takes an accepted connection.
     pub(crate) fn take(&self, socket: OwnedFd) {
         let open = Open::count(&self.0.counters);
-        let (accepted, not_before) = (Instant::now(), None);
-        let waiting = Waiting { socket, accepted, _open: open, not_before, refusals: 0 };
+        let waiting = Waiting::new(socket, open);
         self.0.queue.borrow_mut().push_back(waiting);
         self.0.wake.notify_one();
     }
@@ -218,15 +195,15 @@ impl Handoff {
         }
         Some(waiting)
     }
+}
 
+impl Returns for Handoff {
     /// A worker's app did not want it.
     fn refused(&self, mut waiting: Waiting) {
         if crate::sys::was_read_from(&waiting.socket) {
             return self.lost(vec![waiting]); // it has, after all, and left
         }
-        let pause = RETRY_MIN.saturating_mul(1 << waiting.refusals.min(6)).min(RETRY_MAX);
-        waiting.refusals += 1;
-        waiting.not_before = Some(Instant::now() + pause);
+        waiting.put_off();
         self.queue.borrow_mut().push_front(waiting);
         self.wake.notify_one();
     }
@@ -251,19 +228,9 @@ impl Handoff {
         }
         self.wake.notify_one();
     }
-}
 
-impl Open {
-    fn count(counters: &Arc<Counters>) -> Self {
-        counters.accepted.add(1);
-        counters.open.add(1);
-        Self(Arc::clone(counters))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.sub(1);
+    fn look_again(&self) {
+        self.wake.notify_one();
     }
 }
 
@@ -271,10 +238,4 @@ impl Drop for Handoff {
     fn drop(&mut self) {
         self.links.borrow().iter().for_each(|link| link.close());
     }
-}
-
-/// Returns after a pause that grows.
-async fn pause(pause: &mut Duration) {
-    sleep(*pause).await;
-    *pause = (*pause * 2).min(RETRY_MAX / 2);
 }

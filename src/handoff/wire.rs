@@ -12,6 +12,10 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+/// Connections that one worker may have without having said that it took them: enough to keep it
+/// busy, few enough that they are not missed elsewhere when it is stuck.
+pub(crate) const WINDOW: usize = 32;
+
 /// The length of a record.
 pub(crate) const RECORD: usize = 5;
 

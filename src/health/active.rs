@@ -3,6 +3,7 @@
 //! A task sleeps most of the time and holds nothing but its address, so hundreds are cheap, and a
 //! server that does not answer keeps nobody waiting but its own task.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,15 @@ pub struct Outcome {
     pub server: u32,
     /// Passed or not.
     pub result: Result<(), Failed>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.result {
+            Ok(()) => f.write_str("passed"),
+            Err(failed) => f.write_str(&failed.chain()),
+        }
+    }
 }
 
 /// The checks of one server, until this is dropped.

@@ -3,8 +3,6 @@
 //! Each check has a connection of its own: a kept-alive one would say that an old connection is
 //! still there, not that a new one can be made.
 
-use std::fmt;
-
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
@@ -127,14 +125,5 @@ impl Failed {
             source = cause.source();
         }
         text
-    }
-}
-
-impl fmt::Display for super::active::Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.result {
-            Ok(()) => f.write_str("passed"),
-            Err(failed) => f.write_str(&failed.chain()),
-        }
     }
 }

@@ -2,6 +2,7 @@
 //! original that has no counterpart.
 
 pub mod nginx;
+mod nginx_reader;
 mod nginx_rest;
 mod nginx_syntax;
 mod nginx_upstream;

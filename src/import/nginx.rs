@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::nginx_reader::{Reader, Upstream};
 use super::nginx_syntax::{self, Directive};
-use super::nginx_upstream::Upstream;
 use super::{Error, File, Import, nginx_rest, quoted};
 
 /// Makes upstream files of `nginx.conf`, a site's file, or a directory of sites.
@@ -42,16 +42,6 @@ pub fn import(path: &Path) -> Result<Import, Error> {
     Ok(import)
 }
 
-/// Reads directives one after the other.
-pub(super) struct Reader {
-    import: Import,
-    pub(super) upstreams: BTreeMap<String, Upstream>,
-    /// nginx's name of an upstream → ours.
-    pub(super) names: BTreeMap<String, String>,
-    /// Hosts and paths that have an answer.
-    taken: BTreeSet<(Option<String>, String)>,
-}
-
 impl Reader {
     fn top(&mut self, directives: &[Directive]) {
         // Upstreams first: a server may name one that comes after it.
@@ -73,10 +63,6 @@ impl Reader {
         if let Some(text) = nginx_rest::remark(directive) {
             self.note(directive, text);
         }
-    }
-
-    pub(super) fn note(&mut self, directive: &Directive, text: impl Into<String>) {
-        self.import.note(format!("{}: {}", directive.at, directive.name), text);
     }
 
     // === servers and locations ===

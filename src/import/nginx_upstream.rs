@@ -3,23 +3,10 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::nginx::Reader;
+use super::nginx_reader::{Reader, Upstream};
 use super::nginx_syntax::Directive;
 use super::quoted;
 use crate::start::infer;
-
-/// An upstream on its way into its file.
-#[derive(Debug, Default)]
-pub(super) struct Upstream {
-    pub(super) at: String,
-    /// Lines of the top of the file.
-    pub(super) options: Vec<String>,
-    /// Tables behind it.
-    pub(super) tables: Vec<String>,
-    pub(super) servers: Vec<String>,
-    pub(super) routes: Vec<String>,
-    pub(super) weighted: bool,
-}
 
 impl Upstream {
     /// Its file.

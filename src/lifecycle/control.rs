@@ -13,12 +13,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::last_good::LastGood;
+use super::worker_units::WorkerUnits;
 use crate::admin::model;
 use crate::balance::{Server, State};
 use crate::config::settings::{self, ListenProtocol};
 use crate::config::{self, Loaded, Sources};
 use crate::front::Front;
-use crate::systemd::bus::{self, UnitState};
+use crate::systemd::dbus::UnitState;
+use crate::systemd::dbus::workers::WorkerEvent;
 use crate::systemd::{message, notify};
 use crate::thread::Threads;
 use crate::tls::Tls;
@@ -42,7 +44,7 @@ pub struct Control {
     listeners: Vec<model::Listener>,
     started: Instant,
     /// What systemd says of each worker; `None` until the bus has said it once.
-    units: RefCell<Option<HashMap<String, UnitState>>>,
+    units: RefCell<Option<WorkerUnits>>,
     bus: Cell<bool>,
     /// Whether the bus was ever out of reach, so that it is said once.
     bus_missed: Cell<bool>,
@@ -93,22 +95,26 @@ impl Control {
     }
 
     /// Takes in what the bus said.
-    pub fn on_bus(&self, event: bus::Event) {
+    pub fn on_bus(&self, event: WorkerEvent) {
         match event {
-            bus::Event::All(units) => {
+            WorkerEvent::All(units) => {
                 self.bus.set(true);
-                *self.units.borrow_mut() = Some(units);
+                let snapshot = self.front.snapshot();
+                let is_configured = |worker: &str| snapshot.server(worker).is_some();
+                *self.units.borrow_mut() = Some(WorkerUnits::of(units, is_configured));
                 self.apply_all();
             }
-            bus::Event::Changed(worker, unit) => {
+            WorkerEvent::Changed(worker, unit) => {
+                let snapshot = self.front.snapshot();
+                let server = snapshot.server(&worker);
                 if let Some(units) = &mut *self.units.borrow_mut() {
-                    units.insert(worker.clone(), unit);
+                    units.set(worker, unit, server.is_some());
                 }
-                if let Some(server) = self.front.snapshot().server(&worker) {
+                if let Some(server) = server {
                     self.apply(server);
                 }
             }
-            bus::Event::Lost(error) => {
+            WorkerEvent::Lost(error) => {
                 // Without a first answer every worker counts as up, which is what a machine
                 // without systemd wants; after one, the last states stay.
                 if self.bus.replace(false) || !self.bus_missed.replace(true) {
@@ -141,10 +147,9 @@ impl Control {
             match &*self.units.borrow() {
                 None => State::Up,
                 Some(units) => match units.get(&server.name) {
-                    Some(UnitState::Active) => State::Up,
-                    Some(UnitState::Deactivating) => State::Draining,
-                    Some(UnitState::Activating | UnitState::Inactive | UnitState::Failed)
-                    | None => State::Down,
+                    UnitState::Active => State::Up,
+                    UnitState::Deactivating => State::Draining,
+                    UnitState::Activating | UnitState::Inactive | UnitState::Failed => State::Down,
                 },
             }
         };
@@ -327,7 +332,7 @@ impl Control {
                 self.held.borrow_mut().insert(server.name.clone());
             } else if let Some(units) = &mut *self.units.borrow_mut() {
                 // The unit is stopping and the bus will say so, perhaps after this call.
-                units.insert(server.name.clone(), UnitState::Deactivating);
+                units.set(server.name.clone(), UnitState::Deactivating, true);
             }
             self.set(server, app, State::Draining);
         }

@@ -4,3 +4,4 @@ pub mod control;
 pub mod last_good;
 pub mod server;
 pub mod state;
+mod worker_units;

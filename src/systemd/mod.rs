@@ -1,8 +1,7 @@
-//! Everything that is systemd's: activation, bus, journal, generator.
+//! Everything that is systemd's: activation, D-Bus, journal.
 
 pub mod activation;
-pub mod bus;
-pub mod jobs;
+pub mod dbus;
 pub mod journal;
 pub mod message;
 pub mod notify;

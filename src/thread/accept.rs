@@ -11,9 +11,10 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tracing::{info, warn};
 
+use super::batch::{Accepted, Batch, Source};
 use super::begin::begin;
-use super::worker::{Batch, Links};
-use super::{Listener, Socket};
+use super::links::Links;
+use super::listener::{Listener, Socket};
 use crate::config::settings::HandOff;
 use crate::front::Reason;
 use crate::handoff::Handing;
@@ -24,21 +25,6 @@ use crate::proxy::local::{About, Local};
 const BATCH: usize = 64;
 /// How long to wait when the process has no descriptor left, or as many connections as it may.
 const FULL: Duration = Duration::from_millis(50);
-
-/// What a thread must know about the listener a connection came from.
-#[derive(Debug)]
-pub(super) struct Source {
-    pub(super) name: String,
-    pub(super) port: Option<u16>,
-    pub(super) unix: bool,
-}
-
-/// One accepted connection.
-#[derive(Debug)]
-pub(super) struct Accepted {
-    pub(super) socket: OwnedFd,
-    pub(super) peer: Option<SocketAddr>,
-}
 
 /// Accepts from one listener until told to stop.
 pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) {

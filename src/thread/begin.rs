@@ -9,9 +9,8 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::accept::Accepted;
+use super::batch::{Accepted, Batch};
 use super::introduce::introduced;
-use super::worker::Batch;
 use crate::config::settings::{ForwardedCertificate, ListenProtocol};
 use crate::front::{Reason, Snapshot};
 use crate::io::{ByteStream, LazySocket, LazyTcp, LazyUnix};

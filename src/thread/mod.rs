@@ -3,9 +3,12 @@
 //! Thread 0 also accepts, and hands connections round. A connection stays with its thread for life.
 
 mod accept;
+mod batch;
 mod begin;
 mod cores;
 mod introduce;
+mod links;
+mod listener;
 mod worker;
 
 use std::io;
@@ -18,21 +21,13 @@ use tokio::time::Instant;
 
 use crate::front::counters::Counters;
 use crate::front::{Front, Totals};
-pub use crate::systemd::activation::Socket;
 pub use cores::usable_cores;
-use worker::{Command, Start};
+use links::Command;
+pub use listener::{Listener, Socket};
+use worker::Start;
 
 /// How often a shutdown looks whether all connections have ended.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// A listening socket under its name.
-#[derive(Debug)]
-pub struct Listener {
-    /// Its `FileDescriptorName=`, by which each configuration says what is spoken on it.
-    pub name: String,
-    /// The socket, in non-blocking mode.
-    pub socket: Socket,
-}
 
 /// The worker threads.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! `roundsman session`: the shared session store, and the tools that look after it.
 
+mod failed;
 mod live;
 mod migrate;
 mod stats;
@@ -14,18 +15,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::manage;
+use self::failed::{Failed, print_json};
 use crate::base::exit;
 use crate::base::paths;
 use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
 use crate::session::command::{ServerInfo, is_namespace};
 use crate::session::server::{self, Listener, handover};
-use crate::session::store::{OpenError, Options, Store};
+use crate::session::store::{Options, Store};
 use crate::systemd::{activation, journal, notify};
 
 /// Serve the shared session store, or look after it
@@ -131,30 +131,6 @@ impl Session {
             }
         }
     }
-}
-
-/// Why it did not work: exit status and words.
-struct Failed(u8, String);
-
-impl Failed {
-    fn new(message: impl Into<String>) -> Self {
-        Self(exit::FAILURE, message.into())
-    }
-}
-
-impl From<OpenError> for Failed {
-    fn from(error: OpenError) -> Self {
-        let code = match error {
-            OpenError::InUse(_) => exit::UNAVAILABLE,
-            _ => exit::OS,
-        };
-        Self(code, error.to_string())
-    }
-}
-
-/// Prints a result for programs.
-fn print_json(result: &impl Serialize) {
-    manage::print(&serde_json::to_string_pretty(result).unwrap_or_default());
 }
 
 // === impl Serve ===

@@ -1,5 +1,6 @@
 //! Users of the machine who want more than they were given: a `member` of the group `roundsman`, a
 //! `stranger` in no group, the users of apps. `docs/security.md` says what each may.
 
+mod bus;
 mod members;
 mod units;

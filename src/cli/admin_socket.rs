@@ -1,0 +1,62 @@
+//! The front that a command talks to.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{manage, rights};
+use crate::admin;
+use crate::base::exit;
+use crate::base::paths;
+
+/// Which front a command talks to.
+#[derive(Debug, Args)]
+pub(super) struct AdminSocket {
+    /// The admin socket of the front
+    #[arg(long = "admin", value_name = "PATH", default_value = paths::ADMIN_SOCKET)]
+    pub(super) path: PathBuf,
+}
+
+/// How long a command waits for an answer that needs no waiting.
+const ANSWER: Duration = Duration::from_secs(30);
+
+// === impl AdminSocket ===
+
+impl AdminSocket {
+    /// For what the helper is asked for: it talks to the front of this machine, wherever a member
+    /// would like it to.
+    pub(super) fn only_default(&self) -> manage::Done {
+        if self.path == std::path::Path::new(paths::ADMIN_SOCKET) {
+            return Ok(());
+        }
+        Err(rights::root_alone("another --admin than the installed front's"))
+    }
+
+    /// Calls the front; shows its answer with `show`, or the error.
+    pub(super) fn call<Q: Serialize, A: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Q>,
+        show: impl FnOnce(A),
+    ) -> ExitCode {
+        match admin::client::call(&self.path, method, path, body, ANSWER) {
+            Ok(answer) => {
+                show(answer);
+                ExitCode::from(exit::OK)
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                let code = match error {
+                    admin::client::Error::Refused(_) => exit::FAILURE,
+                    _ => exit::UNAVAILABLE,
+                };
+                ExitCode::from(code)
+            }
+        }
+    }
+}

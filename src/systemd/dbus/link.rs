@@ -1,0 +1,173 @@
+//! A connection to systemd over the system bus: where every call is made, with a limit of time,
+//! and every signal is heard.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_core::Stream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use zbus::fdo::DBusProxy;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, MessageStream};
+
+use super::error::SystemdError;
+use super::hearing::{Hearing, Signal};
+use super::interface::{ListedUnit, ManagerProxy, NAME};
+use super::unit::UnitState;
+
+/// How long systemd has for its answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Most of them. systemctl has 25 s.
+    pub(super) call: Duration,
+    /// The one to `Reload`, for which generators run. systemctl has as much.
+    pub(super) reload: Duration,
+}
+
+/// What is told all that systemd says. It must not block.
+pub(super) type Ear = Box<dyn FnMut(Signal) + Send>;
+
+/// A connection. Nothing is heard any more once it is dropped.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) manager: ManagerProxy<'static>,
+    pub(super) limits: Limits,
+    hears: JoinHandle<()>,
+}
+
+// === impl Limits ===
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { call: Duration::from_secs(30), reload: Duration::from_mins(3) }
+    }
+}
+
+impl Limits {
+    /// Waits for the answer to a call, which is named in the error when there is none.
+    pub(super) async fn answer<T, E: Into<SystemdError>>(
+        &self,
+        call: impl FnOnce() -> String,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, SystemdError> {
+        within(self.call, call, answer).await
+    }
+
+    /// The same for one that takes its time.
+    pub(super) async fn slow_answer<T, E: Into<SystemdError>>(
+        &self,
+        call: impl FnOnce() -> String,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, SystemdError> {
+        within(self.reload, call, answer).await
+    }
+}
+
+async fn within<T, E: Into<SystemdError>>(
+    limit: Duration,
+    call: impl FnOnce() -> String,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, SystemdError> {
+    match timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => Err(SystemdError::Silent { call: call(), limit }),
+    }
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Connects to the system bus and has `on_signal` told all that systemd says, until the
+    /// connection is closed or this is dropped; then it is dropped. To be called inside a tokio
+    /// runtime.
+    pub(super) async fn open(on_signal: Ear) -> Result<Self, SystemdError> {
+        let limits = Limits::default();
+        let call = || "connecting to the system bus".to_owned();
+        let connection = limits.answer(call, Connection::system()).await?;
+        Self::over(connection, limits, on_signal).await
+    }
+
+    /// The same over a connection that is there.
+    pub(super) async fn over(
+        connection: Connection,
+        limits: Limits,
+        mut on_signal: Ear,
+    ) -> Result<Self, SystemdError> {
+        let hearing = Arc::<Mutex<Hearing>>::default();
+        // Reads on whatever else waits: zbus stops reading when nobody takes what has come.
+        let mut messages = MessageStream::from(&connection);
+        let hears = tokio::spawn({
+            let hearing = Arc::clone(&hearing);
+            async move {
+                while let Some(Ok(message)) = next(&mut messages).await {
+                    let signal = lock(&hearing).hear(&message);
+                    if let Some(signal) = signal {
+                        on_signal(signal);
+                    }
+                }
+            }
+        });
+        let manager = ManagerProxy::builder(&connection)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        let link = Self { connection, manager, limits, hears };
+        let bus = DBusProxy::builder(&link.connection)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        for rule in Hearing::rules()? {
+            let call = || "asking the system bus for signals".to_owned();
+            limits.answer(call, bus.add_match_rule(rule)).await?;
+        }
+        // At boot this waits for systemd to be on the bus.
+        link.subscribe().await?;
+        let name = zbus::names::BusName::from_static_str(NAME)?;
+        let call = || "asking the system bus for systemd".to_owned();
+        let systemd = limits.answer(call, bus.get_name_owner(name)).await?;
+        lock(&hearing).learn(systemd.as_str());
+        Ok(link)
+    }
+
+    /// Has systemd send signals: to be asked again of one that was started anew.
+    pub(super) async fn subscribe(&self) -> Result<(), SystemdError> {
+        let call = || "Subscribe".to_owned();
+        match self.limits.answer(call, self.manager.subscribe()).await {
+            // It has kept that we are.
+            Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The loaded units whose names match, with their states.
+    pub(super) async fn list(
+        &self,
+        pattern: &str,
+    ) -> Result<Vec<(String, UnitState)>, SystemdError> {
+        let call = || format!("ListUnitsByPatterns {pattern}");
+        let patterns = [pattern];
+        let list = self.manager.list_units_by_patterns(&[], &patterns);
+        let units = self.limits.answer(call, list).await?;
+        let named = |unit: ListedUnit| (unit.0, UnitState::parse(&unit.3).unwrap_or_default());
+        Ok(units.into_iter().map(named).collect())
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // It holds the connection.
+        self.hears.abort();
+    }
+}
+
+fn lock(hearing: &Mutex<Hearing>) -> MutexGuard<'_, Hearing> {
+    hearing.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn next(messages: &mut MessageStream) -> Option<zbus::Result<zbus::Message>> {
+    std::future::poll_fn(|context| Stream::poll_next(Pin::new(&mut *messages), context)).await
+}

@@ -1,0 +1,514 @@
+//! What `systemctl` does for start, stop, restart, enable and daemon-reload, with the results that
+//! systemd reports for each job.
+
+use tokio::sync::{oneshot, watch};
+use zbus::OwnedObjectPath;
+use zbus::proxy::CacheProperties;
+
+use super::error::SystemdError;
+use super::hearing::Signal;
+use super::interface::{UNIT, UnitPropertiesProxy};
+use super::job_table::JobTable;
+use super::link::{Ear, Link};
+use super::unit::{Unit, UnitState};
+
+/// What is done to a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Start it, or do nothing when it runs.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop it if it runs, then start it.
+    Restart,
+    /// Have it read its configuration again.
+    Reload,
+}
+
+/// A connection to the service manager, which sees what becomes of every job that it begins.
+#[derive(Debug)]
+pub struct Systemd {
+    link: Link,
+    jobs: JobTable,
+    /// Counts how often systemd came to the bus anew.
+    arrivals: watch::Receiver<u64>,
+}
+
+/// A job that is under way.
+#[derive(Debug)]
+struct Job<'a> {
+    verb: Verb,
+    unit: &'a str,
+    path: OwnedObjectPath,
+    result: oneshot::Receiver<String>,
+    /// Whether systemd came to the bus anew since before the job was made.
+    arrivals: watch::Receiver<u64>,
+}
+
+// === impl Verb ===
+
+impl Verb {
+    fn method(self) -> &'static str {
+        match self {
+            Self::Start => "StartUnit",
+            Self::Stop => "StopUnit",
+            Self::Restart => "RestartUnit",
+            Self::Reload => "ReloadUnit",
+        }
+    }
+
+    /// Whether a unit in this state is what the verb makes of it.
+    fn makes(self, state: UnitState) -> bool {
+        match self {
+            Self::Start | Self::Restart | Self::Reload => state == UnitState::Active,
+            Self::Stop => matches!(state, UnitState::Inactive | UnitState::Failed),
+        }
+    }
+}
+
+// === impl Systemd ===
+
+impl Systemd {
+    /// Connects. Must be called inside a tokio runtime, which follows the jobs from then on.
+    ///
+    /// # Errors
+    /// When there is no systemd behind the system bus.
+    pub async fn connect() -> Result<Self, SystemdError> {
+        Self::with(Link::open).await
+    }
+
+    /// Over a connection that `open` makes, told all signals.
+    async fn with<O>(open: impl FnOnce(Ear) -> O) -> Result<Self, SystemdError>
+    where
+        O: Future<Output = Result<Link, SystemdError>>,
+    {
+        let jobs = JobTable::default();
+        let (arrived, arrivals) = watch::channel(0);
+        let closes = Closes(jobs.clone());
+        let ear = Box::new(move |signal| match signal {
+            Signal::JobRemoved { job, result } => closes.0.ended(job, result),
+            Signal::Systemd(true) => arrived.send_modify(|n| *n += 1),
+            Signal::Systemd(false)
+            | Signal::State(..)
+            | Signal::UnitRemoved(_)
+            | Signal::Reloading(_) => {}
+        });
+        Ok(Self { link: open(ear).await?, jobs, arrivals })
+    }
+
+    /// Does something to a unit and waits until the job is done.
+    ///
+    /// # Errors
+    /// When systemd refuses, or the job fails.
+    pub async fn job(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
+        let job = self.start(verb, unit).await?;
+        self.wait(job).await
+    }
+
+    /// Has something done to a unit, without waiting for it.
+    ///
+    /// # Errors
+    /// When systemd refuses. That there is no such unit is none.
+    pub async fn begin(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
+        match self.start(verb, unit).await {
+            Ok(_) | Err(SystemdError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does something to several units at once and waits for all jobs.
+    ///
+    /// # Errors
+    /// The first that failed; the others are waited for all the same.
+    pub async fn jobs(&self, verb: Verb, units: &[String]) -> Result<(), SystemdError> {
+        let mut jobs = Vec::with_capacity(units.len());
+        let mut first = Ok(());
+        for unit in units {
+            match self.start(verb, unit).await {
+                Ok(job) => jobs.push(job),
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+        for job in jobs {
+            first = first.and(self.wait(job).await);
+        }
+        first
+    }
+
+    async fn start<'a>(&self, verb: Verb, unit: &'a str) -> Result<Job<'a>, SystemdError> {
+        let made = self.jobs.call();
+        let mut arrivals = self.arrivals.clone();
+        arrivals.mark_unchanged();
+        let manager = &self.link.manager;
+        let call = || format!("{} {unit}", verb.method());
+        let answer = async {
+            match verb {
+                Verb::Start => manager.start_unit(unit, "replace").await,
+                Verb::Stop => manager.stop_unit(unit, "replace").await,
+                Verb::Restart => manager.restart_unit(unit, "replace").await,
+                Verb::Reload => manager.reload_unit(unit, "replace").await,
+            }
+        };
+        let path = self.link.limits.answer(call, answer).await?;
+        let result = made.made(path.as_str());
+        Ok(Job { verb, unit, path, result, arrivals })
+    }
+
+    /// Waits for a job, which takes as long as its unit may.
+    async fn wait(&self, mut job: Job<'_>) -> Result<(), SystemdError> {
+        loop {
+            tokio::select! {
+                result = &mut job.result => {
+                    return match result.as_deref() {
+                        Ok("done") => Ok(()),
+                        Ok(result) => {
+                            let (unit, result) = (job.unit.to_owned(), result.to_owned());
+                            Err(SystemdError::Job { unit, result })
+                        }
+                        Err(_) => Err(SystemdError::closed()),
+                    };
+                }
+                Ok(()) = job.arrivals.changed() => {
+                    // It goes on with its jobs, and may have ended this one unheard.
+                    self.link.subscribe().await?;
+                    if !self.is_under_way(&job).await? {
+                        return self.made_up_for(job).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn is_under_way(&self, job: &Job<'_>) -> Result<bool, SystemdError> {
+        let number = job.path.as_str().rsplit('/').next().and_then(|number| number.parse().ok());
+        let Some(number) = number else { return Ok(false) };
+        let call = || format!("GetJob {number}");
+        match self.link.limits.answer(call, self.link.manager.get_job(number)).await {
+            Ok(_) => Ok(true),
+            Err(SystemdError::Refused(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What became of a job whose end was perhaps not heard.
+    async fn made_up_for(&self, mut job: Job<'_>) -> Result<(), SystemdError> {
+        let state = self.state(job.unit).await?;
+        match job.result.try_recv().as_deref() {
+            Ok("done") => Ok(()),
+            Ok(result) => {
+                let (unit, result) = (job.unit.to_owned(), result.to_owned());
+                Err(SystemdError::Job { unit, result })
+            }
+            Err(_) if job.verb.makes(state) => Ok(()),
+            Err(_) => Err(SystemdError::Lost { unit: job.unit.to_owned() }),
+        }
+    }
+
+    /// Makes a unit start at boot; does not start it.
+    ///
+    /// # Errors
+    /// When systemd refuses.
+    pub async fn enable(&self, unit: &str) -> Result<(), SystemdError> {
+        let call = || format!("EnableUnitFiles {unit}");
+        // Not only for this boot; links that point elsewhere are replaced, as systemctl does.
+        let units = [unit];
+        let answer = self.link.manager.enable_unit_files(&units, false, true);
+        let (_, changes) = self.link.limits.slow_answer(call, answer).await?;
+        self.reload_after(changes.is_empty()).await
+    }
+
+    /// The contrary of [`Systemd::enable`].
+    ///
+    /// # Errors
+    /// When systemd refuses.
+    pub async fn disable(&self, unit: &str) -> Result<(), SystemdError> {
+        let call = || format!("DisableUnitFiles {unit}");
+        let units = [unit];
+        let answer = self.link.manager.disable_unit_files(&units, false);
+        let changes = self.link.limits.slow_answer(call, answer).await?;
+        self.reload_after(changes.is_empty()).await
+    }
+
+    /// As systemctl does it: systemd 257 takes every unit for outdated otherwise.
+    async fn reload_after(&self, nothing_changed: bool) -> Result<(), SystemdError> {
+        if nothing_changed { Ok(()) } else { self.daemon_reload().await }
+    }
+
+    /// Whether the unit starts at boot.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub async fn is_enabled(&self, unit: &str) -> Result<bool, SystemdError> {
+        let call = || format!("GetUnitFileState {unit}");
+        let answer = self.link.manager.get_unit_file_state(unit);
+        match self.link.limits.answer(call, answer).await {
+            Ok(state) => Ok(state.starts_with("enabled")),
+            Err(SystemdError::Refused(_)) => Ok(false), // no such unit file
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs the generators and reads all unit files again.
+    ///
+    /// # Errors
+    /// When systemd refuses.
+    pub async fn daemon_reload(&self) -> Result<(), SystemdError> {
+        let call = || "Reload".to_owned();
+        self.link.limits.slow_answer(call, self.link.manager.reload()).await
+    }
+
+    /// Forgets that a unit failed, and how often it was started lately.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked. That the unit is not loaded is none.
+    pub async fn reset_failed(&self, unit: &str) -> Result<(), SystemdError> {
+        let call = || format!("ResetFailedUnit {unit}");
+        match self.link.limits.answer(call, self.link.manager.reset_failed_unit(unit)).await {
+            Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All that systemd knows about a unit, loaded or not.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub async fn unit(&self, unit: &str) -> Result<Unit, SystemdError> {
+        let object = self.object(unit).await?;
+        let call = || format!("GetAll of {unit}");
+        let properties = self.link.limits.answer(call, object.get_all("")).await?;
+        Ok(Unit { properties })
+    }
+
+    /// The state of a unit, without the rest.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub async fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
+        let object = self.object(unit).await?;
+        let call = || format!("Get ActiveState of {unit}");
+        let value = self.link.limits.answer(call, object.get(UNIT, "ActiveState")).await?;
+        let state = <&str>::try_from(&value).ok().and_then(UnitState::parse);
+        Ok(state.unwrap_or_default())
+    }
+
+    async fn object(&self, unit: &str) -> Result<UnitPropertiesProxy<'static>, SystemdError> {
+        let call = || format!("LoadUnit {unit}");
+        let path = self.link.limits.answer(call, self.link.manager.load_unit(unit)).await?;
+        let object = UnitPropertiesProxy::builder(&self.link.connection)
+            .path(path)
+            .cache_properties(CacheProperties::No);
+        Ok(object.build().await?)
+    }
+
+    /// The loaded units whose names match, with their states.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub async fn loaded(&self, pattern: &str) -> Result<Vec<(String, UnitState)>, SystemdError> {
+        self.link.list(pattern).await
+    }
+}
+
+/// Tells those who wait for jobs when there is nobody any more who hears.
+#[derive(Debug)]
+struct Closes(JobTable);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{self, BUS, Fake, IMPATIENT, PATIENT, STRANGER, SYSTEMD};
+    use super::super::link::Limits;
+    use super::*;
+
+    const UNIT_NAME: &str = "roundsman-worker@shop:1.service";
+
+    async fn systemd(limits: Limits) -> (Systemd, Fake) {
+        let (connection, mut fake) = Fake::bus().await;
+        let systemd = Systemd::with(|ear| Link::over(connection, limits, ear));
+        let systemd = tokio::select! {
+            systemd = systemd => systemd.expect("all is well"),
+            () = fake.serve() => unreachable!("it is connected"),
+        };
+        (systemd, fake)
+    }
+
+    /// A restart, and what a systemd does that is played like this.
+    async fn restart(play: impl AsyncFnOnce(&mut Fake)) -> Result<(), SystemdError> {
+        let (systemd, mut fake) = systemd(PATIENT).await;
+        tokio::select! {
+            result = systemd.job(Verb::Restart, UNIT_NAME) => result,
+            () = async { play(&mut fake).await; fake.serve().await } => unreachable!("it is there"),
+        }
+    }
+
+    fn words(result: Result<(), SystemdError>) -> String {
+        result.expect_err("it fails").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_job_ends_as_systemd_says() {
+        for (result, words_for_it) in [
+            ("done", None),
+            ("failed", Some("did not start")),
+            ("timeout", Some("was not done in the time it has")),
+            ("canceled", Some("something else, a stop for instance, came in between")),
+            ("dependency", Some("something that it needs did not start")),
+            ("skipped", Some("systemd skipped it")),
+            ("collected", Some("the job ended as \"collected\"")),
+        ] {
+            for before_the_answer in [true, false] {
+                let end = restart(async |fake| {
+                    let call = fake.expect("RestartUnit").await;
+                    let end = fake::job_removed(SYSTEMD, 7, UNIT_NAME, result);
+                    if before_the_answer {
+                        fake.say(end).await;
+                        fake.answer_job(&call, 7).await;
+                    } else {
+                        fake.answer_job(&call, 7).await;
+                        fake.say(end).await;
+                    }
+                })
+                .await;
+                match words_for_it {
+                    None => end.expect("it is done"),
+                    Some(text) => {
+                        let words = words(end);
+                        assert!(words.starts_with(UNIT_NAME) && words.contains(text), "{words}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_systemd_ends_a_job() {
+        let end = restart(async |fake| {
+            let call = fake.expect("RestartUnit").await;
+            fake.say(fake::job_removed(STRANGER, 7, UNIT_NAME, "failed")).await;
+            fake.answer_job(&call, 7).await;
+            fake.say(fake::owner_changed(STRANGER, SYSTEMD, STRANGER)).await;
+            fake.say(fake::job_removed(STRANGER, 7, UNIT_NAME, "failed")).await;
+            fake.say(fake::job_removed(SYSTEMD, 8, UNIT_NAME, "failed")).await;
+            fake.say(fake::job_removed(SYSTEMD, 7, UNIT_NAME, "done")).await;
+        })
+        .await;
+        end.expect("what systemd says counts");
+    }
+
+    #[tokio::test]
+    async fn several_jobs_are_waited_for_and_the_first_failure_is_told() {
+        let (systemd, mut fake) = systemd(PATIENT).await;
+        let units: Vec<String> = (1..=3).map(|n| format!("{n}.service")).collect();
+        let (result, ()) = tokio::join!(systemd.jobs(Verb::Start, &units), async {
+            for id in 1..=3 {
+                let call = fake.expect("StartUnit").await;
+                fake.answer_job(&call, id).await;
+            }
+            for (id, result) in [(3, "failed"), (1, "done"), (2, "timeout")] {
+                fake.say(fake::job_removed(SYSTEMD, id, &format!("{id}.service"), result)).await;
+            }
+        });
+        assert!(words(result).starts_with("2.service: was not done"));
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_there_is_not_is_refused_in_systemds_words() {
+        let end = restart(async |fake| {
+            let call = fake.expect("RestartUnit").await;
+            fake.refuse(&call, "org.freedesktop.systemd1.NoSuchUnit").await;
+        })
+        .await;
+        assert!(matches!(end, Err(SystemdError::Refused(text)) if text == "because"));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_allowed_is_said_to_be_so() {
+        for error in ["AccessDenied", "InteractiveAuthorizationRequired"] {
+            let end = restart(async |fake| {
+                let call = fake.expect("RestartUnit").await;
+                fake.refuse(&call, &format!("org.freedesktop.DBus.Error.{error}")).await;
+            })
+            .await;
+            assert!(matches!(end, Err(SystemdError::Denied(text)) if text == "because"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_goes_away_ends_the_wait() {
+        let (systemd, mut fake) = systemd(PATIENT).await;
+        let (result, ()) = tokio::join!(systemd.job(Verb::Restart, UNIT_NAME), async {
+            let call = fake.expect("RestartUnit").await;
+            fake.answer_job(&call, 7).await;
+            drop(fake);
+        });
+        assert!(matches!(result, Err(SystemdError::Unreachable(_))), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_does_not_answer_is_not_waited_for() {
+        let (systemd, mut fake) = systemd(IMPATIENT).await;
+        fake.mute = true;
+        let (result, ()) = tokio::join!(
+            async {
+                let result = systemd.job(Verb::Restart, UNIT_NAME).await;
+                drop(systemd);
+                result
+            },
+            fake.serve()
+        );
+        let words = words(result);
+        let call = "RestartUnit roundsman-worker@shop:1.service: no answer over D-Bus within 50ms";
+        assert!(words.contains(call), "{words}");
+        assert!(words.contains("systemctl status dbus"), "{words}");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_bus_that_does_not_let_us_in() {
+        let (connection, mut fake) = Fake::bus().await;
+        fake.mute = true;
+        let systemd = Systemd::with(|ear| Link::over(connection, IMPATIENT, ear));
+        tokio::select! {
+            result = systemd => assert!(matches!(result, Err(SystemdError::Silent { .. }))),
+            () = fake.serve() => unreachable!("it is connected"),
+        }
+    }
+
+    /// systemd is started anew, with a job that is under way, has ended, and has ended well.
+    #[tokio::test]
+    async fn a_job_is_followed_to_systemds_next_connection() {
+        let end = restart(async |fake| {
+            let call = fake.expect("RestartUnit").await;
+            fake.answer_job(&call, 7).await;
+            fake.say(fake::owner_changed(BUS, SYSTEMD, "")).await;
+            fake.say(fake::owner_changed(BUS, "", ":1.9")).await;
+            let call = fake.expect("GetJob").await;
+            fake.answer_job(&call, 7).await;
+            fake.say(fake::job_removed(SYSTEMD, 7, UNIT_NAME, "done")).await;
+            fake.say(fake::job_removed(":1.9", 7, UNIT_NAME, "failed")).await;
+        })
+        .await;
+        assert!(matches!(end, Err(SystemdError::Job { .. })), "{end:?}");
+        for (state, good) in [("active", true), ("activating", false)] {
+            let end = restart(async |fake| {
+                let call = fake.expect("RestartUnit").await;
+                fake.answer_job(&call, 7).await;
+                fake.say(fake::owner_changed(BUS, SYSTEMD, ":1.9")).await;
+                let call = fake.expect("GetJob").await;
+                fake.refuse(&call, "org.freedesktop.systemd1.NoSuchJob").await;
+                let call = fake.expect("LoadUnit").await;
+                fake.answer_job(&call, 1).await; // any object will do
+                let call = fake.expect("Get").await;
+                fake.answer(&call, &zbus::Variant::from(state)).await;
+            })
+            .await;
+            assert_eq!(end.is_ok(), good, "{state}: {end:?}");
+            assert!(good || matches!(end, Err(SystemdError::Lost { .. })), "{state}: {end:?}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What systemd knows about a unit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use zbus::OwnedVariant;
+
+use crate::base::exit::WORKER_GIVEN_UP;
+
+/// What systemd says a unit is doing, as far as it matters here (`ActiveState`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnitState {
+    /// `active` (or `reloading`): started and ready.
+    Active,
+    /// `activating`: being started, or waiting for its restart.
+    Activating,
+    /// `deactivating`: being stopped; what it has in flight may finish.
+    Deactivating,
+    /// `inactive`: stopped, or not there at all.
+    #[default]
+    Inactive,
+    /// `failed`: given up.
+    Failed,
+}
+
+/// What systemd knows about a unit.
+#[derive(Debug, Clone, Default)]
+pub struct Unit {
+    pub(super) properties: HashMap<String, OwnedVariant>,
+}
+
+// === impl UnitState ===
+
+impl UnitState {
+    pub(super) fn parse(active_state: &str) -> Option<Self> {
+        Some(match active_state {
+            "active" | "reloading" | "refreshing" => Self::Active,
+            "activating" => Self::Activating,
+            "deactivating" => Self::Deactivating,
+            "inactive" | "maintenance" => Self::Inactive,
+            "failed" => Self::Failed,
+            _ => return None,
+        })
+    }
+}
+
+// === impl Unit ===
+
+impl Unit {
+    /// Its state.
+    pub fn state(&self) -> UnitState {
+        UnitState::parse(self.text("ActiveState")).unwrap_or_default()
+    }
+
+    /// Whether systemd found a file for it.
+    pub fn exists(&self) -> bool {
+        self.text("LoadState") == "loaded"
+    }
+
+    /// A string property; empty when it has none.
+    pub fn text(&self, property: &str) -> &str {
+        self.properties.get(property).and_then(|v| <&str>::try_from(v).ok()).unwrap_or_default()
+    }
+
+    /// A property that holds or not; `false` when there is none of that name.
+    pub fn flag(&self, property: &str) -> bool {
+        self.properties.get(property).is_some_and(|v| matches!(bool::try_from(v), Ok(true)))
+    }
+
+    /// A numeric property. systemd's "not set", the largest number, is `None`.
+    pub fn number(&self, property: &str) -> Option<u64> {
+        let value = self.properties.get(property)?;
+        u64::try_from(value)
+            .or_else(|_| u32::try_from(value).map(u64::from))
+            .ok()
+            .filter(|number| *number != u64::MAX)
+    }
+
+    /// The main process, when there is one.
+    pub fn main_pid(&self) -> Option<u32> {
+        self.number("MainPID").and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0)
+    }
+
+    /// What tells one run of the unit from the next.
+    pub fn invocation(&self) -> Vec<u8> {
+        self.properties
+            .get("InvocationID")
+            .and_then(|value| value.try_clone().ok())
+            .and_then(|value| Vec::<u8>::try_from(value).ok())
+            .unwrap_or_default()
+    }
+
+    /// How long the unit has been as it is.
+    pub fn since(&self) -> Option<Duration> {
+        let entered = self.number("StateChangeTimestampMonotonic")?;
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now =
+            u64::try_from(now.tv_sec).ok()? * 1_000_000 + u64::try_from(now.tv_nsec).ok()? / 1000;
+        Some(Duration::from_micros(now.saturating_sub(entered)))
+    }
+
+    /// Why it is not well, in a few words; `None` when it is.
+    pub fn trouble(&self) -> Option<String> {
+        let status = self
+            .properties
+            .get("ExecMainStatus")
+            .and_then(|v| i32::try_from(v).ok())
+            .unwrap_or_default();
+        Some(match self.text("Result") {
+            "success" | "" => return None,
+            "exit-code" if status == i32::from(WORKER_GIVEN_UP) => match self.text("StatusText") {
+                "" => "it crashed too often and was given up".to_owned(),
+                text => text.to_owned(),
+            },
+            "exit-code" => format!("it exited with status {status}"),
+            "signal" => format!("it was killed by signal {status}"),
+            "core-dump" => format!("it crashed with signal {status} and dumped core"),
+            "timeout" => "it was not ready (or not gone) in time".to_owned(),
+            "watchdog" => "it did not answer and was restarted by the watchdog".to_owned(),
+            "oom-kill" => "the kernel killed it for its memory".to_owned(),
+            "start-limit-hit" => "it failed too often and was given up".to_owned(),
+            "protocol" => "it ended before it was ready".to_owned(),
+            other => format!("its result is \"{other}\""),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zbus::Variant;
+
+    use super::*;
+
+    fn unit(properties: &[(&str, Variant<'_>)]) -> Unit {
+        let owned = |(name, value): &(&str, Variant<'_>)| {
+            ((*name).to_owned(), value.try_to_owned().expect("no descriptors"))
+        };
+        Unit { properties: properties.iter().map(owned).collect() }
+    }
+
+    #[test]
+    fn says_in_words_why_a_unit_is_not_well() {
+        let given_up = i32::from(WORKER_GIVEN_UP);
+        for (result, status, text, words) in [
+            ("success", 0, "", None),
+            ("", 0, "", None),
+            ("exit-code", given_up, "", Some("it crashed too often and was given up")),
+            ("exit-code", given_up, "given up after 16 crashes", Some("given up after 16 crashes")),
+            ("exit-code", 3, "listening", Some("it exited with status 3")),
+            ("signal", 9, "", Some("it was killed by signal 9")),
+            ("core-dump", 11, "", Some("it crashed with signal 11 and dumped core")),
+            ("timeout", 0, "", Some("it was not ready (or not gone) in time")),
+            ("watchdog", 6, "", Some("it did not answer and was restarted by the watchdog")),
+            ("oom-kill", 9, "", Some("the kernel killed it for its memory")),
+            ("start-limit-hit", 1, "", Some("it failed too often and was given up")),
+            ("protocol", 0, "", Some("it ended before it was ready")),
+            ("resources", 0, "", Some("its result is \"resources\"")),
+        ] {
+            let unit = unit(&[
+                ("Result", result.into()),
+                ("ExecMainStatus", status.into()),
+                ("StatusText", text.into()),
+            ]);
+            assert_eq!(unit.trouble().as_deref(), words, "{result} {status}");
+        }
+        assert_eq!(Unit::default().trouble(), None);
+    }
+
+    #[test]
+    fn reads_states_numbers_and_flags() {
+        let unit = unit(&[
+            ("ActiveState", "reloading".into()),
+            ("LoadState", "loaded".into()),
+            ("NeedDaemonReload", true.into()),
+            ("MainPID", 7u32.into()),
+            ("MemoryCurrent", u64::MAX.into()),
+            ("CPUUsageNSec", 9u64.into()),
+        ]);
+        assert_eq!(unit.state(), UnitState::Active);
+        assert!(unit.exists());
+        assert!(unit.flag("NeedDaemonReload"));
+        assert!(!unit.flag("ActiveState"), "it is no flag");
+        assert_eq!(unit.main_pid(), Some(7));
+        assert_eq!(unit.number("MemoryCurrent"), None, "it is not counted");
+        assert_eq!(unit.number("CPUUsageNSec"), Some(9));
+        assert_eq!(unit.number("ActiveState"), None);
+        assert_eq!(unit.text("MainPID"), "");
+        let none = Unit::default();
+        assert_eq!(
+            (none.state(), none.exists(), none.main_pid()),
+            (UnitState::Inactive, false, None)
+        );
+    }
+
+    #[test]
+    fn knows_every_state_of_systemd() {
+        for (text, state) in [
+            ("active", Some(UnitState::Active)),
+            ("reloading", Some(UnitState::Active)),
+            ("refreshing", Some(UnitState::Active)),
+            ("activating", Some(UnitState::Activating)),
+            ("deactivating", Some(UnitState::Deactivating)),
+            ("inactive", Some(UnitState::Inactive)),
+            ("maintenance", Some(UnitState::Inactive)),
+            ("failed", Some(UnitState::Failed)),
+            ("", None),
+        ] {
+            assert_eq!(UnitState::parse(text), state, "{text}");
+        }
+    }
+}
