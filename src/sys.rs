@@ -2,7 +2,10 @@
 #![expect(unsafe_code, reason = "the one place for it; every block says why it is sound")]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -10,31 +13,95 @@ use tokio::io::unix::AsyncFd;
 /// The state of a listener in the kernel's `enum tcp_state`.
 const TCP_LISTEN: u8 = 10;
 
-/// Takes ownership of a descriptor that this process inherited.
+/// Where what a process inherits begins, by systemd's convention.
+const LISTEN_FDS_START: RawFd = 3;
+
+/// The descriptors that the service manager has passed to this process, in its order. Whoever asks
+/// first gets them; there are none for anybody else.
 ///
-/// # Panics
-/// When `fd` is one of the standard streams or not open: the caller must have learnt the number
-/// from the service manager.
-pub fn adopt_inherited_fd(fd: RawFd) -> OwnedFd {
-    assert!(fd > 2, "descriptor {fd} is a standard stream, not an inherited socket");
-    assert!(
-        std::path::Path::new(&format!("/proc/self/fd/{fd}")).exists(),
-        "descriptor {fd} is not open"
-    );
-    // SAFETY: the descriptor is open (checked above) and was handed to this process by its parent
-    // through an environment variable that names it, so nothing else in this process owns it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+/// # Errors
+/// When one that it names has not come with this process.
+pub fn take_passed_descriptors() -> io::Result<Vec<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    let count = number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok());
+    let Some(count) = count.filter(|_| ours && !TAKEN.swap(true, Ordering::SeqCst)) else {
+        return Ok(Vec::new());
+    };
+    let numbers = LISTEN_FDS_START..LISTEN_FDS_START.saturating_add(count);
+    numbers
+        .map(|number| {
+            // SAFETY: these calls take a number only. What came through exec is not to be closed by
+            // the next one; all that this process opens itself is.
+            let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+            // SAFETY: as above.
+            let marked =
+                flags == 0 && unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
+            if !marked {
+                let text = format!("LISTEN_FDS names descriptor {number}, which was not passed");
+                return Err(io::Error::other(text));
+            }
+            // SAFETY: the descriptor is open and was so when this program began (checked above), the
+            // parent has handed it to this very process (LISTEN_PID), and this place, the only one
+            // that adopts any, is passed once in the life of a process.
+            Ok(unsafe { OwnedFd::from_raw_fd(number) })
+        })
+        .collect()
+}
+
+/// Becomes another program, whose descriptor 3 is what standard input is now. Returns only if that
+/// is not possible, with descriptor 3 as it was.
+pub fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
+    let alone = std::fs::read_dir("/proc/self/task").map(Iterator::count);
+    match alone {
+        Ok(1) => {}
+        Ok(_) => return io::Error::other("this process has more than one thread"),
+        Err(error) => return error,
+    }
+    let dup = |from, to, flags| {
+        // SAFETY: nobody can meet descriptor 3 while it is another one: this is the only thread
+        // (checked above), what runs until it is put back is the code below, which knows, and if
+        // exec succeeds there is nobody left who could.
+        unsafe { libc::dup3(from, to, flags) }
+    };
+    // SAFETY: both calls take a number only.
+    let (saved, flags) = unsafe {
+        let above = LISTEN_FDS_START + 1;
+        (
+            libc::fcntl(LISTEN_FDS_START, libc::F_DUPFD_CLOEXEC, above),
+            libc::fcntl(LISTEN_FDS_START, libc::F_GETFD),
+        )
+    };
+    let error = if dup(libc::STDIN_FILENO, LISTEN_FDS_START, 0) < 0 {
+        io::Error::last_os_error()
+    } else {
+        command.exec()
+    };
+    if saved < 0 {
+        // SAFETY: it was not open before the call above opened it, so nobody owns it.
+        unsafe { libc::close(LISTEN_FDS_START) };
+    } else {
+        dup(
+            saved,
+            LISTEN_FDS_START,
+            if flags & libc::FD_CLOEXEC == 0 { 0 } else { libc::O_CLOEXEC },
+        );
+        // SAFETY: it was made above, and nobody else knows it.
+        unsafe { libc::close(saved) };
+    }
+    error
 }
 
 /// Has the kernel hand a connection over when its first bytes are there, or after about so many
 /// seconds without any.
-pub fn set_defer_accept(socket: &impl AsRawFd, seconds: i32) -> io::Result<()> {
+pub fn set_defer_accept(socket: impl AsFd, seconds: i32) -> io::Result<()> {
     let length = size_of_val(&seconds) as libc::socklen_t;
     // SAFETY: the option takes an int, and `seconds` is one that lives through the call; the
-    // descriptor is open because `socket` owns it.
+    // descriptor is open because `socket` lends it.
     let result = unsafe {
         libc::setsockopt(
-            socket.as_raw_fd(),
+            socket.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_DEFER_ACCEPT,
             std::ptr::from_ref(&seconds).cast(),
@@ -45,7 +112,7 @@ pub fn set_defer_accept(socket: &impl AsRawFd, seconds: i32) -> io::Result<()> {
 }
 
 /// How many connections wait to be accepted from a TCP listener, where the kernel says so.
-pub fn waiting_connections(listener: &impl AsRawFd) -> Option<usize> {
+pub fn waiting_connections(listener: impl AsFd) -> Option<usize> {
     // SAFETY: the structure is one of plain numbers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     // No more than is looked at.
@@ -53,10 +120,10 @@ pub fn waiting_connections(listener: &impl AsRawFd) -> Option<usize> {
         (std::mem::offset_of!(libc::tcp_info, tcpi_unacked) + size_of::<u32>()) as libc::socklen_t;
     let asked = length;
     // SAFETY: the call writes at most `length` bytes of `info`, which has more and lives through
-    // it; the descriptor is open because `listener` owns it.
+    // it; the descriptor is open because `listener` lends it.
     let result = unsafe {
         libc::getsockopt(
-            listener.as_raw_fd(),
+            listener.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
             (&raw mut info).cast(),
@@ -70,23 +137,23 @@ pub fn waiting_connections(listener: &impl AsRawFd) -> Option<usize> {
 
 /// Whether somebody has read from a TCP connection: whether more bytes have come than wait.
 /// Of another socket nothing is known, and nobody is taken to have.
-pub fn was_read_from(socket: &impl AsRawFd) -> bool {
+pub fn was_read_from(socket: impl AsFd) -> bool {
     // SAFETY: the structure is one of plain numbers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
     let mut waiting: libc::c_int = 0;
     // SAFETY: both calls write at most the size of what they are given, which lives through them;
-    // the descriptor is open because `socket` owns it.
+    // the descriptor is open because `socket` lends it.
     let (result, asked) = unsafe {
         (
             libc::getsockopt(
-                socket.as_raw_fd(),
+                socket.as_fd().as_raw_fd(),
                 libc::IPPROTO_TCP,
                 libc::TCP_INFO,
                 (&raw mut info).cast(),
                 &raw mut length,
             ),
-            libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut waiting),
+            libc::ioctl(socket.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut waiting),
         )
     };
     let waiting = u64::from(waiting.unsigned_abs());
@@ -95,25 +162,68 @@ pub fn was_read_from(socket: &impl AsRawFd) -> bool {
 }
 
 /// Bytes written to a socket that the other end has not acknowledged yet, where the kernel says so.
-pub fn unacknowledged(socket: &impl AsRawFd) -> Option<u64> {
+pub fn unacknowledged(socket: impl AsFd) -> Option<u64> {
     let mut count: libc::c_int = 0;
     // SAFETY: the call writes one int, which lives through it; the descriptor is open because
-    // `socket` owns or borrows it.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+    // `socket` lends it.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
     (result == 0).then_some(u64::from(count.unsigned_abs()))
+}
+
+/// Who was at the other end of a UNIX socket when it connected, by its effective user and group. The
+/// number of the process is 0 where it has none here.
+pub fn peer_credentials(socket: impl AsFd) -> io::Result<libc::ucred> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: the call writes at most the size of `peer`, which is of plain numbers and lives
+    // through it; the descriptor is open because `socket` lends it.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(peer) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The process at the other end of a UNIX socket, which cannot be taken for another one that has got
+/// its number. `None` where the kernel (before Linux 6.5) cannot say.
+pub fn peer_process(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
+    let mut descriptor: RawFd = -1;
+    let mut length = size_of_val(&descriptor) as libc::socklen_t;
+    // SAFETY: the call writes one int, which lives through it; the descriptor is open because
+    // `socket` lends it.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut descriptor).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 && descriptor >= 0 {
+        // SAFETY: the kernel has just made it for us.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor) }));
+    }
+    let error = io::Error::last_os_error();
+    if error.raw_os_error() == Some(libc::ENOPROTOOPT) { Ok(None) } else { Err(error) }
 }
 
 /// The supplementary groups of the process at the other end of a UNIX socket, as they were when it
 /// connected.
-pub fn peer_groups(socket: &impl AsRawFd) -> io::Result<Vec<u32>> {
+pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; 64];
     loop {
         let mut length = (groups.len() * size_of::<u32>()) as libc::socklen_t;
         // SAFETY: `groups` lives through the call and has `length` bytes, of which the kernel
-        // writes as many as it says; the descriptor is open because `socket` owns it.
+        // writes as many as it says; the descriptor is open because `socket` lends it.
         let result = unsafe {
             libc::getsockopt(
-                socket.as_raw_fd(),
+                socket.as_fd().as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_PEERGROUPS,
                 groups.as_mut_ptr().cast(),

@@ -65,7 +65,7 @@ impl Reading {
     fn look(&mut self, now: u64, passed: u64, client: &impl ByteStream) {
         // Time goes on in ticks: most responses are over before they would be looked at twice.
         if self.looked.replace(now) != Some(now) {
-            let unacknowledged = client.socket().and_then(|s| sys::unacknowledged(&s)).unwrap_or(0);
+            let unacknowledged = client.socket().and_then(sys::unacknowledged).unwrap_or(0);
             self.taken = self.taken.max(passed.saturating_sub(unacknowledged));
         }
     }

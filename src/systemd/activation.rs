@@ -1,15 +1,16 @@
 //! The sockets that systemd holds for us.
 //!
-//! libsystemd reads their names (`FileDescriptorName=`), listenfd checks their kind and adopts
-//! them. Go by name, never by position: the order across several socket units is undefined.
+//! Go by name (`FileDescriptorName=`), never by position: the order across several socket units is
+//! undefined.
 
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
-use libsystemd::activation::receive_descriptors_with_names;
-use listenfd::ListenFd;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+
+use crate::sys::take_passed_descriptors;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -36,10 +37,8 @@ pub const KEPT: &str = "kept-";
 /// A descriptor that systemd has kept, under the name that it was given.
 pub type Kept = (String, OwnedFd);
 
-/// Adopts every socket that was passed to this process; none when there are none.
-///
-/// Call it once, before any thread exists: listenfd takes the variables out of the environment so
-/// that no child process believes they are its own.
+/// Adopts every socket that was passed to this process; none when there are none, or when somebody
+/// has adopted them before.
 ///
 /// # Errors
 /// When a passed descriptor is not a listening stream socket; the message names it.
@@ -52,24 +51,16 @@ pub fn adopt() -> io::Result<Vec<Inherited>> {
 /// # Errors
 /// As [`adopt`].
 pub fn adopt_with_kept() -> io::Result<(Vec<Inherited>, Vec<Kept>)> {
-    if std::env::var_os("LISTEN_FDS").is_none() {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    // An error here is "not meant for this process" (another LISTEN_PID): nothing is inherited.
-    let names: Vec<String> = receive_descriptors_with_names(false)
-        .map(|list| list.into_iter().map(|(_, name)| name).collect())
-        .unwrap_or_default();
-    let mut passed = ListenFd::from_env();
-    let (mut inherited, mut kept) = (Vec::with_capacity(passed.len()), Vec::new());
-    for index in 0..passed.len() {
-        let name = names.get(index).cloned().unwrap_or_else(|| "unknown".to_owned());
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':').filter(|name| !name.is_empty());
+    let (mut inherited, mut kept) = (Vec::new(), Vec::new());
+    for (index, passed) in take_passed_descriptors()?.into_iter().enumerate() {
+        let name = names.next().unwrap_or("unknown").to_owned();
         if name.starts_with(KEPT) {
-            if let Some(fd) = passed.take_raw_fd(index)? {
-                kept.push((name, crate::sys::adopt_inherited_fd(fd)));
-            }
+            kept.push((name, passed));
             continue;
         }
-        let socket = take(&mut passed, index).map_err(|error| {
+        let socket = listener(passed).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!(
@@ -83,15 +74,37 @@ pub fn adopt_with_kept() -> io::Result<(Vec<Inherited>, Vec<Kept>)> {
     Ok((inherited, kept))
 }
 
-fn take(passed: &mut ListenFd, index: usize) -> io::Result<Socket> {
-    // listenfd gives a socket of another kind back untaken, so the second try sees it again.
-    let gone = || io::Error::other("it was taken before");
-    if let Ok(tcp) = passed.take_tcp_listener(index) {
-        let tcp = tcp.ok_or_else(gone)?;
-        tcp.set_nonblocking(true)?;
-        return Ok(Socket::Tcp(tcp));
+fn listener(passed: OwnedFd) -> io::Result<Socket> {
+    let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    if sockopt::socket_type(&passed)? != SocketType::STREAM {
+        return wrong("it takes packets");
     }
-    let unix = passed.take_unix_listener(index)?.ok_or_else(gone)?;
-    unix.set_nonblocking(true)?;
-    Ok(Socket::Unix(unix))
+    if !sockopt::socket_acceptconn(&passed)? {
+        return wrong("it does not listen");
+    }
+    rustix::io::ioctl_fionbio(&passed, true)?;
+    match sockopt::socket_domain(&passed)? {
+        AddressFamily::INET | AddressFamily::INET6 => Ok(Socket::Tcp(passed.into())),
+        AddressFamily::UNIX => Ok(Socket::Unix(passed.into())),
+        _ => wrong("it is neither TCP nor UNIX"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_known_by_its_kind() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(matches!(listener(tcp.into()), Ok(Socket::Tcp(_))));
+        let directory = tempfile::tempdir().unwrap();
+        let unix = UnixListener::bind(directory.path().join("socket")).unwrap();
+        assert!(matches!(listener(unix.into()), Ok(Socket::Unix(_))));
+        let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(listener(near.into()).unwrap_err().to_string().contains("does not listen"));
+        let packets = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert!(listener(packets.into()).unwrap_err().to_string().contains("packets"));
+        assert!(listener(std::fs::File::open("/dev/null").unwrap().into()).is_err());
+    }
 }

@@ -7,14 +7,10 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-
-/// The first descriptor that a process inherits by systemd's convention.
-const LISTEN_FDS_START: i32 = 3;
 
 /// What the shells return for a command that is not there, and for one that cannot be run.
 const NOT_FOUND: u8 = 127;
@@ -40,11 +36,16 @@ impl Stage {
         };
         let mut command = Command::new(program);
         command.args(arguments);
-        if let Err(error) = self.prepare(&mut command) {
+        if let Err(error) = self.tie() {
             eprintln!("error: cannot prepare the app's process: {error}");
             return NOT_EXECUTABLE;
         }
-        let error = command.exec();
+        let error = if self.listener {
+            command.stdin(Stdio::null()).env("LISTEN_PID", std::process::id().to_string());
+            crate::sys::exec_with_stdin_as_three(&mut command)
+        } else {
+            command.exec()
+        };
         eprintln!("error: cannot run {}: {error}", program.display());
         match error.kind() {
             io::ErrorKind::NotFound => NOT_FOUND,
@@ -52,24 +53,12 @@ impl Stage {
         }
     }
 
-    fn prepare(&self, command: &mut Command) -> io::Result<()> {
+    /// Ties the app's life to the shim's.
+    fn tie(&self) -> io::Result<()> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let parent = i32::try_from(self.parent).ok().and_then(Pid::from_raw);
         if getppid() != parent {
             return Err(io::Error::other("the shim has died")); // before the line above took effect
-        }
-        if self.listener {
-            let inherited = std::path::Path::new("/proc/self/fd/3").exists();
-            if inherited {
-                drop(crate::sys::adopt_inherited_fd(LISTEN_FDS_START)); // whatever leaked there
-            }
-            let listener: OwnedFd = rustix::io::fcntl_dupfd_cloexec(io::stdin(), LISTEN_FDS_START)?;
-            if listener.as_raw_fd() != LISTEN_FDS_START {
-                return Err(io::Error::other("descriptor 3 cannot be made free"));
-            }
-            rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty())?;
-            std::mem::forget(listener); // it is the app's from here on
-            command.stdin(Stdio::null()).env("LISTEN_PID", std::process::id().to_string());
         }
         Ok(())
     }
