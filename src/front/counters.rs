@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::presence::Presence;
 use super::reason::{REASONS, Reason};
 
 /// One number that one thread counts and every thread may read.
@@ -47,7 +48,7 @@ impl<T: Default> Default for ByReason<T> {
 pub(crate) struct Counters {
     pub(crate) heartbeat: Counter,
     pub(crate) accepted: Counter,
-    pub(crate) open: Counter,
+    pub(crate) connections: Presence,
     pub(crate) requests: Counter,
     pub(crate) statuses: [Counter; 6],
     pub(crate) retries: Counter,
@@ -94,7 +95,7 @@ impl Totals {
 
     pub(crate) fn add(&mut self, counters: &Counters) {
         self.accepted += counters.accepted.get();
-        self.open += counters.open.get();
+        self.open += counters.connections.now_open() as u64;
         self.requests += counters.requests.get();
         for (sum, counter) in self.statuses.iter_mut().zip(&counters.statuses) {
             *sum += counter.get();

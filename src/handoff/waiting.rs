@@ -45,13 +45,13 @@ impl Waiting {
 impl Open {
     pub(super) fn count(counters: &Arc<Counters>) -> Self {
         counters.accepted.add(1);
-        counters.open.add(1);
+        counters.connections.open(1);
         Self(Arc::clone(counters))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.sub(1);
+        self.0.connections.close();
     }
 }

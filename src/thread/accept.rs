@@ -147,6 +147,7 @@ fn hand_round(
     }
     let threads = links.len();
     if threads == 1 {
+        local.counters.connections.open(batch.len());
         return begin(
             local,
             Batch { connections: batch, source: Arc::clone(source) },
@@ -175,6 +176,7 @@ fn hand_round(
         }
     }
     if !own.connections.is_empty() {
+        local.counters.connections.open(own.connections.len());
         begin(local, own, &links.leave); // last: the others need not wait for it
     }
 }

@@ -27,7 +27,7 @@ pub(super) enum Version {
     Http2,
 }
 
-/// Starts a task for each connection.
+/// Starts a task for each connection. They are counted as open already.
 pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAddr>) {
     local.deadlines.tick(); // the clock may be half a second old
     let counters = &local.counters;
@@ -36,7 +36,6 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
     let plain = listener.protocol == ListenProtocol::Http && !listener.proxy_protocol;
     for Accepted { socket, peer } in batch.connections {
         counters.accepted.add(1);
-        counters.open.add(1);
         let address = peer.map(|peer| peer.ip().to_canonical());
         let origin = Origin {
             peer: address,
@@ -175,7 +174,7 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.local.counters.open.sub(1);
+        self.local.counters.connections.close();
         if let Some((gone, peer)) = &self.gone
             && self.local.snapshot().settings.front.limits.connections_per_client.is_some()
         {

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
@@ -38,8 +37,6 @@ pub(super) enum Command {
 pub(super) struct Links {
     pub(super) commands: Vec<UnboundedSender<Command>>,
     pub(super) counters: Vec<Arc<Counters>>,
-    /// Connections that were handed over and not yet counted as open by their thread.
-    pub(super) on_the_way: Vec<Arc<AtomicUsize>>,
     pub(super) clients: RefCell<HashMap<IpAddr, usize>>,
     pub(super) gone: RefCell<UnboundedReceiver<IpAddr>>,
     /// The other end of `gone`.
@@ -54,11 +51,7 @@ impl Links {
 
     /// Open connections of each thread, with those on their way there.
     pub(super) fn open_each(&self) -> Vec<usize> {
-        self.counters
-            .iter()
-            .zip(&self.on_the_way)
-            .map(|(c, way)| c.open.get() as usize + way.load(Ordering::Relaxed))
-            .collect()
+        self.counters.iter().map(|counters| counters.connections.all()).collect()
     }
 
     /// Open connections in all.
@@ -68,7 +61,7 @@ impl Links {
 
     /// Gives a batch to a thread.
     pub(super) fn hand(&self, thread: usize, batch: Batch) {
-        self.on_the_way[thread].fetch_add(batch.connections.len(), Ordering::Relaxed);
+        self.counters[thread].connections.hand(batch.connections.len());
         let _ = self.commands[thread].send(Command::Connections(batch));
     }
 

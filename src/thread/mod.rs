@@ -12,7 +12,6 @@ mod listener;
 mod worker;
 
 use std::io;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -35,7 +34,6 @@ pub struct Threads {
     cores: Vec<usize>,
     counters: Vec<Arc<Counters>>,
     commands: Vec<UnboundedSender<Command>>,
-    on_the_way: Vec<Arc<AtomicUsize>>,
 }
 
 /// What one thread does.
@@ -62,7 +60,6 @@ impl Threads {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let counters: Vec<_> = cores.iter().map(|_| Arc::<Counters>::default()).collect();
-        let on_the_way: Vec<_> = cores.iter().map(|_| Arc::<AtomicUsize>::default()).collect();
         let (commands, receivers): (Vec<_>, Vec<_>) =
             cores.iter().map(|_| unbounded_channel()).unzip();
         let (gone, gone_receiver) = unbounded_channel();
@@ -74,7 +71,6 @@ impl Threads {
                 index,
                 front: Arc::clone(&front),
                 counters: counters.clone(),
-                on_the_way: on_the_way.clone(),
                 commands: commands.clone(),
                 receiver,
                 gone: gone.clone(),
@@ -93,7 +89,7 @@ impl Threads {
         for _ in cores {
             reports.recv().map_err(|_| io::Error::other("a thread ended before it began"))??;
         }
-        Ok(Self { cores: cores.to_vec(), counters, commands, on_the_way })
+        Ok(Self { cores: cores.to_vec(), counters, commands })
     }
 
     /// Begins to accept from these.
@@ -114,7 +110,7 @@ impl Threads {
             .map(|(counters, core)| ThreadStats {
                 core: *core,
                 accepted: counters.accepted.get(),
-                open: counters.open.get(),
+                open: counters.connections.now_open() as u64,
                 requests: counters.requests.get(),
             })
             .collect()
@@ -166,9 +162,7 @@ impl Threads {
     }
 
     fn open(&self) -> usize {
-        let on_the_way = |way: &Arc<AtomicUsize>| way.load(std::sync::atomic::Ordering::SeqCst);
-        let waiting: usize = self.on_the_way.iter().map(on_the_way).sum();
-        waiting + self.counters.iter().map(|c| c.open.get() as usize).sum::<usize>()
+        self.counters.iter().map(|counters| counters.connections.all()).sum()
     }
 
     fn tell(&self, thread: usize, command: Command) {

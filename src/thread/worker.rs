@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -30,7 +29,6 @@ pub(super) struct Start {
     pub(super) index: usize,
     pub(super) front: Arc<crate::front::Front>,
     pub(super) counters: Vec<Arc<Counters>>,
-    pub(super) on_the_way: Vec<Arc<AtomicUsize>>,
     pub(super) commands: Vec<UnboundedSender<Command>>,
     pub(super) receiver: UnboundedReceiver<Command>,
     /// Where a client's address goes when its connection ends; its other end is thread 0's.
@@ -64,7 +62,6 @@ async fn obey(mut start: Start) {
     let links = Rc::new(Links {
         commands: start.commands,
         counters: start.counters,
-        on_the_way: start.on_the_way,
         clients: RefCell::default(),
         gone: RefCell::new(start.gone_receiver.take().unwrap_or_else(|| unbounded_channel().1)),
         leave: start.gone.clone(),
@@ -74,7 +71,7 @@ async fn obey(mut start: Start) {
     while let Some(command) = start.receiver.recv().await {
         match command {
             Command::Connections(batch) => {
-                links.on_the_way[index].fetch_sub(batch.connections.len(), Ordering::Relaxed);
+                local.counters.connections.arrive(batch.connections.len());
                 begin(&local, batch, &start.gone);
             }
             Command::Accept(listeners) => {

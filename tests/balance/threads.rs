@@ -1,13 +1,14 @@
-//! Every interleaving of what threads do at the gate before a server, tried out by loom.
+//! Every interleaving of what threads do at the gate before a server, and of what they count as
+//! theirs, tried out by loom.
 
-#![allow(dead_code, reason = "the gate is included whole, only its core is tried out")]
+#![allow(dead_code, reason = "both are included whole, only their core is tried out")]
 
 /// The gate uses these instead of the standard library's.
 ///
 /// loom takes sequentially consistent operations for acquire and release only. Fences it does model
 /// fully, so here they stand around the operations that ask for the one order that all agree on.
 mod atomics {
-    pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use loom::sync::atomic::{AtomicU8 as U8, AtomicU32 as U32, fence};
 
     fn fenced<T>(ordering: Ordering, operation: impl FnOnce() -> T) -> T {
@@ -67,11 +68,14 @@ mod atomics {
 }
 #[path = "../../src/balance/gate.rs"]
 mod gate;
+#[path = "../../src/front/presence.rs"]
+mod presence;
 
 use gate::{Closed, Entry, Gate};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::thread;
+use presence::Presence;
 
 const COUNTED: Entry = Entry { counted: true, trial: false, up_to: 0 };
 
@@ -148,5 +152,25 @@ fn one_trial_at_a_time() {
         let theirs = other.join().expect("it does not panic");
         assert!(mine || theirs, "nobody tried it");
         assert!(!gate.in_trial() && gate.enter(0, trial).is_ok());
+    });
+}
+
+/// A connection that was handed over is on its way or open until it is closed: a shutdown that sees
+/// none has none to cut off.
+#[test]
+fn a_connection_that_was_handed_over_is_never_missed() {
+    loom::model(|| {
+        let presence = Arc::new(Presence::default());
+        presence.hand(2);
+        let thread = thread::spawn({
+            let presence = Arc::clone(&presence);
+            move || {
+                presence.arrive(2);
+                presence.close();
+            }
+        });
+        assert!(presence.all() > 0, "a shutdown would cut the other one off");
+        thread.join().expect("it does not panic");
+        assert_eq!((presence.all(), presence.now_open()), (1, 1));
     });
 }
