@@ -111,7 +111,14 @@ impl<S: Stream> Connection<'_, S> {
             }
             match turn {
                 Turn::HasMore => tokio::task::yield_now().await,
-                Turn::Stalled => self.server.flushed.notified().await,
+                Turn::Stalled => {
+                    // While the replies of this turn were written the checkpoint may have ended, and
+                    // there may be none after it that would wake us. Nothing happens between this
+                    // look and the waiting: all that could is on this thread.
+                    if self.server.store.borrow().is_stalled() {
+                        self.server.flushed.notified().await;
+                    }
+                }
                 Turn::NeedsInput => {
                     self.tidy();
                     let midway = self.parser.is_midway() || self.start < self.input.len();
@@ -328,5 +335,144 @@ impl Stream for TcpStream {
 
     fn into_descriptor(self) -> Option<OwnedFd> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::path::Path;
+    use std::pin::{Pin, pin};
+    use std::task::{Context as TaskContext, Poll};
+
+    use tokio::io::{DuplexStream, ReadBuf, duplex};
+    use tokio::sync::{Notify, watch};
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::session::command::{Identity, ServerInfo};
+    use crate::session::namespace::Trust;
+    use crate::session::store::{Options, Store};
+
+    /// A socket that never takes anything at once.
+    struct Slow(DuplexStream);
+
+    impl AsyncRead for Slow {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut TaskContext<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut TaskContext<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+        fn poll_shutdown(
+            mut self: Pin<&mut Self>,
+            cx: &mut TaskContext<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    impl Stream for Slow {
+        fn write_now(&self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        fn into_descriptor(self) -> Option<OwnedFd> {
+            None
+        }
+    }
+
+    fn server(directory: &Path, memory: usize) -> Server {
+        let options = Options {
+            directory: directory.to_owned(),
+            sync: SessionSync::EverySecond,
+            max_size: u64::MAX,
+            memory,
+        };
+        let (store, _problems) = Store::open(options).unwrap();
+        Server {
+            store: RefCell::new(store),
+            info: ServerInfo::default(),
+            limits: crate::session::protocol::Limits::default(),
+            budget: super::super::budget::Budget::default(),
+            outputs: super::super::budget::Spares::default(),
+            trust: Trust::from_system(),
+            flushed: Notify::new(),
+            stopping: watch::Sender::new(false),
+            handovers: RefCell::default(),
+            beat: Cell::new(0),
+            next_id: Cell::new(1),
+        }
+    }
+
+    fn connection(server: &Server, stream: Slow, input: Vec<u8>) -> Connection<'_, Slow> {
+        Connection {
+            server,
+            stream,
+            client: Client::new(1, Identity::Admin, "test".to_owned(), 0),
+            parser: Parser::default(),
+            input,
+            start: 0,
+            output: Vec::new(),
+            scratch: Vec::new(),
+            share: server.budget.share(),
+        }
+    }
+
+    fn set(key: &str, length: usize) -> String {
+        let value = "x".repeat(length);
+        format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${length}\r\n{value}\r\n", key.len())
+    }
+
+    /// The checkpoint that a writer is to wait for ends while the client has not yet read what came
+    /// before: nothing wakes the writer afterwards.
+    #[tokio::test]
+    async fn a_writer_does_not_wait_for_a_checkpoint_that_has_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = server(directory.path(), 64 * 1024);
+        let mut outcomes = server.store.borrow_mut().outcomes().unwrap();
+        let writes: String = (0..400).map(|n| set(&format!("key{n}"), 1024)).collect();
+        let (near, _far) = duplex(1024 * 1024);
+        let mut filling = connection(&server, Slow(near), writes.into_bytes());
+        while !matches!(filling.take_turn().await.unwrap(), Turn::Stalled) {
+            assert!(filling.start < filling.input.len(), "memory has not become full");
+        }
+        drop(filling);
+
+        let (near, mut far) = duplex(1);
+        let request = format!("*1\r\n$4\r\nPING\r\n{}", set("late", 10));
+        let mut late = connection(&server, Slow(near), request.into_bytes());
+        let mut serving = pin!(late.serve());
+        for _ in 0..10 {
+            tokio::select! {
+                biased;
+                _ = &mut serving => unreachable!("its reply has not been read"),
+                () = yield_now() => {}
+            }
+        }
+        let outcome = outcomes.recv().await.expect("the checkpoint ends");
+        server.store.borrow_mut().checkpointed(outcome);
+        server.flushed.notify_waiters();
+        assert!(!server.store.borrow().is_stalled());
+        let mut replies = [0; 12];
+        let read = timeout(Duration::from_secs(20), far.read_exact(&mut replies));
+        tokio::select! {
+            _ = &mut serving => unreachable!("its client is there"),
+            read = read => { read.expect("it waits for ever").unwrap(); }
+        }
+        assert_eq!(&replies, b"+PONG\r\n+OK\r\n");
     }
 }
