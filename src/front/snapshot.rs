@@ -157,6 +157,10 @@ fn upstream(
     Arc::new(Upstream::new(name, servers, balancing.clone()))
 }
 
+/// Servers of one upstream with which none are added that names stand for: the balancer counts
+/// servers in 16 bits.
+const MOST_FOUND: usize = 16 * 1024;
+
 /// The servers that an upstream lists and those that its names stand for, in the list's order.
 fn servers_of(upstream: &settings::Upstream, found: &BTreeMap<DnsName, Vec<Found>>) -> Vec<Wanted> {
     let listed = &upstream.servers;
@@ -171,6 +175,9 @@ fn servers_of(upstream: &settings::Upstream, found: &BTreeMap<DnsName, Vec<Found
         for found in found.get(&named.name).into_iter().flatten() {
             let address = Address::Tcp(found.address);
             let is_listed = listed.iter().any(|server| server.address == address);
+            if servers.len() >= MOST_FOUND {
+                break; // which takes more names than anybody gives to one upstream
+            }
             if is_listed || servers.iter().any(|(_, known, _)| *known == address) {
                 continue; // it is there anyway, or of another name
             }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::schedule::{News, Schedule};
-use super::{Failed, Lookup};
+use super::{Failed, Lookup, MAX_SERVERS};
 use crate::config::Settings;
 use crate::config::settings::{Dns, DnsName};
 use crate::front::Front;
@@ -88,6 +88,12 @@ async fn ask(
                         message_id = message::DNS_RECOVERED,
                         roundsman_server = %name,
                         "{name} resolves again"
+                    );
+                }
+                if news == News::TooMany {
+                    tracing::warn!(
+                        roundsman_server = %name,
+                        "{name} stands for more than {MAX_SERVERS} servers; the rest are left out"
                     );
                 }
                 if found.send((name.clone(), schedule.known().to_vec())).await.is_err() {

@@ -21,6 +21,10 @@ pub use resolver::Resolver;
 use crate::config::settings::{Dns, DnsName};
 use crate::front::found::Found;
 
+/// The servers that one name may stand for. Whoever answers for it says how many there are, the
+/// balancer counts them in 16 bits, and each costs memory.
+pub const MAX_SERVERS: usize = 1024;
+
 /// What a look-up came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::message::{Kind, Records, Service};
 use super::system::System;
-use super::{Answer, Failed, Lookup, transport};
+use super::{Answer, Failed, Lookup, MAX_SERVERS, transport};
 use crate::config::settings::{Dns, DnsName, Family};
 use crate::front::found::{Found, Record};
 
@@ -147,7 +147,8 @@ impl HostLookup {
     fn take_in(&mut self, is_v6: bool, result: Result<(Records, Duration), Failed>) {
         match result {
             Ok((Records::Addresses(addresses), ttl)) => {
-                self.addresses.extend(addresses);
+                // One more than may be, so that it is seen that there are more.
+                self.addresses.extend(addresses.into_iter().take(MAX_SERVERS + 1));
                 self.ttl = self.ttl.min(ttl);
             }
             // That a host has no addresses of a family is known then, and no failure.
@@ -165,6 +166,9 @@ fn combine(
     let (mut found, mut lacking) = (Vec::new(), Vec::new());
     let mut failed = Failed::NoRecords;
     for (host, port, record) in hosts {
+        if found.len() > MAX_SERVERS {
+            break; // those of the lowest priority, which come last
+        }
         found.extend(host.addresses.iter().map(|&ip| Found {
             address: SocketAddr::new(ip, port),
             record,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Answer;
+use super::{Answer, MAX_SERVERS};
 use crate::config::settings::Dns;
 use crate::front::found::Found;
 
@@ -17,6 +17,8 @@ pub struct Schedule {
     /// The last good answer.
     known: Vec<Found>,
     failures: u32,
+    /// There were more servers than are used.
+    too_many: bool,
 }
 
 /// What an administrator should hear of.
@@ -28,12 +30,14 @@ pub enum News {
     Fails,
     /// It succeeded after failures.
     Recovered,
+    /// There are more servers than are used, for the first time in a row.
+    TooMany,
 }
 
 impl Schedule {
     /// A schedule for a name of which this is known already.
     pub fn new(known: Vec<Found>) -> Self {
-        Self { known, failures: 0 }
+        Self { known, failures: 0, too_many: false }
     }
 
     /// The last good answer.
@@ -51,8 +55,20 @@ impl Schedule {
         found.extend(self.known.iter().filter(lacks).cloned());
         found.sort();
         found.dedup_by(|a, b| a.address == b.address);
+        let too_many = found.len() > MAX_SERVERS;
+        if too_many {
+            // Those that go first stay, in an order that is the same the next time.
+            found.sort_by_key(|f| f.record.is_some_and(|record| record.backup));
+            found.truncate(MAX_SERVERS);
+            found.sort();
+        }
         self.known = found;
-        let news = if self.failures > 0 { News::Recovered } else { News::Nothing };
+        let news = match (too_many, self.failures > 0) {
+            (true, _) if !self.too_many => News::TooMany,
+            (_, true) => News::Recovered,
+            _ => News::Nothing,
+        };
+        self.too_many = too_many;
         self.failures = 0;
         let most = if lacking.is_empty() { settings.max_ttl } else { MAX_RETRY };
         let most = most.max(settings.min_ttl);
@@ -71,6 +87,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::found::Record;
 
     fn found(address: &str, host: &str) -> Found {
         Found { address: address.parse().unwrap(), record: None, host: host.into() }
@@ -103,6 +120,27 @@ mod tests {
         assert_eq!(schedule.answered(good(), &Dns::default()).1, News::Nothing);
         assert_eq!(schedule.failed(), (RETRY, News::Fails));
         assert_eq!(schedule.known().len(), 1, "the last good answer stays");
+    }
+
+    #[test]
+    fn a_name_stands_for_so_many_servers_at_most_and_that_is_told_once() {
+        let mut schedule = Schedule::default();
+        let many = |first: usize| {
+            let backup = Record { weight: 1, backup: true };
+            let of = |n: usize| {
+                let record = (n < 100).then_some(backup);
+                Found { record, ..found(&format!("10.0.{}.{}:80", n / 256, n % 256), "a") }
+            };
+            answer((first..first + MAX_SERVERS + 50).map(of).collect(), 5)
+        };
+        assert_eq!(schedule.answered(many(0), &Dns::default()).1, News::TooMany);
+        assert_eq!(schedule.known().len(), MAX_SERVERS);
+        let backups = schedule.known().iter().filter(|f| f.record.is_some()).count();
+        assert_eq!(backups, 50, "those go first that have to");
+        assert!(schedule.known().is_sorted());
+        assert_eq!(schedule.answered(many(1), &Dns::default()).1, News::Nothing);
+        schedule.answered(answer(vec![found("10.0.0.1:80", "a")], 5), &Dns::default());
+        assert_eq!(schedule.answered(many(0), &Dns::default()).1, News::TooMany);
     }
 
     #[test]
