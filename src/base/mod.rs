@@ -4,5 +4,6 @@ pub mod exit;
 pub mod file;
 pub mod lock;
 pub mod paths;
+pub mod text;
 pub mod unit;
 pub mod user;

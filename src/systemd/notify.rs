@@ -8,6 +8,11 @@ use libsystemd::daemon::{NotifyState as WithDescriptors, notify_with_fds};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
+use crate::base::text;
+
+/// The longest line: systemd reads 4096 bytes of a message, and hardly any text is this long.
+const LONGEST: usize = 2048;
+
 /// Everything is set up, or a reload is over (also a failed one: systemd waits for it).
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
@@ -81,8 +86,45 @@ pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
+/// The lines of a message, each on a line of its own whatever texts are in it: systemd obeys what
+/// begins a line, and shows the rest to people as it is.
+pub fn lines(states: &[NotifyState<'_>]) -> Vec<String> {
+    let line = |state: &NotifyState<'_>| {
+        let text = state.to_string();
+        let clean = text::one_line(text::beginning(&text, LONGEST)).into_owned();
+        text::beginning(&clean, LONGEST).to_owned()
+    };
+    states.iter().map(line).collect()
+}
+
 fn send(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    let lines = lines(states);
+    let states: Vec<_> = lines.iter().map(|line| NotifyState::Custom(line)).collect();
+    if let Err(error) = sd_notify::notify(&states) {
         tracing::warn!(%error, "cannot notify the service manager");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_line_whoever_wrote_it() {
+        let hostile = "serves unix:/tmp/x\nMAINPID=1\r\nREADY=1\u{1b}[2J";
+        assert_eq!(
+            lines(&[NotifyState::Ready, NotifyState::Status(hostile)]),
+            [
+                "READY=1",
+                "STATUS=serves unix:/tmp/x\u{fffd}MAINPID=1\u{fffd}\u{fffd}READY=1\u{fffd}[2J"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_message_is_never_longer_than_systemd_reads() {
+        let long = "\u{9b}".repeat(1 << 20);
+        let lines = lines(&[NotifyState::Stopping, NotifyState::Status(&long)]);
+        assert!(lines.join("\n").len() < 4096);
     }
 }

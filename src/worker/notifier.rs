@@ -5,7 +5,6 @@
 //! `NotifyAccess=main` systemd would not listen to the app itself.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -17,6 +16,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 use tokio::time::sleep;
+
+use crate::systemd::notify;
 
 /// How often and how long a notification is tried again while the service manager's queue is full.
 const RETRY: Duration = Duration::from_millis(20);
@@ -42,10 +43,7 @@ impl Notifier {
     /// misses it.
     pub(super) async fn send(&self, states: &[NotifyState<'_>]) {
         let Some(address) = &self.address else { return };
-        let mut text = String::new();
-        for state in states {
-            let _ = writeln!(text, "{state}"); // writing to a string cannot fail
-        }
+        let text = notify::lines(states).join("\n");
         let mut result = Ok(());
         for _ in 0..RETRIES {
             result = send_now(address, &text);
