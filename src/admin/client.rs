@@ -10,9 +10,12 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 
 use super::model::Failure;
+use crate::base::dial;
+
+/// How long the front may take to accept, whatever the answer may take.
+const CONNECT: Duration = Duration::from_secs(30);
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +71,7 @@ pub async fn call_async<Q: Serialize, A: DeserializeOwned>(
     body: Option<&Q>,
     limit: Duration,
 ) -> Result<A, Error> {
-    tokio::time::timeout(limit, exchange(socket, method, path, body))
+    tokio::time::timeout(limit, exchange(socket, method, path, body, limit))
         .await
         .unwrap_or_else(|_| Err(Error::Broken(format!("no answer within {limit:?}"))))
 }
@@ -78,9 +81,10 @@ async fn exchange<Q: Serialize, A: DeserializeOwned>(
     method: &str,
     path: &str,
     body: Option<&Q>,
+    limit: Duration,
 ) -> Result<A, Error> {
     let broken = |error: &dyn std::fmt::Display| Error::Broken(error.to_string());
-    let stream = UnixStream::connect(socket)
+    let stream = dial::within_async(CONNECT.min(limit), socket)
         .await
         .map_err(|source| Error::Connect { path: socket.display().to_string(), source })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

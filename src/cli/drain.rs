@@ -1,24 +1,28 @@
 //! `roundsman drain` and `roundsman undrain`.
 
 use std::io::Write as _;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::send::{Runtime, Target};
 use super::{AdminSocket, names};
 use crate::admin::client;
 use crate::admin::model::{Drain as Request, Drained, Undrain as UndrainRequest};
+use crate::base::dial;
 use crate::base::exit;
 use crate::base::lock;
 use crate::base::paths;
 
 /// A drain waits no longer than this, whatever it was asked: half of systemd's largest extension.
 const LONGEST: Duration = Duration::from_mins(30);
+
+/// What telling the workers may take together.
+const ANNOUNCE: Duration = Duration::from_secs(2);
 
 /// Take workers out of the rotation and wait until their requests are done
 #[derive(Debug, Args)]
@@ -115,10 +119,14 @@ impl Drain {
             Some(number) => vec![number],
             None => paths::workers_in(base, &target.app),
         };
+        let end = Instant::now() + ANNOUNCE;
         for number in numbers {
-            if let Ok(mut stream) =
-                UnixStream::connect(paths::control_socket(base, &target.app, number))
-            {
+            let limit = end.saturating_duration_since(Instant::now());
+            if limit.is_zero() {
+                return;
+            }
+            let socket = paths::control_socket(base, &target.app, number);
+            if let Ok(mut stream) = dial::within(limit, &socket) {
                 let _ = stream.write_all(b"draining\n");
             }
         }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -17,11 +18,16 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::send::{Runtime, Target};
+use crate::base::dial;
 use crate::base::exit;
 use crate::base::paths;
+use crate::base::text;
 
 /// How often is looked for new workers.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a worker may take to accept.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The longest line: a worker's longest message and what is around it.
 const MAX_LINE: u64 = 17 * 1024 * 1024;
@@ -45,10 +51,28 @@ pub(super) struct Events {
 
 type Worker = (String, u16);
 
+/// How far a worker is followed.
+#[derive(Debug, Default)]
+struct Followed {
+    /// A thread reads from it at this moment.
+    now: bool,
+    /// Its socket: another one is another run's.
+    socket: Option<u64>,
+    /// When its last event was that was read.
+    last: Option<u64>,
+}
+
 /// What a thread has read.
 enum Heard {
     Line(Worker, Vec<u8>),
-    End(Worker, Option<String>),
+    /// Why it ended, if that is not for a worker to decide again.
+    End(Worker, Option<Refusal>),
+}
+
+/// It said that it does not want this.
+enum Refusal {
+    Denied(String),
+    Other(String),
 }
 
 // === impl Events ===
@@ -69,8 +93,7 @@ impl Events {
     fn follow(&self) -> Result<(), (u8, String)> {
         let since = now();
         let (sender, receiver) = sync_channel(QUEUE);
-        // Whether a worker is followed at this moment.
-        let mut workers: BTreeMap<Worker, bool> = BTreeMap::new();
+        let mut workers: BTreeMap<Worker, Followed> = BTreeMap::new();
         self.look(&mut workers, since, &sender);
         if workers.is_empty() {
             let who = self.target.as_ref().map_or("any app", |target| &target.app);
@@ -83,12 +106,18 @@ impl Events {
                 looked = Instant::now();
             }
             let printed = match receiver.recv_timeout(LOOK) {
-                Ok(Heard::Line(worker, line)) => self.print(&worker, &line),
+                Ok(Heard::Line(worker, line)) => {
+                    let followed = workers.entry(worker.clone()).or_default();
+                    self.print(&worker, &line, followed)
+                }
                 Ok(Heard::End(worker, None)) => {
-                    workers.insert(worker, false);
+                    workers.entry(worker).or_default().now = false;
                     Ok(())
                 }
-                Ok(Heard::End(_, Some(denied))) => return Err((exit::DENIED, denied)),
+                Ok(Heard::End(_, Some(Refusal::Denied(why)))) => return Err((exit::DENIED, why)),
+                Ok(Heard::End((app, number), Some(Refusal::Other(why)))) => {
+                    return Err((exit::FAILURE, format!("{app}:{number}: {why}")));
+                }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
             };
             if printed.is_err() {
@@ -97,7 +126,12 @@ impl Events {
         }
     }
 
-    fn look(&self, workers: &mut BTreeMap<Worker, bool>, since: u64, sender: &SyncSender<Heard>) {
+    fn look(
+        &self,
+        workers: &mut BTreeMap<Worker, Followed>,
+        since: u64,
+        sender: &SyncSender<Heard>,
+    ) {
         let base = &self.runtime.base;
         let apps = match &self.target {
             Some(target) => vec![target.app.clone()],
@@ -107,26 +141,34 @@ impl Events {
             let only = self.target.as_ref().and_then(|target| target.number);
             for number in paths::workers_in(base, &app) {
                 let worker = (app.clone(), number);
-                if only.is_some_and(|only| only != number) || workers.get(&worker) == Some(&true) {
+                let is_followed = workers.get(&worker).is_some_and(|followed| followed.now);
+                if only.is_some_and(|only| only != number) || is_followed {
                     continue;
                 }
-                let Ok(stream) = UnixStream::connect(paths::control_socket(base, &app, number))
-                else {
+                let path = paths::control_socket(base, &app, number);
+                let socket = std::fs::symlink_metadata(&path).map(|metadata| metadata.ino()).ok();
+                let Ok(stream) = dial::within(PATIENCE, &path) else {
                     continue; // it is just starting, or just ending
                 };
-                let again = workers.insert(worker.clone(), true).is_some();
+                let known = workers.get(&worker);
+                let again = known.is_some_and(|followed| followed.socket != socket);
+                let last = known.and_then(|followed| followed.last).map(|last| last + 1);
+                let since = last.unwrap_or_default().max(since);
+                workers.insert(worker.clone(), Followed { now: true, socket, last });
                 let sender = sender.clone();
                 thread::spawn(move || read(stream, &worker, since, again, &sender));
             }
         }
     }
 
-    fn print(&self, worker: &Worker, line: &[u8]) -> io::Result<()> {
+    fn print(&self, worker: &Worker, line: &[u8], followed: &mut Followed) -> io::Result<()> {
         // The socket is in the hands of the app's user, who may write on it what he likes.
         let Ok(event) = serde_json::from_slice::<BTreeMap<&str, &RawValue>>(line) else {
             eprintln!("warning: {}:{} says what is no event", worker.0, worker.1);
             return Ok(());
         };
+        let at = event.get("at").and_then(|raw| raw.get().parse::<u64>().ok());
+        followed.last = followed.last.max(at.filter(|at| *at <= now()));
         let mut out = io::stdout().lock();
         if self.json {
             out.write_all(line)?;
@@ -142,8 +184,10 @@ fn read(mut stream: UnixStream, worker: &Worker, since: u64, again: bool, out: &
         let event = json!({ "at": now(), "worker": name, "event": "restart" });
         let _ = out.send(Heard::Line(worker.clone(), event.to_string().into_bytes()));
     }
-    let mut denied = None;
-    if stream.write_all(format!("events {since}\n").as_bytes()).is_ok() {
+    // One that refuses does so before it has read what is asked.
+    let _ = stream.write_all(format!("events {since}\n").as_bytes());
+    let mut refusal = None;
+    if stream.set_read_timeout(None).is_ok() {
         let mut reader = BufReader::new(stream);
         loop {
             let mut line = Vec::new();
@@ -151,8 +195,8 @@ fn read(mut stream: UnixStream, worker: &Worker, since: u64, again: bool, out: &
             if !matches!(read, Ok(1..)) || line.pop() != Some(b'\n') {
                 break; // the end, or one that was cut off by it
             }
-            if let Some(why) = line.strip_prefix(b"denied: ") {
-                denied = Some(String::from_utf8_lossy(why).into_owned());
+            refusal = Refusal::of(&line);
+            if refusal.is_some() {
                 break;
             }
             if out.send(Heard::Line(worker.clone(), line)).is_err() {
@@ -160,12 +204,22 @@ fn read(mut stream: UnixStream, worker: &Worker, since: u64, again: bool, out: &
             }
         }
     }
-    let _ = out.send(Heard::End(worker.clone(), denied));
+    let _ = out.send(Heard::End(worker.clone(), refusal));
+}
+
+impl Refusal {
+    fn of(line: &[u8]) -> Option<Self> {
+        let why = |rest: &[u8]| text::one_line(&String::from_utf8_lossy(rest)).into_owned();
+        if let Some(rest) = line.strip_prefix(b"denied: ") {
+            return Some(Self::Denied(why(rest)));
+        }
+        line.strip_prefix(b"error: ").map(|rest| Self::Other(why(rest)))
+    }
 }
 
 /// One event for people: when, who, what, and the rest of it.
 fn readable(event: &BTreeMap<&str, &RawValue>) -> String {
-    let text = |name: &str| -> String {
+    let of = |name: &str| -> String {
         event.get(name).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
     };
     let at = event.get("at").and_then(|raw| raw.get().parse().ok()).unwrap_or(0_u64);
@@ -175,8 +229,8 @@ fn readable(event: &BTreeMap<&str, &RawValue>) -> String {
         seconds / 3600,
         seconds / 60 % 60,
         seconds % 60,
-        text("worker"),
-        text("event"),
+        of("worker"),
+        of("event"),
     );
     let rest = event.iter().filter(|(name, _)| !matches!(**name, "at" | "worker" | "event"));
     for (name, raw) in rest {
@@ -191,7 +245,7 @@ fn readable(event: &BTreeMap<&str, &RawValue>) -> String {
         }
     }
     // What a terminal takes for commands is not for apps to send.
-    line.trim_end().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text::one_line(line.trim_end()).into_owned()
 }
 
 fn now() -> u64 {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,13 +10,15 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
+use crate::base::dial;
 use crate::base::exit;
 use crate::base::paths;
+use crate::base::text;
 
 /// How long a worker may take to say that it has the message.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest message: what a worker takes in one line.
+/// The longest message: what a worker takes in one line of root's. It takes less of members'.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 
 /// Send a message to an app's workers: process.on("message") in Node
@@ -153,7 +154,7 @@ fn one_line(text: &str) -> Result<String, String> {
 }
 
 fn deliver(socket: &Path, message: &str) -> Result<(), Failure> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+    let mut stream = dial::within(PATIENCE, socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NotThere,
         _ => Failure::Other(error.to_string()),
     })?;
@@ -161,16 +162,14 @@ fn deliver(socket: &Path, message: &str) -> Result<(), Failure> {
         io::ErrorKind::WouldBlock => Failure::Other("it does not answer".to_owned()),
         _ => Failure::Other(error.to_string()),
     };
-    stream.set_read_timeout(Some(PATIENCE)).map_err(other)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(other)?;
     let written = stream.write_all(format!("send\n{message}\n").as_bytes());
     let mut answer = String::new();
     // One that refuses does so before it has read everything.
     let read = BufReader::new(stream.take(4096)).read_line(&mut answer);
     match answer.trim_end().split_once(": ") {
         None if answer == "ok\n" => Ok(()),
-        Some(("denied", why)) => Err(Failure::Denied(why.to_owned())),
-        Some(("error", why)) => Err(Failure::Other(why.to_owned())),
+        Some(("denied", why)) => Err(Failure::Denied(text::one_line(why).into_owned())),
+        Some(("error", why)) => Err(Failure::Other(text::one_line(why).into_owned())),
         _ => {
             written.and(read.map(drop)).map_err(other)?;
             Err(Failure::Other("it ended before it had the message".to_owned()))

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::admin;
 use crate::balance::sticky;
+use crate::base::dial;
 use crate::base::exit;
 use crate::base::lock::{Lock, Wait};
 use crate::base::paths;
@@ -191,8 +192,7 @@ impl Serve {
         }
         if let Some(path) = &self.admin {
             let failed = || Failed::os(format!("cannot listen on {}", path.display()));
-            if std::os::unix::net::UnixStream::connect(path).is_err() {
-                // Left by a process that is gone; one that answers keeps its socket.
+            if dial::is_left_behind(path) {
                 let _ = std::fs::remove_file(path);
             }
             let socket = UnixListener::bind(path).map_err(failed())?;

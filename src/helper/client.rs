@@ -2,14 +2,18 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::Request;
 use super::frame::Frame;
+use crate::base::dial;
+
+/// How long systemd may take to accept.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the helper did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -40,10 +44,11 @@ pub enum Error {
 /// # Errors
 /// When the helper cannot be reached, or does not answer.
 pub async fn ask(socket: &Path, request: &Request) -> Result<u8, Error> {
-    let client = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => Error::NotAllowed,
-        _ => Error::Unreachable(error),
-    })?;
+    let client =
+        dial::within_async(PATIENCE, socket).await.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => Error::NotAllowed,
+            _ => Error::Unreachable(error),
+        })?;
     let (mut from, mut to) = client.into_split();
     to.write_all(&request.line()).await.map_err(|_| Error::Lost)?;
     let mut signals = interrupts().map_err(Error::Unreachable)?;

@@ -2,33 +2,66 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
+use tokio::time::timeout;
 
 use super::control::Control;
 use crate::admin::explain::{Query, explain};
 use crate::admin::model::{Drain, Failure, Undrain};
+use crate::base::peer::Peer;
+use crate::base::places::Places;
 
 /// Bytes of a request body: a drain has about a hundred.
 const BODY: usize = 64 * 1024;
 
+/// How long a request's head, and its body, may take to come.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// How long a connection may take in all: longer than any drain.
+const LONGEST: Duration = Duration::from_mins(40);
+
+/// Connections of one member of the group, and of all of them. Root's are not counted: each worker
+/// that stops has one.
+const OF_MEMBER: usize = 64;
+const OF_MEMBERS: usize = 256;
+
+/// What is answered to more.
+const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+                        content-length: 61\r\nconnection: close\r\n\r\n\
+                        {\"error\":\"you have too many connections to the admin socket\"}";
+
 /// Serves the control API on `listener` for as long as it is polled. Run it in a `LocalSet`.
 pub async fn serve(listener: UnixListener, control: Rc<Control>) {
+    let places = Places::new(OF_MEMBER, OF_MEMBERS);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept on the admin socket");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
+        };
+        let place = match Peer::of(&stream) {
+            Ok(peer) if peer.uid == 0 => None,
+            Ok(peer) => {
+                let place = places.take(peer.uid);
+                if place.is_none() {
+                    let _ = stream.try_write(TOO_MANY.as_bytes()); // there is room, or it is gone
+                    continue;
+                }
+                place
+            }
+            Err(_) => continue,
         };
         let control = Rc::clone(&control);
         tokio::task::spawn_local(async move {
@@ -36,10 +69,12 @@ pub async fn serve(listener: UnixListener, control: Rc<Control>) {
                 let control = Rc::clone(&control);
                 async move { Ok::<_, Infallible>(answer(&control, request).await) }
             });
+            let mut server = hyper::server::conn::http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(HEAD).keep_alive(false);
             // A client that goes away in the middle is its own business.
-            let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let serving = server.serve_connection(TokioIo::new(stream), service);
+            let _ = timeout(LONGEST, serving).await;
+            drop(place);
         });
     }
 }
@@ -81,9 +116,9 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answer {
 }
 
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
-    let body = Limited::new(request.into_body(), BODY)
-        .collect()
+    let body = timeout(HEAD, Limited::new(request.into_body(), BODY).collect())
         .await
+        .map_err(|_| format!("the request body has not come within {} s", HEAD.as_secs()))?
         .map_err(|error| format!("cannot read the request body: {error}"))?;
     serde_json::from_slice(&body.to_bytes())
         .map_err(|error| format!("the request body is not what this call takes: {error}"))
@@ -97,4 +132,64 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
         .headers_mut()
         .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::task::LocalSet;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::config::{Settings, Sources};
+    use crate::front::Front;
+    use crate::thread::Threads;
+
+    fn control() -> Rc<Control> {
+        let front = Arc::new(Front::new(Settings::default(), 1));
+        let threads = Threads::start(Arc::clone(&front), &[0], false).unwrap();
+        let sources = Sources::directory("/no/such");
+        Rc::new(Control::new(front, threads, sources, None, false, false, Vec::new()))
+    }
+
+    /// What a client gets for these bytes, after which it says nothing more, and when.
+    async fn said(bytes: &[u8]) -> (String, Duration) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let serving = async {
+            tokio::task::spawn_local(serve(listener, control()));
+            let start = Instant::now();
+            let mut client = UnixStream::connect(&path).await.unwrap();
+            client.write_all(bytes).await.unwrap();
+            let mut answer = Vec::new();
+            let _ = client.read_to_end(&mut answer).await;
+            (String::from_utf8(answer).unwrap(), start.elapsed())
+        };
+        LocalSet::new().run_until(serving).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_keeps_a_connection_without_asking_for_something() {
+        for silent in [&b""[..], b"GET /v1/status HTTP/1.1\r\nHost: x"] {
+            let (_, after) = said(silent).await;
+            assert!(after < HEAD * 2, "{after:?}");
+        }
+        let body = b"POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
+        let (answer, after) = said(body).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("within 10 s"), "{answer}");
+        assert!(after < HEAD * 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_for_one_call() {
+        let request = "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n";
+        let (answer, _) = said(request.repeat(2).as_bytes()).await;
+        assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 1, "{answer}");
+        let body = TOO_MANY.split_once("\r\n\r\n").expect("a head and a body").1;
+        assert!(TOO_MANY.contains(&format!("content-length: {}\r\n", body.len())));
+    }
 }

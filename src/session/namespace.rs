@@ -2,125 +2,75 @@
 //!
 //! A process of `roundsman-worker@NAME:N.service` sees the namespace NAME. systemd put it into that
 //! unit's control group, and no process can move itself out of it or into another's. Everybody
-//! else must be root, the store's own user, or in the group `roundsman`.
+//! else must be root, the store's own user, or in the group `roundsman`, as the front's user is and
+//! does not count.
 
-use std::fs;
-use std::io;
 use std::os::fd::AsFd;
 
 use super::command::Identity;
-use crate::base::unit::Instance;
-use crate::base::user::{self, ROUNDSMAN};
+use crate::base::peer::{Accounts, Peer};
+use crate::base::user::ROUNDSMAN;
 
 /// What the store knows about users before it meets any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     own_uid: u32,
-    admin_gid: Option<u32>,
+    accounts: Option<Accounts>,
 }
 
 impl Trust {
     /// From this process and the group database.
     pub fn from_system() -> Self {
-        Self {
-            own_uid: rustix::process::getuid().as_raw(),
-            admin_gid: user::group(ROUNDSMAN).ok().flatten(),
-        }
+        Self { own_uid: rustix::process::getuid().as_raw(), accounts: Accounts::find() }
     }
 
     /// Who is at the other end of a UNIX socket; an error says why it may not come in.
     pub fn identify(&self, socket: impl AsFd) -> Result<Identity, String> {
-        let peer = rustix::net::sockopt::socket_peercred(&socket)
+        let peer = Peer::of(socket)
             .map_err(|error| format!("the kernel does not say who connects: {error}"))?;
-        let (pid, uid) = (peer.pid.as_raw_nonzero().get(), peer.uid.as_raw());
-        let process = read_process(pid).unwrap_or_default();
-        // A process that has ended may have left its number to another one. The user must fit.
-        let same = process.uid == Some(uid);
-        if same && let Some(app) = app_of_cgroup(&process.cgroup) {
-            return Ok(Identity::Worker(app));
-        }
-        let mut groups = vec![peer.gid.as_raw()];
-        if same {
-            groups.extend(process.groups);
-        }
-        let in_group = self.admin_gid.is_some_and(|admin| groups.contains(&admin));
-        if uid == 0 || uid == self.own_uid || in_group {
-            return Ok(Identity::Admin);
-        }
-        Err(format!(
-            "process {pid} of user {uid} is neither a worker of an app nor in the group \
-             {ROUNDSMAN}"
-        ))
+        self.decide(&peer, peer.worker().map(|worker| worker.app)).ok_or_else(|| {
+            format!(
+                "process {} of user {} is neither a worker of an app nor in the group {ROUNDSMAN}",
+                peer.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
+                peer.uid
+            )
+        })
     }
-}
 
-/// What `/proc` says about a process.
-#[derive(Debug, Default)]
-struct Process {
-    cgroup: String,
-    uid: Option<u32>,
-    groups: Vec<u32>,
-}
-
-fn read_process(pid: i32) -> io::Result<Process> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let numbers = |name: &str| -> Vec<u32> {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(|rest| rest.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect())
-            .unwrap_or_default()
-    };
-    Ok(Process {
-        cgroup: fs::read_to_string(format!("/proc/{pid}/cgroup"))?,
-        // Real, effective, saved, file system: the socket has the effective one.
-        uid: numbers("Uid:").get(1).copied(),
-        groups: numbers("Groups:"),
-    })
-}
-
-/// The app that a control group belongs to, if it is a worker's.
-///
-/// Only the first unit on the path counts: below it a service may make groups of any name, and a
-/// user's own service manager, itself a service, may run units of any name.
-fn app_of_cgroup(file: &str) -> Option<String> {
-    let path = file.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let is_slice = |part: &str| part.strip_suffix(".slice").is_some();
-    let unit = path.split('/').find(|part| !part.is_empty() && !is_slice(part))?;
-    Some(Instance::of_service(unit)?.app)
+    fn decide(&self, peer: &Peer, app: Option<String>) -> Option<Identity> {
+        if let Some(app) = app {
+            return Some(Identity::Worker(app));
+        }
+        let is_admin = peer.uid == 0 || peer.uid == self.own_uid || peer.is_member(self.accounts);
+        is_admin.then_some(Identity::Admin)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
-    #[test]
-    fn a_worker_is_known_by_its_unit() {
-        let worker = "0::/roundsman.slice/roundsman-workers.slice/roundsman-worker@shop:2.service";
-        assert_eq!(app_of_cgroup(worker).as_deref(), Some("shop"));
-        assert_eq!(app_of_cgroup(&format!("{worker}/sub/group\n")).as_deref(), Some("shop"));
-        let hybrid = format!("12:pids:/other\n{worker}\n");
-        assert_eq!(app_of_cgroup(&hybrid).as_deref(), Some("shop"));
-        let dashes = worker.replace("shop", "my-shop_2");
-        assert_eq!(app_of_cgroup(&dashes).as_deref(), Some("my-shop_2"));
+    fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut peer = Peer::of(&near).unwrap();
+        (peer.uid, peer.gid, peer.groups) = (uid, gid, groups.to_vec());
+        peer
     }
 
     #[test]
-    fn nobody_becomes_a_worker_by_a_name_of_his_own() {
-        for path in [
-            // A user's own service manager may run a unit of this very name.
-            "/user.slice/user-1000.slice/user@1000.service/app.slice/roundsman-worker@shop:1.service",
-            // Another worker may make groups below its own.
-            "/system.slice/evil.service/roundsman-worker@shop:1.service",
-            "/system.slice/roundsman-worker@shop.service",
-            "/system.slice/roundsman-worker@shop:x.service",
-            "/system.slice/roundsman-worker@SHOP:1.service",
-            "/system.slice/roundsman-worker@../x:1.service",
-            "/roundsman-worker@shop:1.scope",
-            "/",
-        ] {
-            assert_eq!(app_of_cgroup(&format!("0::{path}\n")), None, "{path}");
-        }
-        assert_eq!(app_of_cgroup("1:name=systemd:/roundsman-worker@shop:1.service"), None);
+    fn workers_see_their_own_members_see_all_and_the_front_sees_nothing() {
+        let trust = Trust { own_uid: 991, accounts: Some(Accounts { front: 990, group: 980 }) };
+        let shop = || Some("shop".to_owned());
+        assert_eq!(trust.decide(&peer(0, 0, &[]), None), Some(Identity::Admin));
+        assert_eq!(trust.decide(&peer(991, 991, &[]), None), Some(Identity::Admin));
+        assert_eq!(trust.decide(&peer(1001, 100, &[980]), None), Some(Identity::Admin));
+        assert_eq!(trust.decide(&peer(990, 980, &[980]), None), None, "the front");
+        assert_eq!(trust.decide(&peer(1002, 100, &[]), None), None);
+        let worker = Some(Identity::Worker("shop".to_owned()));
+        assert_eq!(trust.decide(&peer(61234, 61234, &[]), shop()), worker);
+        // Whatever else it may be, an app's worker is an app's worker.
+        assert_eq!(trust.decide(&peer(0, 0, &[980]), shop()), worker);
     }
 }

@@ -9,7 +9,6 @@ mod transfer;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,6 +18,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::failed::{Failed, print_json};
+use crate::base::dial;
 use crate::base::exit;
 use crate::base::paths;
 use crate::config::settings::{Session as Settings, SessionSync};
@@ -301,9 +301,7 @@ fn listen(address: &str) -> Result<Listener, Failed> {
     }
     let path = Path::new(address.strip_prefix("unix:").unwrap_or(address));
     // A socket that an earlier run has left behind is in the way; anything else is not ours.
-    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-        && std::os::unix::net::UnixStream::connect(path).is_err()
-    {
+    if dial::is_left_behind(path) {
         let _ = fs::remove_file(path);
     }
     UnixListener::bind(path)

@@ -2,12 +2,12 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::url::{Address, Url};
+use crate::base::dial;
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,12 +188,7 @@ impl std::fmt::Debug for Client {
 
 fn open(address: &Address) -> io::Result<Box<dyn Stream>> {
     match address {
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            Ok(Box::new(stream))
-        }
+        Address::Unix(path) => Ok(Box::new(dial::within(PATIENCE, path)?)),
         Address::Tcp(host, port) => {
             let mut last = io::Error::other("the name has no address");
             for address in (host.as_str(), *port).to_socket_addrs()? {

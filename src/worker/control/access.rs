@@ -1,34 +1,57 @@
-//! Who may ask a shim for what.
+//! Who may ask a shim for what, and how much of it.
 //!
 //! The shim runs as the app's user, so it cannot give its socket to the group `roundsman`: anybody
-//! may connect, and the kernel says who it is. Siblings are known by their unit, since the workers
-//! of an app without a `user` have a dynamic user each.
+//! may connect, and the kernel says who it is, before the first byte is read.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use crate::base::peer::{Accounts, Peer};
+use crate::base::places::{Place, Places};
+use crate::base::unit::Instance;
+use crate::worker::channel::MAX_LINE;
 
-use tokio::net::UnixStream;
+/// The longest message of a member, who has some connections and no claim to the app's memory.
+pub(super) const MEMBERS_LINE: usize = 1024 * 1024;
 
-use crate::base::user::{ROUNDSMAN, User};
+/// Connections of one member, and of all.
+const OF_MEMBER: usize = 32;
+const OF_MEMBERS: usize = 128;
 
-/// What a peer may do.
+/// Connections of the app's user and of siblings together: what they exhaust is the app's.
+const OF_APP: usize = 1024;
+
+/// Connections of the front: one, and those of its predecessors that have not ended yet.
+const OF_FRONT: usize = 16;
+
+/// What a peer may do; whoever may do nothing has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rights {
     /// Send messages, follow events, ask for the state.
     pub(super) manage: bool,
     /// Send what a sibling broadcasts.
-    pub(super) sibling: bool,
+    pub(super) sibling: Option<Sibling>,
     /// Hand connections in.
     pub(super) hand_in: bool,
+    /// The longest line it may send.
+    pub(super) longest: usize,
+    kind: Kind,
 }
 
-/// What the kernel says of a peer.
-#[derive(Debug, Clone, Default)]
-struct Peer {
-    user: u32,
-    groups: Vec<u32>,
-    unit: Option<String>,
+/// As which sibling a peer may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sibling {
+    /// As the worker that it is.
+    Number(u16),
+    /// As any: it could be any.
+    Any,
+}
+
+/// By which connections are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Not at all.
+    Root,
+    App,
+    Front,
+    Member,
 }
 
 /// Decides.
@@ -36,95 +59,153 @@ struct Peer {
 pub(super) struct Access {
     app: String,
     own_user: u32,
-    /// User and group of the front; `None` on a machine where the package is not installed.
-    front: Option<(u32, u32)>,
+    accounts: Option<Accounts>,
+    of_app: Places,
+    of_front: Places,
+    of_members: Places,
 }
 
 impl Access {
     /// For the workers of `app`.
     pub(super) fn new(app: &str) -> Self {
-        let front = User::named(ROUNDSMAN).ok().flatten();
         Self {
             app: app.to_owned(),
             own_user: rustix::process::geteuid().as_raw(),
-            front: front.map(|front| (front.uid, front.gid)),
+            accounts: Accounts::find(),
+            of_app: Places::new(OF_APP, OF_APP),
+            of_front: Places::new(OF_FRONT, OF_FRONT),
+            of_members: Places::new(OF_MEMBER, OF_MEMBERS),
         }
     }
 
     /// What the process at the other end may do.
-    pub(super) fn of(&self, stream: &UnixStream) -> Rights {
-        let Ok(credentials) = stream.peer_cred() else {
-            return Rights { manage: false, sibling: false, hand_in: false };
-        };
-        let mut groups = crate::sys::peer_groups(stream).unwrap_or_default();
-        groups.push(credentials.gid());
-        let user = credentials.uid();
-        let unit = credentials.pid().and_then(|pid| unit(pid, user));
-        self.rights(&Peer { user, groups, unit })
+    pub(super) fn of(&self, peer: &Peer) -> Option<Rights> {
+        self.rights(peer, || peer.worker())
     }
 
-    fn rights(&self, peer: &Peer) -> Rights {
-        let own = peer.user == self.own_user;
-        let root = peer.user == 0;
-        let member = self.front.is_some_and(|(_, group)| peer.groups.contains(&group));
-        let prefix = format!("roundsman-worker@{}:", self.app);
-        let sibling = peer.unit.as_ref().is_some_and(|unit| unit.starts_with(&prefix));
-        let front = match self.front {
-            Some((user, _)) => peer.user == user,
-            None => own, // nothing is installed: a developer runs both
+    /// A place for it: `Err` when there is none left. Root needs none.
+    pub(super) fn place(&self, rights: &Rights, peer: &Peer) -> Result<Option<Place>, ()> {
+        let places = match rights.kind {
+            Kind::Root => return Ok(None),
+            Kind::App => &self.of_app,
+            Kind::Front => &self.of_front,
+            Kind::Member => &self.of_members,
         };
-        Rights {
-            manage: own || root || member,
-            sibling: own || root || sibling,
-            hand_in: root || front,
+        places.take(peer.uid).map(Some).ok_or(())
+    }
+
+    /// `worker` is looked up for those only whom it can give a right.
+    fn rights(&self, peer: &Peer, worker: impl FnOnce() -> Option<Instance>) -> Option<Rights> {
+        let all = Rights {
+            manage: true,
+            sibling: Some(Sibling::Any),
+            hand_in: true,
+            longest: MAX_LINE,
+            kind: Kind::Root,
+        };
+        if peer.uid == 0 {
+            return Some(all);
+        }
+        let own = peer.uid == self.own_user;
+        let is_front = peer.is_front(self.accounts);
+        let member = peer.is_member(self.accounts);
+        let number = if member && !own {
+            None
+        } else {
+            worker().filter(|worker| worker.app == self.app).map(|worker| worker.number)
+        };
+        if own {
+            let sibling = Some(number.map_or(Sibling::Any, Sibling::Number));
+            // Where nothing is installed a developer runs both.
+            let hand_in = is_front || self.accounts.is_none();
+            return Some(Rights { sibling, hand_in, kind: Kind::App, ..all });
+        }
+        let nothing = Rights { manage: false, sibling: None, hand_in: false, ..all };
+        if is_front {
+            return Some(Rights { hand_in: true, longest: 0, kind: Kind::Front, ..nothing });
+        }
+        if member {
+            let kind = Kind::Member;
+            return Some(Rights { manage: true, longest: MEMBERS_LINE, kind, ..nothing });
+        }
+        let sibling = Some(Sibling::Number(number?));
+        Some(Rights { sibling, kind: Kind::App, ..nothing })
+    }
+}
+
+impl Sibling {
+    /// Whether it may speak as this worker.
+    pub(super) fn is(self, number: u64) -> bool {
+        match self {
+            Self::Number(own) => u64::from(own) == number,
+            Self::Any => true,
         }
     }
 }
 
-/// The systemd unit that a process of this user is in.
-fn unit(pid: i32, user: u32) -> Option<String> {
-    let process = Path::new("/proc").join(pid.to_string());
-    let text = fs::read_to_string(process.join("cgroup")).ok()?;
-    // The number may have been given to another process since: to one of the same user, then.
-    if fs::metadata(&process).ok()?.uid() != user {
-        return None;
-    }
-    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let unit = path.split('/').rfind(|part| part.ends_with(".service"))?;
-    Some(unit.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     fn access() -> Access {
-        Access { app: "shop".into(), own_user: 1000, front: Some((990, 980)) }
+        Access {
+            own_user: 1000,
+            accounts: Some(Accounts { front: 990, group: 980 }),
+            ..Access::new("shop")
+        }
     }
 
-    fn rights(user: u32, group: u32, unit: &str) -> [bool; 3] {
-        let peer = Peer { user, groups: vec![group], unit: Some(unit.into()) };
-        let rights = access().rights(&peer);
-        [rights.manage, rights.sibling, rights.hand_in]
+    fn peer(uid: u32, gid: u32) -> Peer {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut peer = Peer::of(&near).unwrap();
+        (peer.uid, peer.gid, peer.groups) = (uid, gid, vec![gid]);
+        peer
+    }
+
+    /// Whether it may manage, as whom it may speak, whether it may hand in, and its longest line.
+    fn rights(user: u32, group: u32, worker: &str) -> Option<(bool, Option<Sibling>, bool, usize)> {
+        let rights = access().rights(&peer(user, group), || worker.parse().ok())?;
+        Some((rights.manage, rights.sibling, rights.hand_in, rights.longest))
     }
 
     #[test]
     fn each_peer_may_do_what_it_is_for() {
-        let worker = "roundsman-worker@shop:2.service";
-        assert_eq!(rights(0, 0, "ssh.service"), [true, true, true], "root");
-        assert_eq!(rights(990, 980, "roundsman.service"), [true, false, true], "the front");
-        assert_eq!(rights(1001, 980, "ssh.service"), [true, false, false], "a member of the group");
-        assert_eq!(rights(1000, 1000, worker), [true, true, false], "the app's own user");
-        assert_eq!(rights(61234, 61234, worker), [false, true, false], "a dynamic sibling");
-        assert_eq!(rights(61234, 61234, "roundsman-worker@shop-2:1.service"), [false; 3]);
-        assert_eq!(rights(1001, 1001, "ssh.service"), [false; 3]);
+        use Sibling::{Any, Number};
+        assert_eq!(rights(0, 0, ""), Some((true, Some(Any), true, MAX_LINE)), "root");
+        assert_eq!(rights(990, 980, ""), Some((false, None, true, 0)), "the front");
+        assert_eq!(rights(1001, 980, ""), Some((true, None, false, MEMBERS_LINE)), "a member");
+        assert_eq!(rights(1000, 1000, ""), Some((true, Some(Any), false, MAX_LINE)), "the app's");
+        let worker = Some((true, Some(Number(2)), false, MAX_LINE));
+        assert_eq!(rights(1000, 1000, "shop:2"), worker, "a worker speaks for itself");
+        let sibling = Some((false, Some(Number(2)), false, MAX_LINE));
+        assert_eq!(rights(61234, 61234, "shop:2"), sibling, "one with another user");
+        assert_eq!(rights(61234, 61234, "shop-2:1"), None, "another app's");
+        assert_eq!(rights(1001, 1001, ""), None, "a stranger");
+        assert!(Any.is(7) && Number(7).is(7) && !Number(7).is(8));
     }
 
     #[test]
     fn without_a_package_the_developer_is_the_front() {
-        let access = Access { front: None, ..access() };
-        let peer = Peer { user: 1000, ..Peer::default() };
-        assert!(access.rights(&peer).hand_in);
-        assert!(!access.rights(&Peer { user: 1001, ..Peer::default() }).hand_in);
+        let access = Access { accounts: None, ..access() };
+        assert!(access.rights(&peer(1000, 1000), || None).is_some_and(|rights| rights.hand_in));
+        assert_eq!(access.rights(&peer(1001, 980), || None), None);
+    }
+
+    #[test]
+    fn nobody_takes_the_places_of_root_the_front_or_the_app() {
+        let access = access();
+        let take = |user, group| {
+            let peer = peer(user, group);
+            let rights = access.rights(&peer, || None).expect("it has rights");
+            access.place(&rights, &peer)
+        };
+        let mut taken: Vec<_> = (0..OF_MEMBER).map(|_| take(1001, 980).unwrap()).collect();
+        assert!(take(1001, 980).is_err(), "a member has so many");
+        taken.push(take(1002, 980).expect("another member has its own"));
+        for (user, group) in [(0, 0), (990, 980), (1000, 1000)] {
+            assert!(take(user, group).is_ok(), "user {user}");
+        }
     }
 }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::dial;
 use crate::base::paths;
 
 /// A worker answers at once, or is of no use.
@@ -31,9 +31,7 @@ struct Status {
 
 /// What worker `number` of `app` has dropped; `None` if it does not run or may not be asked.
 pub fn dropped(base: &Path, app: &str, number: u16) -> Option<Dropped> {
-    let mut stream = UnixStream::connect(paths::control_socket(base, app, number)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    let mut stream = dial::within(PATIENCE, &paths::control_socket(base, app, number)).ok()?;
     stream.write_all(b"status\n").ok()?;
     let mut line = String::new();
     BufReader::new(stream.take(4096)).read_line(&mut line).ok()?;

@@ -128,9 +128,10 @@ impl Hub {
         }
     }
 
-    /// Begins to follow, with what is kept from `since` (milliseconds since 1970) on.
-    pub(crate) fn follow(&self, since: u64) -> Arc<Outlet> {
-        let follower = Arc::new(Outlet::default());
+    /// Begins to follow, with what is kept from `since` (milliseconds since 1970) on. No more than
+    /// `room` bytes wait for the follower.
+    pub(crate) fn follow(&self, since: u64, room: usize) -> Arc<Outlet> {
+        let follower = Arc::new(Outlet::with_room(room));
         let mut state = self.state();
         for event in state.kept.iter().filter(|event| event.at >= since) {
             self.push(&follower, event);
@@ -222,18 +223,18 @@ mod tests {
         for text in [&b"null"[..], br#"{"__proto__":{"event":"exit"}}"#, b"not json", b"\"\xff\""] {
             hub.message(text);
         }
-        let events = read(&hub.follow(0)).await;
+        let events = read(&hub.follow(0, usize::MAX)).await;
         let kinds: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["listening", "message", "message", "garbage", "garbage"]);
         assert_eq!(events[0]["address"], "port 3000");
         assert!(events.iter().all(|event| event["worker"] == "shop:1"));
-        assert_eq!(read(&hub.follow(now() + 1000)).await, Vec::<Value>::new());
+        assert_eq!(read(&hub.follow(now() + 1000, usize::MAX)).await, Vec::<Value>::new());
     }
 
     #[tokio::test]
     async fn what_a_slow_follower_misses_is_told_and_counted() {
         let hub = Hub::new("shop:1");
-        let slow = hub.follow(0);
+        let slow = hub.follow(0, usize::MAX);
         let big = format!("\"{}\"", "x".repeat(5 * 1024 * 1024));
         hub.message(big.as_bytes());
         hub.message(big.as_bytes());

@@ -1,8 +1,9 @@
 //! The shim's control socket: messages from outside and from siblings, and what happens, to whoever
 //! follows it.
 //!
-//! Each worker has its own, so that there is no hub that could die. A connection says in its first
-//! line what it is for:
+//! Each worker has its own, so that there is no hub that could die. Who connects decides what it may
+//! do and how much of it ([`access`]); who may do nothing is sent away before anything is read. A
+//! connection says in its first line what it is for:
 //!
 //! | first line | then |
 //! | --- | --- |
@@ -25,25 +26,34 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use self::access::{Access, Rights};
 pub(super) use self::hub::Hub;
 use self::hub::is_json;
 pub(super) use self::siblings::Siblings;
-use super::channel::{Incoming, Line, Lines, MAX_LINE};
+use super::channel::{Incoming, Line, Lines};
 use super::cluster::{self, Undelivered};
 use super::identity::{Identity, report};
 use crate::base::paths;
+use crate::base::peer::Peer;
 
-/// Connections at a time: siblings, followers and the front together.
-const MAX_CONNECTIONS: usize = 1024;
+/// The longest first line, and how long it may take.
+const FIRST_LINE: usize = 64;
+const FIRST_LINE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long an answer may wait for whoever asked to read it.
+const UNREAD: Duration = Duration::from_secs(30);
+
+/// For whoever may not do what it asks for.
+const DENIED: &str = "denied: only root and members of the group roundsman may do this\n";
 
 /// What is read at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -69,7 +79,6 @@ pub(super) struct Desk {
 /// What a connection is for, once it has said so.
 #[derive(Debug)]
 enum Mode {
-    Unknown,
     Send,
     /// With what comes before each message.
     Sibling(String),
@@ -98,23 +107,37 @@ impl Control {
     pub(super) fn serve(self, desk: Desk) -> tokio::task::JoinHandle<()> {
         let access = Access::new(desk.identity.app());
         let desk = Arc::new(desk);
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         tokio::spawn(async move {
             loop {
-                let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
                 let stream = match self.listener.accept().await {
                     Ok((stream, _)) => stream,
                     Err(error) => {
                         report!(warn, desk.identity, "control socket: {error}");
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;
                     }
                 };
-                let (desk, rights) = (Arc::clone(&desk), access.of(&stream));
+                let admitted = Peer::of(&stream).ok().and_then(|peer| {
+                    let rights = access.of(&peer)?;
+                    Some((access.place(&rights, &peer), rights))
+                });
+                let (place, rights) = match admitted {
+                    Some((Ok(place), rights)) => (place, rights),
+                    // Nobody waits for their reading it: there is room for it, or they are gone.
+                    Some((Err(()), _)) => {
+                        let _ = stream.try_write(b"error: you have too many connections to it\n");
+                        continue;
+                    }
+                    None => {
+                        let _ = stream.try_write(DENIED.as_bytes());
+                        continue;
+                    }
+                };
+                let desk = Arc::clone(&desk);
                 tokio::spawn(async move {
                     // Who hangs up in the middle of a line has said nothing.
                     let _ = desk.converse(stream, rights).await;
-                    drop(permit);
+                    drop(place);
                 });
             }
         })
@@ -131,42 +154,54 @@ impl Drop for Control {
 
 impl Desk {
     async fn converse(&self, mut stream: UnixStream, rights: Rights) -> io::Result<()> {
-        let mut lines = Lines::new(MAX_LINE);
-        let mut mode = Mode::Unknown;
-        loop {
-            let mut buffer = vec![0; READ_SIZE]; // not kept: most connections say little
-            let read = stream.read(&mut buffer).await?;
-            if read == 0 {
-                return Ok(());
+        let (line, rest) = timeout(FIRST_LINE_LIMIT, first_line(&stream))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let mode = self.mode(line.as_deref(), rights);
+        match mode {
+            Mode::Events(since) => self.events(stream, since, rights.longest).await,
+            Mode::HandIn => self.hand_in(stream).await,
+            Mode::Status => answer(&mut stream, &self.status()).await,
+            Mode::Draining => {
+                self.hub.life("draining", json!({}));
+                answer(&mut stream, "ok\n").await
             }
+            Mode::Refused(why) => answer(&mut stream, why).await,
+            Mode::Send => self.listen(stream, rest, rights.longest, None).await,
+            Mode::Sibling(prefix) => self.listen(stream, rest, rights.longest, Some(&prefix)).await,
+        }
+    }
+
+    /// Gives the app what comes in: messages, which are answered, or with a prefix a sibling's.
+    async fn listen(
+        &self,
+        mut stream: UnixStream,
+        mut bytes: Vec<u8>,
+        longest: usize,
+        prefix: Option<&str>,
+    ) -> io::Result<()> {
+        let mut lines = Lines::new(longest);
+        loop {
             let (mut replies, mut batch) = (String::new(), Batch::default());
-            lines.push(&buffer[..read], |line| match &mode {
-                Mode::Unknown => mode = self.mode(&line, rights),
-                Mode::Sibling(prefix) => batch.add(prefix, &line),
-                Mode::Send => replies.push_str(&self.send(&line)),
-                _ => {}
+            lines.push(&bytes, |line| match prefix {
+                Some(prefix) => batch.add(prefix, &line),
+                None => replies.push_str(&self.send(&line, longest)),
             });
-            drop(buffer);
+            drop(bytes); // most connections say little
             self.deliver(batch);
-            match &mode {
-                Mode::Events(since) => return self.events(stream, *since).await,
-                Mode::HandIn => return self.hand_in(stream).await,
-                Mode::Status => return stream.write_all(self.status().as_bytes()).await,
-                Mode::Draining => {
-                    self.hub.life("draining", json!({}));
-                    return stream.write_all(b"ok\n").await;
-                }
-                Mode::Refused(why) => return stream.write_all(why.as_bytes()).await,
-                Mode::Send if !replies.is_empty() => stream.write_all(replies.as_bytes()).await?,
-                Mode::Unknown | Mode::Send | Mode::Sibling(_) => {}
+            if !replies.is_empty() {
+                answer(&mut stream, &replies).await?;
+            }
+            bytes = read(&stream, READ_SIZE).await?;
+            if bytes.is_empty() {
+                return Ok(());
             }
         }
     }
 
-    fn mode(&self, line: &Line<'_>, rights: Rights) -> Mode {
-        let Line::Whole(line) = line else { return Mode::Refused("error: too long\n") };
-        let line = String::from_utf8_lossy(line);
-        let (word, argument) = line.split_once(' ').unwrap_or((&line, ""));
+    fn mode(&self, line: Option<&str>, rights: Rights) -> Mode {
+        let Some(line) = line else { return Mode::Refused("error: too long\n") };
+        let (word, argument) = line.split_once(' ').unwrap_or((line, ""));
         let (mode, allowed) = match (word, argument.parse::<u64>()) {
             ("send", _) => (Mode::Send, rights.manage),
             ("events", Ok(since)) => (Mode::Events(since), rights.manage),
@@ -177,21 +212,17 @@ impl Desk {
                 let app = self.identity.app();
                 let prefix =
                     format!("{{\"roundsman\":\"broadcast\",\"from\":\"{app}:{number}\",\"data\":");
-                (Mode::Sibling(prefix), rights.sibling)
+                (Mode::Sibling(prefix), rights.sibling.is_some_and(|sibling| sibling.is(number)))
             }
             _ => (Mode::Refused("error: this is no request that I know\n"), true),
         };
-        if allowed {
-            mode
-        } else {
-            Mode::Refused("denied: only root and members of the group roundsman may do this\n")
-        }
+        if allowed { mode } else { Mode::Refused(DENIED) }
     }
 
     /// Gives one message to the app; what to answer.
-    fn send(&self, line: &Line<'_>) -> String {
+    fn send(&self, line: &Line<'_>, longest: usize) -> String {
         let Line::Whole(line) = line else {
-            return format!("error: the message is longer than {MAX_LINE} bytes\n");
+            return format!("error: the message is longer than {longest} bytes\n");
         };
         let result = message(line, self.number).map_err(str::to_owned).and_then(|message| {
             let Some(channel) = &self.channel else {
@@ -220,9 +251,9 @@ impl Desk {
         }
     }
 
-    async fn events(&self, mut stream: UnixStream, since: u64) -> io::Result<()> {
+    async fn events(&self, mut stream: UnixStream, since: u64, room: usize) -> io::Result<()> {
         let token = self.hub.writer();
-        let outlet = self.hub.follow(since);
+        let outlet = self.hub.follow(since, room);
         let (mut reader, mut writer) = stream.split();
         let result = tokio::select! {
             result = outlet.write_to(&mut writer) => result,
@@ -248,6 +279,50 @@ impl Desk {
         });
         format!("{status}\n")
     }
+}
+
+/// What has come, this much at most; nothing at the end.
+async fn read(stream: &UnixStream, most: usize) -> io::Result<Vec<u8>> {
+    loop {
+        stream.readable().await?; // memory is for those who have said something
+        let mut bytes = vec![0; most];
+        match stream.try_read(&mut bytes) {
+            Ok(count) => {
+                bytes.truncate(count);
+                return Ok(bytes);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The first line, or nothing when it is too long; and what has come after it.
+async fn first_line(stream: &UnixStream) -> io::Result<(Option<String>, Vec<u8>)> {
+    let mut line = Vec::new();
+    loop {
+        let bytes = read(stream, READ_SIZE).await?;
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line.extend_from_slice(&bytes);
+        match memchr::memchr(b'\n', &line) {
+            Some(end @ ..=FIRST_LINE) => {
+                let rest = line.split_off(end + 1);
+                line.truncate(end);
+                return Ok((Some(String::from_utf8_lossy(&line).into_owned()), rest));
+            }
+            None if line.len() <= FIRST_LINE => {}
+            _ => return Ok((None, Vec::new())),
+        }
+    }
+}
+
+/// Writes an answer for somebody who reads it.
+async fn answer(stream: &mut UnixStream, text: &str) -> io::Result<()> {
+    timeout(UNREAD, stream.write_all(text.as_bytes()))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Messages that go to the app together.

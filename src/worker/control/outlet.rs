@@ -2,19 +2,25 @@
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-/// What may wait for one reader. A line that is longer goes out alone.
+/// What may wait for one reader at most. A line that is longer goes out alone.
 const LIMIT: usize = 8 * 1024 * 1024;
 
 /// What an emptied buffer may keep.
 const IDLE_CAPACITY: usize = 64 * 1024;
 
+/// A reader that takes nothing for so long is none any more.
+const UNREAD: Duration = Duration::from_mins(5);
+
 /// The queue. Whoever pushes never waits; lines for which there is no room are dropped and counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outlet {
+    room: usize,
     state: Mutex<State>,
     wake: Notify,
 }
@@ -28,13 +34,24 @@ struct State {
     closed: bool,
 }
 
+impl Default for Outlet {
+    fn default() -> Self {
+        Self::with_room(LIMIT)
+    }
+}
+
 impl Outlet {
+    /// One in which at most this many bytes wait, if that is less than what may wait anyway.
+    pub(crate) fn with_room(room: usize) -> Self {
+        Self { room: room.min(LIMIT), state: Mutex::default(), wake: Notify::default() }
+    }
+
     /// Queues the line that is made of `parts`. Returns how many were dropped before it if it was
     /// taken, and `None` if it was dropped, too.
     pub(crate) fn push(&self, parts: &[&[u8]]) -> Option<u64> {
         let mut state = self.state();
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        if !state.buffer.is_empty() && state.buffer.len() + length > LIMIT {
+        if !state.buffer.is_empty() && state.buffer.len() + length > self.room {
             state.gap += 1;
             state.dropped += 1;
             return None;
@@ -65,7 +82,8 @@ impl Outlet {
         self.state().closed
     }
 
-    /// Writes what is queued until the end of the outlet or of the reader.
+    /// Writes what is queued until the end of the outlet or of the reader, which has ended, too, when
+    /// it has not read for minutes.
     pub(crate) async fn write_to(&self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let mut buffer = Vec::new();
         loop {
@@ -77,7 +95,7 @@ impl Outlet {
                 state.closed
             };
             if !buffer.is_empty() {
-                let written = writer.write_all(&buffer).await;
+                let written = write(writer, &buffer).await;
                 if written.is_err() {
                     self.close();
                     return written;
@@ -96,6 +114,17 @@ impl Outlet {
     }
 }
 
+async fn write(writer: &mut (impl AsyncWrite + Unpin), mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = timeout(UNREAD, writer.write(bytes)).await;
+        match written.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            count => bytes = &bytes[count..],
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +139,17 @@ mod tests {
         assert_eq!(outlet.push(&[b"small"]), Some(2));
         assert_eq!(outlet.push(&[b"small"]), Some(0));
         assert_eq!(outlet.dropped(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_does_not_read_is_let_go() {
+        let outlet = Outlet::with_room(8);
+        outlet.push(&[b"more than fits"]);
+        assert_eq!(outlet.push(&[b"dropped"]), None);
+        let (mut writer, _reader) = tokio::io::duplex(4);
+        let error = outlet.write_to(&mut writer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(outlet.is_closed());
     }
 
     #[tokio::test]

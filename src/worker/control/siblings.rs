@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use super::hub::Hub;
 use super::outlet::Outlet;
+use crate::base::dial;
 use crate::base::paths;
 
 /// How old the list of siblings may be: younger than any app that has just been started, whose
 /// shim makes its socket first.
 const STALE: Duration = Duration::from_millis(20);
+
+/// How long a sibling may take to accept.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// The ways to them, made when there is something to say.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ impl Siblings {
         let path = paths::control_socket(&self.base, &self.app, number);
         let (link, writer) = (Arc::clone(&outlet), self.hub.writer());
         tokio::spawn(async move {
-            if let Ok(mut stream) = UnixStream::connect(path).await {
+            if let Ok(mut stream) = dial::within_async(CONNECT, &path).await {
                 let (mut reader, mut writer) = stream.split();
                 tokio::select! {
                     // What it cannot take any more is lost with it.

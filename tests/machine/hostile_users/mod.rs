@@ -3,4 +3,5 @@
 
 mod bus;
 mod members;
+mod peers;
 mod units;

@@ -1,0 +1,130 @@
+//! Connecting to a UNIX socket of ours within a limit: where many wait to be accepted, and nobody
+//! accepts, the kernel would let us wait for ever.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use tokio::net::UnixStream as AsyncStream;
+use tokio::time::{Instant, sleep};
+
+/// Between two attempts where nothing says when there is room.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Connects. Reading and writing have the same limit, each time.
+///
+/// # Errors
+/// As for any connection; when the limit is over it is a time-out.
+pub fn within(limit: Duration, path: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // It is the limit for connecting, too.
+    set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(limit))?;
+    loop {
+        match connect(&socket, &address) {
+            Ok(()) => return Ok(socket.into()),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Err(full(limit)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Connects, for those who have a runtime. Reading and writing have no limit.
+///
+/// # Errors
+/// As [`within`].
+pub async fn within_async(limit: Duration, path: &Path) -> io::Result<AsyncStream> {
+    let end = Instant::now() + limit;
+    loop {
+        match AsyncStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if Instant::now() >= end {
+                    return Err(full(limit));
+                }
+                sleep(RETRY).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether a socket is there on which nobody listens any more.
+pub fn is_left_behind(path: &Path) -> bool {
+    let is_socket = |metadata: Metadata| metadata.file_type().is_socket();
+    if !fs::symlink_metadata(path).is_ok_and(is_socket) {
+        return false; // whatever it is, it is none of ours
+    }
+    // A moment is enough: one whose queue is full has somebody who listens.
+    let tried = within(Duration::from_millis(100), path);
+    tried.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn full(limit: Duration) -> io::Error {
+    let text = format!("it has accepted nobody for {} s", limit.as_secs_f64());
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(50);
+
+    /// A listener whose queue is full, and who fills it.
+    fn busy(path: &Path) -> (UnixListener, Vec<UnixStream>) {
+        let listener = UnixListener::bind(path).unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(stream) = within(MOMENT, path) {
+            waiting.push(stream);
+        }
+        (listener, waiting)
+    }
+
+    #[test]
+    fn a_full_queue_is_waited_for_no_longer_than_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let (listener, _waiting) = busy(&path);
+        let error = within(MOMENT, &path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "it has accepted nobody for 0.05 s");
+        assert!(!is_left_behind(&path), "somebody listens");
+        drop(listener);
+        assert!(is_left_behind(&path));
+        assert!(!is_left_behind(&directory.path().join("none")));
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(!is_left_behind(&directory.path().join("file")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_a_runtime_it_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let (listener, _waiting) = busy(&path);
+        let error = within_async(Duration::from_secs(5), &path).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        listener.accept().unwrap();
+        assert!(within_async(Duration::from_secs(5), &path).await.is_ok());
+    }
+
+    #[test]
+    fn reading_has_the_limit_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let mut stream = within(MOMENT, &path).unwrap();
+        let error = io::Read::read(&mut stream, &mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+}

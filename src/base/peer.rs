@@ -1,0 +1,265 @@
+//! Who is at the other end of a UNIX socket: what the kernel says about it, never what it says.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open, openat};
+
+use super::unit::Instance;
+use super::user::{self, ROUNDSMAN, User};
+use crate::sys;
+
+/// A process that has connected, as it was at that moment.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+    /// Its other groups.
+    pub groups: Vec<u32>,
+    /// Its number, if it has one in this process's namespace.
+    pub pid: Option<u32>,
+    process: Process,
+}
+
+/// The numbers that decide. Where one of them is not known nobody is a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accounts {
+    /// The user of the front.
+    pub front: u32,
+    /// The group whose members administer Roundsman.
+    pub group: u32,
+}
+
+/// By what the process is told from another one that gets its number after its end.
+#[derive(Debug)]
+enum Process {
+    /// The kernel holds it for us.
+    Held(OwnedFd),
+    /// The kernel (before Linux 6.5) cannot. Another process of the same user may be taken for it,
+    /// which could have done as much by itself: each app has a user of its own.
+    ByUser,
+    /// It has ended.
+    Gone,
+}
+
+impl Accounts {
+    /// Those of this machine; `None` where the package is not installed.
+    pub fn find() -> Option<Self> {
+        let front = User::named(ROUNDSMAN).ok()??.uid;
+        let group = user::group(ROUNDSMAN).ok()??;
+        Some(Self { front, group })
+    }
+}
+
+impl Peer {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// When this is no UNIX socket, or not a connected one.
+    pub fn of(socket: impl AsFd) -> io::Result<Self> {
+        let peer = sys::peer_credentials(&socket)?;
+        if peer.uid == u32::MAX {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        // Without these nobody has more rights than with them.
+        let groups = sys::peer_groups(&socket).unwrap_or_default();
+        let process = match sys::peer_process(&socket) {
+            Ok(Some(process)) => Process::Held(process),
+            Ok(None) => Process::ByUser,
+            Err(_) => Process::Gone,
+        };
+        let pid = u32::try_from(peer.pid).ok().filter(|pid| *pid > 0);
+        Ok(Self { uid: peer.uid, gid: peer.gid, groups, pid, process })
+    }
+
+    /// Whether it is the front, where there is one.
+    pub fn is_front(&self, accounts: Option<Accounts>) -> bool {
+        accounts.is_some_and(|accounts| self.uid == accounts.front)
+    }
+
+    /// Whether it is a member of the group. The front is not, though its user is in the group, which
+    /// is its own: it speaks with the internet.
+    pub fn is_member(&self, accounts: Option<Accounts>) -> bool {
+        let is_in = |group| self.gid == group || self.groups.contains(&group);
+        accounts.is_some_and(|accounts| self.uid != accounts.front && is_in(accounts.group))
+    }
+
+    /// The worker of an app in whose unit it is, as long as it lives and is the same user.
+    pub fn worker(&self) -> Option<Instance> {
+        let groups = self.control_groups()?;
+        // PID 1 is not where systemd began when a container shares its host's control groups.
+        let init = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+        worker(&groups, &init)
+    }
+
+    /// What `/proc` says about its control groups.
+    fn control_groups(&self) -> Option<String> {
+        if matches!(self.process, Process::Gone) {
+            return None;
+        }
+        // An open directory of a process does not become another's with the number.
+        let directory = open(
+            format!("/proc/{}", self.pid?),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()?;
+        let status = read(directory.as_fd(), "status")?;
+        let groups = read(directory.as_fd(), "cgroup")?;
+        // Real, effective, saved, file system: the socket has the effective one.
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        let uid = users.split_ascii_whitespace().nth(1)?.parse::<u32>().ok()?;
+        (uid == self.uid && self.lives()).then_some(groups)
+    }
+
+    /// Whether its number has been its own all the time.
+    fn lives(&self) -> bool {
+        match &self.process {
+            Process::Held(process) => {
+                let mut polled = [PollFd::new(process, PollFlags::IN)];
+                matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+            }
+            Process::ByUser => true,
+            Process::Gone => false,
+        }
+    }
+}
+
+fn read(directory: BorrowedFd<'_>, name: &str) -> Option<String> {
+    let file = openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let mut text = String::new();
+    File::from(file).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The worker in whose unit these control groups are.
+///
+/// Only the first unit on the whole path counts, and only slices may come before it, of whatever
+/// name: those the administrator chooses (`Slice=`), and nobody is given one. Below its unit a
+/// service may make groups of any name, and a user's own service manager, itself a service, may run
+/// units of any name.
+fn worker(groups: &str, init: &str) -> Option<Instance> {
+    let root = unified(init).and_then(|path| path.strip_suffix("/init.scope")).unwrap_or_default();
+    let path = unified(groups)?.strip_prefix(root)?.strip_prefix('/')?;
+    let unit = path.split('/').find(|part| !is_slice(part))?;
+    Instance::of_service(unit)
+}
+
+fn is_slice(part: &str) -> bool {
+    part.strip_suffix(".slice").is_some_and(|name| !name.is_empty())
+}
+
+/// The path in the one hierarchy that systemd keeps its units in.
+fn unified(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const INIT: &str = "0::/init.scope\n";
+    const WORKER: &str =
+        "/roundsman.slice/roundsman-workers.slice/roundsman-worker@my-shop_2:7.service";
+
+    fn of(path: &str) -> Option<String> {
+        worker(&format!("0::{path}\n"), INIT).map(|worker| worker.to_string())
+    }
+
+    #[test]
+    fn a_worker_is_known_by_its_unit() {
+        assert_eq!(of(WORKER).as_deref(), Some("my-shop_2:7"));
+        assert_eq!(of(&format!("{WORKER}/sub/group")).as_deref(), Some("my-shop_2:7"));
+        let hybrid = format!("12:pids:/other\n1:name=systemd:/x\n0::{WORKER}\n");
+        assert!(worker(&hybrid, INIT).is_some());
+        assert!(worker(&hybrid, "").is_some(), "where PID 1 is hidden");
+        for elsewhere in ["/customer.slice", "/a.slice/a-b.slice", ""] {
+            let path = format!("{elsewhere}/roundsman-worker@shop:1.service");
+            assert_eq!(of(&path).as_deref(), Some("shop:1"), "{path}");
+        }
+    }
+
+    #[test]
+    fn nobody_becomes_a_worker_by_a_name_of_his_own() {
+        for path in [
+            // A user's own service manager may run a unit of this very name.
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/roundsman-worker@shop:1.service",
+            "/user.slice/user-1000.slice/user@1000.service/roundsman-worker@shop:1.service",
+            "/user.slice/user-1000.slice/session-1.scope/roundsman-worker@shop:1.service",
+            // Another service may make groups below its own.
+            "/system.slice/evil.service/roundsman-worker@shop:1.service",
+            "/system.slice/evil.service/roundsman.slice/roundsman-workers.slice/\
+             roundsman-worker@shop:1.service",
+            // A machine in a container of ours, and a process outside our namespace.
+            "/machine.slice/systemd-nspawn@x.service/payload/roundsman-worker@shop:1.service",
+            "/docker/1/roundsman-worker@shop:1.service",
+            "/../roundsman-worker@shop:1.service",
+            "/.slice/roundsman-worker@shop:1.service",
+            "/system.slice/roundsman-worker@shop.service",
+            "/system.slice/roundsman-worker@shop:x.service",
+            "/system.slice/roundsman-worker@SHOP:1.service",
+            "/system.slice/roundsman-worker@../x:1.service",
+            "/roundsman-worker@shop:1.scope",
+            "roundsman-worker@shop:1.service",
+            "/",
+            "",
+        ] {
+            assert_eq!(of(path), None, "{path}");
+        }
+        assert_eq!(worker("1:name=systemd:/roundsman-worker@shop:1.service", INIT), None);
+    }
+
+    #[test]
+    fn in_a_container_that_shares_its_hosts_groups_the_path_begins_where_systemd_does() {
+        let init = "0::/docker/1/init.scope\n";
+        assert!(worker(&format!("0::/docker/1{WORKER}\n"), init).is_some());
+        for other in ["/docker/2", "/docker/10", "", "/docker/1/system.slice/evil.service"] {
+            assert_eq!(worker(&format!("0::{other}{WORKER}\n"), init), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_says_who_a_peer_is() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let peer = Peer::of(&near).unwrap();
+        assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
+        assert_eq!(peer.gid, rustix::process::getegid().as_raw());
+        assert_eq!(peer.pid, Some(std::process::id()));
+        assert!(peer.lives() && peer.control_groups().is_some());
+        // A number that belongs to somebody else by now says nothing.
+        assert!(Peer { pid: Some(1), uid: 12345, ..peer }.control_groups().is_none());
+        assert!(Peer::of(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).is_err());
+    }
+
+    #[test]
+    fn members_are_in_the_group_and_the_front_is_none() {
+        let accounts = Some(Accounts { front: 990, group: 980 });
+        let peer = |uid, gid, groups: &[u32]| {
+            let (near, _far) = UnixStream::pair().unwrap();
+            Peer { uid, gid, groups: groups.to_vec(), ..Peer::of(&near).unwrap() }
+        };
+        assert!(peer(1000, 1000, &[1000, 980]).is_member(accounts));
+        assert!(peer(1000, 980, &[]).is_member(accounts));
+        assert!(!peer(1000, 1000, &[990]).is_member(accounts), "the front's number is no group");
+        assert!(!peer(1000, 980, &[980]).is_member(None), "nobody knows who the front is");
+        let front = peer(990, 980, &[980]);
+        assert!(front.is_front(accounts) && !front.is_member(accounts) && !front.is_front(None));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_nobody() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+        let held = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        child.wait().unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let of_another = Peer { process: Process::Held(held), ..Peer::of(&near).unwrap() };
+        assert!(!of_another.lives() && of_another.control_groups().is_none());
+    }
+}

@@ -1,0 +1,65 @@
+"""A hostile or merely curious client of a UNIX socket.
+
+say PATH TEXT            send a line, print what comes back
+impersonate PATH UNIT    the same as a sibling, from a control group that is named like a unit
+occupy PATH N MIB [TEXT] keep N connections open; each sends TEXT, or so many MiB without a line end
+"""
+import os
+import resource
+import socket
+import sys
+import time
+
+
+def say(path, text):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(5)
+    client.connect(path)
+    try:
+        client.sendall(text.encode() + b"\n")
+    except OSError as error:
+        print("sending:", error)
+    try:
+        print(client.recv(4096) or "closed")
+    except OSError as error:
+        print("nothing:", error)
+
+
+def impersonate(path, unit):
+    with open("/proc/self/cgroup") as file:
+        own = next(line[3:] for line in file.read().splitlines() if line.startswith("0::"))
+    group = f"/sys/fs/cgroup{own}/{unit}"
+    os.mkdir(group)
+    with open(f"{group}/cgroup.procs", "w") as file:
+        file.write(str(os.getpid()))
+    with open("/proc/self/cgroup") as file:
+        print(file.read())
+    say(path, 'sibling 1\n{"forged":true}')
+
+
+def occupy(path, count, mebibytes, text=None):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    clients, piece = [], b"x" * 65536
+    for _ in range(count):
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(0.2)
+        try:
+            client.connect(path)
+            if text:
+                client.sendall(text.encode() + b"\n")
+            for _ in range(mebibytes * 16):
+                client.sendall(piece)
+        except OSError:
+            pass  # refused, closed, or not read from any more
+        clients.append(client)
+    print("occupied", flush=True)
+    while True:
+        time.sleep(60)
+
+
+verb, *rest = sys.argv[1:]
+if verb == "occupy":
+    occupy(rest[0], int(rest[1]), int(rest[2]), *rest[3:])
+else:
+    {"say": say, "impersonate": impersonate}[verb](*rest)
