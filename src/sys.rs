@@ -93,6 +93,51 @@ pub fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
     error
 }
 
+/// From here on no thread of this process gets a socket over IP that is neither TCP nor UDP: the
+/// kernel has a dozen other protocols (SCTP, MPTCP, …), and unit files cannot tell them apart. To be
+/// called before there is a second thread.
+pub fn only_tcp_and_udp() -> io::Result<()> {
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPROTONOSUPPORT.cast_unsigned();
+    // Where the lower half of an argument is in `struct seccomp_data`.
+    let argument = |number: u32| 16 + 8 * number + u32::from(cfg!(target_endian = "big")) * 4;
+    let step = |code, k| libc::sock_filter { code, jt: 0, jf: 0, k };
+    // Passes over so many steps: `jt` if it is equal, `jf` if not.
+    let equals = |k: i32, jt, jf| libc::sock_filter { code: EQUAL, jt, jf, k: k.cast_unsigned() };
+    let mut filter = [
+        step(LOAD, 0), // the number of the call
+        equals(libc::SYS_socket as i32, 0, 14),
+        step(LOAD, argument(0)), // the family
+        equals(libc::AF_INET, 1, 0),
+        equals(libc::AF_INET6, 0, 11),
+        step(LOAD, argument(1)), // the type, with flags above its four bits
+        step(AND, 0xf),
+        equals(libc::SOCK_STREAM, 1, 0),
+        equals(libc::SOCK_DGRAM, 3, 6),
+        step(LOAD, argument(2)), // the protocol
+        equals(0, 5, 0),
+        equals(libc::IPPROTO_TCP, 4, 3),
+        step(LOAD, argument(2)),
+        equals(0, 2, 0),
+        equals(libc::IPPROTO_UDP, 1, 0),
+        step(RETURN, DENY),
+        step(RETURN, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program =
+        libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
+    // The kernel takes filters only from those who cannot gain rights any more.
+    rustix::thread::set_no_new_privs(true)?;
+    // SAFETY: the program points at as many steps as it says, and both live through the call, which
+    // copies them.
+    let result = unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::from_ref(&program))
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Has the kernel hand a connection over when its first bytes are there, or after about so many
 /// seconds without any.
 pub fn set_defer_accept(socket: impl AsFd, seconds: i32) -> io::Result<()> {
@@ -248,4 +293,44 @@ pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor stays the same and open until it is dropped, and it is dropped
     // by the `AsyncFd` after that has deregistered it.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket, socket_with};
+
+    use super::*;
+
+    #[test]
+    fn other_protocols_than_tcp_and_udp_are_refused() {
+        // In a thread that ends with the test, since there is no way back.
+        let thread = std::thread::spawn(|| {
+            only_tcp_and_udp().unwrap();
+            for family in [AddressFamily::INET, AddressFamily::INET6] {
+                for (kind, protocol) in [
+                    (SocketType::STREAM, None),
+                    (SocketType::STREAM, Some(ipproto::TCP)),
+                    (SocketType::DGRAM, None),
+                    (SocketType::DGRAM, Some(ipproto::UDP)),
+                ] {
+                    let made = socket_with(family, kind, SocketFlags::CLOEXEC, protocol);
+                    // A machine may have no IPv6; what it says then is another error.
+                    assert_ne!(made.err(), Some(Errno::PROTONOSUPPORT));
+                }
+                for (kind, protocol) in [
+                    (SocketType::STREAM, Some(ipproto::SCTP)),
+                    (SocketType::SEQPACKET, None),
+                    (SocketType::STREAM, Some(ipproto::MPTCP)),
+                    (SocketType::DGRAM, Some(ipproto::ICMP)),
+                    (SocketType::RAW, Some(ipproto::TCP)),
+                ] {
+                    let error = socket(family, kind, protocol).unwrap_err();
+                    assert_eq!(error, Errno::PROTONOSUPPORT, "{kind:?} {protocol:?}");
+                }
+            }
+            socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        });
+        thread.join().unwrap();
+    }
 }

@@ -87,7 +87,11 @@ impl Serve {
     pub(super) fn run(self) -> ExitCode {
         // Before any thread exists: it changes the environment.
         let inherited = activation::adopt();
+        let filtered = crate::sys::only_tcp_and_udp();
         journal::init();
+        if let Err(error) = filtered {
+            tracing::warn!("sockets of other protocols than TCP and UDP are not refused: {error}");
+        }
         let code = match inherited
             .map_err(|error| Failed { message: error.to_string(), code: exit::OS })
             .and_then(|inherited| self.serve(inherited))
