@@ -3,6 +3,7 @@
 //!
 //! Not from the generator: systemd waits for it, and NSS may ask systemd.
 
+use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
@@ -64,6 +65,24 @@ pub fn group(name: &str) -> io::Result<Option<u32>> {
 /// When those who know the groups cannot be asked.
 pub fn group_name(gid: u32) -> io::Result<Option<String>> {
     Ok(Group::from_gid(Gid::from_raw(gid))?.map(|group| group.name))
+}
+
+/// The numbers of all groups that a user is in.
+///
+/// # Errors
+/// When those who know the groups cannot be asked.
+pub fn groups_of(user: &User) -> io::Result<Vec<u32>> {
+    let name = CString::new(user.name.as_str())?;
+    let groups = nix::unistd::getgrouplist(&name, Gid::from_raw(user.gid))?;
+    Ok(groups.into_iter().map(Gid::as_raw).collect())
+}
+
+/// The names of those who are in a group beside the users whose own it is.
+///
+/// # Errors
+/// When those who know the groups cannot be asked.
+pub fn members(gid: u32) -> io::Result<Vec<String>> {
+    Ok(Group::from_gid(Gid::from_raw(gid))?.map(|group| group.mem).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -10,13 +10,11 @@ use serde::Serialize;
 use super::manage::{Done, Failure, Machine, last_lines, print, say};
 use super::put_back;
 use crate::base::exit;
-use crate::base::file::write_atomically;
-use crate::base::paths;
 use crate::base::unit;
 use crate::config::settings::App;
 use crate::deploy::execute::{Executor, Step, settle};
 use crate::deploy::progress::Progress;
-use crate::deploy::{Action, Event, Outcome, Plan, release, surge};
+use crate::deploy::{Action, Event, Outcome, Plan, record, release, surge};
 use crate::helper::request::Deploy;
 
 /// How a deploy goes about it.
@@ -112,7 +110,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
     let release = app.directory.as_deref().and_then(release::current);
     let before = Progress::load(&main_directory, &app.name);
     let old = old_release(machine, app, release.as_deref()).await;
-    let previous = old.clone().or_else(|| recorded(app));
+    let previous = old.clone().or_else(|| record::last(app));
     // Extra workers that a killed deploy has left go with this one.
     let left = before.as_ref().map(|before| before.surge.clone()).unwrap_or_default();
     if single {
@@ -137,7 +135,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
         return single_done(app, options, &main_directory);
     }
     if outcome == Outcome::Done {
-        remember(app, release.as_deref(), previous.as_deref());
+        record::remember(app, release.as_deref(), previous.as_deref());
     }
     let back = match &outcome {
         Outcome::Failed { worker, .. } if app.rollback && !single => {
@@ -310,34 +308,4 @@ pub(super) fn show(app: &App, step: &Step) {
         }
     };
     say(&line);
-}
-
-// === which release was there before ===
-
-/// Where it is kept which releases an app has had: two lines, the present one and the one before.
-fn record(app: &App) -> PathBuf {
-    Path::new(paths::RELEASES).join(&app.name)
-}
-
-/// The release that was deployed last and is not the present one.
-pub(super) fn recorded(app: &App) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(record(app)).ok()?;
-    let present = app.directory.as_deref().and_then(release::current);
-    text.lines().map(PathBuf::from).find(|path| Some(path) != present.as_ref())
-}
-
-/// Notes what is deployed now, for a way back. Without it the way back is by age.
-pub(super) fn remember(app: &App, release: Option<&Path>, previous: Option<&Path>) {
-    let Some(release) = release else { return };
-    let mut text = format!("{}\n", release.display());
-    if let Some(previous) = previous.filter(|previous| *previous != release) {
-        text = format!("{text}{}\n", previous.display());
-    }
-    let path = record(app);
-    let written = path
-        .parent()
-        .map_or(Ok(()), std::fs::create_dir_all)
-        .and_then(|()| write_atomically(&path, text.as_bytes(), 0o644));
-    // Members of the group may deploy, but not write there: they have the way back by age.
-    drop(written);
 }

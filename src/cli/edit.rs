@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::manage::{self, Done, Failure, say};
 use super::rights;
-use crate::base::file::write_atomically;
+use crate::base::file::{Links, read_text};
 use crate::base::paths;
+use crate::base::replace;
 use crate::config::settings::App;
 use crate::config::{self, Settings};
 use crate::start::diff;
@@ -47,6 +48,7 @@ impl Edit {
     }
 
     fn at(path: PathBuf, change: &Change) -> Done<Self> {
+        replace::check(&path)?;
         let old = read(&path)?;
         let new = change
             .apply(&path, old.as_deref().unwrap_or_default())
@@ -116,8 +118,11 @@ impl Edit {
     }
 }
 
+/// The most that is read of an app's file.
+const MOST: u64 = 1024 * 1024;
+
 fn read(path: &Path) -> Done<Option<String>> {
-    match fs::read_to_string(path) {
+    match read_text(path, Links::Follow, MOST) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
@@ -134,7 +139,7 @@ fn put(path: &Path, text: Option<&str>) -> io::Result<()> {
             fs::create_dir_all(parent).map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot create {}: {error}", parent.display()))
             })?;
-            write_atomically(path, text.as_bytes(), 0o644)
+            replace::replace(path, text.as_bytes(), replace::OPEN)
         }
         None => match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -2,18 +2,16 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::ecosystem;
 use super::manage::{self, Done, Failure, print, say};
 use super::rights;
-use crate::base::file::write_atomically;
-use crate::base::paths;
+use crate::base::{paths, replace};
 use crate::config::{self, Sources};
 use crate::import::{self, Import};
 
@@ -60,27 +58,6 @@ struct Output {
     json: bool,
 }
 
-/// Evaluates the file as PM2 does, and prints what it exports behind a mark, since the file may
-/// print things of its own.
-const EVALUATE: &str = r"
-const { pathToFileURL } = require('node:url');
-const path = process.argv[1];
-(async () => {
-  let value;
-  try { value = require(path); } catch (error) {
-    if (error.code !== 'ERR_REQUIRE_ESM' && !/\.mjs$/.test(path)) throw error;
-    value = await import(pathToFileURL(path));
-  }
-  if (value && value.default && value.apps === undefined) value = value.default;
-  const plain = (key, value) =>
-    value instanceof RegExp || typeof value === 'function' ? String(value) : value;
-  process.stdout.write('\n\u0001roundsman\u0001' + JSON.stringify(value, plain));
-})().catch((error) => { console.error(error); process.exit(1); });
-";
-
-/// What stands before the value.
-const MARK: &str = "\u{1}roundsman\u{1}";
-
 // === impl ImportCommand ===
 
 impl ImportCommand {
@@ -88,49 +65,22 @@ impl ImportCommand {
     pub(super) fn run(&self) -> ExitCode {
         manage::end(match &self.from {
             From::Pm2 { file, env, output } => {
-                pm2(file, env.as_deref()).and_then(|i| output.show(&i))
+                pm2(file, env.as_deref(), &output.to).and_then(|i| output.show(&i))
             }
             From::Nginx { file, output } => nginx(file).and_then(|i| output.show(&i)),
         })
     }
 }
 
-fn pm2(file: &Path, environment: Option<&str>) -> Done<Import> {
+fn pm2(file: &Path, environment: Option<&str>, to: &Path) -> Done<Import> {
+    // The path with its links, since whoever made those could have had another file evaluated.
+    let given = std::path::absolute(file)?;
     let absolute = fs::canonicalize(file)
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
-    let value = evaluate(&absolute)?;
+    let value = ecosystem::evaluate(&given, &absolute)?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    import::pm2::import(&value, directory, environment)
+    import::pm2::import(&value, directory, environment, to)
         .map_err(|error| Failure::config(format!("{}: {error}", file.display())))
-}
-
-fn evaluate(file: &Path) -> Done<Value> {
-    let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    if matches!(extension, "yaml" | "yml") {
-        let text = fs::read_to_string(file)
-            .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
-        return serde_saphyr::from_str(&text).map_err(|error| {
-            Failure::config(format!("{} is not valid YAML: {error}", file.display()))
-        });
-    }
-    let mut command = Command::new("node");
-    command.args(["-e", EVALUATE, "--"]).arg(file).stdin(Stdio::null());
-    // It is a program, and somebody else's: nothing of root's is its business.
-    if rustix::process::geteuid().is_root()
-        && let Ok(metadata) = fs::metadata(file)
-        && metadata.uid() != 0
-    {
-        command.uid(metadata.uid()).gid(metadata.gid());
-    }
-    let output = command.output().map_err(|error| {
-        Failure::new(format!("cannot run node, which evaluates {}: {error}", file.display()))
-    })?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let value = text.rsplit_once(MARK).and_then(|(_, json)| serde_json::from_str(json).ok());
-    value.filter(|_| output.status.success()).ok_or_else(|| {
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Failure::config(format!("node cannot evaluate {}:\n{stderr}", file.display()))
-    })
 }
 
 fn nginx(file: &Path) -> Done<Import> {
@@ -143,7 +93,7 @@ impl Output {
     fn show(&self, import: &Import) -> Done {
         if self.json {
             let value = json!({
-                "files": import.files.iter().map(|f| json!({"path": self.to.join(&f.path), "text": f.text})).collect::<Vec<_>>(),
+                "files": import.files.iter().map(|f| json!({"path": self.to.join(&f.path), "text": f.text, "secret": f.secret})).collect::<Vec<_>>(),
                 "notes": import.notes.iter().map(|n| json!({"at": n.at, "text": n.text})).collect::<Vec<_>>(),
             });
             print(&serde_json::to_string_pretty(&value).unwrap_or_default());
@@ -151,26 +101,37 @@ impl Output {
             let mut out = std::io::stdout().lock();
             for file in &import.files {
                 // A reader that went away, as in `import … | head`, has seen enough.
-                let _ = writeln!(out, "# {}\n{}", self.to.join(&file.path).display(), file.text);
+                let path = self.to.join(&file.path);
+                let text = if file.secret { hidden(&file.text) } else { file.text.clone() };
+                let _ = writeln!(out, "# {}\n{text}", path.display());
             }
             for note in &import.notes {
                 say(&format!("{}: {}", note.at, note.text));
             }
         }
+        if self.write {
+            self.refuse_what_is_there(import)?;
+        }
         self.judge(import)?;
         if self.write { self.write(import) } else { Ok(()) }
     }
 
+    fn sources(&self) -> Sources {
+        if self.to == Path::new(paths::CONFIGURATION) {
+            manage::sources()
+        } else {
+            Sources::directory(&self.to)
+        }
+    }
+
     /// What the configuration says to these files, together with those that are there.
     fn judge(&self, import: &Import) -> Done {
-        let system = Path::new(paths::CONFIGURATION);
-        let sources =
-            if self.to == system { manage::sources() } else { Sources::directory(&self.to) };
         if !self.to.is_dir() && !self.write {
             return Ok(());
         }
         fs::create_dir_all(&self.to)?;
-        let sources = import.files.iter().fold(sources, |sources, file| {
+        let configuration = import.files.iter().filter(|file| !file.secret);
+        let sources = configuration.fold(self.sources(), |sources, file| {
             sources.with_file(self.to.join(&file.path), Some(file.text.clone()))
         });
         let loaded = config::load(&sources);
@@ -183,20 +144,30 @@ impl Output {
         )))
     }
 
-    fn write(&self, import: &Import) -> Done {
-        let there: Vec<String> = import
-            .files
-            .iter()
-            .map(|file| self.to.join(&file.path))
-            .filter(|path| path.exists())
-            .map(|path| path.display().to_string())
-            .collect();
-        if !there.is_empty() {
-            return Err(Failure::new(format!(
-                "nothing was written, because these are there already: {}",
-                there.join(", ")
-            )));
+    /// No file is written over another one, nor over what has the same name in another directory of
+    /// the configuration, nor where drop-ins of another app wait for it.
+    fn refuse_what_is_there(&self, import: &Import) -> Done {
+        let sources = self.sources();
+        let mut there = Vec::new();
+        for file in &import.files {
+            for root in sources.roots() {
+                let path = root.join(&file.path);
+                let drop_ins = root.join(format!("{}.d", file.path));
+                let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+                there.extend([path, drop_ins].into_iter().filter(is_there));
+            }
         }
+        if there.is_empty() {
+            return Ok(());
+        }
+        let there: Vec<String> = there.iter().map(|path| path.display().to_string()).collect();
+        Err(Failure::new(format!(
+            "nothing was written, because these are there already: {}",
+            there.join(", ")
+        )))
+    }
+
+    fn write(&self, import: &Import) -> Done {
         let paths: Vec<_> = import.files.iter().map(|file| self.to.join(&file.path)).collect();
         rights::may_write(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         for file in &import.files {
@@ -204,9 +175,16 @@ impl Output {
             if let Some(parent) = path.parent() {
                 fs::create_dir_all(parent)?;
             }
-            write_atomically(&path, file.text.as_bytes(), 0o644)?;
+            let mode = if file.secret { replace::SECRET } else { replace::OPEN };
+            replace::replace(&path, file.text.as_bytes(), mode)?;
             say(&format!("{} is written", path.display()));
         }
         Ok(())
     }
+}
+
+/// The names of the variables, without their values.
+fn hidden(text: &str) -> String {
+    let name = |line: &str| Some(format!("{}=…\n", line.split_once("=\"")?.0));
+    text.lines().filter_map(name).collect::<String>() + "# the values are written with --write\n"
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use super::deploy::{self, Options};
 use super::manage::{self, Done, Failure, Machine, say};
 use super::{AdminSocket, names, rights};
-use crate::deploy::release;
+use crate::deploy::{record, release};
 use crate::helper::Request;
 use crate::helper::request::Verb;
 
@@ -50,8 +50,9 @@ impl Rollback {
             let to = match &self.to {
                 Some(to) => std::fs::canonicalize(to)
                     .map_err(|_| failed(release::Error::NotThere(to.clone())))?,
-                None => release::previous(&directory, deploy::recorded(&app).as_deref())
-                    .map_err(failed)?,
+                None => {
+                    release::previous(&directory, record::last(&app).as_deref()).map_err(failed)?
+                }
             };
             if self.for_member && self.to.is_some() {
                 release::is_beside(&directory, &to).map_err(failed)?;

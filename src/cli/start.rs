@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 use serde_json::json;
@@ -11,11 +11,12 @@ use serde_json::json;
 use super::deploy::{self, Options};
 use super::edit::{self, Edit};
 use super::manage::{self, Done, Failure, Machine, done, say};
-use super::{AdminSocket, names, rights};
+use super::{AdminSocket, names, rights, taken};
 use crate::base::exit;
 use crate::base::unit;
+use crate::base::user::User;
 use crate::config::settings::{App, HostPattern, Settings, Target};
-use crate::deploy::release;
+use crate::deploy::{record, release};
 use crate::helper::Request;
 use crate::helper::request::Verb as Asked;
 use crate::start::file::Change;
@@ -28,7 +29,8 @@ use crate::systemd::dbus::Verb;
 /// until all are ready. If one does not get ready, it says why, and takes everything back.
 ///
 /// For an app that is there already, its options are changed, and its workers replaced one after
-/// the other.
+/// the other. An app in another directory is another app, which is left alone unless --replace says
+/// otherwise.
 #[derive(Debug, Args)]
 #[command(override_usage = "roundsman start FILE|DIR|APP [OPTIONS] [-- ARGUMENTS...]\n       \
                             roundsman start --name APP [OPTIONS] -- COMMAND [ARGUMENTS...]")]
@@ -54,6 +56,10 @@ pub(super) struct Start {
     /// How the app takes connections: auto, cluster, fd, port or unix
     #[arg(long, value_name = "HOW")]
     listen: Option<String>,
+    /// Take the place of the app that has this name, though it is in another directory, or another
+    /// user's
+    #[arg(long)]
+    replace: bool,
     /// Set a variable for the app (repeatable)
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -110,10 +116,10 @@ impl Start {
                 }
                 return Err(failure);
             }
-            deploy::remember(
+            record::remember(
                 &app,
                 app.directory.as_deref().and_then(release::current).as_deref(),
-                deploy::recorded(&app).as_deref(),
+                record::last(&app).as_deref(),
             );
             let count = match app.workers {
                 1 => "1 worker".to_owned(),
@@ -185,11 +191,16 @@ impl Start {
         let name = self.name.clone().or(found.name).ok_or_else(|| {
             Failure::new("there is no name to be found for it; give it one with --name")
         })?;
-        let is_new = !edit::path(&name).exists();
+        let loaded = manage::load();
+        let is_new = !loaded.app_files.contains_key(&name) && !edit::path(&name).exists();
+        if !self.replace {
+            taken::refuse(&loaded, &name, &found.directory, self.user.as_deref())?;
+        }
         let mut change = self.options();
         change.user = match &self.user {
             Some(user) => Some(user.clone()),
-            None if is_new => owner(&found.directory)?,
+            // Another's code does not run as the one whose place it takes.
+            None if is_new || self.replace => owner(&found.directory)?,
             None => None,
         };
         change.workers = self.workers.or(is_new.then_some(1));
@@ -279,12 +290,9 @@ fn owner(directory: &Path) -> Done<Option<String>> {
         say("the folder belongs to root: the app runs as a user of its own (--user to choose)");
         return Ok(None);
     }
-    // Users may come from anywhere, LDAP for instance: getent asks where the system asks.
-    let output = Command::new("getent").args(["passwd", &metadata.uid().to_string()]).output()?;
-    let line = String::from_utf8_lossy(&output.stdout).into_owned();
-    match line.split(':').next() {
-        Some(name) if !name.is_empty() => Ok(Some(name.to_owned())),
-        _ => Err(Failure::new(format!(
+    match User::numbered(metadata.uid())? {
+        Some(user) => Ok(Some(user.name)),
+        None => Err(Failure::new(format!(
             "{} belongs to user number {}, who has no name here; say as whom to run with --user",
             directory.display(),
             metadata.uid()

@@ -23,6 +23,8 @@ pub struct Loaded {
     /// Every file that was read, by its path below the configuration directory, so that a copy of
     /// them in one directory is the same configuration.
     pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Where each of them is.
+    pub paths: Vec<PathBuf>,
     /// The main file of each app, by the app's name, as it was read.
     pub app_files: BTreeMap<String, PathBuf>,
     /// The names of all apps, also of those whose files cannot be used.
@@ -63,6 +65,7 @@ pub fn load(sources: &Sources) -> Loaded {
         settings,
         problems,
         files: files.found.iter().map(copy).collect(),
+        paths: files.found.iter().map(|found| found.file.path.clone()).collect(),
         app_files: files.found.iter().filter_map(app_file).collect(),
         app_names: names(&files, "apps").into_iter().map(|(name, _)| name.to_owned()).collect(),
         front_is_right,

@@ -8,8 +8,11 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use toml_edit::{DocumentMut, TableLike};
+
 use super::diagnostic::{Problem, Severity};
 use super::load::Loaded;
+use super::secrecy;
 use super::settings::App;
 
 /// A warning for everything that would keep an app from starting on this machine as it is now.
@@ -24,7 +27,46 @@ pub fn missing(loaded: &Loaded) -> Vec<Problem> {
             );
         }
     }
+    warnings.extend(exposed(loaded));
     warnings
+}
+
+/// A warning for every file that everybody may read and that has what looks like a secret.
+fn exposed(loaded: &Loaded) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    for (path, (_, text)) in loaded.paths.iter().zip(&loaded.files) {
+        let is_open = fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o004 != 0);
+        let table =
+            std::str::from_utf8(text).ok().and_then(|text| text.parse::<DocumentMut>().ok());
+        let (true, Some(table)) = (is_open, table) else { continue };
+        let mut names = Vec::new();
+        secrets(table.as_table(), false, &mut names);
+        if names.is_empty() {
+            continue;
+        }
+        let title =
+            format!("everybody may read this file, and a secret in it: {}", names.join(", "));
+        warnings.push(Problem::file(Severity::Warning, path, title).help(format!(
+            "put variables into a file that only root reads (`chmod 600`), and name it in \
+             `environment-files`; or `chgrp roundsman {0} && chmod 640 {0}`, since the front reads it",
+            path.display()
+        )));
+    }
+    warnings
+}
+
+/// The keys of strings that look like secrets: of variables by their names, of all others by what
+/// they are.
+fn secrets(table: &dyn TableLike, variables: bool, names: &mut Vec<String>) {
+    for (key, item) in table.iter() {
+        if let Some(below) = item.as_table_like() {
+            secrets(below, key == "environment", names);
+        } else if let Some(text) = item.as_str()
+            && (secrecy::has_password(text) || variables && secrecy::is_secret(key, text))
+        {
+            names.push(key.to_owned());
+        }
+    }
 }
 
 fn of_app(app: &App) -> Vec<(String, String)> {
@@ -127,5 +169,27 @@ mod tests {
                 "the environment file D/gone.env is not there",
             ]
         );
+    }
+
+    #[test]
+    fn secrets_that_everybody_may_read_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("apps")).unwrap();
+        let file = root.path().join("apps/shop.toml");
+        let told = |text: &str, mode: u32| -> Vec<String> {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = load(&Sources::directory(root.path()));
+            assert_eq!(loaded.problems.errors(), 0, "{}", loaded.problems.render(false));
+            exposed(&loaded).iter().map(|problem| problem.title().to_owned()).collect()
+        };
+        let open = "command = [\"/bin/true\"]\nsession = \"redis://:pw@10.0.0.5\"\n\
+                    environment = { DB_PASSWORD = \"x\", PORT = \"1\" }\n";
+        let title = "everybody may read this file, and a secret in it: session, DB_PASSWORD";
+        assert_eq!(told(open, 0o644), [title]);
+        assert!(told(open, 0o640).is_empty());
+        let fine =
+            "command = [\"/bin/true\"]\nsession = true\ncredentials = { password = \"/x\" }\n";
+        assert!(told(fine, 0o644).is_empty());
     }
 }

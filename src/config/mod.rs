@@ -30,6 +30,7 @@ mod net;
 pub mod pattern;
 mod route;
 pub mod schema;
+pub mod secrecy;
 pub mod settings;
 mod sharing;
 mod source;

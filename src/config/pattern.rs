@@ -1,10 +1,22 @@
 //! Which files below a directory are watched: the app's patterns, `.gitignore`, and what nobody wants.
+//!
+//! The files that say what git ignores are the app's: no more of them is read than makes sense.
 
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::base::file::{self, Links};
+
+/// The most that is read of one file of patterns; GitHub's longest template has 10 KiB.
+const MOST_OF_ONE: u64 = 64 * 1024;
+
+/// And of all that one look at the app's files meets: they are kept in memory, compiled.
+const MOST_OF_ALL: usize = 256 * 1024;
 
 /// Never watched: what package managers and git write, and what editors leave for a moment.
 const NEVER: &[&str] = &[".git", "node_modules", "*~", "*.swp", "*.swx", ".#*", "4913"];
@@ -30,6 +42,10 @@ pub struct Selector {
     root: PathBuf,
     never: Gitignore,
     wanted: Option<Wanted>,
+    /// Bytes of patterns that may still be read.
+    room: Cell<usize>,
+    /// The first file of patterns that was not read, and why.
+    unread: RefCell<Option<(PathBuf, String)>>,
 }
 
 #[derive(Debug)]
@@ -79,7 +95,13 @@ impl Selector {
             }),
         };
         let never = rules(root, NEVER.iter().map(|&pattern| pattern.to_owned()));
-        Self { root: root.to_owned(), never, wanted }
+        Self {
+            root: root.to_owned(),
+            never,
+            wanted,
+            room: Cell::new(MOST_OF_ALL),
+            unread: RefCell::default(),
+        }
     }
 
     /// The directory that it is for.
@@ -87,31 +109,56 @@ impl Selector {
         &self.root
     }
 
+    /// A file of patterns that says nothing since it was not read, and why; told once.
+    pub fn take_unread(&self) -> Option<(PathBuf, String)> {
+        self.unread.take()
+    }
+
     /// The rules for `root` itself: those of git above it, if it is in a repository.
     pub fn rules_of_root(&self) -> Rules {
         let mut rules = Rules::new();
         let repository = self.root.ancestors().find(|above| above.join(".git").exists());
         if let Some(repository) = repository {
-            let (exclude, _) = Gitignore::new(repository.join(".git/info/exclude"));
             // Its patterns are relative to the repository, not to where the file is.
-            if !exclude.is_empty() {
-                let text = std::fs::read_to_string(repository.join(".git/info/exclude"));
-                let text = text.unwrap_or_default();
-                rules.push(Arc::new(self::rules(repository, text.lines().map(str::to_owned))));
-            }
+            rules.extend(self.rules_from(repository, &repository.join(".git/info/exclude")));
             let mut above: Vec<&Path> =
                 self.root.ancestors().take_while(|a| a.starts_with(repository)).skip(1).collect();
             above.reverse();
-            rules.extend(above.into_iter().filter_map(own_rules));
+            rules.extend(above.into_iter().filter_map(|above| self.own_rules(above)));
         }
         rules
     }
 
     /// The rules for what is in `directory`, from those of the one above it.
-    pub fn rules_in(above: &Rules, directory: &Path) -> Rules {
+    pub fn rules_in(&self, above: &Rules, directory: &Path) -> Rules {
         let mut rules = above.clone();
-        rules.extend(own_rules(directory));
+        rules.extend(self.own_rules(directory));
         rules
+    }
+
+    fn own_rules(&self, directory: &Path) -> Option<Arc<Gitignore>> {
+        self.rules_from(directory, &directory.join(GITIGNORE))
+    }
+
+    /// Git itself takes no link for a `.gitignore`.
+    fn rules_from(&self, root: &Path, path: &Path) -> Option<Arc<Gitignore>> {
+        let text = match file::read(path, Links::Refuse, MOST_OF_ONE) {
+            Ok(text) if text.len() <= self.room.get() => text,
+            Ok(_) => {
+                let reason = format!("with those before, it is more than {MOST_OF_ALL} bytes");
+                return self.leave_out(path, reason);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => return self.leave_out(path, error.to_string()),
+        };
+        self.room.set(self.room.get() - text.len());
+        let text = String::from_utf8_lossy(&text);
+        Some(Arc::new(rules(root, text.lines().map(str::to_owned))))
+    }
+
+    fn leave_out<T>(&self, path: &Path, reason: String) -> Option<T> {
+        self.unread.borrow_mut().get_or_insert_with(|| (path.to_owned(), reason));
+        None
     }
 
     /// Whether what happens below a directory may count.
@@ -157,11 +204,6 @@ fn rules(root: &Path, lines: impl Iterator<Item = String>) -> Gitignore {
         let _ = builder.add_line(None, &line);
     }
     builder.build().unwrap_or_else(|_| Gitignore::empty())
-}
-
-fn own_rules(directory: &Path) -> Option<Arc<Gitignore>> {
-    let file = directory.join(GITIGNORE);
-    file.is_file().then(|| Arc::new(Gitignore::new(file).0))
 }
 
 #[cfg(test)]
@@ -221,13 +263,47 @@ mod tests {
         std::fs::write(root.join("app/logs/.gitignore"), "!keep.log\n").unwrap();
         let app = root.join("app");
         let selector = Selector::new(&app, &Watch::All);
-        let rules = Selector::rules_in(&selector.rules_of_root(), &app);
+        let rules = selector.rules_in(&selector.rules_of_root(), &app);
         assert!(selector.counts(&rules, &app.join("a.js"), false));
         assert!(!selector.counts(&rules, &app.join("a.log"), false));
         assert!(!selector.enters(&rules, &app.join("dist")));
-        let logs = Selector::rules_in(&rules, &app.join("logs"));
+        let logs = selector.rules_in(&rules, &app.join("logs"));
         assert!(selector.counts(&logs, &app.join("logs/keep.log"), false));
         assert!(!selector.counts(&logs, &app.join("logs/other.log"), false));
+    }
+
+    /// A FIFO, a link, a huge file: what the app puts there neither blocks nor fills the memory.
+    #[test]
+    fn patterns_are_read_within_limits() {
+        use std::fs;
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::write(root.join("rules"), "*.js\n").unwrap();
+        let ignores_js = |put: &dyn Fn(&Path)| {
+            let path = root.join(GITIGNORE);
+            let _ = fs::remove_file(&path);
+            put(&path);
+            let selector = Selector::new(root, &Watch::All);
+            let rules = selector.rules_in(&selector.rules_of_root(), root);
+            (!selector.counts(&rules, &root.join("a.js"), false), selector.take_unread().is_some())
+        };
+        assert_eq!(ignores_js(&|path| fs::write(path, "*.js\n").unwrap()), (true, false));
+        assert_eq!(ignores_js(&|path| fs::write(path, b"\xff\xfe\n*.js").unwrap()), (true, false));
+        let link = |path: &Path| std::os::unix::fs::symlink(root.join("rules"), path).unwrap();
+        assert_eq!(ignores_js(&link), (false, true));
+        let fifo = |path: &Path| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+        };
+        assert_eq!(ignores_js(&fifo), (false, true));
+        let huge = |path: &Path| fs::File::create(path).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(ignores_js(&huge), (false, true));
+        // Many of them are one large file.
+        fs::write(root.join(GITIGNORE), "#".repeat(60 * 1024)).unwrap();
+        let selector = Selector::new(root, &Watch::All);
+        let read = (0..100).filter(|_| !selector.rules_in(&Rules::new(), root).is_empty()).count();
+        assert_eq!(read, 4);
+        assert!(selector.take_unread().is_some_and(|(_, why)| why.contains("262144 bytes")));
     }
 
     #[test]

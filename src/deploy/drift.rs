@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::base::file::{Links, read_text};
+use crate::base::file::{Links, read, read_text};
 use crate::base::unit;
 use crate::config::copy::{self, AppCopy, CREDENTIAL};
 use crate::config::fingerprint::{self, VARIABLE};
@@ -137,9 +137,14 @@ pub fn is_generated(root: &Path, app: &App) -> bool {
     }
 }
 
+/// More than the kernel hands to a program by default.
+const MOST_ENVIRONMENT: u64 = 4 * 1024 * 1024;
+
 /// What a process was started with; `None` when that cannot be known.
 pub fn of_process(pid: u32) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    // The process says where its environment is, and how long.
+    let path = format!("/proc/{pid}/environ");
+    let environment = read(Path::new(&path), Links::Refuse, MOST_ENVIRONMENT).ok()?;
     let prefix = format!("{VARIABLE}=");
     environment
         .split(|byte| *byte == 0)

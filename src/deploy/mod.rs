@@ -8,6 +8,7 @@ pub mod execute;
 pub mod front;
 pub mod interrupts;
 pub mod progress;
+pub mod record;
 pub mod release;
 pub mod roll;
 pub mod surge;

@@ -1,10 +1,22 @@
 //! Releases: an app's `directory` may be a link (`current → releases/42`), and each worker runs
 //! what it led to when the worker started.
+//!
+//! The link is its owner's, and so is the folder that it is in: whoever swaps it as root does so
+//! with the owner's rights, by the folder's descriptor, and swaps nothing but that link.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use crate::base::origin::{self, Maker};
+use crate::base::rights::Rights;
+use crate::base::user::User;
 
 /// The directory that a worker's process is in: the release that it runs. Root, and the user that
 /// the worker runs as, may know.
@@ -40,6 +52,30 @@ pub enum Error {
         .0.display()
     )]
     NotBeside(PathBuf),
+    /// It is not where the releases are.
+    #[error(
+        "{} is not beside the present release, nor below the folder of the link {}: to have it all \
+         the same, point the link there yourself, and run roundsman reload",
+        release.display(), link.display()
+    )]
+    Elsewhere {
+        /// What was named.
+        release: PathBuf,
+        /// The link.
+        link: PathBuf,
+    },
+    /// Several users could have made the link, and none of them is asked for the others.
+    #[error(
+        "root does not touch the link {}, since it cannot be told whose it is: {reason}. Point it to \
+         the release yourself, and run roundsman reload",
+        link.display()
+    )]
+    Whose {
+        /// The link.
+        link: PathBuf,
+        /// Who could have made it.
+        reason: String,
+    },
     /// The link cannot be read or changed.
     #[error("{}: {source}", path.display())]
     Io {
@@ -56,6 +92,10 @@ pub enum Error {
 /// # Errors
 /// When the directory is no link, or there is no other release.
 pub fn previous(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Error> {
+    with_rights_of_owner(directory, || look_back(directory, last))
+}
+
+fn look_back(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Error> {
     let failed = |source| Error::Io { path: directory.to_owned(), source };
     let link = fs::symlink_metadata(directory).map_err(failed)?;
     if !link.is_symlink() {
@@ -89,6 +129,10 @@ pub fn previous(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Error>
 /// # Errors
 /// When it is not.
 pub fn is_beside(directory: &Path, release: &Path) -> Result<(), Error> {
+    with_rights_of_owner(directory, || look_beside(directory, release))
+}
+
+fn look_beside(directory: &Path, release: &Path) -> Result<(), Error> {
     let failed = |source| Error::Io { path: directory.to_owned(), source };
     let current = fs::canonicalize(directory).map_err(failed)?;
     let release_now = fs::canonicalize(release).map_err(failed)?;
@@ -103,33 +147,88 @@ pub fn is_beside(directory: &Path, release: &Path) -> Result<(), Error> {
 /// Points the link at a release, at once for all who look.
 ///
 /// # Errors
-/// When the release is no directory, or the link cannot be changed.
+/// When the release is no directory or not where releases are, or the link cannot be changed.
 pub fn switch(directory: &Path, release: &Path) -> Result<(), Error> {
+    with_rights_of_owner(directory, || swap(directory, release))
+}
+
+/// Does something about the link with the rights of the one who could have made it.
+fn with_rights_of_owner<T: Send>(
+    directory: &Path,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    if !rustix::process::geteuid().is_root() {
+        return work();
+    }
+    let failed = |source| Error::Io { path: directory.to_owned(), source };
+    let folder = directory.parent().unwrap_or(Path::new("/"));
+    let makers = origin::of(folder).map_err(failed)?;
+    // A group that deploys together may write to the folder, and can swap the link anyway.
+    let maker = makers
+        .only_but_for_the_group_of(&makers.leads_to)
+        .map_err(|reason| Error::Whose { link: directory.to_owned(), reason })?;
+    let rights = match maker {
+        Maker::Root => return work(),
+        Maker::User(uid) => match User::numbered(uid).map_err(failed)? {
+            Some(user) => Rights::of(&user).map_err(failed)?,
+            None => Rights::of_number(uid),
+        },
+    };
+    rights.with(work).map_err(failed)?
+}
+
+fn swap(directory: &Path, release: &Path) -> Result<(), Error> {
     if !release.is_dir() {
         return Err(Error::NotThere(release.to_owned()));
     }
     let failed = |source| Error::Io { path: directory.to_owned(), source };
-    if !fs::symlink_metadata(directory).map_err(failed)?.is_symlink() {
+    let whose = |reason: &str| Error::Whose { link: directory.to_owned(), reason: reason.into() };
+    let name = directory.file_name().ok_or_else(|| Error::NoLink(directory.to_owned()))?;
+    let (folder, place) = open_folder(directory).map_err(failed)?;
+    let at = |errno: rustix::io::Errno| failed(errno.into());
+    let link = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at)?;
+    if !FileType::from_raw_mode(link.st_mode).is_symlink() {
         return Err(Error::NoLink(directory.to_owned()));
     }
+    let own = [0, rustix::fs::fstat(&folder).map_err(at)?.st_uid];
+    if rustix::process::geteuid().is_root() && !own.contains(&link.st_uid) {
+        return Err(whose("it belongs to another user than its folder"));
+    }
+    let present = rustix::fs::readlinkat(&folder, name, Vec::new()).map_err(at)?;
+    let present = Path::new(OsStr::from_bytes(present.as_bytes()));
+    let release = fs::canonicalize(release).map_err(failed)?;
+    // Beside the present one, as releases are, or below the link's own folder.
+    let beside = fs::canonicalize(place.join(present)).ok();
+    let beside = beside.as_deref().and_then(Path::parent).filter(|above| above.parent().is_some());
+    if !release.starts_with(&place) && !beside.is_some_and(|beside| release.starts_with(beside)) {
+        return Err(Error::Elsewhere { release, link: directory.to_owned() });
+    }
     // Relative where it was: the whole tree may be mounted elsewhere, too.
-    let was_relative = fs::read_link(directory).map_err(failed)?.is_relative();
-    let parent = directory.parent().unwrap_or(Path::new("/"));
-    let parent = fs::canonicalize(parent).map_err(failed)?;
-    let to = match release.strip_prefix(&parent) {
-        Ok(relative) if was_relative => relative,
-        _ => release,
+    let to = match release.strip_prefix(&place) {
+        Ok(relative) if present.is_relative() => relative,
+        _ => &release,
     };
-    let name = directory.file_name().unwrap_or_default().to_string_lossy();
-    let new = directory.with_file_name(format!(".{name}.{}.new", std::process::id()));
-    symlink(to, &new).and_then(|()| fs::rename(&new, directory)).map_err(|error| {
-        let _ = fs::remove_file(&new);
-        failed(error)
+    let new = format!(".{}.{}.new", name.to_string_lossy(), std::process::id());
+    let swapped = rustix::fs::symlinkat(to, &folder, &*new)
+        .and_then(|()| rustix::fs::renameat(&folder, &*new, &folder, name));
+    swapped.map_err(|error| {
+        let _ = rustix::fs::unlinkat(&folder, &*new, AtFlags::empty());
+        at(error)
     })
+}
+
+/// The folder that the link is in, which stays the same whatever its path leads to by now; and where
+/// that is.
+fn open_folder(directory: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let place = fs::canonicalize(directory.parent().unwrap_or(Path::new("/")))?;
+    Ok((rustix::fs::open(&place, flags, Mode::empty())?, place))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     fn releases() -> tempfile::TempDir {
@@ -180,5 +279,45 @@ mod tests {
         assert!(matches!(error, Error::NoLink(_)), "{error}");
         assert!(switch(&plain, &root.path().join("releases/2")).is_err());
         assert!(switch(&root.path().join("current"), &root.path().join("no")).is_err());
+    }
+
+    #[test]
+    fn only_a_release_is_gone_back_to() {
+        let (root, other) = (releases(), releases());
+        let link = root.path().join("current");
+        let error = switch(&link, &other.path().join("releases/1")).unwrap_err();
+        assert!(matches!(error, Error::Elsewhere { .. }), "{error}");
+        assert_eq!(fs::read_link(&link).unwrap(), Path::new("releases/2"));
+        // Releases elsewhere, of which the link has one already.
+        fs::remove_file(&link).unwrap();
+        symlink(other.path().join("releases/2"), &link).unwrap();
+        switch(&link, &other.path().join("releases/1")).unwrap();
+        assert_eq!(
+            fs::canonicalize(&link).unwrap(),
+            fs::canonicalize(other.path().join("releases/1")).unwrap()
+        );
+    }
+
+    #[test]
+    fn root_swaps_a_link_as_the_one_whose_it_is() {
+        use std::os::unix::fs::{MetadataExt as _, lchown};
+        let root = releases();
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let link = root.path().join("current");
+        for path in [root.path(), &root.path().join("releases"), &link] {
+            lchown(path, Some(4000), Some(4000)).unwrap();
+        }
+        fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        switch(&link, &root.path().join("releases/1")).unwrap();
+        assert_eq!(fs::symlink_metadata(&link).unwrap().uid(), 4000);
+        // Where two could have made it, it is neither's.
+        lchown(root.path(), Some(4001), None).unwrap();
+        let below = root.path().join("releases/link");
+        symlink("1", &below).unwrap();
+        let error = switch(&below, &root.path().join("releases/2")).unwrap_err();
+        assert!(matches!(error, Error::Whose { .. }), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! From the configuration of others to ours: files that could be written, and everything in the
 //! original that has no counterpart.
 
+mod environment_file;
 pub mod nginx;
 mod nginx_reader;
 mod nginx_rest;
@@ -24,6 +25,8 @@ pub struct File {
     pub path: String,
     /// Its text.
     pub text: String,
+    /// Whether nobody but root may read it.
+    pub secret: bool,
 }
 
 /// Something that the files do not say.

@@ -34,9 +34,11 @@ pub fn import(path: &Path) -> Result<Import, Error> {
                 format!("no location passes to the upstream \"{name}\", and it was left out"),
             );
         } else {
-            import
-                .files
-                .push(File { path: format!("upstreams/{name}.toml"), text: upstream.text() });
+            import.files.push(File {
+                path: format!("upstreams/{name}.toml"),
+                text: upstream.text(),
+                secret: false,
+            });
         }
     }
     Ok(import)

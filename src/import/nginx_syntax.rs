@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::base::file::{Links, read as read_file};
 
 /// One directive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +53,17 @@ pub(super) fn read(path: &Path) -> Result<Vec<Directive>, Error> {
     Ok(all)
 }
 
+/// The most that is read of one file.
+const MOST: u64 = 4 * 1024 * 1024;
+
 fn file(path: &Path, prefix: &Path, depth: usize) -> Result<Vec<Directive>, Error> {
     let at = path.display().to_string();
     let failed = |problem: String| Error { at: at.clone(), problem };
     if depth > DEEPEST {
         return Err(failed("files include each other without end".to_owned()));
     }
-    let text = fs::read(path).map_err(|error| failed(format!("cannot read it: {error}")))?;
+    let text = read_file(path, Links::Follow, MOST)
+        .map_err(|error| failed(format!("cannot read it: {error}")))?;
     let text = String::from_utf8_lossy(&text);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut directives = parse(&text, &name)?;

@@ -5,16 +5,23 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Error, File, Import, array, quoted};
+use super::{Error, File, Import, array, environment_file, quoted};
+use crate::config::secrecy;
 use crate::start::infer;
 
 /// Makes app files of an evaluated ecosystem file.
 ///
-/// `directory` is where the file is, for apps without `cwd`; `environment` chooses `env_NAME`.
+/// `directory` is where the file is, for apps without `cwd`; `environment` chooses `env_NAME`; `to` is
+/// where the files will be.
 ///
 /// # Errors
 /// When it has no apps.
-pub fn import(value: &Value, directory: &Path, environment: Option<&str>) -> Result<Import, Error> {
+pub fn import(
+    value: &Value,
+    directory: &Path,
+    environment: Option<&str>,
+    to: &Path,
+) -> Result<Import, Error> {
     let apps: Vec<&Value> = match value {
         Value::Array(apps) => apps.iter().collect(),
         Value::Object(object) => match object.get("apps").or_else(|| object.get("pm2")) {
@@ -38,7 +45,8 @@ pub fn import(value: &Value, directory: &Path, environment: Option<&str>) -> Res
             import.note(format!("apps[{index}]"), "this is no object, and was left out");
             continue;
         };
-        one(app, index, shares, directory, environment, &mut import);
+        let place = Place { directory, to, shares };
+        one(app, index, place, environment, &mut import);
     }
     if let Some(object) = value.as_object() {
         for key in object.keys().filter(|key| !matches!(key.as_str(), "apps" | "pm2")) {
@@ -66,11 +74,21 @@ struct App<'a> {
     import: &'a mut Import,
 }
 
+/// What an app's file must know of its surroundings.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// Where the original is.
+    directory: &'a Path,
+    /// Where the files will be.
+    to: &'a Path,
+    /// Whether other apps are behind the same address.
+    shares: bool,
+}
+
 fn one(
     options: &Map<String, Value>,
     index: usize,
-    shares: bool,
-    directory: &Path,
+    place: Place<'_>,
     environment: Option<&str>,
     import: &mut Import,
 ) {
@@ -98,8 +116,8 @@ fn one(
     }
     let mut app = App { name, options, text: String::new(), environment: Vec::new(), import };
     app.line("command", &array(app.command(script).iter().map(String::as_str)));
-    app.line("directory", &quoted(&app.directory(directory)));
-    if shares {
+    app.line("directory", &quoted(&app.directory(place.directory)));
+    if place.shares {
         let host = quoted(&format!("{}.localhost", app.name));
         let _ = writeln!(
             app.text,
@@ -110,6 +128,15 @@ fn one(
     for (key, value) in options {
         app.option(key, value, environment);
     }
+    let secrets = app.take_secrets();
+    if !secrets.is_empty() {
+        let path = format!("apps/{}.env", app.name);
+        let at = place.to.join(&path).display().to_string();
+        app.line("environment-files", &array([at.as_str()]));
+        let names: Vec<&str> = secrets.iter().map(|(name, _)| name.as_str()).collect();
+        app.note("env", format!("{} looks like a secret: it is in {at}, which only root reads, and the app has it all the same", names.join(", ")));
+        app.import.files.push(File { path, text: environment_file::text(&secrets), secret: true });
+    }
     if !app.environment.is_empty() {
         app.text.push_str("\n[environment]\n");
         for (name, value) in std::mem::take(&mut app.environment) {
@@ -117,7 +144,7 @@ fn one(
             let _ = writeln!(app.text, "{} = {}", key.trim(), quoted(&value));
         }
     }
-    let file = File { path: format!("apps/{}.toml", app.name), text: app.text };
+    let file = File { path: format!("apps/{}.toml", app.name), text: app.text, secret: false };
     import.files.push(file);
 }
 
@@ -339,6 +366,17 @@ impl App<'_> {
             self.environment.retain(|(present, _)| present != name);
             self.environment.push((name.clone(), text));
         }
+    }
+
+    /// The variables that are not for everybody's eyes.
+    fn take_secrets(&mut self) -> Vec<(String, String)> {
+        let fits = |name: &str, value: &str| {
+            secrecy::is_secret(name, value) && environment_file::can_hold(name, value)
+        };
+        let all = std::mem::take(&mut self.environment);
+        let (secret, open) = all.into_iter().partition(|(name, value)| fits(name, value));
+        self.environment = open;
+        secret
     }
 
     fn time(&mut self, key: &str, ours: &str, value: &Value) {

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::base::file::{self, Links};
+
 /// What is started, as far as it is known from the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -149,19 +151,20 @@ fn listen(runtime: Runtime) -> Option<&'static str> {
     }
 }
 
-fn runtime(file: &Path, metadata: &fs::Metadata) -> Result<Runtime, Error> {
-    match file.extension().and_then(|extension| extension.to_str()) {
+fn runtime(path: &Path, metadata: &fs::Metadata) -> Result<Runtime, Error> {
+    match path.extension().and_then(|extension| extension.to_str()) {
         Some("js" | "mjs" | "cjs") => return Ok(Runtime::Node),
         Some("py") => return Ok(Runtime::Python),
         Some("ts" | "mts" | "cts" | "tsx") => {
-            return Err(Error::TypeScript(file.to_owned()));
+            return Err(Error::TypeScript(path.to_owned()));
         }
         _ => {}
     }
     let mut head = Vec::new();
-    fs::File::open(file)
+    // Whoever made the folder may have put anything there: nothing blocks, and little is read.
+    file::open(path, Links::Follow)
         .and_then(|open| open.take(128).read_to_end(&mut head))
-        .map_err(|error| Error::Unreadable(file.to_owned(), error))?;
+        .map_err(|error| Error::Unreadable(path.to_owned(), error))?;
     let first =
         String::from_utf8_lossy(head.split(|byte| *byte == b'\n').next().unwrap_or_default())
             .into_owned();
@@ -174,12 +177,15 @@ fn runtime(file: &Path, metadata: &fs::Metadata) -> Result<Runtime, Error> {
     if metadata.permissions().mode() & 0o111 != 0 {
         return Ok(Runtime::Itself);
     }
-    Err(Error::UnknownFile(file.to_owned()))
+    Err(Error::UnknownFile(path.to_owned()))
 }
+
+/// The most that is read of a package.json.
+const MOST: u64 = 4 * 1024 * 1024;
 
 fn package(directory: &Path) -> Result<Option<Value>, Error> {
     let path = directory.join("package.json");
-    match fs::read(&path) {
+    match file::read(&path, Links::Follow, MOST) {
         Ok(text) => {
             serde_json::from_slice(&text).map(Some).map_err(|error| Error::BadPackage(path, error))
         }

@@ -17,7 +17,9 @@ use super::memory;
 use super::replace::{Limits, Replacements, Sample};
 use crate::base::exit;
 use crate::base::paths;
+use crate::base::rights::Rights;
 use crate::base::unit;
+use crate::base::user::User;
 use crate::config::settings::App;
 use crate::supervise::life::{self, Life};
 use crate::systemd::message::{REPLACE_FAILED, WORKERS_REPLACED};
@@ -58,6 +60,16 @@ enum Task {
 impl<L> std::fmt::Debug for Agent<L> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Agent").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The rights that the app's files are looked at with: its user's, or what everybody may see, as a
+/// user of the app's own sees it too.
+fn rights(app: &App) -> io::Result<Rights> {
+    let Some(name) = &app.user else { return Ok(Rights::of_nobody()) };
+    match User::named(name)? {
+        Some(user) => Rights::of(&user),
+        None => Err(io::Error::other(format!("there is no user {name}"))),
     }
 }
 
@@ -133,7 +145,10 @@ impl<L: Fn() -> Option<App>> Agent<L> {
             return Ok(());
         };
         drop(files);
-        match Files::new(directory, watch) {
+        let files = rights(&self.app)
+            .map_err(|source| files::Error::Io { path: directory.clone(), source })
+            .and_then(|rights| Files::new(directory, watch, &rights));
+        match files {
             Ok(files) => {
                 // What changed while nobody watched is not lost either.
                 let started = (1..=self.app.workers).filter_map(|worker| self.started(worker));
@@ -174,7 +189,8 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                 if self.debounce.due().is_none() {
                     let more = paths.iter().filter(|path| *path != first).count();
                     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                    tracing::info!(roundsman_app = self.name, "{}{more} changed", first.display());
+                    let first = files::shown(first);
+                    tracing::info!(roundsman_app = self.name, "{first}{more} changed");
                 }
                 self.debounce.changed(Instant::now());
             }

@@ -1,5 +1,8 @@
 //! Changes of files below a directory, as the kernel tells them (inotify(7)): one watch for each
 //! directory that may have a file which counts.
+//!
+//! The files are the app's, and this is root: it looks at them with the app's rights, through no
+//! link, and at no more of them than a project has.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -16,6 +19,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
+use crate::base::rights::Rights;
 use crate::config::pattern::{GITIGNORE, Rules, Selector};
 use crate::config::settings::Watch;
 use crate::sys;
@@ -27,11 +31,21 @@ const MOST: usize = 5000;
 /// Nested deeper than any project is.
 const DEEPEST: usize = 100;
 
+/// Entries of directories that one look takes; the largest projects have some ten thousands.
+const MOST_ENTRIES: usize = 200_000;
+
+/// Changes that are told of one look: nobody reads more names.
+const MOST_TOLD: usize = 1000;
+
+/// Events that are read at once, as many as the kernel keeps; where there are more, all is looked at
+/// anew.
+const MOST_EVENTS: usize = 16_384;
+
 /// Why files cannot be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The directory, or something in it.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     Io {
         /// What.
         path: PathBuf,
@@ -41,9 +55,15 @@ pub enum Error {
     /// Too many directories.
     #[error(
         "{} has more than {MOST} directories to watch: name those that matter in `watch`, or those \
-         that do not in .gitignore", .0.display()
+         that do not in .gitignore", shown(.0)
     )]
     TooMany(PathBuf),
+    /// Too many files.
+    #[error(
+        "{} has more than {MOST_ENTRIES} files and directories: name those that matter in `watch`, \
+         or the directories that do not in .gitignore", shown(.0)
+    )]
+    TooManyFiles(PathBuf),
     /// The kernel's limit.
     #[error(
         "the kernel allows no more watches ({what}): raise {what} with sysctl, name the directories \
@@ -60,6 +80,7 @@ pub enum Error {
 pub struct Files {
     directory: PathBuf,
     watch: Watch,
+    rights: Rights,
     inotify: AsyncFd<OwnedFd>,
     selector: Selector,
     /// By watch descriptor.
@@ -67,6 +88,22 @@ pub struct Files {
     most: usize,
     /// When the newest file that counts had changed when all were looked at.
     newest: Option<SystemTime>,
+}
+
+/// A path in words that come to a terminal, to the journal and to the service manager: the app
+/// chooses its names.
+pub fn shown(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
+}
+
+/// What one look at directories has met.
+#[derive(Debug, Default)]
+struct Look {
+    /// Files that count, and directories that are new; the first of them.
+    found: Vec<PathBuf>,
+    /// When the newest of all that count had changed.
+    newest: Option<SystemTime>,
+    entries: usize,
 }
 
 #[derive(Debug)]
@@ -82,49 +119,60 @@ enum Watched {
 /// What one read of events came to.
 #[derive(Debug, Default)]
 struct Seen {
+    /// The first of what has changed.
     changed: Vec<PathBuf>,
     /// All must be looked at anew: another root, other rules, or events that were lost.
     anew: bool,
 }
 
 impl Files {
-    /// Begins to watch.
+    /// Begins to watch, with the rights that are given.
     ///
     /// # Errors
     /// When that is not possible, or too much.
-    pub fn new(directory: &Path, watch: &Watch) -> Result<Self, Error> {
-        Self::with_limit(directory, watch, MOST)
+    pub fn new(directory: &Path, watch: &Watch, rights: &Rights) -> Result<Self, Error> {
+        Self::with_limit(directory, watch, rights, MOST)
     }
 
-    fn with_limit(directory: &Path, watch: &Watch, most: usize) -> Result<Self, Error> {
+    fn with_limit(
+        directory: &Path,
+        watch: &Watch,
+        rights: &Rights,
+        most: usize,
+    ) -> Result<Self, Error> {
         let at = |source| Error::Io { path: directory.to_owned(), source };
         let inotify =
             inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| match e {
                 Errno::MFILE => Error::Kernel { what: "fs.inotify.max_user_instances" },
                 e => at(e.into()),
             })?;
-        let root = fs::canonicalize(directory).map_err(at)?;
         let mut files = Self {
             directory: directory.to_owned(),
             watch: watch.clone(),
+            rights: rights.clone(),
             inotify: sys::watch(inotify).map_err(at)?,
-            selector: Selector::new(&root, watch),
+            selector: Selector::new(directory, watch),
             watched: HashMap::new(),
             most,
             newest: None,
         };
-        files.watch_links()?;
-        let rules = files.selector.rules_of_root();
-        let mut found = Vec::new();
-        files.enter(&root, &rules, 0, &mut found)?;
-        // By the change of status, which no copy brings along.
-        let changed = |path: &PathBuf| {
-            let data = fs::symlink_metadata(path).ok()?;
-            let seconds = Duration::from_secs(u64::try_from(data.ctime()).ok()?);
-            Some(UNIX_EPOCH + seconds + Duration::from_nanos(data.ctime_nsec().unsigned_abs()))
-        };
-        files.newest = found.iter().filter_map(changed).max();
+        rights.with(|| files.look_at_all()).map_err(at)??;
+        if let Some((path, why)) = files.selector.take_unread() {
+            tracing::warn!("{} says nothing about what is watched: {why}", shown(&path));
+        }
         Ok(files)
+    }
+
+    fn look_at_all(&mut self) -> Result<(), Error> {
+        let root = fs::canonicalize(&self.directory)
+            .map_err(|source| Error::Io { path: self.directory.clone(), source })?;
+        self.selector = Selector::new(&root, &self.watch);
+        self.watch_links()?;
+        let rules = self.selector.rules_of_root();
+        let mut look = Look::default();
+        self.enter(&root, &rules, 0, &mut look)?;
+        self.newest = look.newest;
+        Ok(())
     }
 
     /// How many directories are watched.
@@ -149,7 +197,7 @@ impl Files {
         let mut seen = Seen::default();
         self.read(&mut seen)?;
         if seen.anew {
-            *self = Self::with_limit(&self.directory, &self.watch, self.most)?;
+            *self = Self::with_limit(&self.directory, &self.watch, &self.rights, self.most)?;
         }
         Ok(seen.changed)
     }
@@ -159,6 +207,11 @@ impl Files {
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut reader = Reader::new(self.inotify.get_ref(), &mut buffer);
         loop {
+            if events.len() == MOST_EVENTS {
+                // They come faster than they are read; what is left of them goes with the descriptor.
+                seen.all_anew(&self.directory);
+                return Ok(());
+            }
             match reader.next() {
                 Ok(event) => {
                     let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
@@ -171,10 +224,13 @@ impl Files {
                 }
             }
         }
-        for (watch, what, name) in events {
-            self.take(watch, what, name.as_deref(), seen)?;
-        }
-        Ok(())
+        let (directory, rights) = (self.directory.clone(), self.rights.clone());
+        let take = || {
+            events
+                .iter()
+                .try_for_each(|(watch, what, name)| self.take(*watch, *what, name.as_deref(), seen))
+        };
+        rights.with(take).map_err(|source| Error::Io { path: directory, source })?
     }
 
     fn take(
@@ -185,16 +241,14 @@ impl Files {
         seen: &mut Seen,
     ) -> Result<(), Error> {
         if what.contains(ReadFlags::QUEUE_OVERFLOW) {
-            seen.anew = true;
-            seen.changed.push(self.directory.clone());
+            seen.all_anew(&self.directory);
             return Ok(());
         }
         let (directory, rules) = match self.watched.get(&watch) {
             Some(Watched::Directory { path, rules }) => (path.clone(), rules.clone()),
             Some(Watched::Link(link)) => {
                 if name == Some(link) {
-                    seen.anew = true;
-                    seen.changed.push(self.directory.clone());
+                    seen.all_anew(&self.directory);
                 }
                 return Ok(());
             }
@@ -212,10 +266,14 @@ impl Files {
         let path = directory.join(name);
         if what.contains(ReadFlags::ISDIR) {
             if what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
-                self.enter(&path, &rules, 0, &mut seen.changed)?;
+                // What is new is as deep as it is.
+                let depth = path.strip_prefix(self.selector.root()).map_or(0, |p| p.iter().count());
+                let mut look = Look::default();
+                self.enter(&path, &rules, depth, &mut look)?;
+                look.found.into_iter().for_each(|path| seen.tell(path));
             } else if self.selector.enters(&rules, &path) {
                 self.leave(&path);
-                seen.changed.push(path);
+                seen.tell(path);
             }
             return Ok(());
         }
@@ -229,18 +287,18 @@ impl Files {
                 .is_ok_and(|data| data.file_type().is_file() || data.file_type().is_symlink())
         };
         if self.selector.counts(&rules, &path, false) && (!new || is_file(&path)) {
-            seen.changed.push(path);
+            seen.tell(path);
         }
         Ok(())
     }
 
-    /// Watches a directory and those below it; `found` gets the files there that count.
+    /// Watches a directory and those below it; `look` gets the files there that count.
     fn enter(
         &mut self,
         directory: &Path,
         above: &Rules,
         depth: usize,
-        found: &mut Vec<PathBuf>,
+        look: &mut Look,
     ) -> Result<(), Error> {
         if !self.selector.enters(above, directory) || depth > DEEPEST {
             return Ok(());
@@ -253,7 +311,7 @@ impl Files {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF
             | WatchFlags::EXCL_UNLINK;
-        let rules = Selector::rules_in(above, directory);
+        let rules = self.selector.rules_in(above, directory);
         let watched = Watched::Directory { path: directory.to_owned(), rules: rules.clone() };
         if !self.add(directory, flags, watched, depth)? {
             return Ok(());
@@ -265,10 +323,14 @@ impl Files {
             Err(source) => return Err(Error::Io { path: directory.to_owned(), source }),
         };
         for entry in entries.flatten() {
+            look.entries += 1;
+            if look.entries > MOST_ENTRIES {
+                return Err(Error::TooManyFiles(self.directory.clone()));
+            }
             let path = entry.path();
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() => self.enter(&path, &rules, depth + 1, found)?,
-                Ok(_) if self.selector.counts(&rules, &path, false) => found.push(path),
+                Ok(kind) if kind.is_dir() => self.enter(&path, &rules, depth + 1, look)?,
+                Ok(_) if self.selector.counts(&rules, &path, false) => look.takes(path),
                 _ => {}
             }
         }
@@ -293,7 +355,9 @@ impl Files {
                 Ok(true)
             }
             Err(Errno::NOSPC) => Err(Error::Kernel { what: "fs.inotify.max_user_watches" }),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) if depth > 0 => Ok(false),
+            Err(
+                Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG,
+            ) if depth > 0 => Ok(false),
             Err(error) => Err(Error::Io { path: directory.to_owned(), source: error.into() }),
         }
     }
@@ -321,6 +385,37 @@ impl Files {
             self.add(&parent, flags, Watched::Link(name.to_owned()), 0)?;
         }
         Ok(())
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn tell(&mut self, path: PathBuf) {
+        if self.changed.len() < MOST_TOLD {
+            self.changed.push(path);
+        }
+    }
+
+    fn all_anew(&mut self, directory: &Path) {
+        self.anew = true;
+        self.tell(directory.to_owned());
+    }
+}
+
+// === impl Look ===
+
+impl Look {
+    fn takes(&mut self, path: PathBuf) {
+        // By the change of status, which no copy brings along.
+        let changed = fs::symlink_metadata(&path).ok().and_then(|data| {
+            let seconds = Duration::from_secs(u64::try_from(data.ctime()).ok()?);
+            Some(UNIX_EPOCH + seconds + Duration::from_nanos(data.ctime_nsec().unsigned_abs()))
+        });
+        self.newest = self.newest.max(changed);
+        if self.found.len() < MOST_TOLD {
+            self.found.push(path);
+        }
     }
 }
 
@@ -361,7 +456,7 @@ mod tests {
             fs::create_dir_all(root.join(below)).unwrap();
         }
         fs::write(root.join(GITIGNORE), "dist\n*.log\n").unwrap();
-        let mut files = Files::new(root, &Watch::All).unwrap();
+        let mut files = Files::new(root, &Watch::All, &Rights::of_number(0)).unwrap();
         assert_eq!(files.directories(), 3, "the root, src and src/deep");
         for ignored in ["dist/a.js", "node_modules/x/i.js", "src/a.log", "src/.a.js.swp"] {
             fs::write(root.join(ignored), "x").unwrap();
@@ -380,7 +475,7 @@ mod tests {
     async fn new_directories_are_watched_and_what_is_in_them_is_seen() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        let mut files = Files::new(root, &Watch::All).unwrap();
+        let mut files = Files::new(root, &Watch::All, &Rights::of_number(0)).unwrap();
         fs::create_dir_all(root.join("a/b")).unwrap();
         fs::write(root.join("a/b/c.js"), "x").unwrap();
         assert_eq!(next(&mut files).await, ["a/b/c.js"]);
@@ -404,7 +499,7 @@ mod tests {
         }
         let current = root.join("current");
         std::os::unix::fs::symlink("releases/1", &current).unwrap();
-        let mut files = Files::new(&current, &Watch::All).unwrap();
+        let mut files = Files::new(&current, &Watch::All, &Rights::of_number(0)).unwrap();
         std::os::unix::fs::symlink("releases/2", root.join("new")).unwrap();
         fs::rename(root.join("new"), &current).unwrap();
         assert_eq!(next(&mut files).await.len(), 1);
@@ -416,10 +511,14 @@ mod tests {
     async fn what_changed_before_is_known() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
-        assert!(!Files::new(root, &Watch::All).unwrap().changed_since(UNIX_EPOCH));
+        assert!(
+            !Files::new(root, &Watch::All, &Rights::of_number(0))
+                .unwrap()
+                .changed_since(UNIX_EPOCH)
+        );
         fs::write(root.join("a.js"), "x").unwrap();
         fs::write(root.join("b.swp"), "x").unwrap();
-        let files = Files::new(root, &Watch::All).unwrap();
+        let files = Files::new(root, &Watch::All, &Rights::of_number(0)).unwrap();
         let changed = files.newest.unwrap();
         assert!(files.changed_since(changed - Duration::from_millis(1)));
         assert!(!files.changed_since(changed));
@@ -430,7 +529,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         fs::write(root.join(GITIGNORE), "").unwrap();
-        let mut files = Files::new(root, &Watch::All).unwrap();
+        let mut files = Files::new(root, &Watch::All, &Rights::of_number(0)).unwrap();
         fs::write(root.join(GITIGNORE), "*.log\n").unwrap();
         assert_eq!(next(&mut files).await, [GITIGNORE]);
         fs::write(root.join("a.log"), "x").unwrap();
@@ -444,11 +543,18 @@ mod tests {
         for number in 0..20 {
             fs::create_dir(directory.path().join(number.to_string())).unwrap();
         }
-        let error = Files::with_limit(directory.path(), &Watch::All, 10).unwrap_err();
+        let error = Files::with_limit(directory.path(), &Watch::All, &Rights::of_number(0), 10)
+            .unwrap_err();
         assert!(matches!(error, Error::TooMany(_)) && error.to_string().contains("gitignore"));
         let watch = Watch::Patterns(vec!["7".to_owned()]);
-        assert_eq!(Files::with_limit(directory.path(), &watch, 10).unwrap().directories(), 2);
-        let error = Files::new(&directory.path().join("none"), &Watch::All).unwrap_err();
+        assert_eq!(
+            Files::with_limit(directory.path(), &watch, &Rights::of_number(0), 10)
+                .unwrap()
+                .directories(),
+            2
+        );
+        let error = Files::new(&directory.path().join("none"), &Watch::All, &Rights::of_number(0))
+            .unwrap_err();
         assert!(error.to_string().contains("none"), "{error}");
     }
 
@@ -457,7 +563,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("app");
         fs::create_dir(&root).unwrap();
-        let mut files = Files::new(&root, &Watch::All).unwrap();
+        let mut files = Files::new(&root, &Watch::All, &Rights::of_number(0)).unwrap();
         fs::remove_dir(&root).unwrap();
         assert!(matches!(timeout(PATIENCE, files.changed()).await, Ok(Err(Error::Io { .. }))));
     }

@@ -117,3 +117,36 @@ fn what_cannot_be_understood_is_refused_with_a_reason() {
     }
     assert_eq!(import(&["/no/such/file.js"]).status.code(), Some(1));
 }
+
+/// Passwords are nobody's business but root's; what the app gets is the same.
+#[test]
+fn secrets_go_into_a_file_of_their_own() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(
+        at("ecosystem.json"),
+        r#"{"apps": [{"name": "till", "script": "till.js", "env": {"PORT": 3000,
+            "DB_PASSWORD": "hunter2", "DATABASE_URL": "postgres://u:pw@db/till", "API_TOKEN": "t"}}]}"#,
+    )
+    .unwrap();
+    let to = at("roundsman").to_str().unwrap().to_owned();
+    let path = at("ecosystem.json").to_str().unwrap().to_owned();
+    let shown = import(&[&path, "--to", &to]);
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(!text.contains("hunter2") && text.contains("DB_PASSWORD=…"), "{text}");
+    let output = import(&[&path, "--write", "--to", &to]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let secret = at("roundsman/apps/till.env");
+    assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&secret).unwrap();
+    for line in
+        ["DB_PASSWORD=\"hunter2\"", "DATABASE_URL=\"postgres://u:pw@db/till\"", "API_TOKEN=\"t\""]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+    let settings = config::load(&Sources::directory(to)).strict().unwrap();
+    let app = &settings.apps["till"];
+    assert_eq!(app.environment.keys().collect::<Vec<_>>(), ["PORT"]);
+    assert_eq!(app.environment_files, [secret]);
+}

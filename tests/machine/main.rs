@@ -5,13 +5,13 @@
 
 mod handoff;
 mod harness;
+mod hostile_users;
 
 mod app_kinds;
 mod balancing;
 mod commands;
 mod crash;
 mod deploy;
-mod hostile_users;
 mod install;
 mod interrupts;
 mod journal;

@@ -2,6 +2,7 @@
 //! `stranger` in no group, the users of apps. `docs/security.md` says what each may.
 
 mod bus;
+mod files;
 mod members;
 mod peers;
 mod units;

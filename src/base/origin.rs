@@ -1,0 +1,248 @@
+//! Who could have made what a path leads to: whoever owns, or may write to, the file, a directory
+//! above it, or a link on the way.
+//!
+//! While root alone could have, nobody else can change what the path leads to between this answer
+//! and what is done because of it.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use super::user::{self, User};
+
+/// Links that are followed: as many as the kernel follows.
+const MOST_LINKS: usize = 40;
+
+/// Who could have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Makers {
+    /// Owners beside root, and what the first of each owns on the way.
+    owners: Vec<(u32, PathBuf)>,
+    /// What a group or everybody may write to.
+    open: Vec<(PathBuf, String)>,
+    /// What the path leads to.
+    pub leads_to: PathBuf,
+}
+
+/// The one who could have made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// Nobody but root.
+    Root,
+    /// This user, and root.
+    User(u32),
+}
+
+/// Looks at everything on the way to what a path leads to.
+///
+/// # Errors
+/// When it leads to nothing, or where one may not look.
+pub fn of(path: &Path) -> io::Result<Makers> {
+    let mut makers = Makers::default();
+    let mut seen = BTreeSet::new();
+    let mut at = PathBuf::from("/");
+    makers.look(&at, &fs::symlink_metadata(&at)?, &mut seen);
+    let absolute = std::path::absolute(path)?;
+    let mut parts: VecDeque<OsString> = parts_of(&absolute).collect();
+    let mut links = 0;
+    while let Some(part) = parts.pop_front() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        let next = at.join(&part);
+        let data = fs::symlink_metadata(&next)?;
+        makers.look(&next, &data, &mut seen);
+        if !data.is_symlink() {
+            at = next;
+            continue;
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(io::Error::other(format!("{} leads round in circles", path.display())));
+        }
+        let target = fs::read_link(&next)?;
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        for part in parts_of(&target).collect::<Vec<_>>().into_iter().rev() {
+            parts.push_front(part);
+        }
+    }
+    makers.leads_to = at;
+    Ok(makers)
+}
+
+fn parts_of(path: &Path) -> impl Iterator<Item = OsString> + '_ {
+    path.components().filter_map(|part| match part {
+        Component::Normal(part) => Some(part.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    })
+}
+
+// === impl Makers ===
+
+impl Makers {
+    fn look(&mut self, path: &Path, data: &fs::Metadata, seen: &mut BTreeSet<u32>) {
+        if data.uid() != 0 && seen.insert(data.uid()) {
+            self.owners.push((data.uid(), path.to_owned()));
+        }
+        if data.is_symlink() {
+            return; // its mode says nothing
+        }
+        // In a sticky directory everybody makes entries, and nobody changes another's.
+        let sticky = data.is_dir() && data.mode() & 0o1000 != 0;
+        if data.mode() & 0o002 != 0 && !sticky {
+            self.open.push((path.to_owned(), "everybody".to_owned()));
+        } else if data.mode() & 0o020 != 0 && !sticky && data.gid() != 0 {
+            let own = is_users_own_group(data.uid(), data.gid());
+            if !own || has_access_list(path) {
+                let name = user::group_name(data.gid()).ok().flatten();
+                let name = name.unwrap_or_else(|| data.gid().to_string());
+                self.open.push((path.to_owned(), format!("the group {name}")));
+            }
+        }
+    }
+
+    /// The one who could have made it.
+    ///
+    /// # Errors
+    /// When several could, who trust each other or not; the error says who, and where.
+    pub fn only(&self) -> Result<Maker, String> {
+        self.only_with(None)
+    }
+
+    /// The same where it is no matter who of a group may write to this directory itself.
+    ///
+    /// # Errors
+    /// As [`Makers::only`].
+    pub fn only_but_for_the_group_of(&self, directory: &Path) -> Result<Maker, String> {
+        self.only_with(Some(directory))
+    }
+
+    fn only_with(&self, shared: Option<&Path>) -> Result<Maker, String> {
+        let is_open = |(path, who): &&(PathBuf, String)| {
+            who == "everybody" || shared.is_none_or(|shared| shared != path)
+        };
+        if let Some((path, who)) = self.open.iter().find(is_open) {
+            return Err(format!("{who} may write to {}", shown(path)));
+        }
+        match self.owners.as_slice() {
+            [] => Ok(Maker::Root),
+            [(uid, _)] => Ok(Maker::User(*uid)),
+            [(one, at), (other, there), ..] => Err(format!(
+                "{} belongs to {}, and {} to {}",
+                shown(at),
+                name_of(*one),
+                shown(there),
+                name_of(*other)
+            )),
+        }
+    }
+
+    /// Whether nobody could have but root, and who this process runs as.
+    ///
+    /// # Errors
+    /// When others could; the error says who, and where.
+    pub fn trusted(&self) -> Result<(), String> {
+        match self.only()? {
+            Maker::Root => Ok(()),
+            Maker::User(uid) if uid == rustix::process::geteuid().as_raw() => Ok(()),
+            Maker::User(uid) => {
+                let at = self.owners.first().map(|(_, at)| shown(at)).unwrap_or_default();
+                Err(format!("{at} belongs to {}", name_of(uid)))
+            }
+        }
+    }
+}
+
+/// For people, without what speaks to a terminal.
+fn shown(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
+}
+
+/// A user's name, or number.
+pub fn name_of(uid: u32) -> String {
+    let known = User::numbered(uid).ok().flatten();
+    known.map_or_else(|| format!("user number {uid}"), |user| user.name)
+}
+
+/// Whether a group is the one that a user was made with, and nobody else is in.
+fn is_users_own_group(uid: u32, gid: u32) -> bool {
+    let Ok(Some(user)) = User::numbered(uid) else { return false };
+    user.gid == gid
+        && user::group_name(gid).ok().flatten().as_deref() == Some(&*user.name)
+        && user::members(gid).is_ok_and(|members| members.iter().all(|name| *name == user.name))
+}
+
+/// Whether more users may write to a file than its mode says.
+fn has_access_list(path: &Path) -> bool {
+    let name = c"system.posix_acl_access";
+    rustix::fs::lgetxattr(path, name, &mut [0_u8; 0][..]).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+
+    use super::*;
+
+    /// Below `/`, since whoever may write to `/tmp` could have made what is there.
+    fn folder() -> Option<tempfile::TempDir> {
+        rustix::process::geteuid().is_root().then(|| tempfile::tempdir_in("/root").ok()).flatten()
+    }
+
+    #[test]
+    fn whoever_owns_anything_on_the_way_could_have_made_it() {
+        let Some(root) = folder() else { return };
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::write(at("a/b/file"), "").unwrap();
+        let maker = |path: &str| of(&at(path)).unwrap().only();
+        assert_eq!(maker("a/b/file"), Ok(Maker::Root));
+        chown(at("a"), Some(4000), None).unwrap();
+        assert_eq!(maker("a/b/file"), Ok(Maker::User(4000)));
+        assert!(of(&at("a/b/file")).unwrap().trusted().is_err());
+        chown(at("a/b/file"), Some(4001), None).unwrap();
+        let why = maker("a/b/file").unwrap_err();
+        assert!(why.contains("4000") && why.contains("4001"), "{why}");
+    }
+
+    #[test]
+    fn links_are_looked_at_and_followed() {
+        let Some(root) = folder() else { return };
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::create_dir(at("c")).unwrap();
+        fs::write(at("a/b/file"), "").unwrap();
+        symlink("../a/b", at("c/link")).unwrap();
+        let makers = of(&at("c/link/file")).unwrap();
+        assert_eq!(makers.leads_to, fs::canonicalize(at("a/b/file")).unwrap());
+        assert_eq!(makers.only(), Ok(Maker::Root));
+        lchown(at("c/link"), Some(4000), None).unwrap();
+        assert_eq!(of(&at("c/link/file")).unwrap().only(), Ok(Maker::User(4000)));
+        symlink("round", at("round")).unwrap();
+        assert!(of(&at("round")).is_err());
+        assert_eq!(of(&at("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_a_group_or_everybody_may_write_to_has_many_makers() {
+        let Some(root) = folder() else { return };
+        let mode = |mode| fs::set_permissions(root.path(), fs::Permissions::from_mode(mode));
+        let makers = || of(root.path()).unwrap();
+        chown(root.path(), Some(4000), Some(4000)).unwrap();
+        mode(0o775).unwrap();
+        let why = makers().only().unwrap_err();
+        assert!(why.starts_with("the group 4000 may write to "), "{why}");
+        assert_eq!(makers().only_but_for_the_group_of(root.path()), Ok(Maker::User(4000)));
+        mode(0o777).unwrap();
+        assert!(makers().only_but_for_the_group_of(root.path()).is_err());
+        mode(0o1777).unwrap();
+        assert_eq!(makers().only(), Ok(Maker::User(4000)), "nobody changes another's there");
+    }
+}
