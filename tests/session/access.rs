@@ -1,24 +1,26 @@
 //! Who may come in, over TCP and over the socket, and when the store goes.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::client::{Value, ok};
 use crate::server::{Server, eventually, path, tool};
 
 /// One request in words over TCP, and the first line of its reply.
-struct Remote(BufReader<TcpStream>);
+pub(crate) struct Remote(pub(crate) BufReader<TcpStream>);
 
 impl Remote {
-    fn connect(port: u16) -> Self {
+    pub(crate) fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         stream.set_read_timeout(Some(Duration::from_mins(1))).expect("a time");
         Self(BufReader::new(stream))
     }
 
-    fn say(&mut self, line: &str) -> String {
+    pub(crate) fn say(&mut self, line: &str) -> String {
         self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).expect("it is taken");
         let mut reply = String::new();
         self.0.read_line(&mut reply).expect("a reply");
@@ -27,13 +29,17 @@ impl Remote {
 }
 
 /// A store that listens on TCP too, for `shop` and `blog`.
-fn listening() -> (Server, u16) {
+pub(crate) fn listening(configuration: &str) -> (Server, u16) {
     for _ in 0..20 {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let port = free.expect("a port is free").port();
         let mut server = Server::prepare(&[]);
         let passwords = server.directory.path().join("passwords");
-        fs::write(&passwords, "# who may come\nshop:open sesame:1\nblog:other\n").expect("written");
+        write_secret(&passwords, "# who may come\nshop:open sesame:1\nblog:other\n");
+        let settings = server.directory.path().join("configuration");
+        fs::create_dir(&settings).expect("a directory");
+        fs::write(settings.join("roundsman.toml"), configuration).expect("written");
+        server.add_arguments(&["--config", path(&settings)]);
         server.add_arguments(&["--listen", &format!("127.0.0.1:{port}")]);
         server.add_arguments(&["--password-file", path(&passwords)]);
         // Another process may have taken the port meanwhile.
@@ -44,9 +50,15 @@ fn listening() -> (Server, u16) {
     panic!("no port can be had");
 }
 
+/// A file that nobody else may read.
+fn write_secret(path: &Path, text: &str) {
+    fs::write(path, text).expect("written");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("ours");
+}
+
 #[test]
 fn over_tcp_a_password_decides() {
-    let (server, port) = listening();
+    let (server, port) = listening("");
     let mut shop = Remote::connect(port);
     for line in ["get a", "set a 1", "keys *", "config get *", "multi", "select 1", "hello 3"] {
         assert!(shop.say(line).starts_with("-NOAUTH "), "{line}");
@@ -99,9 +111,16 @@ fn there_is_no_listener_over_tcp_without_passwords() {
         ("shop\n", "line 1 is not"),
         ("ok:1\nS:x\n", "line 2 is not"),
     ] {
-        fs::write(&file, content).expect("it can be written");
+        write_secret(Path::new(&file), content);
         let (done, text) = serve(&["--password-file", &file]);
         assert!(!done && text.contains(expected), "{content:?}: {text}");
+    }
+    // Nor with such as others know, or choose.
+    for mode in [0o604, 0o602, 0o620] {
+        write_secret(Path::new(&file), "shop:x\n");
+        fs::set_permissions(&file, Permissions::from_mode(mode)).expect("ours");
+        let (done, text) = serve(&["--password-file", &file]);
+        assert!(!done && text.contains("chmod 640"), "{mode:o}: {text}");
     }
     let (done, text) = serve(&["--password-file", "/nonexistent"]);
     assert!(!done && text.contains("/nonexistent: No such file"), "{text}");

@@ -10,6 +10,7 @@ mod hostile;
 mod persistence;
 mod redis;
 mod server;
+mod shares;
 #[path = "../common/skip.rs"]
 mod skip;
 mod tools;

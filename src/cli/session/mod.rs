@@ -9,6 +9,7 @@ mod transfer;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::failed::{Failed, print_json};
 use crate::base::dial;
 use crate::base::exit;
+use crate::base::file::{self, Links};
 use crate::base::paths;
 use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
@@ -106,6 +108,8 @@ struct Salvage {
     json: bool,
 }
 
+/// The most that is read of a file of passwords.
+const MOST_PASSWORDS: u64 = 1024 * 1024;
 /// What `FileDescriptorName=` calls the optional listener over TCP.
 const TCP_NAME: &str = "session-tcp";
 
@@ -317,7 +321,19 @@ fn listen_tcp(address: SocketAddr) -> Result<Listener, Failed> {
 
 fn read_passwords(path: &Path) -> Result<BTreeMap<String, String>, Failed> {
     let failed = |what: String| Failed(exit::CONFIG, format!("{}: {what}", path.display()));
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let unread = |error: std::io::Error| failed(error.to_string());
+    let opened = file::open(path, Links::Follow).map_err(unread)?;
+    let mode = opened.metadata().map_err(unread)?.mode();
+    // Of its group alone, as which the service runs; and whoever may write to it chooses who comes.
+    if mode & 0o027 != 0 {
+        return Err(failed(format!(
+            "others may read it, or write to it, and so come in: chgrp roundsman-session {0} && \
+             chmod 640 {0}",
+            path.display()
+        )));
+    }
+    let text = file::content(&opened, MOST_PASSWORDS).map_err(unread)?;
+    let text = String::from_utf8_lossy(&text);
     let mut passwords = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -310,7 +310,8 @@ pub(in crate::config) const SESSION: Section = Section {
             "max-size",
             "size",
             "\"1GiB\"",
-            "Of all keys and values; beyond it entries are evicted, those that expire next first.",
+            "Of all keys and values; beyond it entries are evicted, those that expire next first, of apps that \
+             have more than an equal part of it.",
         ),
         key(
             "memory",
@@ -338,7 +339,8 @@ pub(in crate::config) const SESSION: Section = Section {
             "password-file",
             "absolute path",
             "",
-            "Lines of NAMESPACE:PASSWORD, one of which a client over TCP must know.",
+            "Lines of NAMESPACE:PASSWORD, one of which a client over TCP must know; others than its owner and \
+             its group may not read it, and none but its owner write to it.",
         ),
     ],
 };

@@ -266,7 +266,10 @@ fn check(
     }
     if command.flags.write {
         cx.store.check_writable().map_err(Failure::Other)?;
-        if command.flags.grows && !cx.store.evict(EVICTIONS)? {
+        if command.flags.grows
+            && !cx.store.evict(EVICTIONS)?
+            && !cx.store.is_within_share(cx.client.namespace())
+        {
             return Err(Failure::other("OOM command not allowed when used memory > 'maxmemory'."));
         }
     }

@@ -1,6 +1,8 @@
 //! What the buffers of all connections may take together.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+
+use super::shares::{Holder, Pool};
 
 /// Every connection may have this much without asking: the largest part of all sessions fits, so
 /// that clients with large requests cannot take the room of the others.
@@ -9,15 +11,14 @@ pub(super) const FREE: usize = 16 * 1024;
 const TOTAL: usize = 256 * 1024 * 1024;
 
 /// Bytes in use beyond [`FREE`] of each connection.
-#[derive(Debug, Default)]
-pub(super) struct Budget {
-    used: Cell<usize>,
-}
+#[derive(Debug)]
+pub(super) struct Budget(Pool);
 
 /// One connection's part of it; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Share<'a> {
     budget: &'a Budget,
+    holder: Holder,
     held: usize,
 }
 
@@ -47,9 +48,15 @@ impl Spares {
     }
 }
 
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Pool::new(TOTAL))
+    }
+}
+
 impl Budget {
-    pub(super) fn share(&self) -> Share<'_> {
-        Share { budget: self, held: 0 }
+    pub(super) fn share(&self, holder: Holder) -> Share<'_> {
+        Share { budget: self, holder, held: 0 }
     }
 }
 
@@ -57,19 +64,25 @@ impl Share<'_> {
     /// The connection's buffers take this much now; false when that is too much.
     pub(super) fn set(&mut self, bytes: usize) -> bool {
         let wanted = bytes.saturating_sub(FREE);
-        let others = self.budget.used.get() - self.held;
-        if wanted > self.held && others + wanted > TOTAL {
-            return false;
+        let may = wanted == self.held || self.budget.0.change(&self.holder, self.held, wanted);
+        if may {
+            self.held = wanted;
         }
-        self.budget.used.set(others + wanted);
-        self.held = wanted;
-        true
+        may
+    }
+
+    /// Goes on another account; false when it holds more than that one may have.
+    pub(super) fn pass_to(&mut self, holder: Holder) -> bool {
+        let held = self.held;
+        self.set(0);
+        self.holder = holder;
+        self.set(if held == 0 { 0 } else { held + FREE })
     }
 }
 
 impl Drop for Share<'_> {
     fn drop(&mut self) {
-        self.budget.used.set(self.budget.used.get() - self.held);
+        self.set(0);
     }
 }
 
@@ -80,12 +93,16 @@ mod tests {
     #[test]
     fn small_connections_always_fit_and_large_ones_give_back() {
         let budget = Budget::default();
-        let mut large = budget.share();
+        let mut large = budget.share(Holder::Administrator);
         assert!(large.set(TOTAL + FREE));
-        let mut other = budget.share();
+        let mut other = budget.share(Holder::Namespace("shop".to_owned()));
         assert!(other.set(FREE));
-        assert!(!other.set(FREE + 1));
+        assert!(!other.set(FREE + 1000));
         drop(large);
-        assert!(other.set(FREE + 1));
+        assert!(other.set(FREE + 1000));
+        assert!(other.set(FREE + 200 * 1024 * 1024), "the largest request with its reply");
+        let mut third = budget.share(Holder::Namespace("blog".to_owned()));
+        assert!(third.set(FREE + 40 * 1024 * 1024), "and another app has room beside it");
+        assert!(third.pass_to(Holder::Administrator) && other.set(0));
     }
 }

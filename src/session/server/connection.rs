@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Server;
 use super::budget::Share;
 use super::handover::{Handover, MOST_INPUT};
+use super::shares::Holder;
 use crate::config::settings::SessionSync;
 use crate::session::command::{self, Client, Context};
 use crate::session::protocol::{Parser, Reply, Version};
@@ -35,6 +36,11 @@ const REPLIES: usize = 256 * 1024;
 const TURN: usize = 256;
 /// Half a request, or a reply that the client does not take, may stand still for so long.
 const STANDSTILL: Duration = Duration::from_mins(1);
+/// So long may a client take to authenticate.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+/// What a client reads that is one too many of its namespace, of those who have not authenticated,
+/// or of all.
+pub(super) const NO_SEAT: &str = "ERR max number of clients reached";
 
 struct Connection<'a, S> {
     server: &'a Server,
@@ -47,6 +53,10 @@ struct Connection<'a, S> {
     output: Vec<u8>,
     scratch: Vec<u8>,
     share: Share<'a>,
+    /// On whose account the connection is.
+    holder: Holder,
+    /// Since when it has been a stranger's, if it is one's.
+    stranger_since: Instant,
 }
 
 /// How serving a client ended.
@@ -68,8 +78,14 @@ enum Turn {
 }
 
 /// Serves a client until it goes, misbehaves, or the service stops. `input` is what was read of it
-/// before.
-pub(super) async fn run<S: Stream>(server: &Server, stream: S, client: Client, input: Vec<u8>) {
+/// before. Returns on whose account the connection was in the end.
+pub(super) async fn run<S: Stream>(
+    server: &Server,
+    stream: S,
+    client: Client,
+    input: Vec<u8>,
+) -> Holder {
+    let holder = Holder::of(&client);
     let mut connection = Connection {
         server,
         stream,
@@ -79,9 +95,13 @@ pub(super) async fn run<S: Stream>(server: &Server, stream: S, client: Client, i
         start: 0,
         output: Vec::new(),
         scratch: Vec::new(),
-        share: server.budget.share(),
+        share: server.budget.share(holder.clone()),
+        holder,
+        stranger_since: Instant::now(),
     };
-    match connection.serve().await {
+    let end = connection.serve().await;
+    let holder = connection.holder.clone();
+    match end {
         Ok(End::Closed) => {}
         Ok(End::Stopped) => {
             if let Some(handover) = connection.into_handover() {
@@ -90,6 +110,7 @@ pub(super) async fn run<S: Stream>(server: &Server, stream: S, client: Client, i
         }
         Err(error) => tracing::debug!(%error, "a connection ended"),
     }
+    holder
 }
 
 /// Says why a connection is not served; the client reads it as the answer to its first request.
@@ -106,7 +127,11 @@ impl<S: Stream> Connection<'_, S> {
         let mut stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
         loop {
             let turn = self.take_turn().await?;
-            if self.client.closing {
+            if !self.holder.is_of(&self.client) {
+                self.change_account().await?;
+            }
+            let patience = self.patience();
+            if self.client.closing || patience.is_zero() {
                 return self.stream.shutdown().await.map(|()| End::Closed);
             }
             match turn {
@@ -122,7 +147,7 @@ impl<S: Stream> Connection<'_, S> {
                 Turn::NeedsInput => {
                     self.tidy();
                     let midway = self.parser.is_midway() || self.start < self.input.len();
-                    let limit = if midway { STANDSTILL } else { Duration::MAX };
+                    let limit = if midway { STANDSTILL } else { Duration::MAX }.min(patience);
                     // What has arrived is read, and answered, before a stop is looked at.
                     let read = tokio::select! {
                         biased;
@@ -134,6 +159,32 @@ impl<S: Stream> Connection<'_, S> {
                     }
                 }
             }
+        }
+    }
+
+    /// The client has said by a password, or by another user's name, for which namespace it is.
+    async fn change_account(&mut self) -> io::Result<()> {
+        let holder = Holder::of(&self.client);
+        let seats = &self.server.seats;
+        if !seats.change(&holder, 0, 1) {
+            let info = &self.server.info;
+            info.refused.set(info.refused.get() + 1);
+            Reply::new(&mut self.output, self.client.version).error(NO_SEAT);
+            self.client.closing = true;
+            return self.write().await;
+        }
+        seats.change(&self.holder, 1, 0);
+        self.client.closing |= !self.share.pass_to(holder.clone());
+        self.holder = holder;
+        self.stranger_since = Instant::now();
+        Ok(())
+    }
+
+    /// How long the client may say nothing for being a stranger.
+    fn patience(&self) -> Duration {
+        match self.holder {
+            Holder::Stranger => INTRODUCTION.saturating_sub(self.stranger_since.elapsed()),
+            _ => Duration::MAX,
         }
     }
 

@@ -3,6 +3,7 @@
 mod budget;
 mod connection;
 pub mod handover;
+mod shares;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -23,6 +24,7 @@ use super::store::Store;
 
 use budget::{Budget, Spares};
 use handover::Handover;
+use shares::{Holder, Pool};
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ struct Server {
     store: RefCell<Store>,
     info: ServerInfo,
     limits: Limits,
+    /// Connections.
+    seats: Pool,
     budget: Budget,
     outputs: Spares,
     trust: Trust,
@@ -86,6 +90,7 @@ pub async fn serve(
 ) -> io::Result<Vec<Handover>> {
     let server = Rc::new(Server {
         store: RefCell::new(store),
+        seats: Pool::new(options.info.max_connections),
         info: options.info,
         limits: Limits::default(),
         budget: Budget::default(),
@@ -188,27 +193,22 @@ fn start<S: connection::Stream>(
 ) {
     let info = &server.info;
     info.accepted.set(info.accepted.get() + 1);
-    let identity = match identity {
-        Ok(_) if info.connections.get() >= info.max_connections => {
-            Err("ERR max number of clients reached".to_owned())
-        }
-        Ok(identity) => Ok(identity),
-        Err(reason) => {
-            tracing::warn!(reason, "a connection was refused");
-            Err(format!("NOPERM {reason}"))
-        }
-    };
-    match identity {
+    let refusal = match identity {
         Ok(identity) => {
             let id = server.next_id.replace(server.next_id.get() + 1);
             let client = Client::new(id, identity, address, super::now());
-            run(server, stream, client, Vec::new());
+            if server.seats.change(&Holder::of(&client), 0, 1) {
+                return run(server, stream, client, Vec::new());
+            }
+            connection::NO_SEAT.to_owned()
         }
-        Err(refusal) => {
-            info.refused.set(info.refused.get() + 1);
-            connection::refuse(&stream, &refusal);
+        Err(reason) => {
+            tracing::warn!(reason, "a connection was refused");
+            format!("NOPERM {reason}")
         }
-    }
+    };
+    info.refused.set(info.refused.get() + 1);
+    connection::refuse(&stream, &refusal);
 }
 
 /// Goes on with a connection of the process before.
@@ -218,17 +218,22 @@ fn resume(server: &Rc<Server>, Handover { socket, memento, input }: Handover) {
     match stream {
         Ok(stream) => {
             let id = server.next_id.replace(server.next_id.get() + 1);
-            run(server, stream, Client::from_memento(id, memento), input);
+            let client = Client::from_memento(id, memento);
+            if server.seats.change(&Holder::of(&client), 0, 1) {
+                run(server, stream, client, input);
+            }
         }
         Err(error) => tracing::warn!(%error, "cannot go on with a connection"),
     }
 }
 
+/// Serves a client that has a seat.
 fn run<S: connection::Stream>(server: &Rc<Server>, stream: S, client: Client, input: Vec<u8>) {
     server.info.connections.set(server.info.connections.get() + 1);
     let server = Rc::clone(server);
     spawn_local(async move {
-        connection::run(&server, stream, client, input).await;
+        let holder = connection::run(&server, stream, client, input).await;
+        server.seats.change(&holder, 1, 0);
         server.info.connections.set(server.info.connections.get() - 1);
     });
 }

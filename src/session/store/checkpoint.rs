@@ -10,6 +10,7 @@ use tokio::sync::mpsc as outcomes;
 
 use super::Store;
 use super::disk::{self, Summary, View};
+use super::eviction::Eviction;
 use super::memtable::Memtable;
 
 /// How a checkpoint went; [`Store::checkpointed`] takes it.
@@ -149,6 +150,7 @@ impl Store {
                 }
                 self.log.recycle();
                 self.index_cursor.clear();
+                self.eviction = Eviction::default();
                 self.statistics.checkpoints += 1;
                 if std::mem::take(&mut self.checkpoint_failed) {
                     tracing::info!("the session file can be written again");

@@ -18,9 +18,9 @@ pub(super) struct Memtable {
     order: BTreeSet<Ordered>,
     /// Spaces of which nothing older than this table counts.
     cleared: BTreeSet<Space>,
-    /// Keys by the second in which they expire, with stale ones among them: whoever takes one
-    /// looks whether it is still so.
-    buckets: BTreeMap<u64, Vec<SharedKey>>,
+    /// Keys of each space by the second in which they expire, with stale ones among them: whoever
+    /// takes one looks whether it is still so.
+    buckets: BTreeMap<Space, BTreeMap<u64, Vec<SharedKey>>>,
     bucketed: usize,
     bytes: usize,
 }
@@ -204,15 +204,20 @@ impl Memtable {
         self.bytes
     }
 
-    /// The earliest second in which a key may expire.
-    pub(super) fn earliest(&self) -> Option<u64> {
-        self.buckets.first_key_value().map(|(second, _)| *second)
+    /// The earliest second in which a key of these spaces may expire, and the space.
+    pub(super) fn earliest(&self, counts: impl Fn(Space) -> bool) -> Option<(u64, Space)> {
+        self.buckets
+            .iter()
+            .filter(|(space, _)| counts(**space))
+            .filter_map(|(space, seconds)| Some((*seconds.first_key_value()?.0, *space)))
+            .min()
     }
 
-    /// Takes a key that may expire in the earliest second, with its expiry if it still has one in
-    /// that second.
-    pub(super) fn take_earliest(&mut self) -> Option<(SharedKey, Option<u64>)> {
-        let mut first = self.buckets.first_entry()?;
+    /// Takes a key of a space that may expire in its earliest second, with its expiry if it still
+    /// has one in that second.
+    pub(super) fn take_earliest(&mut self, space: Space) -> Option<(SharedKey, Option<u64>)> {
+        let seconds = self.buckets.get_mut(&space)?;
+        let mut first = seconds.first_entry()?;
         let second = *first.key();
         let key = first.get_mut().pop();
         if first.get().is_empty() {
@@ -230,7 +235,8 @@ impl Memtable {
 
     /// Puts a key back that was taken too early.
     pub(super) fn bucket(&mut self, key: SharedKey, expires: u64) {
-        self.buckets.entry(expires / 1000).or_default().push(key);
+        let seconds = self.buckets.entry(key::space(&key)).or_default();
+        seconds.entry(expires / 1000).or_default().push(key);
         self.bucketed += 1;
         // Rolling sessions leave a stale entry at every touch: rebuilding at twice the number of
         // keys costs each touch a constant share.
@@ -245,8 +251,8 @@ impl Memtable {
         for (key, slot) in &self.slots {
             let expires = slot.state.expires();
             if expires != 0 {
-                let bucket = self.buckets.entry(expires / 1000).or_default();
-                bucket.push(SharedKey::clone(key));
+                let seconds = self.buckets.entry(key::space(key)).or_default();
+                seconds.entry(expires / 1000).or_default().push(SharedKey::clone(key));
                 self.bucketed += 1;
             }
         }

@@ -15,6 +15,7 @@ mod apply;
 mod cache;
 mod checkpoint;
 mod disk;
+mod eviction;
 mod expiry;
 mod found;
 mod frame;
@@ -54,6 +55,7 @@ pub use watched::Touched;
 use cache::Cache;
 use checkpoint::Checkpointer;
 use disk::{Summary, View};
+use eviction::Eviction;
 use key::Space;
 use log::Log;
 use memtable::{Lookup, Memtable, State};
@@ -139,6 +141,7 @@ pub struct Store {
     bytes: u64,
     /// How far into the expiry index of the file sweeping and eviction have come.
     index_cursor: Vec<u8>,
+    eviction: Eviction,
     /// The youngest log record whose effect the current requests have seen.
     observed: Cell<u64>,
     /// The record that last cleared a space.

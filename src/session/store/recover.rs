@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::checkpoint::Checkpointer;
 use super::disk::{self, Summary, View};
+use super::eviction::Eviction;
 use super::log::{self, Log};
 use super::memtable::Memtable;
 use super::replay::{self, Segment};
@@ -98,6 +99,7 @@ impl Store {
             watched: Watched::default(),
             bytes,
             index_cursor: Vec::new(),
+            eviction: Eviction::default(),
             observed: Cell::new(0),
             last_clear: 0,
             refusal: None,

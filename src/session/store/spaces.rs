@@ -1,6 +1,6 @@
 //! Namespaces and their databases, by the numbers that keys begin with.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::disk::SpaceRecord;
 use super::key::Space;
@@ -77,11 +77,64 @@ impl Spaces {
         }
     }
 
+    /// Stored bytes of each namespace that has any.
+    fn by_namespace(&self) -> BTreeMap<&str, u64> {
+        let mut bytes = BTreeMap::new();
+        for record in self.records.values().filter(|record| record.bytes > 0) {
+            *bytes.entry(record.namespace.as_str()).or_default() += record.bytes;
+        }
+        bytes
+    }
+
+    /// The spaces of namespaces that have more than their share, when all that have anything share
+    /// `total` bytes alike; `None` when there is but one namespace, which has it all.
+    pub(super) fn beyond_share(&self, total: u64) -> Option<BTreeSet<Space>> {
+        let bytes = self.by_namespace();
+        if bytes.len() < 2 {
+            return None;
+        }
+        let share = total / bytes.len() as u64;
+        let beyond = |record: &&SpaceRecord| {
+            bytes.get(record.namespace.as_str()).is_some_and(|bytes| *bytes > share)
+        };
+        Some(self.records.values().filter(beyond).map(|record| record.space).collect())
+    }
+
+    /// Whether a namespace has no more than its share, and others have something, too.
+    pub(super) fn is_within_share(&self, namespace: &str, total: u64) -> bool {
+        let bytes = self.by_namespace();
+        let own = bytes.get(namespace).copied().unwrap_or_default();
+        let sharing = bytes.len() as u64 + u64::from(own == 0);
+        sharing > 1 && own <= total / sharing
+    }
+
     /// Nothing is left in a space.
     pub(super) fn clear(&mut self, space: Space) {
         if let Some(record) = self.records.get_mut(&space) {
             record.keys = 0;
             record.bytes = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_that_have_something_share_alike() {
+        let mut spaces = Spaces::default();
+        for (space, namespace, database) in [(1, "shop", 0), (2, "shop", 1), (3, "blog", 0)] {
+            spaces.define(space, namespace, database);
+        }
+        spaces.add_bytes(1, 500);
+        assert_eq!(spaces.beyond_share(100), None, "one has it all");
+        assert!(!spaces.is_within_share("shop", 1000));
+        assert!(spaces.is_within_share("blog", 100), "it has nothing yet");
+        spaces.add_bytes(3, 400);
+        assert_eq!(spaces.beyond_share(1000), Some([].into()));
+        spaces.add_bytes(2, 1);
+        assert_eq!(spaces.beyond_share(1000), Some([1, 2].into()), "databases count together");
+        assert!(spaces.is_within_share("blog", 1000) && !spaces.is_within_share("shop", 1000));
     }
 }
