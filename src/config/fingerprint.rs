@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::settings::{App, Shutdown};
 
-/// The variable that the generator gives a worker, so that it can be seen what it was started with.
+/// The variable that the generator gives whoever looks after an app's workers, so that it can be seen
+/// what it was started with. Workers have it in a credential (`config/copy.rs`).
 pub const VARIABLE: &str = "ROUNDSMAN_SETTINGS";
 
 /// A number for everything in an app's file that reaches its workers when they start, and nothing
