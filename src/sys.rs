@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -15,40 +14,6 @@ const TCP_LISTEN: u8 = 10;
 
 /// Where what a process inherits begins, by systemd's convention.
 const LISTEN_FDS_START: RawFd = 3;
-
-/// The descriptors that the service manager has passed to this process, in its order. Whoever asks
-/// first gets them; there are none for anybody else.
-///
-/// # Errors
-/// When one that it names has not come with this process.
-pub fn take_passed_descriptors() -> io::Result<Vec<OwnedFd>> {
-    static TAKEN: AtomicBool = AtomicBool::new(false);
-    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
-    let ours = number("LISTEN_PID") == Some(std::process::id());
-    let count = number("LISTEN_FDS").and_then(|count| RawFd::try_from(count).ok());
-    let Some(count) = count.filter(|_| ours && !TAKEN.swap(true, Ordering::SeqCst)) else {
-        return Ok(Vec::new());
-    };
-    let numbers = LISTEN_FDS_START..LISTEN_FDS_START.saturating_add(count);
-    numbers
-        .map(|number| {
-            // SAFETY: these calls take a number only. What came through exec is not to be closed by
-            // the next one; all that this process opens itself is.
-            let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-            // SAFETY: as above.
-            let marked =
-                flags == 0 && unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == 0;
-            if !marked {
-                let text = format!("LISTEN_FDS names descriptor {number}, which was not passed");
-                return Err(io::Error::other(text));
-            }
-            // SAFETY: the descriptor is open and was so when this program began (checked above), the
-            // parent has handed it to this very process (LISTEN_PID), and this place, the only one
-            // that adopts any, is passed once in the life of a process.
-            Ok(unsafe { OwnedFd::from_raw_fd(number) })
-        })
-        .collect()
-}
 
 /// Becomes another program, whose descriptor 3 is what standard input is now. Returns only if that
 /// is not possible, with descriptor 3 as it was.

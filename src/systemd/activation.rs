@@ -8,9 +8,8 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
+use listenfd::ListenFd;
 use rustix::net::{AddressFamily, SocketType, sockopt};
-
-use crate::sys::take_passed_descriptors;
 
 /// A listening socket.
 #[derive(Debug)]
@@ -40,6 +39,9 @@ pub type Kept = (String, OwnedFd);
 /// Adopts every socket that was passed to this process; none when there are none, or when somebody
 /// has adopted them before.
 ///
+/// Call it before any thread exists: listenfd takes the variables out of the environment, so that
+/// nobody adopts the same descriptors again and no child process believes they are its own.
+///
 /// # Errors
 /// When a passed descriptor is not a listening stream socket; the message names it.
 pub fn adopt() -> io::Result<Vec<Inherited>> {
@@ -53,14 +55,11 @@ pub fn adopt() -> io::Result<Vec<Inherited>> {
 pub fn adopt_with_kept() -> io::Result<(Vec<Inherited>, Vec<Kept>)> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').filter(|name| !name.is_empty());
+    let mut passed = ListenFd::from_env();
     let (mut inherited, mut kept) = (Vec::new(), Vec::new());
-    for (index, passed) in take_passed_descriptors()?.into_iter().enumerate() {
+    for index in 0..passed.len() {
         let name = names.next().unwrap_or("unknown").to_owned();
-        if name.starts_with(KEPT) {
-            kept.push((name, passed));
-            continue;
-        }
-        let socket = listener(passed).map_err(|error| {
+        let wrong = |error: io::Error| {
             io::Error::new(
                 error.kind(),
                 format!(
@@ -68,10 +67,31 @@ pub fn adopt_with_kept() -> io::Result<(Vec<Inherited>, Vec<Kept>)> {
                      socket: {error}; use ListenStream= in its .socket unit"
                 ),
             )
-        })?;
-        inherited.push(Inherited { name, socket });
+        };
+        let socket = stream(&mut passed, index).map_err(wrong)?;
+        if name.starts_with(KEPT) {
+            kept.push((name, socket));
+        } else {
+            let socket = listener(socket).map_err(wrong)?;
+            inherited.push(Inherited { name, socket });
+        }
     }
     Ok((inherited, kept))
+}
+
+/// Takes a stream socket of one of our families; listenfd looks at its kind and leaves another one
+/// where it is.
+fn stream(passed: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
+    let mut error = io::Error::other("it was taken before");
+    // listenfd takes IPv6 for IPv4's.
+    for (family, hint) in [(libc::AF_INET, "TCP socket"), (libc::AF_UNIX, "UNIX stream socket")] {
+        match passed.take_custom(index, family, libc::SOCK_STREAM, hint) {
+            Ok(Some(socket)) => return Ok(socket),
+            Ok(None) => {}
+            Err(other) => error = other,
+        }
+    }
+    Err(error)
 }
 
 fn listener(passed: OwnedFd) -> io::Result<Socket> {
