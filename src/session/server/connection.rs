@@ -457,6 +457,7 @@ mod tests {
         Server {
             store: RefCell::new(store),
             info: ServerInfo::default(),
+            seats: super::super::shares::Pool::new(10),
             limits: crate::session::protocol::Limits::default(),
             budget: super::super::budget::Budget::default(),
             outputs: super::super::budget::Spares::default(),
@@ -479,7 +480,9 @@ mod tests {
             start: 0,
             output: Vec::new(),
             scratch: Vec::new(),
-            share: server.budget.share(),
+            share: server.budget.share(Holder::Administrator),
+            holder: Holder::Administrator,
+            stranger_since: Instant::now(),
         }
     }
 
