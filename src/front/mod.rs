@@ -6,6 +6,7 @@ mod atomics {
     pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
 }
 pub(crate) mod counters;
+pub(crate) mod current;
 pub mod found;
 pub(crate) mod presence;
 mod reason;

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::text;
-use super::tree::line;
+use super::text::{self, line};
 use crate::config::settings::{App, Sandbox};
 
 /// Where people's homes are, of which a confined worker sees none.

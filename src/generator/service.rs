@@ -8,11 +8,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use super::text;
-use super::tree::{has_socket, head, line};
+use super::text::{self, head, line};
 use crate::config::account;
 use crate::config::copy::{AppCopy, CREDENTIAL, variables_credential};
-use crate::config::settings::{App, SESSION_URL};
+use crate::config::settings::{App, Listen, SESSION_URL};
 
 /// What systemd waits longer than the worker's main process, which keeps the same limits itself:
 /// it can say why, systemd only that.
@@ -89,4 +88,9 @@ fn credentials(app: &App, is_roots: &dyn Fn(&Path) -> bool, out: &mut String) {
             line!(out, "# Not handed over, since others than root may change it: {name}");
         }
     }
+}
+
+/// Whether systemd holds the worker's listener; otherwise the app makes its own.
+pub(super) fn has_socket(app: &App) -> bool {
+    app.handoff.is_none() && matches!(app.listen, Listen::Cluster | Listen::Fd)
 }

@@ -1,7 +1,14 @@
 //! Values as unit files need them.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
+
+/// One line of a drop-in. Writing to a string cannot fail.
+macro_rules! line {
+    ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
+}
+pub(super) use line;
 
 /// A path for a setting that takes one path and no quotes.
 pub(super) fn path(path: &Path) -> String {
@@ -20,6 +27,19 @@ pub(super) fn seconds(duration: Duration) -> String {
         (seconds, 0) => format!("{seconds}s"),
         _ => format!("{}ms", duration.as_millis()),
     }
+}
+
+pub(super) fn head(description: &str, source: Option<&Path>) -> String {
+    let mut out = String::from(
+        "# Made by roundsman-generator from the app's file. Change that one, then:\n\
+         # systemctl daemon-reload\n\n[Unit]\n",
+    );
+    line!(out, "Description={description}");
+    if let Some(source) = source {
+        // Lets systemctl say that the file has changed since the last daemon-reload.
+        line!(out, "SourcePath={}", path(source));
+    }
+    out
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::service::service;
-use super::text;
+use super::service::{has_socket, service};
+use super::text::{self, head, line};
 use crate::base::paths;
 use crate::base::unit;
 use crate::config::fingerprint;
-use crate::config::settings::{Address, App, Listen, Transport};
+use crate::config::settings::{Address, App, Transport};
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +24,6 @@ pub enum Item {
 
 /// Paths below the generator's output directory.
 pub type Tree = BTreeMap<PathBuf, Item>;
-
-/// One line of a drop-in. Writing to a string cannot fail.
-macro_rules! line {
-    ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
-}
-pub(super) use line;
 
 /// An app that gets units.
 #[derive(Debug)]
@@ -147,24 +141,6 @@ fn way_back(app: &App) -> String {
     };
     let mut out = String::from("# rollback = true points the link in it back.\n");
     line!(out, "ReadWritePaths=-{}", text::quoted(folder));
-    out
-}
-
-/// Whether systemd holds the worker's listener; otherwise the app makes its own.
-pub(super) fn has_socket(app: &App) -> bool {
-    app.handoff.is_none() && matches!(app.listen, Listen::Cluster | Listen::Fd)
-}
-
-pub(super) fn head(description: &str, source: Option<&Path>) -> String {
-    let mut out = String::from(
-        "# Made by roundsman-generator from the app's file. Change that one, then:\n\
-         # systemctl daemon-reload\n\n[Unit]\n",
-    );
-    line!(out, "Description={description}");
-    if let Some(source) = source {
-        // Lets systemctl say that the file has changed since the last daemon-reload.
-        line!(out, "SourcePath={}", text::path(source));
-    }
     out
 }
 

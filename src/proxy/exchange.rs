@@ -10,7 +10,7 @@ use super::attempt::{Attempt, Failed};
 use super::connection::{After, Connection};
 use super::incoming::{Request, random};
 use super::local::About;
-use super::relay::{Relay, RelayError};
+use super::relay::Relay;
 use super::request::Framing;
 use crate::balance::{Failure, InFlight, PickInput, Picked, Upstream};
 use crate::front::Reason;
@@ -52,7 +52,7 @@ impl<C: ByteStream> Connection<C> {
         // What came with the head goes out with the head; and if it is no body, nothing goes out.
         if let Err(error) = upload.append_to(&mut self.input, &mut request.out) {
             request.keeps_alive = false;
-            let reason = client_fault(&error);
+            let reason = error.of_client();
             return Box::pin(self.answer(request, reason, &About::default())).await;
         }
 
@@ -215,15 +215,6 @@ fn blame(in_flight: &InFlight, failed: &Failed) {
             in_flight.failed_by(Failure::InvalidResponse);
         }
         _ => {}
-    }
-}
-
-/// What is wrong with a request body.
-pub(crate) fn client_fault(error: &RelayError) -> Reason {
-    match error {
-        RelayError::Malformed(_) => Reason::MalformedBody,
-        RelayError::TooLarge => Reason::BodyTooLarge,
-        RelayError::Source(_) | RelayError::Sink(_) => Reason::ClientGone,
     }
 }
 

@@ -8,19 +8,19 @@ use std::sync::Arc;
 use super::field::MAX_FIELDS;
 use super::forwarded::Origin;
 use super::https::{self, Hsts};
-use super::local::Current;
 use super::request::{Framing, Head};
 use super::{reply, rewrite};
 use crate::balance::key::Random;
 use crate::balance::{RequestKeys, Upstream, split};
 use crate::config::settings::{Https, Target};
 use crate::front::Reason;
+use crate::front::current::CurrentSnapshot;
 use crate::io::buf::Out;
 
 /// One request whose head was read and found good.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) snapshot: Rc<Current>,
+    pub(crate) snapshot: Rc<CurrentSnapshot>,
     /// Which route, and which share of its split.
     pub(crate) route: Option<(usize, usize)>,
     /// The head for the server, and of the body what came with it.
@@ -53,7 +53,7 @@ impl Request {
     /// is not complete.
     pub(crate) fn parse(
         buffer: &[u8],
-        snapshot: &Rc<Current>,
+        snapshot: &Rc<CurrentSnapshot>,
         origin: &Origin,
     ) -> Result<Option<(Self, usize)>, Reason> {
         let settings = &snapshot.settings.front;

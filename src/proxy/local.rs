@@ -2,11 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Cache};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -14,9 +12,10 @@ use tracing::{debug, warn};
 use super::budget::Budget;
 use super::http2::{Links, Workers};
 use super::server::Pool;
+use crate::front::Front;
 use crate::front::Reason;
 use crate::front::counters::Counters;
-use crate::front::{Front, Snapshot};
+use crate::front::current::{CurrentSnapshot, ThreadSnapshot};
 use crate::io::deadline::Deadlines;
 
 /// Warnings a second that a thread writes: enough to see what is wrong, too few to do harm.
@@ -38,43 +37,10 @@ pub(crate) struct Local {
     pub(crate) stopping: Cell<bool>,
     /// Whose turn it is to work on a TLS handshake.
     pub(crate) handshakes: Semaphore,
-    snapshot: RefCell<Known>,
+    snapshot: ThreadSnapshot,
     ids: Cell<u64>,
     id_key: RandomState,
     warnings: Cell<Warnings>,
-}
-
-/// The configuration at work, behind a count of the thread's own: the shared one would be fought
-/// for by all threads at every request.
-#[derive(Debug)]
-pub(crate) struct Current(Arc<Snapshot>);
-
-impl Deref for Current {
-    type Target = Snapshot;
-
-    fn deref(&self) -> &Snapshot {
-        &self.0
-    }
-}
-
-/// The configuration that the thread knows, and a way to see whether it is still at work without
-/// taking part in counting who uses it.
-#[derive(Debug)]
-struct Known {
-    cache: Cache<Shared, Arc<Snapshot>>,
-    current: Rc<Current>,
-}
-
-/// The front as its snapshot's cell.
-#[derive(Debug)]
-struct Shared(Arc<Front>);
-
-impl Deref for Shared {
-    type Target = ArcSwap<Snapshot>;
-
-    fn deref(&self) -> &ArcSwap<Snapshot> {
-        self.0.snapshot_cell()
-    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -97,9 +63,7 @@ pub(crate) struct About<'a> {
 
 impl Local {
     pub(crate) fn new(index: usize, front: Arc<Front>, counters: Arc<Counters>) -> Rc<Self> {
-        let mut cache = Cache::new(Shared(Arc::clone(&front)));
-        let current = Rc::new(Current(Arc::clone(cache.load())));
-        let snapshot = RefCell::new(Known { cache, current });
+        let snapshot = ThreadSnapshot::new(&front);
         Rc::new(Self {
             index,
             budget: RefCell::new(Budget::new(front.threads())),
@@ -119,13 +83,8 @@ impl Local {
     }
 
     /// The configuration at work.
-    pub(crate) fn snapshot(&self) -> Rc<Current> {
-        let Known { cache, current } = &mut *self.snapshot.borrow_mut();
-        let latest = cache.load();
-        if !Arc::ptr_eq(&current.0, latest) {
-            *current = Rc::new(Current(Arc::clone(latest)));
-        }
-        Rc::clone(current)
+    pub(crate) fn snapshot(&self) -> Rc<CurrentSnapshot> {
+        self.snapshot.current()
     }
 
     /// A request id that no other request of any front is likely to have.

@@ -1,11 +1,10 @@
 //! A client's HTTP/2 connection: it hands out the streams, and ends when it is idle, when the
 //! front stops, or when the client asks too much.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +14,9 @@ use tracing::debug;
 use super::super::connection::{self as http1, STOPPING};
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
+use super::job::{Job, Open, Streams};
 use super::meter::{Meter, Metered};
-use super::stream::Job;
-use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, workers};
+use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, tasks};
 use crate::front::Reason;
 use crate::io::ByteStream;
 use crate::io::buf::{Buf, Input, SMALL};
@@ -29,17 +28,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Requests that a client may cancel before we have even looked at them: those of one read.
 const CANCELLED_UNSEEN: usize = 128;
-
-/// What a connection and its streams know of each other.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    open: Cell<usize>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// One stream at work.
-#[derive(Debug)]
-pub(super) struct Open(Rc<Shared>);
 
 /// Serves a client connection on which either version may be spoken: the first bytes say which.
 pub(crate) async fn serve_either<C: ByteStream>(local: Rc<Local>, mut stream: C, origin: Origin) {
@@ -94,7 +82,7 @@ async fn serve_from<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin, 
         deadline.within(front.timeouts.client_header, |cx| handshake.as_mut().poll(cx)).await;
     drop(snapshot);
     let Some(Ok(inner)) = opened else { return };
-    let shared = Rc::<Shared>::default();
+    let shared = Rc::<Streams>::default();
     Connection { local, inner, origin, meter, deadline, shared, served: 0, phase: Phase::Busy }
         .run()
         .await;
@@ -107,7 +95,7 @@ struct Connection<C: ByteStream> {
     origin: Origin,
     meter: Rc<Meter>,
     deadline: Deadline,
-    shared: Rc<Shared>,
+    shared: Rc<Streams>,
     served: u64,
     /// What the deadline is for.
     phase: Phase,
@@ -139,7 +127,7 @@ impl<C: ByteStream> Connection<C> {
                 Poll::Ready(Some(Ok((request, answer)))) => {
                     self.served += 1;
                     let (origin, open) = (self.origin.clone(), Open::new(&self.shared));
-                    workers::serve(&self.local, Job { request, answer, origin, open });
+                    tasks::serve(&self.local, Job { request, answer, origin, open });
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -219,33 +207,5 @@ impl<C: ByteStream> Connection<C> {
     fn enter(&mut self, phase: Phase, patience: Duration) {
         self.phase = phase;
         self.deadline.set(patience);
-    }
-}
-
-impl Shared {
-    /// Remembers whom to wake when the last stream has ended.
-    fn remember(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-    }
-}
-
-impl Open {
-    fn new(shared: &Rc<Shared>) -> Self {
-        shared.open.set(shared.open.get() + 1);
-        Self(Rc::clone(shared))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        if self.0.open.get() == 0
-            && let Some(waker) = &*self.0.waker.borrow()
-        {
-            waker.wake_by_ref();
-        }
     }
 }

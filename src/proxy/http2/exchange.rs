@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::super::request::Framing;
 use super::body::{Receiver, Sender};
 use super::head::{self, Body};
-use super::links::Share;
+use super::share::Share;
 use super::{broken, invalid};
 
 /// A stream to a server: what is written is the request, reading gives the response.

@@ -1,18 +1,13 @@
 //! A thread's HTTP/2 connections to servers, each of which carries many requests at once.
 
-use std::cell::Cell;
 use std::fmt;
-use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{self, SendRequest};
-use tracing::debug;
+use h2::client::SendRequest;
 
-use super::super::local::Local;
-use super::super::server::ServerStream;
-use super::{CONNECTION_WINDOW, Exchange, SEND_BUFFER, STREAM_WINDOW, broken};
+use super::Exchange;
+use super::share::State;
 use crate::balance::Server;
 
 /// Requests at once on one connection, when the server would take more. Beyond them another
@@ -30,21 +25,6 @@ struct Link {
     state: Rc<State>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    open: Cell<usize>,
-    ended: Cell<bool>,
-    /// When it is closed unless it is used again, in the thread's milliseconds.
-    until: Cell<u64>,
-    /// How long after its last request that is.
-    idle: Cell<u64>,
-    now: Cell<u64>,
-}
-
-/// One request's part of a connection.
-#[derive(Debug)]
-pub(super) struct Share(Rc<State>);
-
 impl Links {
     /// A stream on a connection that is there and has room.
     pub(crate) fn take(&mut self, server: &Server) -> Option<Box<Exchange>> {
@@ -56,6 +36,19 @@ impl Links {
                 && link.state.open.get() < STREAMS.min(link.handle.current_max_send_streams())
         })?;
         Some(link.exchange())
+    }
+
+    /// Keeps a new connection, and gives the first stream on it.
+    pub(super) fn add(
+        &mut self,
+        (server, incarnation): (u32, u32),
+        handle: SendRequest<Bytes>,
+        state: Rc<State>,
+    ) -> Box<Exchange> {
+        let link = Link { server, incarnation, handle, state };
+        let exchange = link.exchange();
+        self.0.push(link);
+        exchange
     }
 
     /// Lets go of every connection to this server; requests on them finish.
@@ -73,58 +66,9 @@ impl Links {
     }
 }
 
-/// Begins HTTP/2 on a new connection to a server.
-pub(crate) async fn connect(
-    local: &Rc<Local>,
-    server: &Server,
-    stream: ServerStream,
-) -> io::Result<ServerStream> {
-    let incarnation = server.incarnation();
-    let idle = local.snapshot().settings.front.timeouts.upstream_idle;
-    let limits = local.snapshot().settings.front.limits.clone();
-    let (handle, connection) = client::Builder::new()
-        .enable_push(false)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(limits.header_bytes as u32)
-        .max_send_buffer_size(SEND_BUFFER)
-        .handshake::<_, Bytes>(stream)
-        .await
-        .map_err(broken)?;
-    let state = Rc::new(State::default());
-    state.now.set(local.deadlines.now());
-    state.idle.set(idle.max(Duration::from_millis(1)).as_millis() as u64);
-    state.touch();
-    let link = Link { server: server.id, incarnation, handle, state: Rc::clone(&state) };
-    let name = server.name.clone();
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            debug!(roundsman_worker = name, "HTTP/2 connection to a server: {error}");
-        }
-        state.ended.set(true);
-    });
-    let exchange = link.exchange();
-    local.links.borrow_mut().0.push(link);
-    Ok(ServerStream::Http2(exchange))
-}
-
 impl Link {
     fn exchange(&self) -> Box<Exchange> {
-        self.state.open.set(self.state.open.get() + 1);
-        Box::new(Exchange::new(self.handle.clone(), Share(Rc::clone(&self.state))))
-    }
-}
-
-impl State {
-    fn touch(&self) {
-        self.until.set(self.now.get().saturating_add(self.idle.get()));
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-        self.0.touch();
+        Box::new(Exchange::new(self.handle.clone(), self.state.share()))
     }
 }
 

@@ -6,17 +6,22 @@
 //! spoken on either side. Frames, flow control and header compression are the h2 crate's.
 
 mod body;
+mod connect;
 mod connection;
 mod exchange;
 mod head;
+mod job;
 mod links;
 mod meter;
+mod share;
 mod stream;
+mod tasks;
 mod workers;
 
+pub(crate) use connect::connect;
 pub(crate) use connection::{serve, serve_either};
 pub(crate) use exchange::Exchange;
-pub(crate) use links::{Links, connect};
+pub(crate) use links::Links;
 pub(crate) use workers::Workers;
 
 use std::io;

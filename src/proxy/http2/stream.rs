@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use h2::Reason as Code;
 use h2::server::SendResponse;
-use h2::{Reason as Code, RecvStream};
-use http::{Method, Request, StatusCode, header};
+use http::{Method, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::connection;
@@ -18,7 +18,7 @@ use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
 use super::super::request::Framing;
 use super::body::{Receiver, Sender};
-use super::connection::Open;
+use super::job::Job;
 use super::{broken, head, invalid};
 use crate::front::Reason;
 use crate::io::ByteStream;
@@ -45,16 +45,6 @@ enum State {
     Head(SendResponse<Bytes>),
     Body(Sender),
     Ended,
-}
-
-/// A stream that is to be served.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) request: Request<RecvStream>,
-    pub(super) answer: SendResponse<Bytes>,
-    pub(super) origin: Origin,
-    /// What tells the connection when it is over.
-    pub(super) open: Open,
 }
 
 /// Serves one request to its end, or until the client wants no answer any more. In the first case

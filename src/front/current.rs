@@ -1,0 +1,65 @@
+//! What a thread knows of the configuration at work.
+
+use std::cell::RefCell;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::shared::Front;
+use super::snapshot::Snapshot;
+
+/// The configuration at work, behind a count of the thread's own: the shared one would be fought
+/// for by all threads at every request.
+#[derive(Debug)]
+pub(crate) struct CurrentSnapshot(Arc<Snapshot>);
+
+impl Deref for CurrentSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+/// The configuration that the thread knows, and a way to see whether it is still at work without
+/// taking part in counting who uses it.
+#[derive(Debug)]
+pub(crate) struct ThreadSnapshot(RefCell<Known>);
+
+#[derive(Debug)]
+struct Known {
+    cache: Cache<Shared, Arc<Snapshot>>,
+    current: Rc<CurrentSnapshot>,
+}
+
+/// The front as its snapshot's cell.
+#[derive(Debug)]
+struct Shared(Arc<Front>);
+
+impl Deref for Shared {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &ArcSwap<Snapshot> {
+        self.0.snapshot_cell()
+    }
+}
+
+impl ThreadSnapshot {
+    pub(crate) fn new(front: &Arc<Front>) -> Self {
+        let mut cache = Cache::new(Shared(Arc::clone(front)));
+        let current = Rc::new(CurrentSnapshot(Arc::clone(cache.load())));
+        Self(RefCell::new(Known { cache, current }))
+    }
+
+    /// The configuration at work.
+    pub(crate) fn current(&self) -> Rc<CurrentSnapshot> {
+        let Known { cache, current } = &mut *self.0.borrow_mut();
+        let latest = cache.load();
+        if !Arc::ptr_eq(&current.0, latest) {
+            *current = Rc::new(CurrentSnapshot(Arc::clone(latest)));
+        }
+        Rc::clone(current)
+    }
+}
