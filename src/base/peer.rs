@@ -96,6 +96,12 @@ impl Peer {
         worker(&groups, &init)
     }
 
+    /// Whether it is known to be in no worker's unit: an app may run as a user who is a member, and is
+    /// none itself.
+    pub fn is_no_worker(&self) -> bool {
+        self.control_groups().is_some() && self.worker().is_none()
+    }
+
     /// What `/proc` says about its control groups.
     fn control_groups(&self) -> Option<String> {
         if matches!(self.process, Process::Gone) {
@@ -231,9 +237,10 @@ mod tests {
         assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
         assert_eq!(peer.gid, rustix::process::getegid().as_raw());
         assert_eq!(peer.pid, Some(std::process::id()));
-        assert!(peer.lives() && peer.control_groups().is_some());
+        assert!(peer.lives() && peer.control_groups().is_some() && peer.is_no_worker());
         // A number that belongs to somebody else by now says nothing.
-        assert!(Peer { pid: Some(1), uid: 12345, ..peer }.control_groups().is_none());
+        let other = Peer { pid: Some(1), uid: 12345, ..peer };
+        assert!(other.control_groups().is_none() && !other.is_no_worker());
         assert!(Peer::of(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).is_err());
     }
 

@@ -36,7 +36,7 @@ pub async fn serve(is_configured: impl FnOnce(&str) -> bool) -> io::Result<()> {
     let mut client = connection()?;
     let peer = Peer::of(&client)?;
     // Never the front, which is in the group and speaks with the internet.
-    let refusal = if peer.uid == 0 || peer.is_member(Accounts::find()) {
+    let refusal = if peer.uid == 0 || peer.is_member(Accounts::find()) && peer.is_no_worker() {
         match request(&mut client).await {
             Ok(request) if is_configured(&request.app) => {
                 let who = User::numbered(peer.uid).ok().flatten().map_or("?".into(), |u| u.name);
@@ -51,7 +51,7 @@ pub async fn serve(is_configured: impl FnOnce(&str) -> bool) -> io::Result<()> {
             Err(refusal) => refusal,
         }
     } else {
-        let why = "the helper is for members of the group \"roundsman\", and not for the front";
+        let why = "the helper is for members of the group \"roundsman\", and for neither the front nor apps";
         Refusal::new(exit::DENIED, why.to_owned())
     };
     eprintln!("user {} is refused: {}", peer.uid, refusal.why);

@@ -270,6 +270,33 @@ print(\"connected\", flush=True)
 time.sleep(8)
 ";
 
+/// An app that has another one stopped whenever it is asked.
+const NOSY: &str = r#"
+require("node:http").createServer((request, response) => {
+  require("node:child_process").exec(
+    "roundsman stop shop 2>&1; echo exit $?; systemctl --no-ask-password stop roundsman-app@shop.target; echo bus $?",
+    (error, out) => response.end(out));
+}).listen(3000);
+"#;
+
+/// An app may run as a user who is a member; it is none.
+fn an_app_that_runs_as_a_member_is_none(machine: &Machine, broken: &mut Broken) {
+    machine.write("/srv/nosy/server.js", NOSY);
+    machine.write(
+        "/etc/roundsman/apps/nosy.toml",
+        "command = [\"node\", \"server.js\"]\ndirectory = \"/srv/nosy\"\nuser = \"member\"\n\
+         route = [{ path = \"/nosy\" }]\n",
+    );
+    machine.run("roundsman apply");
+    let said = machine.curl("/nosy");
+    broken.unless(said.contains("exit 77"), format!("an app that runs as the member: {said}"));
+    // Debian 12's polkit does not tell rules in which unit somebody is.
+    let told = !machine.run("systemctl --version").starts_with("systemd 252");
+    broken.unless(!told || said.contains("bus 1"), format!("the same by polkit: {said}"));
+    machine.run("roundsman stop nosy && rm /etc/roundsman/apps/nosy.toml && roundsman apply");
+    machine.run("roundsman stop srv && systemctl disable roundsman-app@srv.target");
+}
+
 fn ask(machine: &Machine, user: &str, line: &str) -> Said {
     by(machine, user, &format!("timeout 40 /usr/local/bin/ask '{}'", line.replace('\'', r"'\''")))
 }
@@ -332,6 +359,8 @@ on_every_debian! {
             let said = by(machine, user, "roundsman stop shop");
             broken.unless(said.status.code() == Some(77), format!("{user}: {said}"));
         }
+
+        an_app_that_runs_as_a_member_is_none(machine, &mut broken);
 
         // What is chosen is a release, and never other code.
         machine.run(
