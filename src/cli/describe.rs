@@ -13,6 +13,7 @@ use super::manage::{self, Done, Machine, print};
 use super::names;
 use crate::admin::{client, model};
 use crate::base::paths;
+use crate::base::text::lines;
 use crate::base::unit;
 use crate::config::fingerprint;
 use crate::config::settings::App;
@@ -122,7 +123,8 @@ impl Describe {
             if self.json {
                 print(&serde_json::to_string_pretty(&description).unwrap_or_default());
             } else {
-                print(&text(&description));
+                // A status or a path may be an app's word.
+                print(&lines(&text(&description)));
             }
             Ok(())
         })

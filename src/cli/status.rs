@@ -13,6 +13,7 @@ use super::send::Target;
 use super::{AdminSocket, describe};
 use crate::admin::model;
 use crate::base::paths;
+use crate::base::text::lines;
 use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState};
@@ -42,7 +43,9 @@ impl Status {
                 let all = All { status: &status, unwell };
                 println!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
             } else {
-                print!("{}{}", table(&status, &unwell), messages(&status));
+                // A reason may be an app's word.
+                let text = table(&status, &unwell) + &messages(&status);
+                print!("{}", lines(&text));
             }
         })
     }

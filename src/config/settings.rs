@@ -488,10 +488,16 @@ impl App {
     /// What must be stopped so that worker `number` runs no more and no connection starts it again.
     pub fn units_of(&self, number: u16) -> Vec<String> {
         let mut units = vec![unit::service(&self.name, number)];
-        if matches!(self.listen, Listen::Cluster | Listen::Fd) {
+        if self.has_socket() {
             units.push(unit::socket(&self.name, number));
         }
         units
+    }
+
+    /// Whether systemd holds each worker's listener; otherwise the app makes its own, or is handed
+    /// connections.
+    pub fn has_socket(&self) -> bool {
+        self.handoff.is_none() && matches!(self.listen, Listen::Cluster | Listen::Fd)
     }
 }
 

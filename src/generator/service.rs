@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::text::{self, head, line};
 use crate::config::account;
 use crate::config::copy::{AppCopy, CREDENTIAL, variables_credential};
-use crate::config::settings::{App, Listen, SESSION_URL};
+use crate::config::settings::{App, SESSION_URL};
 
 /// What systemd waits longer than the worker's main process, which keeps the same limits itself:
 /// it can say why, systemd only that.
@@ -27,7 +27,7 @@ pub(super) fn service(
     let (name, workers) = (&app.name, app.workers);
     let mut out = head(&format!("{name}, worker {number} of {workers}"), source);
     line!(out, "PartOf=roundsman-app@{name}.target");
-    if has_socket(app) {
+    if app.has_socket() {
         // The main process inherits its listener, so there is no starting without it.
         line!(out, "Requires=roundsman-worker@%i.socket");
         line!(out, "After=roundsman-worker@%i.socket");
@@ -88,9 +88,4 @@ fn credentials(app: &App, is_roots: &dyn Fn(&Path) -> bool, out: &mut String) {
             line!(out, "# Not handed over, since others than root may change it: {name}");
         }
     }
-}
-
-/// Whether systemd holds the worker's listener; otherwise the app makes its own.
-pub(super) fn has_socket(app: &App) -> bool {
-    app.handoff.is_none() && matches!(app.listen, Listen::Cluster | Listen::Fd)
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::service::{has_socket, service};
+use super::service::service;
 use super::text::{self, head, line};
 use crate::base::paths;
 use crate::base::unit;
@@ -84,7 +84,7 @@ fn worker(
         tree.insert(path, Item::File(drop_in));
     };
     unit("service", service(app, number, source, is_roots));
-    if has_socket(app) {
+    if app.has_socket() {
         unit("socket", socket(app, number, source));
     }
 }
