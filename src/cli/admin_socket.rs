@@ -8,9 +8,9 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::failure::{Done, Failure};
 use super::{manage, rights};
 use crate::admin;
-use crate::base::exit;
 use crate::base::paths;
 
 /// Which front a command talks to.
@@ -29,7 +29,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 impl AdminSocket {
     /// For what the helper is asked for: it talks to the front of this machine, wherever a member
     /// would like it to.
-    pub(super) fn only_default(&self) -> manage::Done {
+    pub(super) fn only_default(&self) -> Done {
         if self.path == std::path::Path::new(paths::ADMIN_SOCKET) {
             return Ok(());
         }
@@ -44,19 +44,7 @@ impl AdminSocket {
         body: Option<&Q>,
         show: impl FnOnce(A),
     ) -> ExitCode {
-        match admin::client::call(&self.path, method, path, body, ANSWER) {
-            Ok(answer) => {
-                show(answer);
-                ExitCode::from(exit::OK)
-            }
-            Err(error) => {
-                eprintln!("error: {error}");
-                let code = match error {
-                    admin::client::Error::Refused(_) => exit::FAILURE,
-                    _ => exit::UNAVAILABLE,
-                };
-                ExitCode::from(code)
-            }
-        }
+        let answer = admin::client::call(&self.path, method, path, body, ANSWER);
+        manage::end(answer.map(show).map_err(Failure::from))
     }
 }

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::deploy::{self, Options};
 use super::describe;
-use super::manage::{self, Done, Failure, Machine, print, say};
+use super::failure::{Done, Failure};
+use super::manage::{self, Machine, print, print_json, say};
 use super::{AdminSocket, companions, rights};
 use crate::base::unit;
 use crate::base::unit::Instance;
@@ -149,7 +150,7 @@ fn show(steps: &[Step], as_json: bool) {
                 json!({ "step": kind, "app": app, "text": step.to_string() })
             })
             .collect();
-        print(&serde_json::to_string_pretty(&list).unwrap_or_default());
+        print_json(&list);
     } else if steps.is_empty() {
         print("the machine is as the files say");
     } else {

@@ -1,6 +1,7 @@
 //! The units beside an app's workers that look after them: whether each runs as the app's file says.
 
-use super::manage::{Done, Machine};
+use super::failure::Done;
+use super::manage::Machine;
 use crate::base::unit;
 use crate::config::fingerprint;
 use crate::config::settings::App;

@@ -8,7 +8,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::edit::Edit;
-use super::manage::{self, Done, Failure, Machine, done};
+use super::failure::{Done, Failure};
+use super::manage::{self, Machine, done};
 use super::{AdminSocket, names, rights};
 use crate::base::paths;
 use crate::base::unit;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::manage::{Done, Failure, Machine, last_lines, print, say};
+use super::failure::{Done, Failure};
+use super::manage::{Machine, last_lines, print, print_json, say};
 use super::put_back;
 use crate::base::exit;
 use crate::base::unit;
@@ -156,7 +157,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
         };
         let report =
             Report { app: &app.name, result, done, workers, failed, reason, release, back };
-        print(&serde_json::to_string_pretty(&report).unwrap_or_default());
+        print_json(&report);
     }
     let name = &app.name;
     let done = roll.done().len();
@@ -165,14 +166,14 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
             say(&format!("{name} is deployed: {done} of {done} workers run the new code"));
             Ok(())
         }
-        Outcome::Interrupted => Err(Failure {
-            code: exit::INTERRUPTED,
-            message: format!(
+        Outcome::Interrupted => Err(Failure::with(
+            exit::INTERRUPTED,
+            format!(
                 "interrupted: {done} of {} workers of {name} run the new code, the others the old \
                  one, and all serve.\nroundsman reload {name} --resume goes on",
                 app.workers
             ),
-        }),
+        )),
         Outcome::Failed { worker, reason } => {
             let others = match (done, roll.surging().is_empty()) {
                 _ if matches!(&back, Some(Ok(_))) => {

@@ -9,7 +9,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::AdminSocket;
-use super::manage::{self, Done, Machine, print};
+use super::failure::Done;
+use super::manage::{self, Machine, print, print_json};
 use super::names;
 use crate::admin::{client, model};
 use crate::base::paths;
@@ -121,7 +122,7 @@ impl Describe {
                 user: app.user,
             };
             if self.json {
-                print(&serde_json::to_string_pretty(&description).unwrap_or_default());
+                print_json(&description);
             } else {
                 // A status or a path may be an app's word.
                 print(&lines(&text(&description)));

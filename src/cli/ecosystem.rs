@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::manage::{Done, Failure};
+use super::failure::{Done, Failure};
 use crate::base::file::{self, Links};
 use crate::base::origin::{self, Maker};
 use crate::base::rights::Rights;

@@ -6,7 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::manage::{self, Done, Failure, say};
+use super::failure::{Done, Failure};
+use super::manage::{self, say};
 use super::rights;
 use crate::base::file::{Links, read_text};
 use crate::base::paths;

@@ -17,6 +17,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::failure::{Done, Failure};
+use super::manage;
 use super::send::{Runtime, Target};
 use crate::base::dial;
 use crate::base::exit;
@@ -80,17 +82,11 @@ enum Refusal {
 impl Events {
     /// Follows until it is interrupted.
     pub(super) fn run(&self) -> ExitCode {
-        match self.follow() {
-            Ok(()) => ExitCode::from(exit::OK),
-            Err((code, text)) => {
-                eprintln!("error: {text}");
-                ExitCode::from(code)
-            }
-        }
+        manage::end(self.follow())
     }
 
     /// Returns when nobody reads what is printed, or when it is not allowed.
-    fn follow(&self) -> Result<(), (u8, String)> {
+    fn follow(&self) -> Done {
         let since = now();
         let (sender, receiver) = sync_channel(QUEUE);
         let mut workers: BTreeMap<Worker, Followed> = BTreeMap::new();
@@ -114,9 +110,11 @@ impl Events {
                     workers.entry(worker).or_default().now = false;
                     Ok(())
                 }
-                Ok(Heard::End(_, Some(Refusal::Denied(why)))) => return Err((exit::DENIED, why)),
+                Ok(Heard::End(_, Some(Refusal::Denied(why)))) => {
+                    return Err(Failure::with(exit::DENIED, why));
+                }
                 Ok(Heard::End((app, number), Some(Refusal::Other(why)))) => {
-                    return Err((exit::FAILURE, format!("{app}:{number}: {why}")));
+                    return Err(Failure::new(format!("{app}:{number}: {why}")));
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
             };

@@ -9,7 +9,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::ecosystem;
-use super::manage::{self, Done, Failure, print, say};
+use super::failure::{Done, Failure};
+use super::manage::{self, print_json, say};
 use super::rights;
 use crate::base::{paths, replace};
 use crate::config::{self, Sources};
@@ -96,7 +97,7 @@ impl Output {
                 "files": import.files.iter().map(|f| json!({"path": self.to.join(&f.path), "text": f.text, "secret": f.secret})).collect::<Vec<_>>(),
                 "notes": import.notes.iter().map(|n| json!({"at": n.at, "text": n.text})).collect::<Vec<_>>(),
             });
-            print(&serde_json::to_string_pretty(&value).unwrap_or_default());
+            print_json(&value);
         } else {
             let mut out = std::io::stdout().lock();
             for file in &import.files {

@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode};
 
 use clap::Args;
 
-use super::manage::{self, Failure};
+use super::failure::{Done, Failure};
+use super::manage;
 use super::names;
 use crate::base::unit;
 use crate::deploy::surge;
@@ -41,7 +42,7 @@ impl Logs {
         }))
     }
 
-    fn command(&self) -> manage::Done<Command> {
+    fn command(&self) -> Done<Command> {
         let mut command = Command::new("journalctl");
         let (name, number) = match self.target.split_once(':') {
             Some((name, number)) => {

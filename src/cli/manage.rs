@@ -1,5 +1,5 @@
-//! What the commands that change the machine have in common: errors with their exit status, the
-//! configuration, systemd, and how starting workers is shown.
+//! What the commands that change the machine have in common: how they end, the configuration,
+//! systemd, and how starting workers is shown.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -8,9 +8,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
 
+use serde::Serialize;
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::admin;
+use super::failure::{Done, Failure};
 use crate::base::exit;
 use crate::base::paths;
 use crate::base::unit;
@@ -18,101 +19,16 @@ use crate::base::unit::Instance;
 use crate::config::settings::App;
 use crate::config::{self, Loaded, Settings, Sources};
 use crate::deploy::front::Front;
-use crate::deploy::progress::{Lock, LockError};
-use crate::deploy::{execute, interrupts, surge};
+use crate::deploy::progress::Lock;
+use crate::deploy::{interrupts, surge};
 use crate::supervise::crashes;
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
-
-/// Why a command did not do it.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// Its exit status.
-    pub(super) code: u8,
-    /// For people; may have several lines, empty when all was said.
-    pub(super) message: String,
-}
-
-/// What a command comes to.
-pub(super) type Done<T = ()> = Result<T, Failure>;
 
 /// The machine that is managed.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
     pub(super) systemd: Rc<Systemd>,
     pub(super) front: Front,
-}
-
-// === impl Failure ===
-
-impl Failure {
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { code: exit::FAILURE, message: message.into() }
-    }
-
-    pub(super) fn config(message: impl Into<String>) -> Self {
-        Self { code: exit::CONFIG, message: message.into() }
-    }
-}
-
-impl From<SystemdError> for Failure {
-    fn from(error: SystemdError) -> Self {
-        let code = match error {
-            SystemdError::Unreachable(_) | SystemdError::Silent { .. } => exit::UNAVAILABLE,
-            SystemdError::Denied(_) => exit::DENIED,
-            SystemdError::Refused(_) | SystemdError::Job { .. } | SystemdError::Lost { .. } => {
-                exit::FAILURE
-            }
-        };
-        Self { code, message: error.to_string() }
-    }
-}
-
-impl From<admin::client::Error> for Failure {
-    fn from(error: admin::client::Error) -> Self {
-        let code = match error {
-            admin::client::Error::Refused(_) => exit::FAILURE,
-            _ => exit::UNAVAILABLE,
-        };
-        Self { code, message: error.to_string() }
-    }
-}
-
-impl From<execute::Error> for Failure {
-    fn from(error: execute::Error) -> Self {
-        match error {
-            execute::Error::Systemd(error) => error.into(),
-            execute::Error::Front(error) => error.into(),
-            execute::Error::Io(error) => error.into(),
-            execute::Error::Left(_) => Self { code: exit::INTERRUPTED, message: error.to_string() },
-        }
-    }
-}
-
-impl From<LockError> for Failure {
-    fn from(error: LockError) -> Self {
-        let code = match &error {
-            LockError::Held { .. } => exit::BUSY,
-            LockError::Io { source, .. } => os(source),
-        };
-        Self { code, message: error.to_string() }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        let advice = match error.kind() {
-            io::ErrorKind::PermissionDenied => "\nRun this as root (sudo).",
-            _ => "",
-        };
-        Self { code: os(&error), message: format!("{error}{advice}") }
-    }
-}
-
-fn os(error: &io::Error) -> u8 {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => exit::DENIED,
-        _ => exit::OS,
-    }
 }
 
 /// Runs a command to its end; prints why it did not do it.
@@ -123,10 +39,9 @@ pub(super) fn run(command: impl Future<Output = Done>) -> ExitCode {
             tokio::select! {
                 biased;
                 done = command => done,
-                () = interrupts::unheard() => Err(Failure {
-                    code: exit::INTERRUPTED,
-                    message: "interrupted".to_owned(),
-                }),
+                () = interrupts::unheard() => {
+                    Err(Failure::with(exit::INTERRUPTED, "interrupted"))
+                }
             }
         }),
         Err(error) => Err(error.into()),
@@ -162,7 +77,12 @@ pub(super) fn done(as_json: bool, text: &str, result: &str, app: &str, more: &se
     if let (Some(object), Some(more)) = (object.as_object_mut(), more.as_object()) {
         object.extend(more.clone());
     }
-    print(&serde_json::to_string_pretty(&object).unwrap_or_default());
+    print_json(&object);
+}
+
+/// Prints a result for programs.
+pub(super) fn print_json(result: &impl Serialize) {
+    print(&serde_json::to_string_pretty(result).unwrap_or_default());
 }
 
 /// Prints a result.

@@ -13,6 +13,7 @@ mod ecosystem;
 mod edit;
 mod events;
 mod explain;
+mod failure;
 mod generate;
 mod helper;
 mod import;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::deploy::show;
-use super::manage::{Done, Failure, say};
+use super::failure::{Done, Failure};
+use super::manage::say;
 use crate::deploy::execute::Executor;
 use crate::deploy::progress::Progress;
 use crate::deploy::{Outcome, Plan, Roll, release};

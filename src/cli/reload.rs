@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::deploy::{self, Options};
-use super::manage::{self, Done, Machine};
+use super::failure::Done;
+use super::manage::{self, Machine};
 use super::{AdminSocket, names, rights};
 use crate::helper::Request;
 use crate::helper::request::Verb;

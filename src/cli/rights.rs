@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use super::manage::{self, Done, Failure};
+use super::failure::{Done, Failure};
+use super::manage;
 use crate::base::{exit, paths};
 use crate::helper::{Request, client};
 
@@ -39,12 +40,10 @@ pub(super) fn run_as_root(what: &str, command: impl Future<Output = Done>) -> Ex
 
 /// Says that this is for root.
 pub(super) fn root_alone(what: &str) -> Failure {
-    Failure {
-        code: exit::DENIED,
-        message: format!(
-            "{what} is for root alone; nothing was changed.\nRun this as root (sudo)."
-        ),
-    }
+    Failure::with(
+        exit::DENIED,
+        format!("{what} is for root alone; nothing was changed.\nRun this as root (sudo)."),
+    )
 }
 
 /// Whether all of these can be written, made or removed.
@@ -72,16 +71,6 @@ pub(super) fn may_write(paths: &[&Path]) -> Done {
             .map_err(|error| denied(error.into()))?;
     }
     Ok(())
-}
-
-impl From<client::Error> for Failure {
-    fn from(error: client::Error) -> Self {
-        let code = match error {
-            client::Error::NotAllowed => exit::DENIED,
-            client::Error::Unreachable(_) | client::Error::Lost => exit::UNAVAILABLE,
-        };
-        Self { code, message: error.to_string() }
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::deploy::{self, Options};
-use super::manage::{self, Done, Failure, Machine, say};
+use super::failure::{Done, Failure};
+use super::manage::{self, Machine, say};
 use super::{AdminSocket, names, rights};
 use crate::deploy::{record, release};
 use crate::helper::Request;

@@ -10,6 +10,8 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 
+use super::failure::{Done, Failure};
+use super::manage;
 use crate::base::dial;
 use crate::base::exit;
 use crate::base::paths;
@@ -60,7 +62,7 @@ struct Sent {
 
 /// Why a worker did not get it.
 #[derive(Debug)]
-enum Failure {
+enum Undelivered {
     NotThere,
     Denied(String),
     Other(String),
@@ -71,14 +73,14 @@ enum Failure {
 impl Send {
     /// Sends.
     pub(super) fn run(&self) -> ExitCode {
-        ExitCode::from(self.send().unwrap_or_else(|(code, text)| {
-            eprintln!("error: {text}");
-            code
-        }))
+        match self.send() {
+            Ok(code) => ExitCode::from(code),
+            Err(failure) => manage::end(Err(failure)),
+        }
     }
 
-    fn send(&self) -> Result<u8, (u8, String)> {
-        let message = self.message().map_err(|text| (exit::USAGE, text))?;
+    fn send(&self) -> Done<u8> {
+        let message = self.message().map_err(|text| Failure::with(exit::USAGE, text))?;
         let app = &self.target.app;
         let numbers = match self.target.number {
             Some(number) => vec![number],
@@ -90,9 +92,9 @@ impl Send {
             let worker = format!("{app}:{number}");
             match deliver(&paths::control_socket(&self.runtime.base, app, number), &message) {
                 Ok(()) => sent.sent.push(worker),
-                Err(Failure::NotThere) => {} // its directory is there a little longer than it is
-                Err(Failure::Denied(why)) => return Err((exit::DENIED, why)),
-                Err(Failure::Other(why)) => {
+                Err(Undelivered::NotThere) => {} // its directory is there a little longer than it is
+                Err(Undelivered::Denied(why)) => return Err(Failure::with(exit::DENIED, why)),
+                Err(Undelivered::Other(why)) => {
                     code = exit::FAILURE;
                     sent.failed.insert(worker, why);
                 }
@@ -103,7 +105,10 @@ impl Send {
                 Some(number) => format!("worker {app}:{number} does not run"),
                 None => format!("no worker of {app:?} runs"),
             };
-            return Err((exit::UNAVAILABLE, format!("{text}: see `roundsman status`")));
+            return Err(Failure::with(
+                exit::UNAVAILABLE,
+                format!("{text}: see `roundsman status`"),
+            ));
         }
         self.show(&sent);
         Ok(code)
@@ -153,14 +158,14 @@ fn one_line(text: &str) -> Result<String, String> {
     Ok(text.replace(['\n', '\r'], " "))
 }
 
-fn deliver(socket: &Path, message: &str) -> Result<(), Failure> {
+fn deliver(socket: &Path, message: &str) -> Result<(), Undelivered> {
     let mut stream = dial::within(PATIENCE, socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::NotThere,
-        _ => Failure::Other(error.to_string()),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Undelivered::NotThere,
+        _ => Undelivered::Other(error.to_string()),
     })?;
     let other = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock => Failure::Other("it does not answer".to_owned()),
-        _ => Failure::Other(error.to_string()),
+        io::ErrorKind::WouldBlock => Undelivered::Other("it does not answer".to_owned()),
+        _ => Undelivered::Other(error.to_string()),
     };
     let written = stream.write_all(format!("send\n{message}\n").as_bytes());
     let mut answer = String::new();
@@ -168,11 +173,11 @@ fn deliver(socket: &Path, message: &str) -> Result<(), Failure> {
     let read = BufReader::new(stream.take(4096)).read_line(&mut answer);
     match answer.trim_end().split_once(": ") {
         None if answer == "ok\n" => Ok(()),
-        Some(("denied", why)) => Err(Failure::Denied(text::one_line(why).into_owned())),
-        Some(("error", why)) => Err(Failure::Other(text::one_line(why).into_owned())),
+        Some(("denied", why)) => Err(Undelivered::Denied(text::one_line(why).into_owned())),
+        Some(("error", why)) => Err(Undelivered::Other(text::one_line(why).into_owned())),
         _ => {
             written.and(read.map(drop)).map_err(other)?;
-            Err(Failure::Other("it ended before it had the message".to_owned()))
+            Err(Undelivered::Other("it ended before it had the message".to_owned()))
         }
     }
 }

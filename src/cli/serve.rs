@@ -13,6 +13,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
+use super::failure::{Done, Failure};
 use crate::admin;
 use crate::balance::sticky;
 use crate::base::dial;
@@ -67,17 +68,9 @@ fn parse_listen(text: &str) -> Result<(String, SocketAddr), String> {
     Ok((name.to_owned(), address))
 }
 
-/// What stands between the arguments and a front that serves.
-#[derive(Debug)]
-struct Failed {
-    message: String,
-    code: u8,
-}
-
-impl Failed {
-    fn os(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
-        move |error| Self { message: format!("{what}: {error}"), code: exit::OS }
-    }
+/// What the system does not let the front have.
+fn os(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Failure {
+    move |error| Failure::with(exit::OS, format!("{what}: {error}"))
 }
 
 // === impl Serve ===
@@ -93,11 +86,11 @@ impl Serve {
             tracing::warn!("sockets of other protocols than TCP and UDP are not refused: {error}");
         }
         let code = match inherited
-            .map_err(|error| Failed { message: error.to_string(), code: exit::OS })
+            .map_err(|error| Failure::with(exit::OS, error.to_string()))
             .and_then(|inherited| self.serve(inherited))
         {
             Ok(()) => exit::OK,
-            Err(Failed { message, code }) => {
+            Err(Failure { code, message }) => {
                 tracing::error!("{message}");
                 notify::status(message.lines().next().unwrap_or_default());
                 code
@@ -107,17 +100,15 @@ impl Serve {
         ExitCode::from(code)
     }
 
-    fn serve(self, inherited: Vec<Inherited>) -> Result<(), Failed> {
+    fn serve(self, inherited: Vec<Inherited>) -> Done {
         let (admin_listeners, sockets): (Vec<_>, Vec<_>) =
             self.sockets(inherited)?.into_iter().partition(|socket| socket.name == ADMIN);
         if sockets.is_empty() {
-            return Err(Failed {
-                message: "there is no listener. Under systemd: systemctl enable --now \
-                          roundsman-http.socket, and start roundsman.service through it. \
-                          Without systemd: roundsman serve --listen http=127.0.0.1:8080"
-                    .to_owned(),
-                code: exit::CONFIG,
-            });
+            return Err(Failure::config(
+                "there is no listener. Under systemd: systemctl enable --now \
+                 roundsman-http.socket, and start roundsman.service through it. \
+                 Without systemd: roundsman serve --listen http=127.0.0.1:8080",
+            ));
         }
         let sources = self.config.as_deref().map_or_else(Sources::system, Sources::directory);
         let state = state::directory();
@@ -161,7 +152,7 @@ impl Serve {
         let health = health::run(Arc::clone(&front));
         let names = dns::run(Arc::clone(&front), dns::Resolver);
         let threads = Threads::start(Arc::clone(&front), &cores, pin)
-            .map_err(Failed::os("cannot start the worker threads"))?;
+            .map_err(os("cannot start the worker threads"))?;
         let control = Rc::new(Control::new(
             front,
             threads,
@@ -178,7 +169,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(Failed::os("cannot start the control runtime"))?;
+            .map_err(os("cannot start the control runtime"))?;
         let _lock = admin_listeners.iter().find_map(lock_beside);
         let local = tokio::task::LocalSet::new();
         local.spawn_local(health);
@@ -187,15 +178,15 @@ impl Serve {
     }
 
     /// The inherited sockets and those that the arguments ask for.
-    fn sockets(&self, mut sockets: Vec<Inherited>) -> Result<Vec<Inherited>, Failed> {
+    fn sockets(&self, mut sockets: Vec<Inherited>) -> Done<Vec<Inherited>> {
         for (name, address) in &self.listen {
-            let failed = || Failed::os(format!("cannot listen on {address} for \"{name}\""));
+            let failed = || os(format!("cannot listen on {address} for \"{name}\""));
             let socket = TcpListener::bind(address).map_err(failed())?;
             socket.set_nonblocking(true).map_err(failed())?;
             sockets.push(Inherited { name: name.clone(), socket: Socket::Tcp(socket) });
         }
         if let Some(path) = &self.admin {
-            let failed = || Failed::os(format!("cannot listen on {}", path.display()));
+            let failed = || os(format!("cannot listen on {}", path.display()));
             if dial::is_left_behind(path) {
                 let _ = std::fs::remove_file(path);
             }
@@ -210,10 +201,7 @@ impl Serve {
 type Files = Vec<(PathBuf, Vec<u8>)>;
 
 /// The settings to serve with, the files they come from, and whether they are the last good ones.
-fn configuration(
-    sources: &Sources,
-    last_good: Option<&LastGood>,
-) -> Result<(Settings, Files, bool), Failed> {
+fn configuration(sources: &Sources, last_good: Option<&LastGood>) -> Done<(Settings, Files, bool)> {
     let Loaded { settings, problems, files, .. } = config::load(sources);
     if problems.errors() == 0 {
         return Ok((settings, files, false));
@@ -229,10 +217,9 @@ fn configuration(
             return Ok((settings, files, true));
         }
     }
-    Err(Failed {
-        message: format!("the configuration has errors and there is no earlier one:\n{errors}"),
-        code: exit::CONFIG,
-    })
+    Err(Failure::config(format!(
+        "the configuration has errors and there is no earlier one:\n{errors}"
+    )))
 }
 
 fn describe(sockets: &[Inherited]) -> Vec<admin::model::Listener> {
@@ -274,21 +261,21 @@ async fn run(
     control: Rc<Control>,
     admin_listeners: Vec<Inherited>,
     sockets: Vec<Listener>,
-) -> Result<(), Failed> {
-    let handler = |kind| signal(kind).map_err(Failed::os("cannot handle signals"));
+) -> Done {
+    let handler = |kind| signal(kind).map_err(os("cannot handle signals"));
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
     let mut hang_up = handler(SignalKind::hangup())?;
 
     for inherited in admin_listeners {
         let Socket::Unix(socket) = inherited.socket else {
-            let message = "the control API is only served on a UNIX socket; mend ListenStream= in \
-                           roundsman-admin.socket"
-                .to_owned();
-            return Err(Failed { message, code: exit::CONFIG });
+            return Err(Failure::config(
+                "the control API is only served on a UNIX socket; mend ListenStream= in \
+                 roundsman-admin.socket",
+            ));
         };
         let socket = tokio::net::UnixListener::from_std(socket)
-            .map_err(Failed::os("cannot serve the admin socket"))?;
+            .map_err(os("cannot serve the admin socket"))?;
         tokio::task::spawn_local(server::serve(socket, Rc::clone(&control)));
     }
     let watched = Rc::clone(&control);

@@ -10,7 +10,8 @@ use serde_json::json;
 
 use super::deploy::{self, Options};
 use super::edit::{self, Edit};
-use super::manage::{self, Done, Failure, Machine, done, say};
+use super::failure::{Done, Failure};
+use super::manage::{self, Machine, done, say};
 use super::{AdminSocket, names, rights, taken};
 use crate::base::exit;
 use crate::base::unit;
@@ -255,12 +256,11 @@ impl Start {
     /// The command after `--`.
     fn command(&self) -> Done<Found> {
         if self.rest.is_empty() {
-            return Err(Failure {
-                code: exit::USAGE,
-                message: "what is to be started? A file, a directory, or after -- a command; see \
-                          roundsman start --help"
-                    .to_owned(),
-            });
+            return Err(Failure::with(
+                exit::USAGE,
+                "what is to be started? A file, a directory, or after -- a command; see \
+                 roundsman start --help",
+            ));
         }
         let directory = absolute(Path::new("."))?;
         let name = directory.file_name().and_then(|name| name.to_str()).and_then(infer::app_name);

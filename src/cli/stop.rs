@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::manage::{self, Done, Failure, Machine, done};
+use super::failure::{Done, Failure};
+use super::manage::{self, Machine, done};
 use super::{AdminSocket, names, rights};
 use crate::base::unit;
 use crate::config::settings::App;

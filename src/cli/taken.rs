@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::manage::{Done, Failure};
+use super::failure::{Done, Failure};
 use crate::base::origin;
 use crate::base::user::User;
 use crate::config::Loaded;

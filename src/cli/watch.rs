@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::manage::{self, Failure};
+use super::failure::Failure;
+use super::manage;
 use super::names;
 use super::worker::stop_signals;
 use crate::systemd::journal;

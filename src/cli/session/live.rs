@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Failed;
 use crate::base::exit;
+use crate::cli::failure::{Done, Failure};
 use crate::session::command::is_namespace;
 use crate::session::remote::{Address, Client, RemoteError, Url, Value};
 
@@ -18,14 +18,14 @@ impl Live {
     }
 
     /// A connection in a namespace.
-    pub(super) fn connect(&self, namespace: &str) -> Result<Client, Failed> {
+    pub(super) fn connect(&self, namespace: &str) -> Done<Client> {
         self.connect_to(namespace, 0)
     }
 
     /// A connection in a database of a namespace.
-    pub(super) fn connect_to(&self, namespace: &str, database: u8) -> Result<Client, Failed> {
+    pub(super) fn connect_to(&self, namespace: &str, database: u8) -> Done<Client> {
         if !is_namespace(namespace) {
-            return Err(Failed(
+            return Err(Failure::with(
                 exit::USAGE,
                 format!("'{namespace}' is not the name of an app ([a-z0-9_-]+)"),
             ));
@@ -37,7 +37,7 @@ impl Live {
             database: database.into(),
         };
         Client::connect(&url).map_err(|error| match error {
-            RemoteError::Io(_, error) => Failed(
+            RemoteError::Io(_, error) => Failure::with(
                 exit::UNAVAILABLE,
                 format!(
                     "the session store does not answer at {}: {error}; is roundsman-session.socket \
@@ -45,13 +45,13 @@ impl Live {
                     self.socket.display()
                 ),
             ),
-            RemoteError::Access(_, text) => Failed(exit::DENIED, text),
+            RemoteError::Access(_, text) => Failure::with(exit::DENIED, text),
             other => other.into(),
         })
     }
 
     /// Every namespace and database that has keys, or those of one app.
-    pub(super) fn spaces(&self, app: Option<&str>) -> Result<Vec<(String, u8)>, Failed> {
+    pub(super) fn spaces(&self, app: Option<&str>) -> Done<Vec<(String, u8)>> {
         let mut client = self.connect("default")?;
         let reply = client.call(&["INFO", "roundsman"])?;
         let Value::Bulk(text) = reply else { return Err(client.unexpected(&reply).into()) };
@@ -66,16 +66,5 @@ impl Live {
         let mut spaces: Vec<_> = spaces.collect();
         spaces.sort();
         Ok(spaces)
-    }
-}
-
-impl From<RemoteError> for Failed {
-    fn from(error: RemoteError) -> Self {
-        let code = match error {
-            RemoteError::Io(..) => exit::UNAVAILABLE,
-            RemoteError::Access(..) => exit::DENIED,
-            RemoteError::Refused(..) | RemoteError::Foreign(..) => exit::FAILURE,
-        };
-        Self(code, error.to_string())
     }
 }

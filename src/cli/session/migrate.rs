@@ -8,10 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::Failed;
 use super::live::Live;
 use crate::base::exit;
 use crate::base::paths;
+use crate::cli::failure::{Done, Failure};
+use crate::cli::manage;
 use crate::session::remote::{Client, Copy, Pass, Rule, Url, UrlError};
 
 /// Copy an app's sessions, with their times, to a Redis or Valkey server while the app runs
@@ -54,12 +55,12 @@ const PASSES: u64 = 2;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 impl Migrate {
-    pub(super) fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Done {
         let mut url = Url::parse(&self.to)
-            .map_err(|error: UrlError| Failed(exit::USAGE, format!("--to: {error}")))?;
+            .map_err(|error: UrlError| Failure::with(exit::USAGE, format!("--to: {error}")))?;
         if let Some(path) = &self.password_file {
             let text = fs::read_to_string(path)
-                .map_err(|error| Failed(exit::OS, format!("{}: {error}", path.display())))?;
+                .map_err(|error| Failure::with(exit::OS, format!("{}: {error}", path.display())))?;
             url.password = Some(text.trim_end_matches(['\r', '\n']).to_owned());
         }
         let live = Live::at(&self.socket);
@@ -96,7 +97,7 @@ impl Migrate {
         }
         let Pass { seen, copied, kept, removed, unsupported } = total;
         if self.json {
-            super::print_json(&json!({
+            manage::print_json(&json!({
                 "app": app, "keys": seen, "copied": copied, "kept": kept, "removed": removed,
                 "unsupported": unsupported,
             }));
@@ -106,7 +107,7 @@ impl Migrate {
             );
         }
         if unsupported > 0 {
-            return Err(Failed::new(format!(
+            return Err(Failure::new(format!(
                 "{unsupported} keys are of a kind that cannot be copied"
             )));
         }
@@ -114,7 +115,7 @@ impl Migrate {
     }
 
     /// Whose sessions it is about.
-    fn app(&self, live: &Live) -> Result<String, Failed> {
+    fn app(&self, live: &Live) -> Done<String> {
         if let Some(app) = &self.app {
             return Ok(app.clone());
         }
@@ -122,8 +123,8 @@ impl Migrate {
         apps.dedup();
         match apps.as_slice() {
             [app] => Ok(app.clone()),
-            [] => Err(Failed::new("there are no sessions to copy")),
-            several => Err(Failed(
+            [] => Err(Failure::new("there are no sessions to copy")),
+            several => Err(Failure::with(
                 exit::USAGE,
                 format!(
                     "there are sessions of several apps; choose one with --app: {}",
@@ -135,8 +136,8 @@ impl Migrate {
 }
 
 /// Has an interrupt end it after the pass, so that what it says last is true.
-fn interrupt_politely() -> Result<(), Failed> {
-    let failed = |error: std::io::Error| Failed(exit::OS, format!("cannot start: {error}"));
+fn interrupt_politely() -> Done {
+    let failed = |error: std::io::Error| Failure::with(exit::OS, format!("cannot start: {error}"));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (interrupt, terminate) = runtime

@@ -1,6 +1,5 @@
 //! `roundsman session`: the shared session store, and the tools that look after it.
 
-mod failed;
 mod live;
 mod migrate;
 mod stats;
@@ -18,11 +17,12 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::failed::{Failed, print_json};
 use crate::base::dial;
 use crate::base::exit;
 use crate::base::file::{self, Links};
 use crate::base::paths;
+use crate::cli::failure::{Done, Failure};
+use crate::cli::manage;
 use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
 use crate::session::command::{ServerInfo, is_namespace};
@@ -126,24 +126,19 @@ impl Session {
             Some(Tool::Check(check)) => check.run(),
             Some(Tool::Salvage(salvage)) => salvage.run(),
         };
-        match result {
-            Ok(()) => ExitCode::from(exit::OK),
-            Err(Failed(code, message)) => {
-                eprintln!("error: {message}");
-                journal::flush();
-                ExitCode::from(code)
-            }
-        }
+        let code = manage::end(result);
+        journal::flush();
+        code
     }
 }
 
 // === impl Serve ===
 
 impl Serve {
-    fn run(self) -> Result<(), Failed> {
+    fn run(self) -> Done {
         // Before any thread exists: see there.
-        let (inherited, kept) =
-            activation::adopt_with_kept().map_err(|error| Failed(exit::OS, error.to_string()))?;
+        let (inherited, kept) = activation::adopt_with_kept()
+            .map_err(|error| Failure::with(exit::OS, error.to_string()))?;
         journal::init();
         let settings = self.settings();
         let passwords = match &settings.password_file {
@@ -177,7 +172,7 @@ impl Serve {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failed(exit::OS, format!("cannot start: {error}")))?;
+            .map_err(|error| Failure::with(exit::OS, format!("cannot start: {error}")))?;
         runtime
             .block_on(async {
                 // Before the first READY=1: from then on a signal may come.
@@ -212,7 +207,7 @@ impl Serve {
                     Ok(())
                 })
             })
-            .map_err(|error: std::io::Error| Failed(exit::OS, error.to_string()))?;
+            .map_err(|error: std::io::Error| Failure::with(exit::OS, error.to_string()))?;
         journal::flush();
         Ok(())
     }
@@ -223,7 +218,7 @@ impl Serve {
         inherited: Vec<activation::Inherited>,
         settings: &Settings,
         no_passwords: bool,
-    ) -> Result<Vec<Listener>, Failed> {
+    ) -> Done<Vec<Listener>> {
         let mut listeners = Vec::new();
         for socket in inherited {
             listeners.push(match socket.socket {
@@ -238,13 +233,13 @@ impl Serve {
         if let Some(address) = settings.listen
             && !listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_)))
         {
-            listeners.push(listen_tcp(address).map_err(|Failed(code, text)| {
+            listeners.push(listen_tcp(address).map_err(|Failure { code, message }| {
                 let hint = "systemctl daemon-reload && systemctl restart roundsman-session.socket";
-                Failed(code, format!("{text}; under systemd its socket opens it: {hint}"))
+                Failure::with(code, format!("{message}; under systemd its socket opens it: {hint}"))
             })?);
         }
         if listeners.is_empty() {
-            return Err(Failed(
+            return Err(Failure::with(
                 exit::USAGE,
                 "there is no socket to listen on; start roundsman-session.socket, or give \
                  --listen PATH"
@@ -252,7 +247,7 @@ impl Serve {
             ));
         }
         if no_passwords && listeners.iter().any(|l| matches!(l, Listener::Tcp(_))) {
-            return Err(Failed(
+            return Err(Failure::with(
                 exit::CONFIG,
                 format!(
                     "a listener over TCP ({TCP_NAME}) needs passwords; set password-file to a \
@@ -299,7 +294,7 @@ impl Serve {
     }
 }
 
-fn listen(address: &str) -> Result<Listener, Failed> {
+fn listen(address: &str) -> Done<Listener> {
     if let Ok(address) = address.parse::<SocketAddr>() {
         return listen_tcp(address);
     }
@@ -308,19 +303,19 @@ fn listen(address: &str) -> Result<Listener, Failed> {
     if dial::is_left_behind(path) {
         let _ = fs::remove_file(path);
     }
-    UnixListener::bind(path)
-        .map(Listener::Unix)
-        .map_err(|error| Failed(exit::OS, format!("cannot listen on {}: {error}", path.display())))
+    UnixListener::bind(path).map(Listener::Unix).map_err(|error| {
+        Failure::with(exit::OS, format!("cannot listen on {}: {error}", path.display()))
+    })
 }
 
-fn listen_tcp(address: SocketAddr) -> Result<Listener, Failed> {
+fn listen_tcp(address: SocketAddr) -> Done<Listener> {
     TcpListener::bind(address)
         .map(Listener::Tcp)
-        .map_err(|error| Failed(exit::OS, format!("cannot listen on {address}: {error}")))
+        .map_err(|error| Failure::with(exit::OS, format!("cannot listen on {address}: {error}")))
 }
 
-fn read_passwords(path: &Path) -> Result<BTreeMap<String, String>, Failed> {
-    let failed = |what: String| Failed(exit::CONFIG, format!("{}: {what}", path.display()));
+fn read_passwords(path: &Path) -> Done<BTreeMap<String, String>> {
+    let failed = |what: String| Failure::with(exit::CONFIG, format!("{}: {what}", path.display()));
     let unread = |error: std::io::Error| failed(error.to_string());
     let opened = file::open(path, Links::Follow).map_err(unread)?;
     let mode = opened.metadata().map_err(unread)?.mode();
@@ -361,10 +356,10 @@ fn read_passwords(path: &Path) -> Result<BTreeMap<String, String>, Failed> {
 // === impl Check ===
 
 impl Check {
-    fn run(self) -> Result<(), Failed> {
+    fn run(self) -> Done {
         let report = crate::session::store::verify(&self.data)?;
         if self.json {
-            print_json(&json!({
+            manage::print_json(&json!({
                 "keys": report.keys,
                 "log-records": report.records,
                 "problems": report.problems,
@@ -383,16 +378,17 @@ impl Check {
             }
             return Ok(());
         }
-        Err(Failed::new(format!("{} problems found", report.problems.len())))
+        Err(Failure::new(format!("{} problems found", report.problems.len())))
     }
 }
 
 // === impl Salvage ===
 
 impl Salvage {
-    fn run(self) -> Result<(), Failed> {
-        let failed =
-            |error: std::io::Error| Failed(exit::OS, format!("{}: {error}", self.to.display()));
+    fn run(self) -> Done {
+        let failed = |error: std::io::Error| {
+            Failure::with(exit::OS, format!("{}: {error}", self.to.display()))
+        };
         fs::create_dir(&self.to).map_err(failed)?;
         let (store, lost) = crate::session::store::salvage(&self.from, &self.to)?;
         let keys: u64 = store.all_spaces().map(|record| record.keys).sum();
@@ -401,7 +397,7 @@ impl Salvage {
         fs::remove_dir_all(self.to.join("copy")).map_err(failed)?;
         let made = self.to.join("salvaged");
         if self.json {
-            print_json(&json!({ "keys": keys, "directory": made, "lost": lost }));
+            manage::print_json(&json!({ "keys": keys, "directory": made, "lost": lost }));
             return Ok(());
         }
         for what in &lost {

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::Failed;
 use super::live::Live;
 use crate::base::paths;
+use crate::cli::failure::Done;
+use crate::cli::manage;
 use crate::session::remote::{Client, Value};
 
 /// Show what the running store holds and how it does
@@ -53,11 +54,11 @@ struct Namespace {
 }
 
 impl Stats {
-    pub(super) fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Done {
         let mut client = Live::at(&self.socket).connect("default")?;
         let figures = ask(&mut client)?;
         if self.json {
-            super::print_json(&figures);
+            manage::print_json(&figures);
             return Ok(());
         }
         print(&figures);
@@ -65,7 +66,7 @@ impl Stats {
     }
 }
 
-fn ask(client: &mut Client) -> Result<Figures, Failed> {
+fn ask(client: &mut Client) -> Done<Figures> {
     let reply = client.call(&["INFO", "everything"])?;
     let Value::Bulk(text) = reply else { return Err(client.unexpected(&reply).into()) };
     let text = String::from_utf8_lossy(&text);

@@ -8,10 +8,11 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Failed;
 use super::live::Live;
 use crate::base::exit;
 use crate::base::paths;
+use crate::cli::failure::{Done, Failure};
+use crate::cli::manage;
 use crate::session::remote::{Client, Item, each_batch, read, write};
 
 /// Write the sessions of the running store to standard output, one line of JSON for each
@@ -62,7 +63,7 @@ fn is_zero(number: &u8) -> bool {
 }
 
 impl Export {
-    pub(super) fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Done {
         let live = Live::at(&self.socket);
         let mut out = BufWriter::new(io::stdout().lock());
         let mut count = 0_u64;
@@ -88,18 +89,18 @@ impl Export {
     }
 }
 
-fn output_failed(error: &io::Error) -> Failed {
-    Failed(exit::OS, format!("the output cannot be written: {error}"))
+fn output_failed(error: &io::Error) -> Failure {
+    Failure::with(exit::OS, format!("the output cannot be written: {error}"))
 }
 
 impl Import {
-    pub(super) fn run(self) -> Result<(), Failed> {
+    pub(super) fn run(self) -> Done {
         let (name, input): (String, Box<dyn BufRead>) = match &self.file {
             None => ("standard input".to_owned(), Box::new(io::stdin().lock())),
             Some(path) => {
                 let name = path.display().to_string();
                 let file = File::open(path)
-                    .map_err(|error| Failed(exit::OS, format!("{name}: {error}")))?;
+                    .map_err(|error| Failure::with(exit::OS, format!("{name}: {error}")))?;
                 (name, Box::new(BufReader::new(file)))
             }
         };
@@ -110,7 +111,7 @@ impl Import {
         let (mut seen, mut written) = (0_u64, 0_u64);
         for (number, line) in input.lines().enumerate() {
             let wrong = |what: String| {
-                Failed::new(format!(
+                Failure::new(format!(
                     "{name}: line {}: {what}; all before it is imported",
                     number + 1
                 ))
@@ -148,7 +149,7 @@ impl Import {
         }
         let expired = seen - written;
         if self.json {
-            super::print_json(&json!({ "imported": written, "expired": expired }));
+            manage::print_json(&json!({ "imported": written, "expired": expired }));
         } else {
             println!("{written} keys imported, {expired} had expired");
         }

@@ -1,0 +1,134 @@
+//! Why a command did not do what it was asked to: the exit status and the words, of every command.
+
+use std::io;
+
+use crate::admin;
+use crate::base::exit;
+use crate::deploy::execute;
+use crate::deploy::progress::LockError;
+use crate::helper;
+use crate::session::remote::RemoteError;
+use crate::session::store::OpenError;
+use crate::systemd::dbus::SystemdError;
+
+/// Why a command did not do it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// Its exit status.
+    pub(super) code: u8,
+    /// For people; may have several lines, empty when all was said.
+    pub(super) message: String,
+}
+
+/// What a command comes to.
+pub(super) type Done<T = ()> = Result<T, Failure>;
+
+// === impl Failure ===
+
+impl Failure {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self::with(exit::FAILURE, message)
+    }
+
+    pub(super) fn config(message: impl Into<String>) -> Self {
+        Self::with(exit::CONFIG, message)
+    }
+
+    pub(super) fn with(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl From<SystemdError> for Failure {
+    fn from(error: SystemdError) -> Self {
+        let code = match error {
+            SystemdError::Unreachable(_) | SystemdError::Silent { .. } => exit::UNAVAILABLE,
+            SystemdError::Denied(_) => exit::DENIED,
+            SystemdError::Refused(_) | SystemdError::Job { .. } | SystemdError::Lost { .. } => {
+                exit::FAILURE
+            }
+        };
+        Self::with(code, error.to_string())
+    }
+}
+
+impl From<admin::client::Error> for Failure {
+    fn from(error: admin::client::Error) -> Self {
+        let code = match error {
+            admin::client::Error::Refused(_) => exit::FAILURE,
+            _ => exit::UNAVAILABLE,
+        };
+        Self::with(code, error.to_string())
+    }
+}
+
+impl From<helper::client::Error> for Failure {
+    fn from(error: helper::client::Error) -> Self {
+        let code = match error {
+            helper::client::Error::NotAllowed => exit::DENIED,
+            helper::client::Error::Unreachable(_) | helper::client::Error::Lost => {
+                exit::UNAVAILABLE
+            }
+        };
+        Self::with(code, error.to_string())
+    }
+}
+
+impl From<execute::Error> for Failure {
+    fn from(error: execute::Error) -> Self {
+        match error {
+            execute::Error::Systemd(error) => error.into(),
+            execute::Error::Front(error) => error.into(),
+            execute::Error::Io(error) => error.into(),
+            execute::Error::Left(_) => Self::with(exit::INTERRUPTED, error.to_string()),
+        }
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        let code = match &error {
+            LockError::Held { .. } => exit::BUSY,
+            LockError::Io { source, .. } => os(source),
+        };
+        Self::with(code, error.to_string())
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        let code = match error {
+            OpenError::InUse(_) => exit::UNAVAILABLE,
+            _ => exit::OS,
+        };
+        Self::with(code, error.to_string())
+    }
+}
+
+impl From<RemoteError> for Failure {
+    fn from(error: RemoteError) -> Self {
+        let code = match error {
+            RemoteError::Io(..) => exit::UNAVAILABLE,
+            RemoteError::Access(..) => exit::DENIED,
+            RemoteError::Refused(..) | RemoteError::Foreign(..) => exit::FAILURE,
+        };
+        Self::with(code, error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        let advice = match error.kind() {
+            io::ErrorKind::PermissionDenied => "\nRun this as root (sudo).",
+            _ => "",
+        };
+        Self::with(os(&error), format!("{error}{advice}"))
+    }
+}
+
+fn os(error: &io::Error) -> u8 {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => exit::DENIED,
+        _ => exit::OS,
+    }
+}
