@@ -88,7 +88,7 @@ on_every_debian! {
         );
         // Somebody's Redis, to migrate to.
         machine.run(
-            "echo default:secret > /tmp/passwords && systemctl start roundsman-session.socket && \
+            "(umask 077; echo default:secret > /tmp/passwords) && systemctl start roundsman-session.socket && \
              systemd-run --quiet --unit=elsewhere roundsman session --data /tmp/elsewhere \
              --listen 127.0.0.1:7777 --password-file /tmp/passwords",
         );
