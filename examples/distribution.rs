@@ -13,8 +13,8 @@ use roundsman::balance::key::Random;
 use roundsman::balance::{InFlight, NoKeys, PickInput, Picked, Server, State, Upstream, split};
 use roundsman::balance::{Status, Verdict};
 use roundsman::config::settings::{
-    Address, Algorithm, Balancing, Hash, HashKey, HashMethod, ServerOptions, Share, Split,
-    SplitKey, Target,
+    Address, Algorithm, Balancing, Hash, HashKey, HashMethod, RouteTarget, ServerOptions, Share,
+    Split, SplitKey,
 };
 use tokio::time::Instant;
 
@@ -171,15 +171,15 @@ fn split_border() -> String {
     let of = |old: u32, new: u32| Split {
         by: SplitKey::Ip,
         shares: vec![
-            Share { to: Target::App("old".into()), share: old },
-            Share { to: Target::App("new".into()), share: new },
+            Share { to: RouteTarget::App("old".into()), share: old },
+            Share { to: RouteTarget::App("new".into()), share: new },
         ],
     };
     let (before, after) = (of(95, 5), of(90, 10));
     let is_new = |split: &Split, client: u32| {
         let address = IpAddr::from((0x0a00_0000 + client * 31).to_be_bytes());
         split::choose(split, Some(address), &NoKeys, 0)
-            .is_some_and(|share| share.to == Target::App("new".into()))
+            .is_some_and(|share| share.to == RouteTarget::App("new".into()))
     };
     let mut counts = [0; 4];
     for client in 0..20_000 {

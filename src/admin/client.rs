@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::model::Failure;
+use super::model::ErrorResponse;
 use crate::base::dial;
 
 /// How long the front may take to accept, whatever the answer may take.
@@ -19,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(30);
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum AdminError {
     /// Nobody listens there, or we may not.
     #[error("cannot reach the front at {path}: {source}{}", advice(.source))]
     Connect {
@@ -55,11 +55,11 @@ pub fn call<Q: Serialize, A: DeserializeOwned>(
     path: &str,
     body: Option<&Q>,
     limit: Duration,
-) -> Result<A, Error> {
+) -> Result<A, AdminError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Error::Broken(error.to_string()))?;
+        .map_err(|error| AdminError::Broken(error.to_string()))?;
     runtime.block_on(call_async(socket, method, path, body, limit))
 }
 
@@ -70,10 +70,10 @@ pub async fn call_async<Q: Serialize, A: DeserializeOwned>(
     path: &str,
     body: Option<&Q>,
     limit: Duration,
-) -> Result<A, Error> {
+) -> Result<A, AdminError> {
     tokio::time::timeout(limit, exchange(socket, method, path, body, limit))
         .await
-        .unwrap_or_else(|_| Err(Error::Broken(format!("no answer within {limit:?}"))))
+        .unwrap_or_else(|_| Err(AdminError::Broken(format!("no answer within {limit:?}"))))
 }
 
 async fn exchange<Q: Serialize, A: DeserializeOwned>(
@@ -82,11 +82,11 @@ async fn exchange<Q: Serialize, A: DeserializeOwned>(
     path: &str,
     body: Option<&Q>,
     limit: Duration,
-) -> Result<A, Error> {
-    let broken = |error: &dyn std::fmt::Display| Error::Broken(error.to_string());
+) -> Result<A, AdminError> {
+    let broken = |error: &dyn std::fmt::Display| AdminError::Broken(error.to_string());
     let stream = dial::within_async(CONNECT.min(limit), socket)
         .await
-        .map_err(|source| Error::Connect { path: socket.display().to_string(), source })?;
+        .map_err(|source| AdminError::Connect { path: socket.display().to_string(), source })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(&error))?;
@@ -111,8 +111,8 @@ async fn exchange<Q: Serialize, A: DeserializeOwned>(
     if status == StatusCode::OK {
         return serde_json::from_slice(&body).map_err(|error| broken(&error));
     }
-    Err(serde_json::from_slice::<Failure>(&body).map_or_else(
+    Err(serde_json::from_slice::<ErrorResponse>(&body).map_or_else(
         |_| broken(&format_args!("status {status}")),
-        |failure| Error::Refused(failure.error),
+        |failure| AdminError::Refused(failure.error),
     ))
 }

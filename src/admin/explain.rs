@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::balance::access::Access;
 use crate::balance::{Explanation, PickInput, Reason, RequestKeys, Upstream, split};
-use crate::config::settings::{Algorithm, HostPattern, Route, Split, Target};
+use crate::config::settings::{Algorithm, HostPattern, Route, RouteTarget, Split};
 use crate::front::Snapshot;
 
 /// The request in question.
@@ -98,7 +98,7 @@ pub fn explain(snapshot: &Snapshot, query: &Query) -> Explained {
     };
     let route = &snapshot.settings.routes[number];
     let (target, share) = match &route.target {
-        Target::Split(split) => match split::choose(split, query.ip, query, query.random) {
+        RouteTarget::Split(split) => match split::choose(split, query.ip, query, query.random) {
             Some(share) => (&share.to, Some(describe_share(split, share.share))),
             None => return nobody("all shares of the split are 0"),
         },

@@ -107,7 +107,7 @@ pub struct Undrain {
 
 /// Every answer that is not a success.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Failure {
+pub struct ErrorResponse {
     /// What went wrong and what to do, for people; may have several lines.
     pub error: String,
 }

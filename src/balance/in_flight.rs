@@ -21,7 +21,7 @@ pub struct InFlight {
 
 /// In which way a server failed a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
+pub enum ServerFailure {
     /// No connection could be made.
     Connect,
     /// No response in time.
@@ -75,12 +75,12 @@ impl InFlight {
     }
 
     /// Says in which way the server failed this request; whether it counts is configured.
-    pub fn failed_by(&self, failure: Failure) {
+    pub fn failed_by(&self, failure: ServerFailure) {
         let counted = self.server.passive().failures;
         let counts = match failure {
-            Failure::Connect => counted.connect,
-            Failure::Timeout => counted.timeout,
-            Failure::InvalidResponse => counted.invalid_response,
+            ServerFailure::Connect => counted.connect,
+            ServerFailure::Timeout => counted.timeout,
+            ServerFailure::InvalidResponse => counted.invalid_response,
         };
         if counts {
             self.count_failure();

@@ -27,7 +27,7 @@ pub struct Table {
 impl Table {
     /// The table of these servers, by name and weight; `None` when no weight is above zero.
     pub fn new<'a>(servers: impl IntoIterator<Item = (&'a str, u32)>) -> Option<Self> {
-        struct Wish {
+        struct Preference {
             server: u16,
             weight: u64,
             credit: u64,
@@ -38,13 +38,13 @@ impl Table {
 
         let servers: Vec<_> = servers.into_iter().collect();
         let size = if servers.len() > 600 { LARGE } else { SMALL };
-        let mut wishes: Vec<Wish> = servers
+        let mut preferences: Vec<Preference> = servers
             .iter()
             .enumerate()
             .filter(|(_, (_, weight))| *weight > 0)
             .map(|(i, &(name, weight))| {
                 let hash = key::hash(key::SERVER, name.as_bytes());
-                Wish {
+                Preference {
                     server: i as u16,
                     weight: u64::from(weight),
                     credit: 0,
@@ -54,23 +54,23 @@ impl Table {
             })
             .collect();
         // By name, not by place: the order of the list must not matter.
-        wishes.sort_by_key(|wish| servers[usize::from(wish.server)].0);
-        let heaviest = wishes.iter().map(|wish| wish.weight).max()?;
+        preferences.sort_by_key(|preference| servers[usize::from(preference.server)].0);
+        let heaviest = preferences.iter().map(|preference| preference.weight).max()?;
 
         let mut entries = vec![FREE; size].into_boxed_slice();
         let mut free = size;
         loop {
-            for wish in &mut wishes {
+            for preference in &mut preferences {
                 // The heaviest takes one in every round, the others when they have saved for one.
-                wish.credit += wish.weight;
-                if wish.credit < heaviest {
+                preference.credit += preference.weight;
+                if preference.credit < heaviest {
                     continue;
                 }
-                wish.credit -= heaviest;
-                while entries[wish.next] != FREE {
-                    wish.next = (wish.next + wish.skip) % size;
+                preference.credit -= heaviest;
+                while entries[preference.next] != FREE {
+                    preference.next = (preference.next + preference.skip) % size;
                 }
-                entries[wish.next] = wish.server;
+                entries[preference.next] = preference.server;
                 free -= 1;
                 if free == 0 {
                     return Some(Self { entries });

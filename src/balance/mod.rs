@@ -31,7 +31,7 @@ pub mod sticky;
 mod upstream;
 mod view;
 
-pub use in_flight::{Failure, InFlight};
+pub use in_flight::{InFlight, ServerFailure};
 pub use input::{NoKeys, PickInput, RequestKeys};
 pub use pick::{Explanation, Picked};
 pub use server::{Counts, Server, State};

@@ -9,9 +9,9 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::send::{Runtime, Target};
+use super::send::{AppOrWorker, Runtime};
 use super::{AdminSocket, names};
-use crate::admin::client;
+use crate::admin::client::{self, AdminError};
 use crate::admin::model::{Drain as Request, Drained, Undrain as UndrainRequest};
 use crate::base::dial;
 use crate::base::exit;
@@ -102,7 +102,7 @@ impl Drain {
                 // For a unit that stops this is not a failure: it said how long it waits.
                 ExitCode::from(if self.worker { exit::OK } else { exit::FAILURE })
             }
-            Err(client::Error::Refused(_)) if self.worker => ExitCode::from(exit::OK),
+            Err(AdminError::Refused(_)) if self.worker => ExitCode::from(exit::OK),
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::from(exit::UNAVAILABLE)
@@ -113,7 +113,7 @@ impl Drain {
     /// Tells the workers, so that who follows them sees it. That they do not run is no reason not
     /// to drain them, and neither is that they may not be told.
     fn announce(&self) {
-        let Ok(target) = self.target.parse::<Target>() else { return };
+        let Ok(target) = self.target.parse::<AppOrWorker>() else { return };
         let base = &self.runtime.base;
         let numbers = match target.number {
             Some(number) => vec![number],

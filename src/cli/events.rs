@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::failure::{Done, Failure};
 use super::manage;
-use super::send::{Runtime, Target};
+use super::send::{AppOrWorker, Runtime};
 use crate::base::dial;
 use crate::base::exit;
 use crate::base::paths;
@@ -43,7 +43,7 @@ const QUEUE: usize = 64;
 pub(super) struct Events {
     /// An app, or one of its workers, as in shop or shop:2 [default: all]
     #[arg(value_name = "APP[:N]")]
-    target: Option<Target>,
+    target: Option<AppOrWorker>,
     /// Print JSON, one event a line
     #[arg(long)]
     json: bool,

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use crate::admin;
+use crate::admin::client::AdminError;
 use crate::base::exit;
-use crate::deploy::execute;
+use crate::deploy::execute::DeployError;
 use crate::deploy::progress::LockError;
-use crate::helper;
+use crate::helper::client::HelperError;
 use crate::session::remote::RemoteError;
 use crate::session::store::OpenError;
 use crate::systemd::dbus::SystemdError;
@@ -52,35 +52,33 @@ impl From<SystemdError> for Failure {
     }
 }
 
-impl From<admin::client::Error> for Failure {
-    fn from(error: admin::client::Error) -> Self {
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
         let code = match error {
-            admin::client::Error::Refused(_) => exit::FAILURE,
+            AdminError::Refused(_) => exit::FAILURE,
             _ => exit::UNAVAILABLE,
         };
         Self::with(code, error.to_string())
     }
 }
 
-impl From<helper::client::Error> for Failure {
-    fn from(error: helper::client::Error) -> Self {
+impl From<HelperError> for Failure {
+    fn from(error: HelperError) -> Self {
         let code = match error {
-            helper::client::Error::NotAllowed => exit::DENIED,
-            helper::client::Error::Unreachable(_) | helper::client::Error::Lost => {
-                exit::UNAVAILABLE
-            }
+            HelperError::NotAllowed => exit::DENIED,
+            HelperError::Unreachable(_) | HelperError::Lost => exit::UNAVAILABLE,
         };
         Self::with(code, error.to_string())
     }
 }
 
-impl From<execute::Error> for Failure {
-    fn from(error: execute::Error) -> Self {
+impl From<DeployError> for Failure {
+    fn from(error: DeployError) -> Self {
         match error {
-            execute::Error::Systemd(error) => error.into(),
-            execute::Error::Front(error) => error.into(),
-            execute::Error::Io(error) => error.into(),
-            execute::Error::Left(_) => Self::with(exit::INTERRUPTED, error.to_string()),
+            DeployError::Systemd(error) => error.into(),
+            DeployError::Front(error) => error.into(),
+            DeployError::Io(error) => error.into(),
+            DeployError::Left(_) => Self::with(exit::INTERRUPTED, error.to_string()),
         }
     }
 }

@@ -9,7 +9,8 @@ use super::failure::{Done, Failure};
 use super::manage::say;
 use crate::deploy::execute::Executor;
 use crate::deploy::progress::Progress;
-use crate::deploy::{Outcome, Plan, Roll, release};
+use crate::deploy::release::{self, ReleaseError};
+use crate::deploy::{Outcome, Plan, Roll};
 
 /// Points the app's directory at the release that ran before, and replaces the workers that have
 /// the new one: the failed one first, since it serves nobody, then those that were done already.
@@ -22,7 +23,7 @@ pub(super) async fn put_back(
     settle: Duration,
 ) -> Done<PathBuf> {
     let app = &executor.app;
-    let why = |error: release::Error| Failure::new(error.to_string());
+    let why = |error: ReleaseError| Failure::new(error.to_string());
     let directory = app
         .directory
         .as_deref()

@@ -9,7 +9,8 @@ use super::deploy::{self, Options};
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, say};
 use super::{AdminSocket, names, rights};
-use crate::deploy::{record, release};
+use crate::deploy::record;
+use crate::deploy::release::{self, ReleaseError};
 use crate::helper::Request;
 use crate::helper::request::Verb;
 
@@ -43,14 +44,14 @@ impl Rollback {
         rights::run(|| self.request(), async {
             let app = manage::app(&manage::load(), &self.app)?;
             let _lock = manage::lock(&self.app, self.options.wait)?;
-            let failed = |error: release::Error| Failure::new(error.to_string());
+            let failed = |error: ReleaseError| Failure::new(error.to_string());
             let directory = app.directory.clone().ok_or_else(|| {
                 Failure::new(format!("{} has no directory, so it has no releases", app.name))
             })?;
             rights::may_write(&[&directory])?;
             let to = match &self.to {
                 Some(to) => std::fs::canonicalize(to)
-                    .map_err(|_| failed(release::Error::NotThere(to.clone())))?,
+                    .map_err(|_| failed(ReleaseError::NotThere(to.clone())))?,
                 None => {
                     release::previous(&directory, record::last(&app).as_deref()).map_err(failed)?
                 }

@@ -23,7 +23,7 @@ pub(super) struct Scale {
     app: String,
     /// How many workers it is to have: a number, or how many more (+2) or fewer (-1)
     #[arg(value_name = "N|+N|-N", allow_hyphen_values = true)]
-    count: Given,
+    count: CountArg,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -33,9 +33,9 @@ pub(super) struct Scale {
 
 /// A [`Count`] as it is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Given(Count);
+struct CountArg(Count);
 
-impl FromStr for Given {
+impl FromStr for CountArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -58,7 +58,7 @@ impl FromStr for Given {
     }
 }
 
-impl Given {
+impl CountArg {
     /// The number it comes to.
     fn of(self, present: u16) -> Result<u16, String> {
         let wanted = match self.0 {
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn counts_are_absolute_or_relative() {
-        let of = |text: &str| text.parse::<Given>().and_then(|count| count.of(4));
+        let of = |text: &str| text.parse::<CountArg>().and_then(|count| count.of(4));
         assert_eq!(of("6"), Ok(6));
         assert_eq!(of("+2"), Ok(6));
         assert_eq!(of("-1"), Ok(3));

@@ -28,7 +28,7 @@ const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 pub(super) struct Send {
     /// An app, or one of its workers, as in shop or shop:2
     #[arg(value_name = "APP[:N]")]
-    target: Target,
+    target: AppOrWorker,
     /// The message, as JSON; - reads it from the standard input
     #[arg(value_name = "JSON", allow_hyphen_values = true)]
     message: String,
@@ -49,7 +49,7 @@ pub(super) struct Runtime {
 
 /// An app, or one worker of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct AppOrWorker {
     pub(super) app: String,
     pub(super) number: Option<u16>,
 }
@@ -182,9 +182,9 @@ fn deliver(socket: &Path, message: &str) -> Result<(), Undelivered> {
     }
 }
 
-// === impl Target ===
+// === impl AppOrWorker ===
 
-impl std::str::FromStr for Target {
+impl std::str::FromStr for AppOrWorker {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -222,9 +222,9 @@ mod tests {
 
     #[test]
     fn a_target_is_an_app_or_a_worker_and_no_path() {
-        let of = |text: &str| text.parse::<Target>();
-        assert_eq!(of("shop").unwrap(), Target { app: "shop".into(), number: None });
-        assert_eq!(of("shop:2").unwrap(), Target { app: "shop".into(), number: Some(2) });
+        let of = |text: &str| text.parse::<AppOrWorker>();
+        assert_eq!(of("shop").unwrap(), AppOrWorker { app: "shop".into(), number: None });
+        assert_eq!(of("shop:2").unwrap(), AppOrWorker { app: "shop".into(), number: Some(2) });
         for bad in ["", ":1", "shop:", "shop:0", "shop:x", "../shop", "a/b"] {
             assert!(of(bad).is_err(), "{bad}");
         }

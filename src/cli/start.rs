@@ -16,7 +16,7 @@ use super::{AdminSocket, names, rights, taken};
 use crate::base::exit;
 use crate::base::unit;
 use crate::base::user::User;
-use crate::config::settings::{App, HostPattern, Settings, Target};
+use crate::config::settings::{App, HostPattern, RouteTarget, Settings};
 use crate::deploy::{record, release};
 use crate::helper::Request;
 use crate::helper::request::Verb as Asked;
@@ -363,7 +363,7 @@ fn addresses(settings: &Settings, name: &str) -> Vec<String> {
     settings
         .routes
         .iter()
-        .filter(|route| matches!(&route.target, Target::App(app) if app == name))
+        .filter(|route| matches!(&route.target, RouteTarget::App(app) if app == name))
         .map(|route| {
             let host = match &route.host {
                 HostPattern::Exact(host) => host.clone(),

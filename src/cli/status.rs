@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::send::Target;
+use super::send::AppOrWorker;
 use super::{AdminSocket, describe};
 use crate::admin::model;
 use crate::base::paths;
@@ -55,7 +55,7 @@ impl Status {
 fn messages(status: &model::Status) -> String {
     let mut out = String::new();
     for server in status.upstreams.iter().flat_map(|upstream| &upstream.servers) {
-        let Ok(Target { app, number: Some(number) }) = server.name.parse() else { continue };
+        let Ok(AppOrWorker { app, number: Some(number) }) = server.name.parse() else { continue };
         let dropped = client::dropped(Path::new(paths::WORKERS), &app, number);
         if let Some(dropped) = dropped.filter(|dropped| !dropped.is_none()) {
             let _ = writeln!(out, "{}: {dropped}", server.name); // which cannot fail

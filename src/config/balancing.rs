@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::settings::Target;
+use super::settings::RouteTarget;
 use crate::config::settings::ProxyVersion;
 
 /// How the servers of an upstream share its requests.
@@ -228,7 +228,7 @@ pub enum StartState {
 pub struct Split {
     /// What decides for a request.
     pub by: SplitKey,
-    /// At least one, with at least one share above 0; no [`Target::Split`] among them.
+    /// At least one, with at least one share above 0; no [`RouteTarget::Split`] among them.
     pub shares: Vec<Share>,
 }
 
@@ -236,7 +236,7 @@ pub struct Split {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// Who answers.
-    pub to: Target,
+    pub to: RouteTarget,
     /// In proportion to the other shares.
     pub share: u32,
 }

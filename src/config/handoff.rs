@@ -4,7 +4,7 @@ use super::diagnostic::{Place, Problem, Problems};
 use super::fragment::Node;
 use super::input::{Input, Read, choice, string};
 use super::route::{self, Placed};
-use super::settings::{App, Listen, Target};
+use super::settings::{App, Listen, RouteTarget};
 
 const MODE: &[(&str, bool)] = &[("proxy", false), ("handoff", true)];
 
@@ -72,7 +72,7 @@ pub(super) fn conflicts(apps: &[(App, Place)], routes: &[Placed], problems: &mut
             );
         }
         for placed in routes {
-            let target = Target::App(app.name.clone());
+            let target = RouteTarget::App(app.name.clone());
             if route::targets(&placed.route.target).any(|to| *to == target) {
                 let title = format!("no requests can be sent to {target}");
                 problems.push(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::diagnostic::{File, Place, Problem, Problems, Severity};
 use super::fragment::{self, Table};
 use super::route::{Names, OwnRoutes, Placed};
-use super::settings::{App, Front, HostPattern, Https, Route, Settings, Target, Upstream};
+use super::settings::{App, Front, HostPattern, Https, Route, RouteTarget, Settings, Upstream};
 use super::source::{Files, Found, Sources};
 use super::{app, front, handoff, net, route, upstream};
 use crate::base::unit;
@@ -88,7 +88,7 @@ struct Loading<'a> {
     problems: Problems,
     routes: Vec<Placed>,
     /// Apps and upstreams that say nothing about routes.
-    implicit: Vec<(Target, Place)>,
+    implicit: Vec<(RouteTarget, Place)>,
 }
 
 /// One thing that is configured: its main file, and the drop-ins over it.
@@ -117,7 +117,7 @@ impl<'a> Loading<'a> {
                 app::read(unit.name, &unit.table, &unit.place, cores, &mut self.problems);
             if self.problems.errors() == before {
                 if app.handoff.is_none() {
-                    self.own_routes(Target::App(app.name.clone()), routes, &unit.place);
+                    self.own_routes(RouteTarget::App(app.name.clone()), routes, &unit.place);
                 }
                 apps.push((app, unit.place));
             }
@@ -132,7 +132,7 @@ impl<'a> Loading<'a> {
             let (upstream, routes) =
                 upstream::read(unit.name, &unit.table, &unit.place, &mut self.problems);
             if self.problems.errors() == before {
-                self.own_routes(Target::Upstream(upstream.name.clone()), routes, &unit.place);
+                self.own_routes(RouteTarget::Upstream(upstream.name.clone()), routes, &unit.place);
                 upstreams.insert(upstream.name.clone(), upstream);
             }
         }
@@ -168,7 +168,7 @@ impl<'a> Loading<'a> {
         }
     }
 
-    fn own_routes(&mut self, target: Target, routes: OwnRoutes, place: &Place) {
+    fn own_routes(&mut self, target: RouteTarget, routes: OwnRoutes, place: &Place) {
         match routes {
             None => self.implicit.push((target, place.clone())),
             Some(routes) => {
@@ -252,7 +252,7 @@ fn finish(
     settings: &mut Settings,
     apps: Vec<(App, Place)>,
     mut routes: Vec<Placed>,
-    implicit: Vec<(Target, Place)>,
+    implicit: Vec<(RouteTarget, Place)>,
     problems: &mut Problems,
 ) {
     let app_files = names(files, "apps");
@@ -290,9 +290,9 @@ fn finish(
         .into_iter()
         .filter(|route| {
             route::targets(&route.target).all(|target| match target {
-                Target::App(name) => settings.apps.contains_key(name),
-                Target::Upstream(name) => settings.upstreams.contains_key(name),
-                Target::Split(_) => true,
+                RouteTarget::App(name) => settings.apps.contains_key(name),
+                RouteTarget::Upstream(name) => settings.upstreams.contains_key(name),
+                RouteTarget::Split(_) => true,
             })
         })
         .collect();

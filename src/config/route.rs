@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diagnostic::{Place, Problem, Problems};
 use super::fragment::{Node, Table};
 use super::input::{Input, Read, array, boolean, duration_or_zero, integer, nearest, string};
-use super::settings::{HostPattern, Https, Route, Share, Split, SplitKey, Target};
+use super::settings::{HostPattern, Https, Route, RouteTarget, Share, Split, SplitKey};
 use super::{net, schema, sharing};
 use crate::base::unit;
 
@@ -60,7 +60,7 @@ fn matching(section: Input<'_>, problems: &mut Problems) -> Matching {
     (host, section.get("path", "/".to_owned(), problems, net::path_prefix), https)
 }
 
-fn target_or_split(section: Input<'_>, problems: &mut Problems) -> Read<Target> {
+fn target_or_split(section: Input<'_>, problems: &mut Problems) -> Read<RouteTarget> {
     let by = section.get("by", SplitKey::default(), problems, sharing::split_key);
     match (section.node("to"), section.node("split")) {
         (Some(to), None) => {
@@ -71,7 +71,7 @@ fn target_or_split(section: Input<'_>, problems: &mut Problems) -> Read<Target> 
             target(to, problems)
         }
         (None, Some(split)) => {
-            shares(split, problems).map(|shares| Target::Split(Split { by, shares }))
+            shares(split, problems).map(|shares| RouteTarget::Split(Split { by, shares }))
         }
         (Some(_), Some(split)) => {
             problems.error(
@@ -115,14 +115,14 @@ fn shares(node: &Node, problems: &mut Problems) -> Read<Vec<Share>> {
     Some(shares)
 }
 
-fn target(node: &Node, problems: &mut Problems) -> Read<Target> {
+fn target(node: &Node, problems: &mut Problems) -> Read<RouteTarget> {
     let text = string(node, problems)?;
     match text.split_once(':') {
         Some(("app", name)) if unit::name_fault(name).is_none() => {
-            Some(Target::App(name.to_owned()))
+            Some(RouteTarget::App(name.to_owned()))
         }
         Some(("upstream", name)) if unit::name_fault(name).is_none() => {
-            Some(Target::Upstream(name.to_owned()))
+            Some(RouteTarget::Upstream(name.to_owned()))
         }
         _ => {
             let help = "write \"app:NAME\" or \"upstream:NAME\"";
@@ -167,18 +167,18 @@ pub(super) fn resolve(
 }
 
 /// Everybody who may answer.
-pub(super) fn targets(target: &Target) -> Box<dyn Iterator<Item = &Target> + '_> {
+pub(super) fn targets(target: &RouteTarget) -> Box<dyn Iterator<Item = &RouteTarget> + '_> {
     match target {
-        Target::Split(split) => Box::new(split.shares.iter().map(|share| &share.to)),
+        RouteTarget::Split(split) => Box::new(split.shares.iter().map(|share| &share.to)),
         one => Box::new(std::iter::once(one)),
     }
 }
 
-fn known(target: &Target, place: &Place, names: &Names<'_>, problems: &mut Problems) -> bool {
+fn known(target: &RouteTarget, place: &Place, names: &Names<'_>, problems: &mut Problems) -> bool {
     let (names, name, directory) = match target {
-        Target::App(name) => (names.apps, name, "apps"),
-        Target::Upstream(name) => (names.upstreams, name, "upstreams"),
-        Target::Split(_) => return true, // the parser nests none
+        RouteTarget::App(name) => (names.apps, name, "apps"),
+        RouteTarget::Upstream(name) => (names.upstreams, name, "upstreams"),
+        RouteTarget::Split(_) => return true, // the parser nests none
     };
     if names.contains(name.as_str()) {
         return true;

@@ -371,7 +371,7 @@ pub struct Route {
     /// What it demands of the way there.
     pub https: Https,
     /// Who answers.
-    pub target: Target,
+    pub target: RouteTarget,
 }
 
 /// Whether clients are to come over TLS.
@@ -398,7 +398,7 @@ pub enum HostPattern {
 
 /// Who answers a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum RouteTarget {
     /// The workers of this app.
     App(String),
     /// The servers of this upstream.
@@ -512,9 +512,9 @@ impl fmt::Display for Address {
     }
 }
 
-// === impl Target ===
+// === impl RouteTarget ===
 
-impl fmt::Display for Target {
+impl fmt::Display for RouteTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::App(name) => write!(f, "app:{name}"),

@@ -46,16 +46,16 @@ const PROTOCOLS: &[(&str, ServerProtocol)] =
     &[("http1", ServerProtocol::Http1), ("h2c", ServerProtocol::H2c)];
 
 #[derive(Clone, Copy)]
-enum Failure {
+enum CountedFailure {
     Connect,
     Timeout,
     InvalidResponse,
 }
 
-const FAILURES: &[(&str, Failure)] = &[
-    ("connect", Failure::Connect),
-    ("timeout", Failure::Timeout),
-    ("invalid-response", Failure::InvalidResponse),
+const FAILURES: &[(&str, CountedFailure)] = &[
+    ("connect", CountedFailure::Connect),
+    ("timeout", CountedFailure::Timeout),
+    ("invalid-response", CountedFailure::InvalidResponse),
 ];
 
 const VERSIONS: &[(&str, ProxyVersion)] = &[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
@@ -221,9 +221,9 @@ fn failures(node: &Node, problems: &mut Problems) -> Read<Failures> {
     let mut set = Failures { connect: false, timeout: false, invalid_response: false };
     for failure in list(node, problems, choice(FAILURES))? {
         match failure {
-            Failure::Connect => set.connect = true,
-            Failure::Timeout => set.timeout = true,
-            Failure::InvalidResponse => set.invalid_response = true,
+            CountedFailure::Connect => set.connect = true,
+            CountedFailure::Timeout => set.timeout = true,
+            CountedFailure::InvalidResponse => set.invalid_response = true,
         }
     }
     Some(set)

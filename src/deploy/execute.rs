@@ -14,6 +14,7 @@ use super::front::Front;
 use super::interrupts::Interrupts;
 use super::progress::Progress;
 use super::{Action, Event, Outcome, Plan, Roll, drift, surge};
+use crate::admin::client::AdminError;
 use crate::base::paths;
 use crate::base::unit;
 use crate::config::settings::App;
@@ -40,13 +41,13 @@ pub struct Executor {
 
 /// Why a deploy could not even begin, or could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum DeployError {
     /// systemd.
     #[error(transparent)]
     Systemd(#[from] SystemdError),
     /// The front.
     #[error(transparent)]
-    Front(#[from] crate::admin::client::Error),
+    Front(#[from] AdminError),
     /// A file.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -83,7 +84,7 @@ impl Executor {
         plan: Plan,
         mut progress: Progress,
         mut show: impl FnMut(&Step),
-    ) -> Result<(Outcome, Roll), Error> {
+    ) -> Result<(Outcome, Roll), DeployError> {
         let mut interrupts = Interrupts::new()?;
         progress.surge.clone_from(&plan.surge);
         tokio::select! {
@@ -91,7 +92,7 @@ impl Executor {
             () = interrupts.recv() => {
                 // No worker was touched, and the extra ones of the plan are for who resumes it.
                 progress.save(&self.directory, &self.app.name)?;
-                return Err(Error::Left(self.app.name.clone()));
+                return Err(DeployError::Left(self.app.name.clone()));
             }
         }
         progress.save(&self.directory, &self.app.name)?;
@@ -133,7 +134,7 @@ impl Executor {
                 },
                 () = interrupts.recv() => {
                     if std::mem::replace(&mut interrupted, true) {
-                        return Err(Error::Left(self.app.name.clone()));
+                        return Err(DeployError::Left(self.app.name.clone()));
                     }
                     show(&Step::Finishing);
                     Event::Interrupted
@@ -152,7 +153,7 @@ impl Executor {
                     finished = &mut finish => break finished?,
                     () = interrupts.recv() => {
                         if std::mem::replace(&mut interrupted, true) {
-                            return Err(Error::Left(self.app.name.clone()));
+                            return Err(DeployError::Left(self.app.name.clone()));
                         }
                         show(&Step::Finishing);
                     }
@@ -163,7 +164,7 @@ impl Executor {
     }
 
     /// Units and front as the files say, extra workers included.
-    async fn prepare(&self, plan: &Plan) -> Result<(), Error> {
+    async fn prepare(&self, plan: &Plan) -> Result<(), DeployError> {
         let name = &self.app.name;
         let raised = match plan.surge.last() {
             Some(last) => surge::raise(&self.root, name, *last)?,
@@ -189,7 +190,7 @@ impl Executor {
         outcome: &Outcome,
         roll: &Roll,
         progress: Progress,
-    ) -> Result<(), Error> {
+    ) -> Result<(), DeployError> {
         let name = &self.app.name;
         if roll.surging().is_empty() && surge::lower(&self.root, name)? {
             self.systemd.daemon_reload().await?;
@@ -238,7 +239,7 @@ impl Executor {
         (event, None)
     }
 
-    async fn hold(&self, worker: u16) -> Result<(), crate::admin::client::Error> {
+    async fn hold(&self, worker: u16) -> Result<(), AdminError> {
         self.front.drain(&self.app.instance(worker), self.app.drain_timeout).await
     }
 

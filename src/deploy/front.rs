@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::admin::client::{self, Error};
+use crate::admin::client::{self, AdminError};
 use crate::admin::model::{Drain, Drained, Undrain};
 use crate::base::lock;
 use crate::base::paths;
@@ -40,7 +40,7 @@ impl Front {
     ///
     /// # Errors
     /// When the files have errors, or the front cannot be reached.
-    pub async fn reload(&self) -> Result<(), Error> {
+    pub async fn reload(&self) -> Result<(), AdminError> {
         self.call::<(), Value>("/v1/reload", None, ANSWER).await.map(drop)
     }
 
@@ -49,13 +49,13 @@ impl Front {
     /// # Errors
     /// When the front cannot be reached. That it does not know the worker is none: then nothing is
     /// routed to it.
-    pub async fn drain(&self, worker: &str, limit: Duration) -> Result<(), Error> {
+    pub async fn drain(&self, worker: &str, limit: Duration) -> Result<(), AdminError> {
         if !self.runs() {
             return Ok(());
         }
         let request = Drain { target: worker.to_owned(), hold: true, timeout_ms: None };
         match self.call::<_, Drained>("/v1/drain", Some(&request), limit + MARGIN).await {
-            Ok(_) | Err(Error::Refused(_)) => Ok(()),
+            Ok(_) | Err(AdminError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -64,18 +64,23 @@ impl Front {
     ///
     /// # Errors
     /// When the front cannot be reached.
-    pub async fn undrain(&self, worker: &str) -> Result<(), Error> {
+    pub async fn undrain(&self, worker: &str) -> Result<(), AdminError> {
         if !self.runs() {
             return Ok(());
         }
         let request = Undrain { target: worker.to_owned() };
         match self.call::<_, Value>("/v1/undrain", Some(&request), ANSWER).await {
-            Ok(_) | Err(Error::Refused(_)) => Ok(()),
+            Ok(_) | Err(AdminError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    async fn call<Q, A>(&self, path: &str, body: Option<&Q>, limit: Duration) -> Result<A, Error>
+    async fn call<Q, A>(
+        &self,
+        path: &str,
+        body: Option<&Q>,
+        limit: Duration,
+    ) -> Result<A, AdminError>
     where
         Q: serde::Serialize,
         A: serde::de::DeserializeOwned,

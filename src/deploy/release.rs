@@ -31,7 +31,7 @@ pub fn current(directory: &Path) -> Option<PathBuf> {
 
 /// Why there is no way back.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ReleaseError {
     /// The directory is no link.
     #[error(
         "{} is a directory, not a link to a release: there is nothing to go back to.\nMake it a \
@@ -91,21 +91,21 @@ pub enum Error {
 ///
 /// # Errors
 /// When the directory is no link, or there is no other release.
-pub fn previous(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Error> {
+pub fn previous(directory: &Path, last: Option<&Path>) -> Result<PathBuf, ReleaseError> {
     with_rights_of_owner(directory, || look_back(directory, last))
 }
 
-fn look_back(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Error> {
-    let failed = |source| Error::Io { path: directory.to_owned(), source };
+fn look_back(directory: &Path, last: Option<&Path>) -> Result<PathBuf, ReleaseError> {
+    let failed = |source| ReleaseError::Io { path: directory.to_owned(), source };
     let link = fs::symlink_metadata(directory).map_err(failed)?;
     if !link.is_symlink() {
-        return Err(Error::NoLink(directory.to_owned()));
+        return Err(ReleaseError::NoLink(directory.to_owned()));
     }
     let current = fs::canonicalize(directory).map_err(failed)?;
     if let Some(last) = last.filter(|last| **last != current && last.is_dir()) {
         return Ok(last.to_owned());
     }
-    let none = || Error::NoOther(directory.to_owned());
+    let none = || ReleaseError::NoOther(directory.to_owned());
     let age = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).map_err(failed);
     let mine = age(&current)?;
     let mut best: Option<(std::time::SystemTime, PathBuf)> = None;
@@ -128,12 +128,12 @@ fn look_back(directory: &Path, last: Option<&Path>) -> Result<PathBuf, Error> {
 ///
 /// # Errors
 /// When it is not.
-pub fn is_beside(directory: &Path, release: &Path) -> Result<(), Error> {
+pub fn is_beside(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
     with_rights_of_owner(directory, || look_beside(directory, release))
 }
 
-fn look_beside(directory: &Path, release: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Io { path: directory.to_owned(), source };
+fn look_beside(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
+    let failed = |source| ReleaseError::Io { path: directory.to_owned(), source };
     let current = fs::canonicalize(directory).map_err(failed)?;
     let release_now = fs::canonicalize(release).map_err(failed)?;
     let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid()).map_err(failed);
@@ -141,32 +141,32 @@ fn look_beside(directory: &Path, release: &Path) -> Result<(), Error> {
     if release_now.parent() == current.parent() && owners.contains(&owner(&release_now)?) {
         return Ok(());
     }
-    Err(Error::NotBeside(release.to_owned()))
+    Err(ReleaseError::NotBeside(release.to_owned()))
 }
 
 /// Points the link at a release, at once for all who look.
 ///
 /// # Errors
 /// When the release is no directory or not where releases are, or the link cannot be changed.
-pub fn switch(directory: &Path, release: &Path) -> Result<(), Error> {
+pub fn switch(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
     with_rights_of_owner(directory, || swap(directory, release))
 }
 
 /// Does something about the link with the rights of the one who could have made it.
 fn with_rights_of_owner<T: Send>(
     directory: &Path,
-    work: impl FnOnce() -> Result<T, Error> + Send,
-) -> Result<T, Error> {
+    work: impl FnOnce() -> Result<T, ReleaseError> + Send,
+) -> Result<T, ReleaseError> {
     if !rustix::process::geteuid().is_root() {
         return work();
     }
-    let failed = |source| Error::Io { path: directory.to_owned(), source };
+    let failed = |source| ReleaseError::Io { path: directory.to_owned(), source };
     let folder = directory.parent().unwrap_or(Path::new("/"));
     let makers = origin::of(folder).map_err(failed)?;
     // A group that deploys together may write to the folder, and can swap the link anyway.
     let maker = makers
         .only_but_for_the_group_of(&makers.leads_to)
-        .map_err(|reason| Error::Whose { link: directory.to_owned(), reason })?;
+        .map_err(|reason| ReleaseError::Whose { link: directory.to_owned(), reason })?;
     let rights = match maker {
         Maker::Root => return work(),
         Maker::User(uid) => match User::numbered(uid).map_err(failed)? {
@@ -177,18 +177,19 @@ fn with_rights_of_owner<T: Send>(
     rights.with(work).map_err(failed)?
 }
 
-fn swap(directory: &Path, release: &Path) -> Result<(), Error> {
+fn swap(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
     if !release.is_dir() {
-        return Err(Error::NotThere(release.to_owned()));
+        return Err(ReleaseError::NotThere(release.to_owned()));
     }
-    let failed = |source| Error::Io { path: directory.to_owned(), source };
-    let whose = |reason: &str| Error::Whose { link: directory.to_owned(), reason: reason.into() };
-    let name = directory.file_name().ok_or_else(|| Error::NoLink(directory.to_owned()))?;
+    let failed = |source| ReleaseError::Io { path: directory.to_owned(), source };
+    let whose =
+        |reason: &str| ReleaseError::Whose { link: directory.to_owned(), reason: reason.into() };
+    let name = directory.file_name().ok_or_else(|| ReleaseError::NoLink(directory.to_owned()))?;
     let (folder, place) = open_folder(directory).map_err(failed)?;
     let at = |errno: rustix::io::Errno| failed(errno.into());
     let link = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).map_err(at)?;
     if !FileType::from_raw_mode(link.st_mode).is_symlink() {
-        return Err(Error::NoLink(directory.to_owned()));
+        return Err(ReleaseError::NoLink(directory.to_owned()));
     }
     let own = [0, rustix::fs::fstat(&folder).map_err(at)?.st_uid];
     if rustix::process::geteuid().is_root() && !own.contains(&link.st_uid) {
@@ -201,7 +202,7 @@ fn swap(directory: &Path, release: &Path) -> Result<(), Error> {
     let beside = fs::canonicalize(place.join(present)).ok();
     let beside = beside.as_deref().and_then(Path::parent).filter(|above| above.parent().is_some());
     if !release.starts_with(&place) && !beside.is_some_and(|beside| release.starts_with(beside)) {
-        return Err(Error::Elsewhere { release, link: directory.to_owned() });
+        return Err(ReleaseError::Elsewhere { release, link: directory.to_owned() });
     }
     // Relative where it was: the whole tree may be mounted elsewhere, too.
     let to = match release.strip_prefix(&place) {
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(previous(&link, Some(&release("2"))).unwrap(), release("1"), "it is current");
         assert_eq!(previous(&link, Some(&release("gone"))).unwrap(), release("1"));
         switch(&link, &release("1")).unwrap();
-        assert!(matches!(previous(&link, None), Err(Error::NoOther(_))));
+        assert!(matches!(previous(&link, None), Err(ReleaseError::NoOther(_))));
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("releases/1"), "it stays relative");
     }
 
@@ -276,7 +277,7 @@ mod tests {
         let root = releases();
         let plain = root.path().join("releases/1");
         let error = previous(&plain, None).unwrap_err();
-        assert!(matches!(error, Error::NoLink(_)), "{error}");
+        assert!(matches!(error, ReleaseError::NoLink(_)), "{error}");
         assert!(switch(&plain, &root.path().join("releases/2")).is_err());
         assert!(switch(&root.path().join("current"), &root.path().join("no")).is_err());
     }
@@ -286,7 +287,7 @@ mod tests {
         let (root, other) = (releases(), releases());
         let link = root.path().join("current");
         let error = switch(&link, &other.path().join("releases/1")).unwrap_err();
-        assert!(matches!(error, Error::Elsewhere { .. }), "{error}");
+        assert!(matches!(error, ReleaseError::Elsewhere { .. }), "{error}");
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("releases/2"));
         // Releases elsewhere, of which the link has one already.
         fs::remove_file(&link).unwrap();
@@ -318,6 +319,6 @@ mod tests {
         let below = root.path().join("releases/link");
         symlink("1", &below).unwrap();
         let error = switch(&below, &root.path().join("releases/2")).unwrap_err();
-        assert!(matches!(error, Error::Whose { .. }), "{error}");
+        assert!(matches!(error, ReleaseError::Whose { .. }), "{error}");
     }
 }

@@ -26,10 +26,10 @@ impl Deref for CurrentSnapshot {
 /// The configuration that the thread knows, and a way to see whether it is still at work without
 /// taking part in counting who uses it.
 #[derive(Debug)]
-pub(crate) struct ThreadSnapshot(RefCell<Known>);
+pub(crate) struct ThreadSnapshot(RefCell<SnapshotCache>);
 
 #[derive(Debug)]
-struct Known {
+struct SnapshotCache {
     cache: Cache<Shared, Arc<Snapshot>>,
     current: Rc<CurrentSnapshot>,
 }
@@ -50,12 +50,12 @@ impl ThreadSnapshot {
     pub(crate) fn new(front: &Arc<Front>) -> Self {
         let mut cache = Cache::new(Shared(Arc::clone(front)));
         let current = Rc::new(CurrentSnapshot(Arc::clone(cache.load())));
-        Self(RefCell::new(Known { cache, current }))
+        Self(RefCell::new(SnapshotCache { cache, current }))
     }
 
     /// The configuration at work.
     pub(crate) fn current(&self) -> Rc<CurrentSnapshot> {
-        let Known { cache, current } = &mut *self.0.borrow_mut();
+        let SnapshotCache { cache, current } = &mut *self.0.borrow_mut();
         let latest = cache.load();
         if !Arc::ptr_eq(&current.0, latest) {
             *current = Rc::new(CurrentSnapshot(Arc::clone(latest)));

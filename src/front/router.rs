@@ -91,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::settings::{Https, Target};
+    use crate::config::settings::{Https, RouteTarget};
 
     fn router(routes: &[(&str, &str)]) -> Router {
         let routes: Vec<_> = routes
@@ -104,7 +104,7 @@ mod tests {
                 },
                 path: (*path).into(),
                 https: Https::default(),
-                target: Target::App("a".into()),
+                target: RouteTarget::App("a".into()),
             })
             .collect();
         Router::new(&routes)

@@ -7,7 +7,7 @@ use super::found::Found;
 use super::router::Router;
 use crate::balance::{Server, State, Upstream};
 use crate::config::Settings;
-use crate::config::settings::{self, Address, Balancing, DnsName, ServerOptions, Target};
+use crate::config::settings::{self, Address, Balancing, DnsName, RouteTarget, ServerOptions};
 use crate::tls::Tls;
 
 /// One configuration at work: immutable, swapped whole.
@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// The servers that names stood for when they resolved last.
     pub found: BTreeMap<DnsName, Vec<Found>>,
-    /// Upstreams by [`Target`], in the `Display` form that names them everywhere.
+    /// Upstreams by [`RouteTarget`], in the `Display` form that names them everywhere.
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     /// Finds the number of a request's route in the settings.
     pub router: Arc<Router>,
@@ -46,12 +46,12 @@ impl Snapshot {
         found.retain(|known, _| names().any(|wanted| wanted.name == *known));
 
         let mut upstreams = BTreeMap::new();
-        let mut add = |target: Target, servers, balancing: &Balancing| {
+        let mut add = |target: RouteTarget, servers, balancing: &Balancing| {
             let name = target.to_string();
             let old = before.and_then(|b| b.upstreams.get(&name));
             // Of a worker that a reload brings, nobody has said yet whether it runs; at the start
             // of the front nothing is accepted before somebody has.
-            let unknown = matches!(target, Target::App(_)) && before.is_some();
+            let unknown = matches!(target, RouteTarget::App(_)) && before.is_some();
             let state = if unknown { State::Down } else { State::Up };
             let upstream = upstream(name.clone(), servers, balancing, old, (threads, state));
             upstreams.insert(name, upstream);
@@ -67,10 +67,10 @@ impl Snapshot {
             let servers = (1..=app.workers)
                 .map(|n| (app.instance(n), app.worker_address(n), options.clone()))
                 .collect();
-            add(Target::App(app.name.clone()), servers, &app.balancing);
+            add(RouteTarget::App(app.name.clone()), servers, &app.balancing);
         }
         for upstream in settings.upstreams.values() {
-            let target = Target::Upstream(upstream.name.clone());
+            let target = RouteTarget::Upstream(upstream.name.clone());
             add(target, servers_of(upstream, &found), &upstream.balancing);
         }
         let router = Arc::new(Router::new(&settings.routes));
@@ -84,7 +84,7 @@ impl Snapshot {
         let mut upstreams = self.upstreams.clone();
         let concerned = |u: &&settings::Upstream| u.names.iter().any(|n| n.name == *name);
         for of_settings in self.settings.upstreams.values().filter(concerned) {
-            let key = Target::Upstream(of_settings.name.clone()).to_string();
+            let key = RouteTarget::Upstream(of_settings.name.clone()).to_string();
             let servers = servers_of(of_settings, &found);
             let old = self.upstreams.get(&key);
             let new = (threads, State::Up);
@@ -102,9 +102,9 @@ impl Snapshot {
         router: Arc<Router>,
         tls: Tls,
     ) -> Self {
-        let find = |target: &Target| upstreams.get(&target.to_string()).map(Arc::clone);
+        let find = |target: &RouteTarget| upstreams.get(&target.to_string()).map(Arc::clone);
         let answering = settings.routes.iter().map(|route| match &route.target {
-            Target::Split(split) => split.shares.iter().filter_map(|s| find(&s.to)).collect(),
+            RouteTarget::Split(split) => split.shares.iter().filter_map(|s| find(&s.to)).collect(),
             target => find(target).into_iter().collect(),
         });
         let answering = answering.collect();

@@ -22,7 +22,7 @@ use tracing::warn;
 use self::link::{Link, Returns};
 use self::waiting::{Open, Waiting};
 pub(crate) use self::wire::{Record, WINDOW, receive_connections};
-use crate::config::settings::{Address, Target};
+use crate::config::settings::{Address, RouteTarget};
 use crate::front::Front;
 use crate::front::counters::Counters;
 
@@ -124,7 +124,7 @@ impl Handoff {
     /// Makes the links those of the app's present workers.
     fn look(self: &Rc<Self>) {
         let snapshot = self.front.snapshot();
-        let name = Target::App(self.app.clone()).to_string();
+        let name = RouteTarget::App(self.app.clone()).to_string();
         let servers = snapshot.upstreams.get(&name).map_or(&[][..], |upstream| &upstream.servers);
         let mut links = self.links.borrow_mut();
         links.retain(|link| {

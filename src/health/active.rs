@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::probe::{self, Failed};
+use super::probe::{self, ProbeError};
 use crate::balance::key::{self, Random};
 use crate::balance::{Server, State};
 use crate::config::settings::ActiveCheck;
@@ -22,7 +22,7 @@ pub struct Outcome {
     /// [`Server::id`].
     pub server: u32,
     /// Passed or not.
-    pub result: Result<(), Failed>,
+    pub result: Result<(), ProbeError>,
 }
 
 impl fmt::Display for Outcome {
@@ -69,7 +69,7 @@ async fn run(server: Arc<Server>, check: ActiveCheck, outcomes: mpsc::Sender<Out
                 probe::probe(&server.address, &check.probe, server.proxy_protocol),
             )
             .await
-            .unwrap_or(Err(Failed::Timeout(check.timeout)));
+            .unwrap_or(Err(ProbeError::Timeout(check.timeout)));
             if outcomes.send(Outcome { server: server.id, result }).await.is_err() {
                 return; // nobody listens any more
             }

@@ -19,7 +19,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum ProbeError {
     /// No connection.
     #[error("cannot connect")]
     Connect(#[source] std::io::Error),
@@ -45,26 +45,26 @@ pub async fn probe(
     address: &Address,
     probe: &Probe,
     proxy_protocol: Option<ProxyVersion>,
-) -> Result<(), Failed> {
+) -> Result<(), ProbeError> {
     let mut header = Vec::new();
     if let Some(version) = proxy_protocol {
         preface::write(&mut header, version, None);
     }
     match address {
         Address::Tcp(socket) => {
-            let mut stream = TcpStream::connect(socket).await.map_err(Failed::Connect)?;
-            stream.write_all(&header).await.map_err(Failed::Connect)?;
+            let mut stream = TcpStream::connect(socket).await.map_err(ProbeError::Connect)?;
+            stream.write_all(&header).await.map_err(ProbeError::Connect)?;
             ask(stream, probe, &address.to_string()).await
         }
         Address::Unix(path) => {
-            let mut stream = UnixStream::connect(path).await.map_err(Failed::Connect)?;
-            stream.write_all(&header).await.map_err(Failed::Connect)?;
+            let mut stream = UnixStream::connect(path).await.map_err(ProbeError::Connect)?;
+            stream.write_all(&header).await.map_err(ProbeError::Connect)?;
             ask(stream, probe, "localhost").await
         }
     }
 }
 
-async fn ask<S>(stream: S, probe: &Probe, own_name: &str) -> Result<(), Failed>
+async fn ask<S>(stream: S, probe: &Probe, own_name: &str) -> Result<(), ProbeError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -94,10 +94,10 @@ where
 async fn judge(
     http: &HttpProbe,
     mut response: hyper::Response<hyper::body::Incoming>,
-) -> Result<(), Failed> {
+) -> Result<(), ProbeError> {
     let status = response.status().as_u16();
     if !http.statuses.contains(status) {
-        return Err(Failed::Status(status));
+        return Err(ProbeError::Status(status));
     }
     let Some(text) = &http.body else { return Ok(()) };
     let mut body = Vec::new();
@@ -110,12 +110,12 @@ async fn judge(
     }
     body.truncate(BODY_LIMIT);
     if memchr::memmem::find(&body, text.as_bytes()).is_none() {
-        return Err(Failed::Body(text.clone()));
+        return Err(ProbeError::Body(text.clone()));
     }
     Ok(())
 }
 
-impl Failed {
+impl ProbeError {
     /// The whole story, for the journal.
     pub fn chain(&self) -> String {
         let mut text = self.to_string();

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the helper did not do it.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum HelperError {
     /// Nobody who may.
     #[error(
         "this is for root, and for members of the group \"roundsman\".\nRun it as root (sudo), or \
@@ -43,15 +43,15 @@ pub enum Error {
 ///
 /// # Errors
 /// When the helper cannot be reached, or does not answer.
-pub async fn ask(socket: &Path, request: &Request) -> Result<u8, Error> {
+pub async fn ask(socket: &Path, request: &Request) -> Result<u8, HelperError> {
     let client =
         dial::within_async(PATIENCE, socket).await.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => Error::NotAllowed,
-            _ => Error::Unreachable(error),
+            io::ErrorKind::PermissionDenied => HelperError::NotAllowed,
+            _ => HelperError::Unreachable(error),
         })?;
     let (mut from, mut to) = client.into_split();
-    to.write_all(&request.line()).await.map_err(|_| Error::Lost)?;
-    let mut signals = interrupts().map_err(Error::Unreachable)?;
+    to.write_all(&request.line()).await.map_err(|_| HelperError::Lost)?;
+    let mut signals = interrupts().map_err(HelperError::Unreachable)?;
     let (frames, mut received) = mpsc::channel(8);
     // In a task of its own, since a frame that is half read must not be lost to a signal.
     tokio::task::spawn_local(async move {
@@ -68,7 +68,7 @@ pub async fn ask(socket: &Path, request: &Request) -> Result<u8, Error> {
                 Some(Frame::Out(bytes)) => drop(write(&mut io::stdout(), &bytes)),
                 Some(Frame::Err(bytes)) => drop(write(&mut io::stderr(), &bytes)),
                 Some(Frame::Exit(status)) => return Ok(status),
-                None => return Err(Error::Lost),
+                None => return Err(HelperError::Lost),
             },
             Some(()) = signals.recv() => {
                 // Where it is gone, the end of its answers says so.

@@ -41,7 +41,7 @@ pub struct Note {
 /// Why nothing could be made of a configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("{at}: {problem}")]
-pub struct Error {
+pub struct ImportError {
     /// Where.
     pub at: String,
     /// What.

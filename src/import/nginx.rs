@@ -6,13 +6,13 @@ use std::path::Path;
 
 use super::nginx_reader::{Reader, Upstream};
 use super::nginx_syntax::{self, Directive};
-use super::{Error, File, Import, nginx_rest, quoted};
+use super::{File, Import, ImportError, nginx_rest, quoted};
 
 /// Makes upstream files of `nginx.conf`, a site's file, or a directory of sites.
 ///
 /// # Errors
 /// When a file cannot be read or is not in nginx's syntax.
-pub fn import(path: &Path) -> Result<Import, Error> {
+pub fn import(path: &Path) -> Result<Import, ImportError> {
     let directives = nginx_syntax::read(path)?;
     let mut reader = Reader {
         import: Import::default(),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::ImportError;
 use crate::base::file::{Links, read as read_file};
 
 /// One directive.
@@ -29,7 +29,7 @@ enum Token {
 const DEEPEST: usize = 16;
 
 /// Reads a file, or all files of a directory, with all that they include.
-pub(super) fn read(path: &Path) -> Result<Vec<Directive>, Error> {
+pub(super) fn read(path: &Path) -> Result<Vec<Directive>, ImportError> {
     let is_directory = path.is_dir();
     // What is relative in an included file is relative to the main file's directory.
     let prefix = match path.parent() {
@@ -56,9 +56,9 @@ pub(super) fn read(path: &Path) -> Result<Vec<Directive>, Error> {
 /// The most that is read of one file.
 const MOST: u64 = 4 * 1024 * 1024;
 
-fn file(path: &Path, prefix: &Path, depth: usize) -> Result<Vec<Directive>, Error> {
+fn file(path: &Path, prefix: &Path, depth: usize) -> Result<Vec<Directive>, ImportError> {
     let at = path.display().to_string();
-    let failed = |problem: String| Error { at: at.clone(), problem };
+    let failed = |problem: String| ImportError { at: at.clone(), problem };
     if depth > DEEPEST {
         return Err(failed("files include each other without end".to_owned()));
     }
@@ -72,7 +72,11 @@ fn file(path: &Path, prefix: &Path, depth: usize) -> Result<Vec<Directive>, Erro
 }
 
 /// Puts the contents of included files in place of the `include`s.
-fn include(directives: &mut Vec<Directive>, prefix: &Path, depth: usize) -> Result<(), Error> {
+fn include(
+    directives: &mut Vec<Directive>,
+    prefix: &Path,
+    depth: usize,
+) -> Result<(), ImportError> {
     let mut all = Vec::with_capacity(directives.len());
     for mut directive in directives.drain(..) {
         match (directive.name.as_str(), directive.arguments.first()) {
@@ -104,8 +108,8 @@ fn include(directives: &mut Vec<Directive>, prefix: &Path, depth: usize) -> Resu
 }
 
 /// The files of a directory that match a name with stars, in order.
-fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, Error> {
-    let failed = |error: std::io::Error| Error {
+fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, ImportError> {
+    let failed = |error: std::io::Error| ImportError {
         at: directory.display().to_string(),
         problem: format!("cannot read it: {error}"),
     };
@@ -127,7 +131,7 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 /// Parses the text of one file.
-pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, Error> {
+pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, ImportError> {
     let tokens = tokens(text, file)?;
     let mut stack: Vec<Directive> = Vec::new();
     let mut top: Vec<Directive> = Vec::new();
@@ -135,8 +139,10 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, Error> {
     let mut last = 1;
     for (token, line) in tokens {
         last = line;
-        let error =
-            |problem: &str| Error { at: format!("{file}:{line}"), problem: problem.to_owned() };
+        let error = |problem: &str| ImportError {
+            at: format!("{file}:{line}"),
+            problem: problem.to_owned(),
+        };
         match token {
             Token::Word(word) => words.push((word, line)),
             Token::Open | Token::End => {
@@ -166,10 +172,13 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, Error> {
         }
     }
     if let Some(open) = stack.last() {
-        return Err(Error { at: open.at.clone(), problem: "there is no } for its {".to_owned() });
+        return Err(ImportError {
+            at: open.at.clone(),
+            problem: "there is no } for its {".to_owned(),
+        });
     }
     if !words.is_empty() {
-        return Err(Error {
+        return Err(ImportError {
             at: format!("{file}:{last}"),
             problem: "there is no ; at the end".to_owned(),
         });
@@ -177,7 +186,7 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, Error> {
     Ok(top)
 }
 
-fn tokens(text: &str, file: &str) -> Result<Vec<(Token, usize)>, Error> {
+fn tokens(text: &str, file: &str) -> Result<Vec<(Token, usize)>, ImportError> {
     let mut tokens = Vec::new();
     let mut chars = text.chars().peekable();
     let mut line = 1;
@@ -206,7 +215,7 @@ fn tokens(text: &str, file: &str) -> Result<Vec<(Token, usize)>, Error> {
                         }
                         None => {
                             let problem = format!("there is no second {c} for this one");
-                            return Err(Error { at: format!("{file}:{start}"), problem });
+                            return Err(ImportError { at: format!("{file}:{start}"), problem });
                         }
                     }
                 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Error, File, Import, array, environment_file, quoted};
+use super::{File, Import, ImportError, array, environment_file, quoted};
 use crate::config::secrecy;
 use crate::start::infer;
 
@@ -21,7 +21,7 @@ pub fn import(
     directory: &Path,
     environment: Option<&str>,
     to: &Path,
-) -> Result<Import, Error> {
+) -> Result<Import, ImportError> {
     let apps: Vec<&Value> = match value {
         Value::Array(apps) => apps.iter().collect(),
         Value::Object(object) => match object.get("apps").or_else(|| object.get("pm2")) {
@@ -33,7 +33,7 @@ pub fn import(
         _ => Vec::new(),
     };
     if apps.is_empty() {
-        return Err(Error {
+        return Err(ImportError {
             at: "the file".to_owned(),
             problem: "there is no list `apps` in it".to_owned(),
         });

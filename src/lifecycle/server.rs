@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::control::Control;
 use crate::admin::explain::{Query, explain};
-use crate::admin::model::{Drain, Failure, Undrain};
+use crate::admin::model::{Drain, ErrorResponse, Undrain};
 use crate::base::peer::Peer;
 use crate::base::places::Places;
 
@@ -112,7 +112,7 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answer {
         }
         _ => Err((StatusCode::NOT_FOUND, format!("there is no {path} in this API"))),
     };
-    result.unwrap_or_else(|(status, error)| json(status, &Failure { error }))
+    result.unwrap_or_else(|(status, error)| json(status, &ErrorResponse { error }))
 }
 
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {

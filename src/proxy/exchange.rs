@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::attempt::{Attempt, Failed};
+use super::attempt::{Attempt, FailedAttempt};
 use super::connection::{After, Connection};
 use super::incoming::{Request, random};
 use super::local::About;
 use super::relay::Relay;
 use super::request::Framing;
-use crate::balance::{Failure, InFlight, PickInput, Picked, Upstream};
+use crate::balance::{InFlight, PickInput, Picked, ServerFailure, Upstream};
 use crate::front::Reason;
 use crate::front::counters::Counter;
 use crate::io::ByteStream;
@@ -207,12 +207,12 @@ impl<C: ByteStream> Connection<C> {
 }
 
 /// Counts a failure against the server, if it is its own.
-fn blame(in_flight: &InFlight, failed: &Failed) {
+fn blame(in_flight: &InFlight, failed: &FailedAttempt) {
     match failed.reason {
-        Reason::ConnectFailed => in_flight.failed_by(Failure::Connect),
-        Reason::ResponseTimeout => in_flight.failed_by(Failure::Timeout),
+        Reason::ConnectFailed => in_flight.failed_by(ServerFailure::Connect),
+        Reason::ResponseTimeout => in_flight.failed_by(ServerFailure::Timeout),
         Reason::ServerGone | Reason::BadResponse | Reason::ResponseHeadTooLarge => {
-            in_flight.failed_by(Failure::InvalidResponse);
+            in_flight.failed_by(ServerFailure::InvalidResponse);
         }
         _ => {}
     }

@@ -12,7 +12,7 @@ use super::request::{Framing, Head};
 use super::{reply, rewrite};
 use crate::balance::key::Random;
 use crate::balance::{RequestKeys, Upstream, split};
-use crate::config::settings::{Https, Target};
+use crate::config::settings::{Https, RouteTarget};
 use crate::front::Reason;
 use crate::front::current::CurrentSnapshot;
 use crate::io::buf::Out;
@@ -111,7 +111,9 @@ impl Request {
 
     /// Which share of the route's split gets this request.
     fn share(&self, route: usize) -> usize {
-        let Target::Split(split) = &self.snapshot.settings.routes[route].target else { return 0 };
+        let RouteTarget::Split(split) = &self.snapshot.settings.routes[route].target else {
+            return 0;
+        };
         let random = random();
         split::choose(split, self.client, &self.keys(), random)
             .and_then(|share| split.shares.iter().position(|s| std::ptr::eq(s, share)))

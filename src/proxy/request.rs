@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use httparse::{Error, Header, Status};
 
 use super::field::{self, Field, Kinds, MAX_FIELDS, Options};
-use super::target::{Authority, Target};
+use super::target::{Authority, RequestTarget};
 use crate::front::Reason;
 
 /// Room for the fields of a head, on the stack of whoever parses it.
@@ -29,7 +29,7 @@ pub(crate) enum Framing {
 #[derive(Debug)]
 pub(crate) struct Head<'h, 'b> {
     pub(crate) method: &'b [u8],
-    pub(crate) target: Target<'b>,
+    pub(crate) target: RequestTarget<'b>,
     /// HTTP/1.0, where nothing may be assumed of the client.
     pub(crate) old: bool,
     pub(crate) fields: &'h [Header<'b>],
@@ -77,8 +77,8 @@ impl<'h, 'b> Head<'h, 'b> {
         if method.len() > MAX_METHOD {
             return Err(Reason::UnknownMethod);
         }
-        let target = Target::parse(path).ok_or(Reason::MalformedTarget)?;
-        if target == Target::Asterisk && method != b"OPTIONS" {
+        let target = RequestTarget::parse(path).ok_or(Reason::MalformedTarget)?;
+        if target == RequestTarget::Asterisk && method != b"OPTIONS" {
             return Err(Reason::MalformedTarget);
         }
         let mut head = Self {
@@ -186,7 +186,7 @@ impl<'h, 'b> Head<'h, 'b> {
             None => return Err(Reason::MalformedHost),
         };
         self.authority = match self.target {
-            Target::Absolute { authority, .. } => Some(authority),
+            RequestTarget::Absolute { authority, .. } => Some(authority),
             _ => host,
         };
         Ok(())

@@ -10,7 +10,7 @@ use super::forwarded::{Origin, decimal};
 use super::https::{self, Hsts};
 use super::request::{Framing, Head};
 use super::response;
-use super::target::Target;
+use super::target::RequestTarget;
 
 /// Writes the head that a server gets; returns where in it the offered protocols are, if any.
 pub(crate) fn request(
@@ -25,8 +25,8 @@ pub(crate) fn request(
     out.push(b' ');
     match head.target {
         // An absolute target without a path means the root, or all of the server to OPTIONS.
-        Target::Absolute { path: b"", .. } if head.method == b"OPTIONS" => out.push(b'*'),
-        Target::Absolute { path, .. } if path.first() != Some(&b'/') => {
+        RequestTarget::Absolute { path: b"", .. } if head.method == b"OPTIONS" => out.push(b'*'),
+        RequestTarget::Absolute { path, .. } if path.first() != Some(&b'/') => {
             out.push(b'/');
             out.extend_from_slice(path);
         }

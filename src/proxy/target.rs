@@ -6,7 +6,7 @@ use crate::front::router::MAX_HOST;
 
 /// A request-target (RFC 9112 3.2) of a form that a reverse proxy serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target<'b> {
+pub(crate) enum RequestTarget<'b> {
     /// `/path?query`
     Origin(&'b [u8]),
     /// `http://authority/path?query`; the path may be empty.
@@ -24,7 +24,7 @@ pub(crate) struct Authority<'b> {
     pub(crate) host: &'b [u8],
 }
 
-impl<'b> Target<'b> {
+impl<'b> RequestTarget<'b> {
     /// Parses the target of any method but `CONNECT`.
     pub(crate) fn parse(target: &'b [u8]) -> Option<Self> {
         if target == b"*" {
@@ -174,25 +174,26 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(Target::parse(b"*"), Some(Target::Asterisk));
-        assert_eq!(Target::parse(b"/a?b=|"), Some(Target::Origin(b"/a?b=|")));
-        let Some(Target::Absolute { authority, path }) = Target::parse(b"HTTP://b.example:1?q")
+        assert_eq!(RequestTarget::parse(b"*"), Some(RequestTarget::Asterisk));
+        assert_eq!(RequestTarget::parse(b"/a?b=|"), Some(RequestTarget::Origin(b"/a?b=|")));
+        let Some(RequestTarget::Absolute { authority, path }) =
+            RequestTarget::parse(b"HTTP://b.example:1?q")
         else {
             panic!("absolute form");
         };
         assert_eq!((authority.host, path), (&b"b.example"[..], &b"?q"[..]));
         for bad in ["", "a", "ftp://a/", "http://", "http:///x", "http://u@a/", "/a#b", "/a\\b"] {
-            assert_eq!(Target::parse(bad.as_bytes()), None, "{bad}");
+            assert_eq!(RequestTarget::parse(bad.as_bytes()), None, "{bad}");
         }
     }
 
     #[test]
     fn what_servers_may_read_differently_is_refused() {
         for bad in ["/a/../b", "/..", "/./a", "/%2e%2E/a", "/a/.%2e", "/%zz", "/%2", "/a\u{e9}"] {
-            assert_eq!(Target::parse(bad.as_bytes()), None, "{bad}");
+            assert_eq!(RequestTarget::parse(bad.as_bytes()), None, "{bad}");
         }
         for good in ["/.well-known/x", "/...", "/a..b", "/a%00b", "/?x=%zz&y=../.."] {
-            assert!(Target::parse(good.as_bytes()).is_some(), "{good}");
+            assert!(RequestTarget::parse(good.as_bytes()).is_some(), "{good}");
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct Change {
 
 /// Why a file cannot be edited.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum AppFileError {
     /// It is not TOML.
     #[error("{path} is not valid TOML, so it cannot be changed by a command:\n{source}")]
     Syntax {
@@ -52,10 +52,10 @@ impl Change {
     ///
     /// # Errors
     /// When the old text cannot be understood.
-    pub fn apply(&self, path: &Path, old: &str) -> Result<String, Error> {
+    pub fn apply(&self, path: &Path, old: &str) -> Result<String, AppFileError> {
         let path = || path.display().to_string();
         let mut file: DocumentMut =
-            old.parse().map_err(|source| Error::Syntax { path: path(), source })?;
+            old.parse().map_err(|source| AppFileError::Syntax { path: path(), source })?;
         if let Some(command) = &self.command {
             put(&mut file, "command", Value::from(Array::from_iter(command)));
         }
@@ -91,7 +91,7 @@ impl Change {
             let item = file.entry("environment").or_insert_with(inline);
             let table = item
                 .as_table_like_mut()
-                .ok_or_else(|| Error::NotTable { path: path(), key: "environment" })?;
+                .ok_or_else(|| AppFileError::NotTable { path: path(), key: "environment" })?;
             for (name, text) in &self.environment {
                 match table.get_mut(name).and_then(Item::as_value_mut) {
                     Some(present) => replace(present, text.into()),
@@ -168,10 +168,10 @@ mod tests {
     #[test]
     fn what_cannot_be_understood_is_left_alone() {
         let change = Change { environment: vec![("A".into(), "1".into())], ..Change::default() };
-        assert!(matches!(change.apply(Path::new("x"), "= 1"), Err(Error::Syntax { .. })));
+        assert!(matches!(change.apply(Path::new("x"), "= 1"), Err(AppFileError::Syntax { .. })));
         assert!(matches!(
             change.apply(Path::new("x"), "environment = 1"),
-            Err(Error::NotTable { .. })
+            Err(AppFileError::NotTable { .. })
         ));
     }
 }

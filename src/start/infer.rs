@@ -25,7 +25,7 @@ pub struct Found {
 
 /// Why it is not known what to start.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum InferError {
     /// Nothing is there.
     #[error("there is no file or directory {}", .0.display())]
     NotThere(PathBuf),
@@ -69,18 +69,18 @@ enum Runtime {
 ///
 /// # Errors
 /// When it is not clear, with what to write instead.
-pub fn find(path: &Path) -> Result<Found, Error> {
+pub fn find(path: &Path) -> Result<Found, InferError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::NotThere(path.to_owned()));
+            return Err(InferError::NotThere(path.to_owned()));
         }
-        Err(error) => return Err(Error::Unreadable(path.to_owned(), error)),
+        Err(error) => return Err(InferError::Unreadable(path.to_owned(), error)),
     };
     if metadata.is_dir() { of_directory(path) } else { of_file(path, &metadata) }
 }
 
-fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, Error> {
+fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, InferError> {
     let runtime = runtime(file, metadata)?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     // Node apps mean paths, and find modules, from where package.json is; but it may be that of
@@ -108,7 +108,7 @@ fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, Error> {
     })
 }
 
-fn of_directory(directory: &Path) -> Result<Found, Error> {
+fn of_directory(directory: &Path) -> Result<Found, InferError> {
     let found = |runtime: Runtime, command: Vec<String>, name: Option<String>| Found {
         command,
         directory: directory.to_owned(),
@@ -139,7 +139,7 @@ fn of_directory(directory: &Path) -> Result<Found, Error> {
             return Ok(found(Runtime::Python, command, None));
         }
     }
-    Err(Error::UnknownDirectory(directory.to_owned()))
+    Err(InferError::UnknownDirectory(directory.to_owned()))
 }
 
 /// How an app that runs so takes connections, where "auto" does not know it.
@@ -151,12 +151,12 @@ fn listen(runtime: Runtime) -> Option<&'static str> {
     }
 }
 
-fn runtime(path: &Path, metadata: &fs::Metadata) -> Result<Runtime, Error> {
+fn runtime(path: &Path, metadata: &fs::Metadata) -> Result<Runtime, InferError> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("js" | "mjs" | "cjs") => return Ok(Runtime::Node),
         Some("py") => return Ok(Runtime::Python),
         Some("ts" | "mts" | "cts" | "tsx") => {
-            return Err(Error::TypeScript(path.to_owned()));
+            return Err(InferError::TypeScript(path.to_owned()));
         }
         _ => {}
     }
@@ -164,7 +164,7 @@ fn runtime(path: &Path, metadata: &fs::Metadata) -> Result<Runtime, Error> {
     // Whoever made the folder may have put anything there: nothing blocks, and little is read.
     file::open(path, Links::Follow)
         .and_then(|open| open.take(128).read_to_end(&mut head))
-        .map_err(|error| Error::Unreadable(path.to_owned(), error))?;
+        .map_err(|error| InferError::Unreadable(path.to_owned(), error))?;
     let first =
         String::from_utf8_lossy(head.split(|byte| *byte == b'\n').next().unwrap_or_default())
             .into_owned();
@@ -177,18 +177,18 @@ fn runtime(path: &Path, metadata: &fs::Metadata) -> Result<Runtime, Error> {
     if metadata.permissions().mode() & 0o111 != 0 {
         return Ok(Runtime::Itself);
     }
-    Err(Error::UnknownFile(path.to_owned()))
+    Err(InferError::UnknownFile(path.to_owned()))
 }
 
 /// The most that is read of a package.json.
 const MOST: u64 = 4 * 1024 * 1024;
 
-fn package(directory: &Path) -> Result<Option<Value>, Error> {
+fn package(directory: &Path) -> Result<Option<Value>, InferError> {
     let path = directory.join("package.json");
     match file::read(&path, Links::Follow, MOST) {
-        Ok(text) => {
-            serde_json::from_slice(&text).map(Some).map_err(|error| Error::BadPackage(path, error))
-        }
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| InferError::BadPackage(path, error)),
         Err(_) => Ok(None),
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
                 local.refused(Reason::NoCertificate, &about);
                 continue;
             }
-            let way = Way {
+            let setup = ConnectionSetup {
                 proxied: listener.proxy_protocol,
                 tls,
                 http2: listener.http2,
@@ -67,7 +67,7 @@ pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAd
             };
             tokio::task::spawn_local(async move {
                 let _open = open;
-                establish(local, socket, origin, way).await;
+                establish(local, socket, origin, setup).await;
             });
             continue;
         }
@@ -96,7 +96,7 @@ fn begin_either(open: Open, local: Rc<Local>, socket: OwnedFd, unix: bool, origi
 }
 
 /// What stands between a socket and its HTTP.
-struct Way {
+struct ConnectionSetup {
     proxied: bool,
     tls: Option<Arc<ServerConfig>>,
     http2: bool,
@@ -104,23 +104,28 @@ struct Way {
     identity: ForwardedCertificate,
 }
 
-/// Goes that way and serves what is at its end.
-async fn establish(local: Rc<Local>, mut socket: LazySocket, mut origin: Origin, way: Way) {
+/// Sets the connection up and serves what it carries.
+async fn establish(
+    local: Rc<Local>,
+    mut socket: LazySocket,
+    mut origin: Origin,
+    setup: ConnectionSetup,
+) {
     // In boxes: what the beginning needs is not needed afterwards.
-    if way.proxied {
+    if setup.proxied {
         let origin_of_proxy = Box::pin(introduced(&local, &mut socket, origin)).await;
         let Some(introduced) = origin_of_proxy else { return };
         origin = introduced;
     }
-    let Some(config) = way.tls else {
-        return if way.http2 {
+    let Some(config) = setup.tls else {
+        return if setup.http2 {
             http2::serve_either(local, socket, origin).await;
         } else {
             serve(local, socket, origin).await;
         };
     };
     let Some(stream) = Box::pin(shake_hands(&local, config, socket, &origin)).await else { return };
-    let identity = identity::fields(stream.peer_certificates(), way.identity);
+    let identity = identity::fields(stream.peer_certificates(), setup.identity);
     speak(local, stream, Origin { secure: true, identity, ..origin }).await;
 }
 
@@ -146,7 +151,7 @@ async fn shake_hands<S: ByteStream>(
     let mut handshake = pin!(tls::accept(config, socket, &local.handshakes));
     let (reason, detail) = match deadline.within(timeout, |cx| handshake.as_mut().poll(cx)).await {
         Some(Ok(stream)) => return Some(stream),
-        Some(Err(tls::Failed::Silent)) => return None,
+        Some(Err(tls::HandshakeError::Silent)) => return None,
         Some(Err(failed)) => (Reason::TlsFailed, failed.to_string()),
         None => (Reason::TlsTimeout, String::new()),
     };

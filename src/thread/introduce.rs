@@ -12,7 +12,7 @@ use crate::proxy::forwarded::Origin;
 use crate::proxy::local::{About, Local};
 
 /// Why a connection has no header.
-enum Failed {
+enum ProxyProtocolError {
     /// It ended before it began.
     Silent,
     Gone,
@@ -50,14 +50,16 @@ pub(super) async fn introduced(
             ..origin
         }),
         Some(Ok(Said::Nothing)) => Some(origin),
-        Some(Err(Failed::Silent)) => None,
-        Some(Err(Failed::Gone)) => refused(Reason::ProxyMalformed, "the connection ended in it"),
-        Some(Err(Failed::Malformed(why))) => refused(Reason::ProxyMalformed, why.0),
+        Some(Err(ProxyProtocolError::Silent)) => None,
+        Some(Err(ProxyProtocolError::Gone)) => {
+            refused(Reason::ProxyMalformed, "the connection ended in it")
+        }
+        Some(Err(ProxyProtocolError::Malformed(why))) => refused(Reason::ProxyMalformed, why.0),
         None => refused(Reason::ProxyTimeout, ""),
     }
 }
 
-async fn read(socket: &mut LazySocket) -> Result<Said, Failed> {
+async fn read(socket: &mut LazySocket) -> Result<Said, ProxyProtocolError> {
     let mut header = Vec::new();
     loop {
         let before = header.len();
@@ -65,16 +67,16 @@ async fn read(socket: &mut LazySocket) -> Result<Said, Failed> {
         let peeked = poll_fn(|cx| socket.poll_peek(cx, &mut piece)).await;
         let count = match peeked {
             Ok(count @ 1..) => count,
-            _ if header.is_empty() => return Err(Failed::Silent),
-            _ => return Err(Failed::Gone),
+            _ if header.is_empty() => return Err(ProxyProtocolError::Silent),
+            _ => return Err(ProxyProtocolError::Gone),
         };
         header.extend_from_slice(&piece[..count]);
-        let parsed = preface::parse(&header).map_err(Failed::Malformed)?;
+        let parsed = preface::parse(&header).map_err(ProxyProtocolError::Malformed)?;
         // An incomplete header is nothing but header: all of it can go.
         let mut left = parsed.map_or(header.len(), |(_, len)| len) - before;
         while left > 0 {
             let read = poll_fn(|cx| poll_read(socket, cx, &mut piece[..left])).await;
-            left -= read.ok().filter(|count| *count > 0).ok_or(Failed::Gone)?;
+            left -= read.ok().filter(|count| *count > 0).ok_or(ProxyProtocolError::Gone)?;
         }
         if let Some((said, _)) = parsed {
             return Ok(said);

@@ -13,7 +13,7 @@ use super::stream::TlsStream;
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub(crate) enum Failed {
+pub(crate) enum HandshakeError {
     /// The client went away before it said anything: a port check, or a browser that opened one
     /// connection too many.
     Silent,
@@ -32,31 +32,31 @@ pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     config: Arc<ServerConfig>,
     io: S,
     turns: &Semaphore,
-) -> Result<TlsStream<S>, Failed> {
-    let mut stream = TlsStream::new(config, io).map_err(Failed::Tls)?;
+) -> Result<TlsStream<S>, HandshakeError> {
+    let mut stream = TlsStream::new(config, io).map_err(HandshakeError::Tls)?;
     let mut silent = true;
     loop {
-        poll_fn(|cx| stream.poll_send(cx)).await.map_err(Failed::Gone)?;
+        poll_fn(|cx| stream.poll_send(cx)).await.map_err(HandshakeError::Gone)?;
         if !stream.is_handshaking() {
             return Ok(stream);
         }
-        let count = poll_fn(|cx| stream.poll_fill(cx)).await.map_err(Failed::Gone)?;
+        let count = poll_fn(|cx| stream.poll_fill(cx)).await.map_err(HandshakeError::Gone)?;
         if count == 0 {
-            let end = Failed::Gone(io::ErrorKind::UnexpectedEof.into());
-            return Err(if silent { Failed::Silent } else { end });
+            let end = HandshakeError::Gone(io::ErrorKind::UnexpectedEof.into());
+            return Err(if silent { HandshakeError::Silent } else { end });
         }
         silent = false;
         let turn = turns.acquire().await;
         let result = stream.process();
         // At once, or the client would wait for the others, too; what does not fit goes later.
         let _ = poll_fn(|cx| Poll::Ready(stream.poll_send(cx))).await;
-        result.map_err(Failed::Tls)?;
+        result.map_err(HandshakeError::Tls)?;
         tokio::task::yield_now().await;
         drop(turn);
     }
 }
 
-impl std::fmt::Display for Failed {
+impl std::fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Silent => f.write_str("the client said nothing"),

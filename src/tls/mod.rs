@@ -14,6 +14,6 @@ mod stream;
 
 pub use certificate::Certificate;
 pub use fault::Fault;
-pub(crate) use handshake::{Failed, accept};
+pub(crate) use handshake::{HandshakeError, accept};
 pub use listener::Tls;
 pub(crate) use stream::TlsStream;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::debounce::Debounce;
-use super::files::{self, Files};
+use super::files::{self, Files, WatchError};
 use super::memory;
 use super::replace::{Limits, Replacements, Sample};
 use crate::base::exit;
@@ -99,7 +99,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
     ///
     /// # Errors
     /// When files cannot be watched and there is nothing else to do.
-    pub async fn run(mut self, mut stop: mpsc::Receiver<()>) -> Result<(), files::Error> {
+    pub async fn run(mut self, mut stop: mpsc::Receiver<()>) -> Result<(), WatchError> {
         self.open(true)?;
         notify::ready(&self.status());
         let mut looks = interval(LOOK);
@@ -138,7 +138,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
     }
 
     /// Begins to watch files, if the app wants it.
-    fn open(&mut self, first: bool) -> Result<(), files::Error> {
+    fn open(&mut self, first: bool) -> Result<(), WatchError> {
         let (files, trouble) = (self.files.take(), self.trouble.take());
         let supervision = &self.app.supervision;
         let (Some(directory), Some(watch)) = (&self.app.directory, &supervision.watch) else {
@@ -146,7 +146,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
         };
         drop(files);
         let files = rights(&self.app)
-            .map_err(|source| files::Error::Io { path: directory.clone(), source })
+            .map_err(|source| WatchError::Io { path: directory.clone(), source })
             .and_then(|rights| Files::new(directory, watch, &rights));
         match files {
             Ok(files) => {
@@ -164,7 +164,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
             Err(error) => {
                 let nothing_else = limits(&self.app) == Limits::default();
                 // A directory that is missing may be about to be put there.
-                if first && nothing_else && !matches!(error, files::Error::Io { .. }) {
+                if first && nothing_else && !matches!(error, WatchError::Io { .. }) {
                     return Err(error);
                 }
                 self.fails(&error, trouble.is_none());
@@ -173,7 +173,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
         Ok(())
     }
 
-    fn fails(&mut self, error: &files::Error, tell: bool) {
+    fn fails(&mut self, error: &WatchError, tell: bool) {
         if tell {
             tracing::error!(roundsman_app = self.name, "files are not watched: {error}");
         }
@@ -182,7 +182,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
         notify::status(&self.status());
     }
 
-    fn changed(&mut self, changed: Result<Vec<PathBuf>, files::Error>) {
+    fn changed(&mut self, changed: Result<Vec<PathBuf>, WatchError>) {
         match changed {
             Ok(paths) => {
                 let Some(first) = paths.first() else { return };
@@ -354,7 +354,7 @@ async fn ended(task: &mut Option<(Task, Child)>) -> io::Result<Option<i32>> {
 }
 
 /// Waits for changes; for ever when nothing is watched.
-async fn changed(files: &mut Option<Files>) -> Result<Vec<PathBuf>, files::Error> {
+async fn changed(files: &mut Option<Files>) -> Result<Vec<PathBuf>, WatchError> {
     match files {
         Some(files) => files.changed().await,
         None => std::future::pending().await,

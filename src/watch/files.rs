@@ -43,7 +43,7 @@ const MOST_EVENTS: usize = 16_384;
 
 /// Why files cannot be watched.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum WatchError {
     /// The directory, or something in it.
     #[error("{}: {source}", shown(path))]
     Io {
@@ -130,7 +130,7 @@ impl Files {
     ///
     /// # Errors
     /// When that is not possible, or too much.
-    pub fn new(directory: &Path, watch: &Watch, rights: &Rights) -> Result<Self, Error> {
+    pub fn new(directory: &Path, watch: &Watch, rights: &Rights) -> Result<Self, WatchError> {
         Self::with_limit(directory, watch, rights, MOST)
     }
 
@@ -139,11 +139,11 @@ impl Files {
         watch: &Watch,
         rights: &Rights,
         most: usize,
-    ) -> Result<Self, Error> {
-        let at = |source| Error::Io { path: directory.to_owned(), source };
+    ) -> Result<Self, WatchError> {
+        let at = |source| WatchError::Io { path: directory.to_owned(), source };
         let inotify =
             inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| match e {
-                Errno::MFILE => Error::Kernel { what: "fs.inotify.max_user_instances" },
+                Errno::MFILE => WatchError::Kernel { what: "fs.inotify.max_user_instances" },
                 e => at(e.into()),
             })?;
         let mut files = Self {
@@ -163,9 +163,9 @@ impl Files {
         Ok(files)
     }
 
-    fn look_at_all(&mut self) -> Result<(), Error> {
+    fn look_at_all(&mut self) -> Result<(), WatchError> {
         let root = fs::canonicalize(&self.directory)
-            .map_err(|source| Error::Io { path: self.directory.clone(), source })?;
+            .map_err(|source| WatchError::Io { path: self.directory.clone(), source })?;
         self.selector = Selector::new(&root, &self.watch);
         self.watch_links()?;
         let rules = self.selector.rules_of_root();
@@ -189,8 +189,8 @@ impl Files {
     ///
     /// # Errors
     /// When the directory is not there any more, or has become too large.
-    pub async fn changed(&mut self) -> Result<Vec<PathBuf>, Error> {
-        let at = |source| Error::Io { path: self.directory.clone(), source };
+    pub async fn changed(&mut self) -> Result<Vec<PathBuf>, WatchError> {
+        let at = |source| WatchError::Io { path: self.directory.clone(), source };
         let mut ready = self.inotify.readable().await.map_err(at)?;
         ready.clear_ready();
         drop(ready);
@@ -202,7 +202,7 @@ impl Files {
         Ok(seen.changed)
     }
 
-    fn read(&mut self, seen: &mut Seen) -> Result<(), Error> {
+    fn read(&mut self, seen: &mut Seen) -> Result<(), WatchError> {
         let mut events = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
         let mut reader = Reader::new(self.inotify.get_ref(), &mut buffer);
@@ -220,7 +220,10 @@ impl Files {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(error) => {
-                    return Err(Error::Io { path: self.directory.clone(), source: error.into() });
+                    return Err(WatchError::Io {
+                        path: self.directory.clone(),
+                        source: error.into(),
+                    });
                 }
             }
         }
@@ -230,7 +233,7 @@ impl Files {
                 .iter()
                 .try_for_each(|(watch, what, name)| self.take(*watch, *what, name.as_deref(), seen))
         };
-        rights.with(take).map_err(|source| Error::Io { path: directory, source })?
+        rights.with(take).map_err(|source| WatchError::Io { path: directory, source })?
     }
 
     fn take(
@@ -239,7 +242,7 @@ impl Files {
         what: ReadFlags,
         name: Option<&OsStr>,
         seen: &mut Seen,
-    ) -> Result<(), Error> {
+    ) -> Result<(), WatchError> {
         if what.contains(ReadFlags::QUEUE_OVERFLOW) {
             seen.all_anew(&self.directory);
             return Ok(());
@@ -299,7 +302,7 @@ impl Files {
         above: &Rules,
         depth: usize,
         look: &mut Look,
-    ) -> Result<(), Error> {
+    ) -> Result<(), WatchError> {
         if !self.selector.enters(above, directory) || depth > DEEPEST {
             return Ok(());
         }
@@ -320,12 +323,12 @@ impl Files {
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(_) if depth > 0 => return Ok(()), // gone again, or nobody's business
-            Err(source) => return Err(Error::Io { path: directory.to_owned(), source }),
+            Err(source) => return Err(WatchError::Io { path: directory.to_owned(), source }),
         };
         for entry in entries.flatten() {
             look.entries += 1;
             if look.entries > MOST_ENTRIES {
-                return Err(Error::TooManyFiles(self.directory.clone()));
+                return Err(WatchError::TooManyFiles(self.directory.clone()));
             }
             let path = entry.path();
             match entry.file_type() {
@@ -344,9 +347,9 @@ impl Files {
         flags: WatchFlags,
         watched: Watched,
         depth: usize,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, WatchError> {
         if self.watched.len() >= self.most {
-            return Err(Error::TooMany(self.directory.clone()));
+            return Err(WatchError::TooMany(self.directory.clone()));
         }
         let flags = flags | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
         match inotify::add_watch(self.inotify.get_ref(), directory, flags) {
@@ -354,11 +357,11 @@ impl Files {
                 self.watched.insert(descriptor, watched);
                 Ok(true)
             }
-            Err(Errno::NOSPC) => Err(Error::Kernel { what: "fs.inotify.max_user_watches" }),
+            Err(Errno::NOSPC) => Err(WatchError::Kernel { what: "fs.inotify.max_user_watches" }),
             Err(
                 Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG,
             ) if depth > 0 => Ok(false),
-            Err(error) => Err(Error::Io { path: directory.to_owned(), source: error.into() }),
+            Err(error) => Err(WatchError::Io { path: directory.to_owned(), source: error.into() }),
         }
     }
 
@@ -375,12 +378,12 @@ impl Files {
     }
 
     /// A link on the way (`current -> releases/42`) that is pointed elsewhere is a change, too.
-    fn watch_links(&mut self) -> Result<(), Error> {
+    fn watch_links(&mut self) -> Result<(), WatchError> {
         let directory = self.directory.clone();
         for path in directory.ancestors().filter(|path| path.is_symlink()) {
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
             let parent = fs::canonicalize(parent)
-                .map_err(|source| Error::Io { path: parent.to_owned(), source })?;
+                .map_err(|source| WatchError::Io { path: parent.to_owned(), source })?;
             let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO;
             self.add(&parent, flags, Watched::Link(name.to_owned()), 0)?;
         }
@@ -545,7 +548,7 @@ mod tests {
         }
         let error = Files::with_limit(directory.path(), &Watch::All, &Rights::of_number(0), 10)
             .unwrap_err();
-        assert!(matches!(error, Error::TooMany(_)) && error.to_string().contains("gitignore"));
+        assert!(matches!(error, WatchError::TooMany(_)) && error.to_string().contains("gitignore"));
         let watch = Watch::Patterns(vec!["7".to_owned()]);
         assert_eq!(
             Files::with_limit(directory.path(), &watch, &Rights::of_number(0), 10)
@@ -565,6 +568,6 @@ mod tests {
         fs::create_dir(&root).unwrap();
         let mut files = Files::new(&root, &Watch::All, &Rights::of_number(0)).unwrap();
         fs::remove_dir(&root).unwrap();
-        assert!(matches!(timeout(PATIENCE, files.changed()).await, Ok(Err(Error::Io { .. }))));
+        assert!(matches!(timeout(PATIENCE, files.changed()).await, Ok(Err(WatchError::Io { .. }))));
     }
 }

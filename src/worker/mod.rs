@@ -43,7 +43,7 @@ use self::environment::Environment;
 use self::identity::{Identity, report};
 use self::notifier::AppNotifications;
 pub use self::notifier::Notifier;
-use self::probe::{Seconds, Target};
+use self::probe::{ProbeTarget, Seconds};
 use self::process::{Exit, Process};
 use self::ready::Signs;
 use self::stop::{Stop, Stopped};
@@ -114,7 +114,7 @@ struct Running {
     /// With `listen = "fd"`, to see whether the app accepts.
     listener: Option<OwnedFd>,
     notifications: Option<AppNotifications>,
-    target: Target,
+    target: ProbeTarget,
     hub: Hub,
     /// Ends when all that was to be written about the worker is written.
     writers: mpsc::Receiver<()>,

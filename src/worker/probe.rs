@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(200);
 
 /// How the app is reached.
 #[derive(Debug, Clone)]
-pub(super) enum Target {
+pub(super) enum ProbeTarget {
     /// As a connection handed to a cluster worker, past everything that waits in the listener.
     Cluster(cluster::Handle, Transport),
     /// Where the front connects to.
@@ -30,7 +30,7 @@ pub(super) enum Target {
 
 /// Why there is no good answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum ProbeFailure {
     /// This process may not connect to the worker's own socket.
     Forbidden,
     /// It answered, but with this status.
@@ -42,16 +42,16 @@ pub(super) enum Failure {
 }
 
 /// Asks for the health path; returns the status of an answer within the time for one.
-pub(super) async fn health(target: &Target, health: &Health) -> Result<u16, Failure> {
+pub(super) async fn health(target: &ProbeTarget, health: &Health) -> Result<u16, ProbeFailure> {
     match timeout(health.timeout, ask(target, health)).await {
         Ok(result) => result,
         Err(_elapsed) => {
-            Err(Failure::Other(format!("no answer within {}", Seconds(health.timeout))))
+            Err(ProbeFailure::Other(format!("no answer within {}", Seconds(health.timeout))))
         }
     }
 }
 
-async fn ask(target: &Target, health: &Health) -> Result<u16, Failure> {
+async fn ask(target: &ProbeTarget, health: &Health) -> Result<u16, ProbeFailure> {
     let host = health.host.as_deref().unwrap_or("localhost");
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: roundsman-worker/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
@@ -60,30 +60,30 @@ async fn ask(target: &Target, health: &Health) -> Result<u16, Failure> {
     );
     match target {
         // It would refuse, but not as a server that has all the connections it wants.
-        Target::Cluster(handle, _) if handle.view().borrow().front.is_none() => {
-            Err(Failure::Other("it has closed its server".to_owned()))
+        ProbeTarget::Cluster(handle, _) if handle.view().borrow().front.is_none() => {
+            Err(ProbeFailure::Other("it has closed its server".to_owned()))
         }
-        Target::Cluster(handle, Transport::Tcp) => {
+        ProbeTarget::Cluster(handle, Transport::Tcp) => {
             let (ours, theirs) = tcp_pair().await?;
             offer(handle, theirs.into_std()?.into()).await?;
             exchange(ours, &request).await
         }
-        Target::Cluster(handle, Transport::Unix) => {
+        ProbeTarget::Cluster(handle, Transport::Unix) => {
             let (ours, theirs) = UnixStream::pair()?;
             offer(handle, theirs.into_std()?.into()).await?;
             exchange(ours, &request).await
         }
-        Target::Address(Address::Tcp(address)) => {
+        ProbeTarget::Address(Address::Tcp(address)) => {
             exchange(TcpStream::connect(address).await?, &request).await
         }
-        Target::Address(Address::Unix(path)) => {
+        ProbeTarget::Address(Address::Unix(path)) => {
             exchange(UnixStream::connect(path).await?, &request).await
         }
     }
 }
 
-async fn offer(handle: &cluster::Handle, connection: OwnedFd) -> Result<(), Failure> {
-    if handle.offer(connection).await { Ok(()) } else { Err(Failure::Refused) }
+async fn offer(handle: &cluster::Handle, connection: OwnedFd) -> Result<(), ProbeFailure> {
+    if handle.offer(connection).await { Ok(()) } else { Err(ProbeFailure::Refused) }
 }
 
 /// Both ends of a TCP connection. A pair of UNIX sockets would do, but apps expect the address of
@@ -102,13 +102,13 @@ async fn tcp_pair() -> io::Result<(TcpStream, TcpStream)> {
 async fn exchange(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &str,
-) -> Result<u16, Failure> {
+) -> Result<u16, ProbeFailure> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::with_capacity(1024);
     let status = loop {
         if answer.len() > MAX_ANSWER || stream.read_buf(&mut answer).await? == 0 {
             let text = "the connection was closed before an answer came";
-            return Err(Failure::Other(text.to_owned()));
+            return Err(ProbeFailure::Other(text.to_owned()));
         }
         if let Some(status) = final_status(&answer)? {
             break status;
@@ -130,7 +130,7 @@ async fn exchange(
 }
 
 /// The status of the first head that is not an interim one; `None` while it is incomplete.
-fn final_status(mut bytes: &[u8]) -> Result<Option<u16>, Failure> {
+fn final_status(mut bytes: &[u8]) -> Result<Option<u16>, ProbeFailure> {
     loop {
         let mut headers = [httparse::EMPTY_HEADER; 128];
         let mut response = httparse::Response::new(&mut headers);
@@ -140,7 +140,9 @@ fn final_status(mut bytes: &[u8]) -> Result<Option<u16>, Failure> {
                 code => return Ok(code),
             },
             Ok(httparse::Status::Partial) => return Ok(None),
-            Err(error) => return Err(Failure::Other(format!("the answer is not HTTP: {error}"))),
+            Err(error) => {
+                return Err(ProbeFailure::Other(format!("the answer is not HTTP: {error}")));
+            }
         }
     }
 }
@@ -154,7 +156,7 @@ pub(super) async fn connect(address: &Address) -> io::Result<()> {
     Ok(())
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for ProbeFailure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::Forbidden,
@@ -163,7 +165,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forbidden => f.write_str("the worker may not connect to its own socket"),

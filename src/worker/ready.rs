@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::cluster;
 use super::notifier::AppNotifications;
-use super::probe::{self, Failure, Target};
+use super::probe::{self, ProbeFailure, ProbeTarget};
 use crate::config::settings::{Address, App, Listen, Ready};
 
 /// How often is asked whether the app listens by now: often at first, then more and more seldom.
@@ -28,7 +28,7 @@ pub(super) struct Signs<'a> {
     /// With `listen = "fd"`, the listener that the app has too.
     pub(super) listener: Option<&'a OwnedFd>,
     pub(super) notifications: Option<&'a AppNotifications>,
-    pub(super) target: &'a Target,
+    pub(super) target: &'a ProbeTarget,
 }
 
 impl Signs<'_> {
@@ -109,14 +109,14 @@ impl Signs<'_> {
         loop {
             let failure = match probe::health(self.target, health).await {
                 Ok(200..=399) => return,
-                Ok(status) => Failure::Status(status),
-                Err(Failure::Forbidden) => {
+                Ok(status) => ProbeFailure::Status(status),
+                Err(ProbeFailure::Forbidden) => {
                     // The socket is for the front alone, and the front checks it.
                     tracing::info!(
                         roundsman_app = self.app.name,
                         "{}: {}: its health path is left to the front",
                         self.app.name,
-                        Failure::Forbidden
+                        ProbeFailure::Forbidden
                     );
                     return;
                 }

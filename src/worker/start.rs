@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::channel::Channel;
-use super::control::{Control, Desk, Hub, Siblings};
+use super::control::{Control, ControlContext, Hub, Siblings};
 use super::environment::{self, Environment};
 use super::identity::{Identity, report};
 use super::notifier::AppNotifications;
-use super::probe::{self, Target};
+use super::probe::{self, ProbeTarget};
 use super::process::Plan;
 use super::{Running, Worker, cluster, command};
 use crate::base::exit;
@@ -21,7 +21,7 @@ use crate::systemd::activation::Socket;
 
 /// Why the worker cannot be started as it is.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(super) enum WorkerStartError {
     #[error("app {app:?}: {source}")]
     Command { app: String, source: command::Unsuitable },
     #[error(
@@ -52,12 +52,18 @@ struct Listeners {
 }
 
 /// Starts the app.
-pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Running, Error> {
+pub(super) async fn start(
+    mut worker: Worker,
+    identity: &Identity,
+) -> Result<Running, WorkerStartError> {
     let command = command_of(&worker.app, identity)?;
     let is_node = command.first().is_some_and(|program| command::is_node(program));
     let app = &worker.app;
     if app.ready == Ready::Message && app.listen != Listen::Cluster && !is_node {
-        return Err(Error::NoChannel { app: app.name.clone(), command: app.command.join(" ") });
+        return Err(WorkerStartError::NoChannel {
+            app: app.name.clone(),
+            command: app.command.join(" "),
+        });
     }
     let mut environment = environment::of_app(
         &worker.environment,
@@ -116,7 +122,7 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
     let serve = |channel| cluster::serve(channel, options);
     let channel = channel.map(serve).transpose().map_err(io("serve the app's channel"))?;
     let control = control.map(|control| {
-        control.serve(Desk {
+        control.serve(ControlContext {
             identity: identity.clone(),
             number,
             hub: hub.clone(),
@@ -126,9 +132,9 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
     });
     let target = match &channel {
         Some(channel) if channel.is_cluster() => {
-            Target::Cluster(channel.clone(), worker.app.transport)
+            ProbeTarget::Cluster(channel.clone(), worker.app.transport)
         }
-        _ => Target::Address(worker.address.clone()),
+        _ => ProbeTarget::Address(worker.address.clone()),
     };
     Ok(Running {
         app: worker.app,
@@ -152,7 +158,7 @@ pub(super) async fn start(mut worker: Worker, identity: &Identity) -> Result<Run
 }
 
 /// The command to run: the real one, where a package manager would come between.
-fn command_of(app: &App, identity: &Identity) -> Result<Vec<String>, Error> {
+fn command_of(app: &App, identity: &Identity) -> Result<Vec<String>, WorkerStartError> {
     let here = PathBuf::from(".");
     let resolved = command::resolve(&app.command, app.directory.as_ref().unwrap_or(&here));
     match resolved {
@@ -164,15 +170,15 @@ fn command_of(app: &App, identity: &Identity) -> Result<Vec<String>, Error> {
             report!(warn, identity, "the app may not get the signal to stop: {unsuitable}");
             Ok(app.command.clone())
         }
-        Err(source) => Err(Error::Command { app: app.name.clone(), source }),
+        Err(source) => Err(WorkerStartError::Command { app: app.name.clone(), source }),
     }
 }
 
-fn listeners(worker: &mut Worker, identity: &Identity) -> Result<Listeners, Error> {
+fn listeners(worker: &mut Worker, identity: &Identity) -> Result<Listeners, WorkerStartError> {
     if worker.app.handoff.is_some() {
         return match worker.control {
             Some(_) => Ok(Listeners::default()),
-            None => Err(Error::NoControl { instance: identity.to_string() }),
+            None => Err(WorkerStartError::NoControl { instance: identity.to_string() }),
         };
     }
     let listen = match worker.app.listen {
@@ -181,8 +187,8 @@ fn listeners(worker: &mut Worker, identity: &Identity) -> Result<Listeners, Erro
         Listen::Port | Listen::Unix => return Ok(Listeners::default()),
     };
     let socket = worker.listener.take();
-    let socket =
-        socket.ok_or_else(|| Error::NoListener { listen, instance: identity.to_string() })?;
+    let socket = socket
+        .ok_or_else(|| WorkerStartError::NoListener { listen, instance: identity.to_string() })?;
     // The flag belongs to the socket, not to the descriptor: apps that inherit it do not expect it.
     let ours = worker.app.listen == Listen::Cluster;
     let prepared = match &socket {
@@ -205,7 +211,7 @@ fn notifications(
     worker: &Worker,
     identity: &Identity,
     environment: &mut Environment,
-) -> Result<AppNotifications, Error> {
+) -> Result<AppNotifications, WorkerStartError> {
     let directory: Option<&OsString> = worker.environment.get(OsStr::new("RUNTIME_DIRECTORY"));
     let made = AppNotifications::listen(
         &identity.to_string(),
@@ -218,10 +224,10 @@ fn notifications(
 }
 
 /// Makes sure that who answers at the app's own address will be the app.
-async fn free_address(address: &Address, identity: &Identity) -> Result<(), Error> {
+async fn free_address(address: &Address, identity: &Identity) -> Result<(), WorkerStartError> {
     if probe::connect(address).await.is_ok() {
         let instance = identity.to_string();
-        return Err(Error::AddressInUse { address: address.clone(), instance });
+        return Err(WorkerStartError::AddressInUse { address: address.clone(), instance });
     }
     if let Address::Unix(path) = address {
         remove_stale(path);
@@ -238,11 +244,11 @@ fn remove_stale(path: &Path) {
     }
 }
 
-fn io(what: &'static str) -> impl Fn(io::Error) -> Error {
-    move |source| Error::Io { what, source }
+fn io(what: &'static str) -> impl Fn(io::Error) -> WorkerStartError {
+    move |source| WorkerStartError::Io { what, source }
 }
 
-impl Error {
+impl WorkerStartError {
     /// The exit code for it.
     pub(super) fn code(&self) -> u8 {
         match self {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::cluster;
 use super::identity::{Identity, report};
 use super::notifier::Notifier;
-use super::probe::{self, Failure, Seconds, Target};
+use super::probe::{self, ProbeFailure, ProbeTarget, Seconds};
 use crate::config::settings::Health;
 use crate::systemd::message::WORKER_STUCK;
 
@@ -24,7 +24,7 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(5);
 /// What is asked.
 #[derive(Debug)]
 pub(super) enum Question {
-    Health(Target, Health),
+    Health(ProbeTarget, Health),
     EventLoop(cluster::Handle),
     Process,
 }
@@ -91,10 +91,13 @@ impl Question {
             Self::EventLoop(channel) => channel.ping().await,
             Self::Health(target, health) => loop {
                 match probe::health(target, health).await {
-                    Ok(_) | Err(Failure::Forbidden | Failure::Refused | Failure::Status(_)) => {
+                    Ok(_)
+                    | Err(
+                        ProbeFailure::Forbidden | ProbeFailure::Refused | ProbeFailure::Status(_),
+                    ) => {
                         return;
                     }
-                    Err(Failure::Other(reason)) => tracing::debug!(%reason, "no answer"),
+                    Err(ProbeFailure::Other(reason)) => tracing::debug!(%reason, "no answer"),
                 }
                 sleep(Duration::from_millis(50)).await;
             },

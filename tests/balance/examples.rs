@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use roundsman::balance::{NoKeys, PickInput, Picked, RequestKeys, State, Upstream, split};
-use roundsman::config::settings::{Split, Target};
+use roundsman::config::settings::{RouteTarget, Split};
 use roundsman::config::{Settings, Sources, load};
 use roundsman::front::Front;
 use tokio::time::Instant;
@@ -25,8 +25,8 @@ fn settings(files: &BTreeMap<String, String>) -> Settings {
 }
 
 fn the_split(settings: &Settings) -> &Split {
-    let route = settings.routes.iter().find(|r| matches!(r.target, Target::Split(_)));
-    let Some(Target::Split(split)) = route.map(|r| &r.target) else { panic!("no split") };
+    let route = settings.routes.iter().find(|r| matches!(r.target, RouteTarget::Split(_)));
+    let Some(RouteTarget::Split(split)) = route.map(|r| &r.target) else { panic!("no split") };
     split
 }
 

@@ -11,27 +11,27 @@ use roundsman::config::settings::{Dns, DnsName};
 use roundsman::config::{Settings, Sources, load};
 use roundsman::front::Front;
 use roundsman::front::found::{Found, Record};
-use roundsman::registry::dns::{self, Answer, Failed, Lookup};
+use roundsman::registry::dns::{self, Answer, DnsError, Lookup};
 use tokio::time::Instant;
 
 /// What each name is answered with, and when it was asked for.
 #[derive(Clone, Default)]
 struct Zone {
-    answers: Arc<Mutex<BTreeMap<String, Result<Answer, Failed>>>>,
+    answers: Arc<Mutex<BTreeMap<String, Result<Answer, DnsError>>>>,
     asked: Arc<Mutex<Vec<(String, Instant)>>>,
 }
 
 impl Lookup for Zone {
-    async fn look_up(&self, name: &DnsName, _: &Dns) -> Result<Answer, Failed> {
+    async fn look_up(&self, name: &DnsName, _: &Dns) -> Result<Answer, DnsError> {
         let name = name.to_string();
         self.asked.lock().unwrap().push((name.clone(), Instant::now()));
         tokio::task::yield_now().await;
-        self.answers.lock().unwrap().get(&name).cloned().unwrap_or(Err(Failed::NoSuchName))
+        self.answers.lock().unwrap().get(&name).cloned().unwrap_or(Err(DnsError::NoSuchName))
     }
 }
 
 impl Zone {
-    fn set(&self, name: &str, answer: Result<Answer, Failed>) {
+    fn set(&self, name: &str, answer: Result<Answer, DnsError>) {
         self.answers.lock().unwrap().insert(name.to_owned(), answer);
     }
 
@@ -146,10 +146,10 @@ async fn the_last_good_answer_stays_when_the_dns_fails() {
     let before = front.snapshot();
     let silent = "10.0.0.53:53".parse().unwrap();
     for failed in [
-        Failed::Timeout(silent, Duration::from_secs(2)),
-        Failed::Refused("SERVFAIL"),
-        Failed::NoSuchName,
-        Failed::NoRecords,
+        DnsError::Timeout(silent, Duration::from_secs(2)),
+        DnsError::Refused("SERVFAIL"),
+        DnsError::NoSuchName,
+        DnsError::NoRecords,
     ] {
         zone.set("dns:a.b:80", Err(failed));
         after(60).await;

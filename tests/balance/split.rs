@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use roundsman::balance::key::Random;
 use roundsman::balance::{NoKeys, RequestKeys, split};
-use roundsman::config::settings::{Share, Split, SplitKey, Target};
+use roundsman::config::settings::{RouteTarget, Share, Split, SplitKey};
 
 fn split_of(by: SplitKey, shares: &[u32]) -> Split {
-    let share = |(i, &share): (usize, &u32)| Share { to: Target::App(format!("v{i}")), share };
+    let share = |(i, &share): (usize, &u32)| Share { to: RouteTarget::App(format!("v{i}")), share };
     Split { by, shares: shares.iter().enumerate().map(share).collect() }
 }
 

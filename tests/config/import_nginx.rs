@@ -4,7 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use roundsman::config::settings::{Algorithm, HashKey, HashMethod, HostPattern, Settings, Target};
+use roundsman::config::settings::{
+    Algorithm, HashKey, HashMethod, HostPattern, RouteTarget, Settings,
+};
 use roundsman::config::{self, Sources};
 use roundsman::import::{Import, nginx};
 
@@ -29,7 +31,7 @@ fn routes(settings: &Settings, upstream: &str) -> Vec<String> {
     let mut routes: Vec<String> = settings
         .routes
         .iter()
-        .filter(|route| route.target == Target::Upstream(upstream.to_owned()))
+        .filter(|route| route.target == RouteTarget::Upstream(upstream.to_owned()))
         .map(|route| match &route.host {
             HostPattern::Exact(host) => format!("{host}{}", route.path),
             HostPattern::Wildcard(domain) => format!("*.{domain}{}", route.path),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use roundsman::config::settings::{
-    Address, Algorithm, HostPattern, Listen, Settings, SplitKey, Target, Transport,
+    Address, Algorithm, HostPattern, Listen, RouteTarget, Settings, SplitKey, Transport,
 };
 use roundsman::config::{Loaded, Sources, load};
 use tempfile::TempDir;
@@ -147,9 +147,9 @@ fn a_whole_configuration_means_what_it_says() {
         settings.routes.iter().map(|r| ((&r.host, r.path.as_str()), &r.target)).collect();
     assert_eq!(routes.len(), 3, "shop-next answers only its share: {routes:?}");
     let shop_host = HostPattern::Exact("shop.example.com".to_owned());
-    assert_eq!(routes[&(&shop_host, "/")], &Target::App("shop".to_owned()));
+    assert_eq!(routes[&(&shop_host, "/")], &RouteTarget::App("shop".to_owned()));
     let wildcard = HostPattern::Wildcard("example.com".to_owned());
-    let Target::Split(split) = routes[&(&wildcard, "/new")] else { panic!("{routes:?}") };
+    let RouteTarget::Split(split) = routes[&(&wildcard, "/new")] else { panic!("{routes:?}") };
     assert_eq!(split.by, SplitKey::Cookie("id".to_owned()));
     assert_eq!(split.shares.iter().map(|s| s.share).collect::<Vec<_>>(), [95, 5]);
 }
@@ -168,7 +168,7 @@ fn a_lone_app_answers_every_host() {
     let settings = settings(&[("apps/hello.toml", "command = [\"node\", \"a.js\"]")]);
     let route = &settings.routes[0];
     assert_eq!((&route.host, route.path.as_str()), (&HostPattern::Any, "/"));
-    assert_eq!(route.target, Target::App("hello".to_owned()));
+    assert_eq!(route.target, RouteTarget::App("hello".to_owned()));
     assert_eq!(settings.apps["hello"].workers, 1);
 }
 

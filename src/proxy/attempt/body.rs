@@ -14,8 +14,8 @@ use super::super::rewrite::Connection as Persistence;
 use super::super::server::ServerStream;
 use super::super::tunnel;
 use super::head::Ready;
-use super::{Attempt, Failed};
-use crate::balance::Failure;
+use super::{Attempt, FailedAttempt};
+use crate::balance::ServerFailure;
 use crate::front::Reason;
 use crate::io::ByteStream;
 use crate::io::write::write_all;
@@ -26,7 +26,7 @@ impl<C: ByteStream> Attempt<'_, C> {
         &mut self,
         stream: &mut ServerStream,
         ready: &Ready,
-    ) -> Result<(After, Option<Option<u64>>), Failed> {
+    ) -> Result<(After, Option<Option<u64>>), FailedAttempt> {
         let most = self.request.snapshot.settings.front.limits.header_bytes;
         let mut download = Relay::new(ready.framing, ready.chunked, None, most);
         if ready.persistence == Persistence::Close {
@@ -142,7 +142,7 @@ impl<C: ByteStream> Attempt<'_, C> {
             self.connection.stream.discard_unread();
         }
         if matches!(reason, Reason::ServerGone | Reason::BadResponse | Reason::ResponseTimeout) {
-            self.in_flight.failed_by(Failure::InvalidResponse);
+            self.in_flight.failed_by(ServerFailure::InvalidResponse);
         }
     }
 

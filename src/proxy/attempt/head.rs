@@ -10,7 +10,7 @@ use super::super::request::Framing;
 use super::super::response::Head;
 use super::super::rewrite::{self, Connection as Persistence};
 use super::super::server::ServerStream;
-use super::{Attempt, Failed};
+use super::{Attempt, FailedAttempt};
 use crate::front::Reason;
 use crate::io::ByteStream;
 use crate::io::buf::{Buf, Out};
@@ -47,7 +47,7 @@ impl<C: ByteStream> Attempt<'_, C> {
     pub(super) async fn response_head(
         &mut self,
         stream: &mut ServerStream,
-    ) -> Result<Ready, Failed> {
+    ) -> Result<Ready, FailedAttempt> {
         let mut parsed = 0;
         let (mut first, mut waits_for) = (true, None);
         let result = poll_fn(|cx| {

@@ -40,7 +40,7 @@ pub(crate) struct Attempt<'a, C> {
 
 /// An attempt that came to nothing, before anything of a final response went to the client.
 #[derive(Debug)]
-pub(crate) struct Failed {
+pub(crate) struct FailedAttempt {
     pub(crate) reason: Reason,
     /// Another server may be tried.
     pub(crate) retryable: bool,
@@ -73,7 +73,7 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
     }
 
     /// Sends the request and relays the response.
-    pub(crate) async fn run(&mut self) -> Result<After, Failed> {
+    pub(crate) async fn run(&mut self) -> Result<After, FailedAttempt> {
         let incarnation = self.in_flight.server().incarnation();
         let mut pooled = self.take_pooled();
         loop {
@@ -110,7 +110,7 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
     async fn respond(
         &mut self,
         stream: &mut ServerStream,
-    ) -> Result<(After, Option<Option<u64>>), Failed> {
+    ) -> Result<(After, Option<Option<u64>>), FailedAttempt> {
         let mut interim = 0;
         loop {
             let ready = self.response_head(stream).await?;
@@ -138,13 +138,13 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
         }
     }
 
-    fn failed(&self, reason: Reason, detail: &str) -> Failed {
+    fn failed(&self, reason: Reason, detail: &str) -> FailedAttempt {
         // The request can be sent again as long as nothing of it is gone that is not in `out`,
         // and unless the server may have acted on it already.
         let untouched = self.upload.moved == 0;
         let unanswered = self.response.is_empty();
         let harmless = self.request.idempotent || self.sent == 0 || self.unprocessed;
         let retryable = reason == Reason::ServerGone && untouched && unanswered && harmless;
-        Failed { reason, retryable, detail: detail.to_owned() }
+        FailedAttempt { reason, retryable, detail: detail.to_owned() }
     }
 }

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::super::http2;
 use super::super::server::ServerStream;
-use super::{Attempt, Failed};
+use super::{Attempt, FailedAttempt};
 use crate::config::settings::ServerProtocol;
 use crate::front::Reason;
 use crate::io::{ByteStream, preface};
@@ -57,8 +57,9 @@ impl<C: ByteStream> Attempt<'_, C> {
         stream.write_all(&header).await
     }
 
-    pub(super) async fn connect(&self) -> Result<ServerStream, Failed> {
-        let failed = |detail| Failed { reason: Reason::ConnectFailed, retryable: true, detail };
+    pub(super) async fn connect(&self) -> Result<ServerStream, FailedAttempt> {
+        let failed =
+            |detail| FailedAttempt { reason: Reason::ConnectFailed, retryable: true, detail };
         let server = self.in_flight.server();
         let address = &server.address;
         let mut connect = std::pin::pin!(async {

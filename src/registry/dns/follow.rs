@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::schedule::{News, Schedule};
-use super::{Failed, Lookup, MAX_SERVERS};
+use super::{DnsError, Lookup, MAX_SERVERS};
 use crate::config::Settings;
 use crate::config::settings::{Dns, DnsName};
 use crate::front::Front;
@@ -113,7 +113,7 @@ async fn ask(
     }
 }
 
-fn say_failed(name: &DnsName, failed: &Failed, known: usize) {
+fn say_failed(name: &DnsName, failed: &DnsError, known: usize) {
     let what = match known {
         0 => "it has no servers until it does".to_owned(),
         1 => "the server of the last answer stays".to_owned(),

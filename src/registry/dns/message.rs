@@ -6,7 +6,7 @@ use std::time::Duration;
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QTYPE, Question, RCODE, TYPE};
 
-use super::Failed;
+use super::DnsError;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,20 +66,20 @@ impl Kind {
 }
 
 /// The message that asks a resolver for this name, whole and without a dot at its end.
-pub fn question(id: u16, name: &str, kind: Kind) -> Result<Vec<u8>, Failed> {
+pub fn question(id: u16, name: &str, kind: Kind) -> Result<Vec<u8>, DnsError> {
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    let name = Name::new(name).map_err(|_| Failed::Name)?;
+    let name = Name::new(name).map_err(|_| DnsError::Name)?;
     packet.questions.push(Question::new(name, kind.kind().into(), CLASS::IN.into(), false));
-    packet.build_bytes_vec().map_err(|_| Failed::Name)
+    packet.build_bytes_vec().map_err(|_| DnsError::Name)
 }
 
 /// Understands what came back.
-pub fn reply(message: &[u8], id: u16, name: &str, kind: Kind) -> Result<Reply, Failed> {
+pub fn reply(message: &[u8], id: u16, name: &str, kind: Kind) -> Result<Reply, DnsError> {
     let Ok(packet) = Packet::parse(message) else {
         // Whoever knows the number is the one that was asked; others are not listened to.
         let ours = message.get(..2) == Some(&id.to_be_bytes());
-        return if ours { Err(Failed::Malformed) } else { Ok(Reply::Stray) };
+        return if ours { Err(DnsError::Malformed) } else { Ok(Reply::Stray) };
     };
     let asked = QTYPE::from(kind.kind());
     let answers = packet.id() == id
@@ -95,12 +95,14 @@ pub fn reply(message: &[u8], id: u16, name: &str, kind: Kind) -> Result<Reply, F
     }
     match packet.rcode() {
         RCODE::NoError => Ok(records(&packet, name, kind)),
-        RCODE::NameError => Err(Failed::NoSuchName),
-        RCODE::ServerFailure => Err(Failed::Refused("SERVFAIL: it has a problem itself")),
-        RCODE::Refused => Err(Failed::Refused("REFUSED: it does not want to")),
-        RCODE::FormatError => Err(Failed::Refused("FORMERR: it does not understand the question")),
-        RCODE::NotImplemented => Err(Failed::Refused("NOTIMP: it does not know how to")),
-        _ => Err(Failed::Refused("an error")),
+        RCODE::NameError => Err(DnsError::NoSuchName),
+        RCODE::ServerFailure => Err(DnsError::Refused("SERVFAIL: it has a problem itself")),
+        RCODE::Refused => Err(DnsError::Refused("REFUSED: it does not want to")),
+        RCODE::FormatError => {
+            Err(DnsError::Refused("FORMERR: it does not understand the question"))
+        }
+        RCODE::NotImplemented => Err(DnsError::Refused("NOTIMP: it does not know how to")),
+        _ => Err(DnsError::Refused("an error")),
     }
 }
 
@@ -163,7 +165,7 @@ mod tests {
         let expected = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\
             \x03api\x07example\x00\x00\x21\x00\x01";
         assert_eq!(question(0x1234, "api.example", Kind::Srv).unwrap(), expected);
-        assert_eq!(question(1, &"a".repeat(64), Kind::A), Err(Failed::Name));
+        assert_eq!(question(1, &"a".repeat(64), Kind::A), Err(DnsError::Name));
     }
 
     #[test]
@@ -202,12 +204,12 @@ mod tests {
             message[2..4].copy_from_slice(&flags);
             reply(&message, 7, "a.b", Kind::A)
         };
-        assert_eq!(with([0x81, 0x83]), Err(Failed::NoSuchName));
+        assert_eq!(with([0x81, 0x83]), Err(DnsError::NoSuchName));
         assert!(
-            matches!(with([0x81, 0x82]), Err(Failed::Refused(text)) if text.contains("SERVFAIL"))
+            matches!(with([0x81, 0x82]), Err(DnsError::Refused(text)) if text.contains("SERVFAIL"))
         );
         assert!(
-            matches!(with([0x81, 0x85]), Err(Failed::Refused(text)) if text.contains("REFUSED"))
+            matches!(with([0x81, 0x85]), Err(DnsError::Refused(text)) if text.contains("REFUSED"))
         );
         assert_eq!(with([0x83, 0x80]), Ok(Reply::Truncated));
         let nothing =

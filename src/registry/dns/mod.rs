@@ -38,7 +38,7 @@ pub struct Answer {
 
 /// Why a look-up came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failed {
+pub enum DnsError {
     /// The DNS says so.
     #[error("there is no such name")]
     NoSuchName,
@@ -69,10 +69,10 @@ pub trait Lookup: Send + Sync + 'static {
         &self,
         name: &DnsName,
         settings: &Dns,
-    ) -> impl Future<Output = Result<Answer, Failed>> + Send;
+    ) -> impl Future<Output = Result<Answer, DnsError>> + Send;
 }
 
-impl Failed {
+impl DnsError {
     /// Whether it is an answer, which another DNS server would only repeat.
     pub(crate) fn is_final(&self) -> bool {
         matches!(self, Self::NoSuchName | Self::NoRecords | Self::Name)

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::message::{Kind, Records, Service};
 use super::system::System;
-use super::{Answer, Failed, Lookup, MAX_SERVERS, transport};
+use super::{Answer, DnsError, Lookup, MAX_SERVERS, transport};
 use crate::config::settings::{Dns, DnsName, Family};
 use crate::front::found::{Found, Record};
 
@@ -31,7 +31,7 @@ struct HostLookup {
     addresses: Vec<IpAddr>,
     ttl: Duration,
     /// Families (whether IPv6) that could not be learnt, and why.
-    lacking: Vec<(bool, Failed)>,
+    lacking: Vec<(bool, DnsError)>,
 }
 
 /// One look-up.
@@ -42,7 +42,7 @@ struct Question {
 }
 
 impl Lookup for Resolver {
-    async fn look_up(&self, name: &DnsName, settings: &Dns) -> Result<Answer, Failed> {
+    async fn look_up(&self, name: &DnsName, settings: &Dns) -> Result<Answer, DnsError> {
         let system = System::read(settings);
         let question = Question { system, family: settings.addresses, timeout: settings.timeout };
         match name {
@@ -58,7 +58,7 @@ impl Lookup for Resolver {
 // === impl Question ===
 
 impl Question {
-    async fn service(self: Arc<Self>, name: &str) -> Result<Answer, Failed> {
+    async fn service(self: Arc<Self>, name: &str) -> Result<Answer, DnsError> {
         let (mut services, ttl) = self.services(name).await?;
         // A single dot says that there is no such service.
         services.retain(|service| !service.target.is_empty());
@@ -79,14 +79,14 @@ impl Question {
         combine(targets.collect(), ttl)
     }
 
-    async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), Failed> {
-        let mut last = Failed::NoSuchName;
+    async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), DnsError> {
+        let mut last = DnsError::NoSuchName;
         for name in self.system.candidates(name) {
             match self.ask(&name, Kind::Srv).await {
                 Ok((Records::Services(services), ttl)) => return Ok((services, ttl)),
                 Err(failed) if !failed.is_final() => return Err(failed),
-                Err(Failed::NoSuchName) => {}
-                Ok(_) | Err(_) => last = Failed::NoRecords,
+                Err(DnsError::NoSuchName) => {}
+                Ok(_) | Err(_) => last = DnsError::NoRecords,
             }
         }
         Err(last)
@@ -111,7 +111,7 @@ impl Question {
                 break;
             }
             let ask = async |is_v6| match (wants(is_v6), is_v6) {
-                (false, _) => Err(Failed::NoRecords),
+                (false, _) => Err(DnsError::NoRecords),
                 (true, false) => self.ask(&name, Kind::A).await,
                 (true, true) => self.ask(&name, Kind::Aaaa).await,
             };
@@ -128,12 +128,12 @@ impl Question {
     }
 
     /// The records of one kind of a whole name, from the first DNS server that has an answer.
-    async fn ask(&self, name: &str, kind: Kind) -> Result<(Records, Duration), Failed> {
-        let mut last = Failed::NoRecords;
+    async fn ask(&self, name: &str, kind: Kind) -> Result<(Records, Duration), DnsError> {
+        let mut last = DnsError::NoRecords;
         for _ in 0..ROUNDS {
             for &server in &self.system.servers {
                 match transport::ask(server, name, kind, self.timeout).await {
-                    Ok((records, _)) if records.is_empty() => return Err(Failed::NoRecords),
+                    Ok((records, _)) if records.is_empty() => return Err(DnsError::NoRecords),
                     Err(failed) if !failed.is_final() => last = failed,
                     result => return result,
                 }
@@ -144,7 +144,7 @@ impl Question {
 }
 
 impl HostLookup {
-    fn take_in(&mut self, is_v6: bool, result: Result<(Records, Duration), Failed>) {
+    fn take_in(&mut self, is_v6: bool, result: Result<(Records, Duration), DnsError>) {
         match result {
             Ok((Records::Addresses(addresses), ttl)) => {
                 // One more than may be, so that it is seen that there are more.
@@ -152,7 +152,7 @@ impl HostLookup {
                 self.ttl = self.ttl.min(ttl);
             }
             // That a host has no addresses of a family is known then, and no failure.
-            Ok(_) | Err(Failed::NoRecords) => {}
+            Ok(_) | Err(DnsError::NoRecords) => {}
             Err(failed) => self.lacking.push((is_v6, failed)),
         }
     }
@@ -162,9 +162,9 @@ impl HostLookup {
 fn combine(
     hosts: Vec<(HostLookup, u16, Option<Record>)>,
     mut ttl: Duration,
-) -> Result<Answer, Failed> {
+) -> Result<Answer, DnsError> {
     let (mut found, mut lacking) = (Vec::new(), Vec::new());
-    let mut failed = Failed::NoRecords;
+    let mut failed = DnsError::NoRecords;
     for (host, port, record) in hosts {
         if found.len() > MAX_SERVERS {
             break; // those of the lowest priority, which come last

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::Failed;
+use super::DnsError;
 use super::message::{self, Kind, Records, Reply};
 
 /// Larger than any answer over UDP to a question that does not ask for more.
@@ -21,15 +21,15 @@ pub(super) async fn ask(
     name: &str,
     kind: Kind,
     limit: Duration,
-) -> Result<(Records, Duration), Failed> {
+) -> Result<(Records, Duration), DnsError> {
     let exchange = async {
         let answer = match over_udp(server, name, kind).await? {
             None => over_tcp(server, name, kind).await?,
             answer => answer,
         };
-        answer.ok_or(Failed::Malformed)
+        answer.ok_or(DnsError::Malformed)
     };
-    timeout(limit, exchange).await.unwrap_or(Err(Failed::Timeout(server, limit)))
+    timeout(limit, exchange).await.unwrap_or(Err(DnsError::Timeout(server, limit)))
 }
 
 /// `None` when the answer did not fit.
@@ -37,10 +37,10 @@ async fn over_udp(
     server: SocketAddr,
     name: &str,
     kind: Kind,
-) -> Result<Option<(Records, Duration)>, Failed> {
+) -> Result<Option<(Records, Duration)>, DnsError> {
     let id = number();
     let question = message::question(id, name, kind)?;
-    let io = |error: io::Error| Failed::Io(server, error.to_string());
+    let io = |error: io::Error| DnsError::Io(server, error.to_string());
     let any = match server {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -64,7 +64,7 @@ async fn over_tcp(
     server: SocketAddr,
     name: &str,
     kind: Kind,
-) -> Result<Option<(Records, Duration)>, Failed> {
+) -> Result<Option<(Records, Duration)>, DnsError> {
     let id = number();
     let question = message::question(id, name, kind)?;
     let exchange = async {
@@ -78,7 +78,7 @@ async fn over_tcp(
         stream.read_exact(&mut answer).await?;
         Ok(answer)
     };
-    let answer = exchange.await.map_err(|e: io::Error| Failed::Io(server, e.to_string()))?;
+    let answer = exchange.await.map_err(|e: io::Error| DnsError::Io(server, e.to_string()))?;
     match message::reply(&answer, id, name, kind)? {
         Reply::Answer(records, ttl) => Ok(Some((records, ttl))),
         Reply::Truncated | Reply::Stray => Ok(None),

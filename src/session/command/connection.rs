@@ -4,7 +4,7 @@ use super::super::protocol::{Arguments, Reply, Version};
 use super::super::store::NOWHERE;
 use super::client::{DEFAULT_NAMESPACE, Identity};
 use super::number::integer;
-use super::{Context, Failure, Outcome, is, not_supported, unknown_subcommand};
+use super::{CommandError, Context, Outcome, is, not_supported, unknown_subcommand};
 use crate::base::unit;
 
 /// Databases of a namespace, as many as Redis has by default.
@@ -38,11 +38,11 @@ pub(super) fn select(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
 }
 
 /// The number of a database.
-pub(super) fn database(text: &[u8]) -> Result<u8, Failure> {
+pub(super) fn database(text: &[u8]) -> Result<u8, CommandError> {
     u8::try_from(integer(text)?)
         .ok()
         .filter(|number| *number < DATABASES)
-        .ok_or_else(|| Failure::other("ERR DB index is out of range"))
+        .ok_or_else(|| CommandError::other("ERR DB index is out of range"))
 }
 
 pub(super) fn reset(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -65,14 +65,14 @@ pub(super) fn reset(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Repl
 pub(super) fn auth(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     match args.len() {
         2 if cx.client.identity != Identity::Remote => {
-            return Err(Failure::other(
+            return Err(CommandError::other(
                 "ERR AUTH <password> called without any password configured for the default \
                  user. Are you sure your configuration is correct?",
             ));
         }
         2 => authenticate(cx, DEFAULT_NAMESPACE.as_bytes(), args.at(1))?,
         3 => authenticate(cx, args.at(1), args.at(2))?,
-        _ => return Err(Failure::Syntax),
+        _ => return Err(CommandError::Syntax),
     }
     reply.ok();
     Ok(())
@@ -81,7 +81,8 @@ pub(super) fn auth(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
 /// The user's name is the namespace. A worker has its own already, by the kernel's word; whoever
 /// runs the store may have any; everybody else needs the password of one.
 fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
-    let wrong = || Failure::other("WRONGPASS invalid username-password pair or user is disabled.");
+    let wrong =
+        || CommandError::other("WRONGPASS invalid username-password pair or user is disabled.");
     let user = std::str::from_utf8(user).map_err(|_| wrong())?;
     let allowed = match &cx.client.identity {
         Identity::Worker(app) => user == app || user == DEFAULT_NAMESPACE,
@@ -116,12 +117,12 @@ pub(super) fn hello(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
     let mut version = cx.client.version;
     if let Some(text) = args.get(1) {
         let number = integer(text).map_err(|_| {
-            Failure::other("ERR Protocol version is not an integer or out of range")
+            CommandError::other("ERR Protocol version is not an integer or out of range")
         })?;
         version = match number {
             2 => Version::Two,
             3 => Version::Three,
-            _ => return Err(Failure::other("NOPROTO unsupported protocol version")),
+            _ => return Err(CommandError::other("NOPROTO unsupported protocol version")),
         };
     }
     let (mut credentials, mut name) = (None, None);
@@ -133,14 +134,14 @@ pub(super) fn hello(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
             name = rest.next();
         } else {
             let word = String::from_utf8_lossy(word);
-            return Err(Failure::Other(format!("ERR Syntax error in HELLO option '{word}'")));
+            return Err(CommandError::Other(format!("ERR Syntax error in HELLO option '{word}'")));
         }
     }
     if let Some((user, password)) = credentials {
         authenticate(cx, user, password)?;
     }
     if !cx.client.authenticated {
-        return Err(Failure::other(
+        return Err(CommandError::other(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
              HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
              select the RESP protocol version at the same time",
@@ -169,9 +170,9 @@ pub(super) fn hello(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
     Ok(())
 }
 
-fn client_name(name: &[u8]) -> Result<String, Failure> {
+fn client_name(name: &[u8]) -> Result<String, CommandError> {
     if !name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
-        return Err(Failure::other(
+        return Err(CommandError::other(
             "ERR Client names cannot contain spaces, newlines or special characters.",
         ));
     }
@@ -205,7 +206,7 @@ pub(super) fn client(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
         b"SETINFO" => {
             exactly(4)?;
             let value = client_name(args.at(3)).map_err(|_| {
-                Failure::other(
+                CommandError::other(
                     "ERR CLIENT SETINFO values cannot contain spaces, newlines or special \
                      characters.",
                 )
@@ -216,7 +217,7 @@ pub(super) fn client(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
                 cx.client.library.1 = value;
             } else {
                 let option = String::from_utf8_lossy(args.at(2));
-                return Err(Failure::Other(format!("ERR Unrecognized option '{option}'")));
+                return Err(CommandError::Other(format!("ERR Unrecognized option '{option}'")));
             }
             reply.ok();
         }
@@ -229,7 +230,7 @@ pub(super) fn client(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
         b"NO-EVICT" | b"NO-TOUCH" => {
             exactly(3)?;
             if !is(args.at(2), "ON") && !is(args.at(2), "OFF") {
-                return Err(Failure::Syntax);
+                return Err(CommandError::Syntax);
             }
             reply.ok();
         }

@@ -3,7 +3,7 @@
 use super::super::protocol::{Arguments, Reply};
 use super::number::{decimal_sum, integer, is_float};
 use super::strings::edit_or_begin;
-use super::{Context, Failure, Outcome};
+use super::{CommandError, Context, Outcome};
 
 pub(super) fn incr(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     add(cx, args.at(1), 1, reply)
@@ -20,7 +20,7 @@ pub(super) fn incrby(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
 pub(super) fn decrby(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let amount = integer(args.at(2))?
         .checked_neg()
-        .ok_or_else(|| Failure::other("ERR decrement would overflow"))?;
+        .ok_or_else(|| CommandError::other("ERR decrement would overflow"))?;
     add(cx, args.at(1), amount, reply)
 }
 
@@ -41,20 +41,20 @@ pub(super) fn incrbyfloat(
 }
 
 /// The sum for `INCRBYFLOAT`.
-fn float_sum(before: &[u8], amount: &[u8]) -> Result<String, Failure> {
-    let not_a_float = || Failure::other("ERR value is not a valid float");
+fn float_sum(before: &[u8], amount: &[u8]) -> Result<String, CommandError> {
+    let not_a_float = || CommandError::other("ERR value is not a valid float");
     if !is_float(amount) {
         return Err(not_a_float());
     }
     decimal_sum(before, amount)
         .ok_or_else(not_a_float)?
-        .map_err(|()| Failure::other("ERR increment would produce NaN or Infinity"))
+        .map_err(|()| CommandError::other("ERR increment would produce NaN or Infinity"))
 }
 
 /// The sum for `HINCRBYFLOAT`, which words one error differently.
-pub(super) fn field_float_sum(before: &[u8], amount: &[u8]) -> Result<String, Failure> {
+pub(super) fn field_float_sum(before: &[u8], amount: &[u8]) -> Result<String, CommandError> {
     if is_float(amount) && !is_float(before) {
-        return Err(Failure::other("ERR hash value is not a float"));
+        return Err(CommandError::other("ERR hash value is not a float"));
     }
     float_sum(before, amount)
 }
@@ -64,7 +64,7 @@ fn add(cx: &mut Context<'_>, name: &[u8], amount: i64, reply: &mut Reply<'_>) ->
     edit_or_begin(cx, name, b"0", |value| {
         sum = integer(value)?
             .checked_add(amount)
-            .ok_or_else(|| Failure::other("ERR increment or decrement would overflow"))?;
+            .ok_or_else(|| CommandError::other("ERR increment or decrement would overflow"))?;
         value.clear();
         value.extend_from_slice(itoa::Buffer::new().format(sum).as_bytes());
         Ok(true)

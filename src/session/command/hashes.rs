@@ -8,7 +8,7 @@ use super::super::protocol::{Arguments, Reply, Version};
 use super::super::store::Op;
 use super::super::store::value::{Bytes, Kind, Value};
 use super::number::integer;
-use super::{Context, Failure, LONGEST_STRING, Outcome, is};
+use super::{CommandError, Context, LONGEST_STRING, Outcome, is};
 
 type Fields = IndexMap<Bytes, Bytes, RandomState>;
 
@@ -17,14 +17,14 @@ pub(super) fn with_fields<T>(
     cx: &mut Context<'_>,
     name: &[u8],
     read: impl FnOnce(&Fields) -> T,
-) -> Result<T, Failure> {
+) -> Result<T, CommandError> {
     cx.read(name, |found| match &found {
         None => Ok(read(&Fields::default())),
         Some(found) if found.kind() == Kind::Hash => match &*found.value()? {
             Value::Hash(fields) => Ok(read(fields)),
-            _ => Err(Failure::WrongType),
+            _ => Err(CommandError::WrongType),
         },
-        Some(_) => Err(Failure::WrongType),
+        Some(_) => Err(CommandError::WrongType),
     })
 }
 
@@ -32,7 +32,7 @@ pub(super) fn with_fields<T>(
 fn field_to_change(
     cx: &mut Context<'_>,
     args: Arguments<'_>,
-) -> Result<(Vec<u8>, Option<Bytes>), Failure> {
+) -> Result<(Vec<u8>, Option<Bytes>), CommandError> {
     let key = cx.key_to_change(args.at(1))?;
     cx.expect_kind(&key, Kind::Hash)?;
     let value = match cx.store.find(&key, cx.now)? {
@@ -45,7 +45,11 @@ fn field_to_change(
     Ok((key, value))
 }
 
-fn set_fields(cx: &mut Context<'_>, args: Arguments<'_>, name: &str) -> Result<usize, Failure> {
+fn set_fields(
+    cx: &mut Context<'_>,
+    args: Arguments<'_>,
+    name: &str,
+) -> Result<usize, CommandError> {
     if !args.len().is_multiple_of(2) {
         return Err(super::wrong_arity(name));
     }
@@ -59,7 +63,7 @@ fn set_fields(cx: &mut Context<'_>, args: Arguments<'_>, name: &str) -> Result<u
     Ok(added)
 }
 
-fn length(cx: &Context<'_>, key: &[u8]) -> Result<usize, Failure> {
+fn length(cx: &Context<'_>, key: &[u8]) -> Result<usize, CommandError> {
     Ok(match cx.store.find(key, cx.now)? {
         None => 0,
         Some(found) => match &*found.value()? {
@@ -176,10 +180,10 @@ pub(super) fn hincrby(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Rep
     let (key, before) = field_to_change(cx, args)?;
     let before = before
         .map_or(Ok(0), |value| integer(&value))
-        .map_err(|_| Failure::other("ERR hash value is not an integer"))?;
+        .map_err(|_| CommandError::other("ERR hash value is not an integer"))?;
     let sum = before
         .checked_add(amount)
-        .ok_or_else(|| Failure::other("ERR increment or decrement would overflow"))?;
+        .ok_or_else(|| CommandError::other("ERR increment or decrement would overflow"))?;
     let text = sum.to_string();
     cx.apply(Op::SetFields(&key, vec![(args.at(2), text.as_bytes())]))?;
     cx.done(key);
@@ -193,12 +197,12 @@ pub(super) fn hincrbyfloat(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     if !super::number::is_float(args.at(3)) {
-        return Err(Failure::other("ERR value is not a valid float"));
+        return Err(CommandError::other("ERR value is not a valid float"));
     }
     let (key, before) = field_to_change(cx, args)?;
     let before = before.as_deref().unwrap_or(b"0");
     if before.len() > LONGEST_STRING {
-        return Err(Failure::TooLong);
+        return Err(CommandError::TooLong);
     }
     let sum = super::counters::field_float_sum(before, args.at(3))?;
     cx.apply(Op::SetFields(&key, vec![(args.at(2), sum.as_bytes())]))?;
@@ -225,7 +229,7 @@ pub(super) fn hrandfield(
     let with_values = match args.get(3) {
         None => false,
         Some(word) if is(word, "WITHVALUES") && args.len() == 4 => true,
-        Some(_) => return Err(Failure::Syntax),
+        Some(_) => return Err(CommandError::Syntax),
     };
     let mut random = cx.client.random();
     with_fields(cx, args.at(1), |fields| {

@@ -4,7 +4,7 @@ use super::super::protocol::{Arguments, Reply};
 use super::super::store::Op;
 use super::super::store::value::is_expired;
 use super::number::integer;
-use super::{Context, Failure, Outcome, is};
+use super::{CommandError, Context, Outcome, is};
 
 /// How a time is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,13 @@ impl Unit {
 
 /// The expiry that an argument of `SET` and its kin stands for: in the future, or at least
 /// positive.
-pub(super) fn expiry(text: &[u8], unit: Unit, now: u64, command: &str) -> Result<u64, Failure> {
-    let invalid = || Failure::Other(format!("ERR invalid expire time in '{command}' command"));
+pub(super) fn expiry(
+    text: &[u8],
+    unit: Unit,
+    now: u64,
+    command: &str,
+) -> Result<u64, CommandError> {
+    let invalid = || CommandError::Other(format!("ERR invalid expire time in '{command}' command"));
     let amount = integer(text)?;
     if amount <= 0 {
         return Err(invalid());
@@ -109,9 +114,9 @@ fn set_expiry(
 ) -> Outcome {
     let conditions = conditions(args)?;
     let amount = integer(args.at(2))?;
-    let at = unit
-        .absolute(amount, cx.now)
-        .ok_or_else(|| Failure::Other(format!("ERR invalid expire time in '{command}' command")))?;
+    let at = unit.absolute(amount, cx.now).ok_or_else(|| {
+        CommandError::Other(format!("ERR invalid expire time in '{command}' command"))
+    })?;
     let (key, before) = cx.key_with_expiry(args.at(1))?;
     let changes = match before {
         None => false,
@@ -134,7 +139,7 @@ fn set_expiry(
     Ok(())
 }
 
-fn conditions(args: Arguments<'_>) -> Result<Conditions, Failure> {
+fn conditions(args: Arguments<'_>) -> Result<Conditions, CommandError> {
     let mut conditions = Conditions::default();
     for word in args.from(3) {
         let flag = match () {
@@ -144,18 +149,20 @@ fn conditions(args: Arguments<'_>) -> Result<Conditions, Failure> {
             () if is(word, "LT") => &mut conditions.less,
             () => {
                 let word = String::from_utf8_lossy(word);
-                return Err(Failure::Other(format!("ERR Unsupported option {word}")));
+                return Err(CommandError::Other(format!("ERR Unsupported option {word}")));
             }
         };
         *flag = true;
     }
     if conditions.none && (conditions.some || conditions.greater || conditions.less) {
-        return Err(Failure::other(
+        return Err(CommandError::other(
             "ERR NX and XX, GT or LT options at the same time are not compatible",
         ));
     }
     if conditions.greater && conditions.less {
-        return Err(Failure::other("ERR GT and LT options at the same time are not compatible"));
+        return Err(CommandError::other(
+            "ERR GT and LT options at the same time are not compatible",
+        ));
     }
     Ok(conditions)
 }
@@ -263,7 +270,12 @@ pub(super) fn renamenx(
     Ok(())
 }
 
-fn relocate(cx: &mut Context<'_>, from: &[u8], to: &[u8], only_new: bool) -> Result<bool, Failure> {
+fn relocate(
+    cx: &mut Context<'_>,
+    from: &[u8],
+    to: &[u8],
+    only_new: bool,
+) -> Result<bool, CommandError> {
     let source = cx.key_to_change(from)?;
     let target = cx.key_to_change(to)?;
     let entry = cx
@@ -271,7 +283,7 @@ fn relocate(cx: &mut Context<'_>, from: &[u8], to: &[u8], only_new: bool) -> Res
         .find(&source, cx.now)?
         .map(|found| found.entry())
         .transpose()?
-        .ok_or_else(|| Failure::other("ERR no such key"))?;
+        .ok_or_else(|| CommandError::other("ERR no such key"))?;
     if only_new && cx.kind(&target)?.is_some() {
         return Ok(false);
     }
@@ -290,14 +302,14 @@ pub(super) fn copy(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
         if is(word, "REPLACE") {
             replace = true;
         } else if is(word, "DB") {
-            let text = rest.next().ok_or(Failure::Syntax)?;
+            let text = rest.next().ok_or(CommandError::Syntax)?;
             database = super::connection::database(text)?;
         } else {
-            return Err(Failure::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     if database == cx.client.database && args.at(1) == args.at(2) {
-        return Err(Failure::other("ERR source and destination objects are the same"));
+        return Err(CommandError::other("ERR source and destination objects are the same"));
     }
     let source = cx.key_to_change(args.at(1))?;
     let entry = cx.store.find(&source, cx.now)?.map(|found| found.entry()).transpose()?;

@@ -30,7 +30,7 @@ pub use table::{COMMANDS, Command, Flags, NOT_SUPPORTED, dispatch, may_write};
 
 /// Why a command was not carried out. The text begins with the code that clients look at.
 #[derive(Debug, Error)]
-pub enum Failure {
+pub enum CommandError {
     /// The arguments do not fit together.
     #[error("ERR syntax error")]
     Syntax,
@@ -55,7 +55,7 @@ pub enum Failure {
 }
 
 /// What handlers return.
-pub type Outcome = Result<(), Failure>;
+pub type Outcome = Result<(), CommandError>;
 
 /// What handlers work with.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub struct Context<'a> {
 /// Bytes that a string may grow to: no more than a client may send at once.
 const LONGEST_STRING: usize = 32 * 1024 * 1024;
 
-impl Failure {
+impl CommandError {
     fn other(text: impl Into<String>) -> Self {
         Self::Other(text.into())
     }
@@ -95,12 +95,12 @@ impl Context<'_> {
     }
 
     /// As [`Context::key`], with an entry removed whose time is over: before a change.
-    fn key_to_change(&mut self, name: &[u8]) -> Result<Vec<u8>, Failure> {
+    fn key_to_change(&mut self, name: &[u8]) -> Result<Vec<u8>, CommandError> {
         Ok(self.key_with_expiry(name)?.0)
     }
 
     /// As [`Context::key_to_change`], with the expiry of what is there.
-    fn key_with_expiry(&mut self, name: &[u8]) -> Result<(Vec<u8>, Option<u64>), Failure> {
+    fn key_with_expiry(&mut self, name: &[u8]) -> Result<(Vec<u8>, Option<u64>), CommandError> {
         let key = self.key(name);
         let expires = self.store.remove_if_expired(&key, self.now)?;
         Ok((key, expires))
@@ -110,8 +110,8 @@ impl Context<'_> {
     fn read<T>(
         &mut self,
         name: &[u8],
-        read: impl FnOnce(Option<Found<'_>>) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        read: impl FnOnce(Option<Found<'_>>) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
         let key = self.key(name);
         let result = read(self.store.look_up(&key, self.now)?);
         self.done(key);
@@ -119,20 +119,20 @@ impl Context<'_> {
     }
 
     /// The kind of an entry; `None` when there is none.
-    fn kind(&self, key: &[u8]) -> Result<Option<Kind>, Failure> {
+    fn kind(&self, key: &[u8]) -> Result<Option<Kind>, CommandError> {
         Ok(self.store.find(key, self.now)?.map(|found| found.kind()))
     }
 
     /// Fails when the key holds another kind; false when it holds nothing.
-    fn expect_kind(&self, key: &[u8], kind: Kind) -> Result<bool, Failure> {
+    fn expect_kind(&self, key: &[u8], kind: Kind) -> Result<bool, CommandError> {
         match self.kind(key)? {
             None => Ok(false),
             Some(found) if found == kind => Ok(true),
-            Some(_) => Err(Failure::WrongType),
+            Some(_) => Err(CommandError::WrongType),
         }
     }
 
-    fn apply(&mut self, op: Op<'_>) -> Result<(), Failure> {
+    fn apply(&mut self, op: Op<'_>) -> Result<(), CommandError> {
         Ok(self.store.apply(op)?)
     }
 }
@@ -143,15 +143,15 @@ fn is(argument: &[u8], word: &str) -> bool {
 }
 
 /// An unknown subcommand, in the words that Redis uses.
-fn unknown_subcommand(command: &str, arguments: Arguments<'_>) -> Failure {
+fn unknown_subcommand(command: &str, arguments: Arguments<'_>) -> CommandError {
     let name = String::from_utf8_lossy(arguments.at(1));
     let name: String = name.chars().take(128).collect();
-    Failure::Other(format!("ERR unknown subcommand '{name}'. Try {command} HELP."))
+    CommandError::Other(format!("ERR unknown subcommand '{name}'. Try {command} HELP."))
 }
 
 /// The error for a wrong number of arguments.
-fn wrong_arity(name: &str) -> Failure {
-    Failure::Other(format!("ERR wrong number of arguments for '{name}' command"))
+fn wrong_arity(name: &str) -> CommandError {
+    CommandError::Other(format!("ERR wrong number of arguments for '{name}' command"))
 }
 
 /// A part of the protocol that this store does not have, said so that people understand it.

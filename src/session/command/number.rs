@@ -1,16 +1,19 @@
 //! Numbers as clients write them.
 
-use super::Failure;
+use super::CommandError;
 
 /// A 64-bit integer in the only form that Redis takes: no blanks, no plus, no leading zeros.
-pub(super) fn integer(text: &[u8]) -> Result<i64, Failure> {
+pub(super) fn integer(text: &[u8]) -> Result<i64, CommandError> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let canonical = text == b"0"
         || matches!(digits.first(), Some(b'1'..=b'9')) && digits.iter().all(u8::is_ascii_digit);
     if !canonical {
-        return Err(Failure::NotInteger);
+        return Err(CommandError::NotInteger);
     }
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(Failure::NotInteger)
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(CommandError::NotInteger)
 }
 
 /// Decimal places that `INCRBYFLOAT` keeps.

@@ -5,7 +5,7 @@ use super::super::store::key;
 use super::super::store::value::Kind;
 use super::glob;
 use super::number::integer;
-use super::{Context, Failure, Outcome, is};
+use super::{CommandError, Context, Outcome, is};
 
 /// The options of the `SCAN` family.
 struct Options<'a> {
@@ -21,25 +21,25 @@ const SMALL: usize = 128;
 /// Keys that one `SCAN` looks at, at most, so that no client can make the others wait long.
 const MOST: usize = 10_000;
 
-fn options(args: Arguments<'_>, at: usize, with_kind: bool) -> Result<Options<'_>, Failure> {
+fn options(args: Arguments<'_>, at: usize, with_kind: bool) -> Result<Options<'_>, CommandError> {
     let cursor = std::str::from_utf8(args.at(at))
         .ok()
         .and_then(|text| text.parse().ok())
-        .ok_or(Failure::Cursor)?;
+        .ok_or(CommandError::Cursor)?;
     let mut options = Options { cursor, pattern: None, count: 10, kind: None };
     let mut rest = args.from(at + 1);
     while let Some(word) = rest.next() {
-        let value = rest.next().ok_or(Failure::Syntax)?;
+        let value = rest.next().ok_or(CommandError::Syntax)?;
         if is(word, "MATCH") {
             options.pattern = Some(value);
         } else if is(word, "COUNT") {
             let count = integer(value)?;
             options.count =
-                usize::try_from(count).ok().filter(|n| *n > 0).ok_or(Failure::Syntax)?;
+                usize::try_from(count).ok().filter(|n| *n > 0).ok_or(CommandError::Syntax)?;
         } else if with_kind && is(word, "TYPE") {
             options.kind = Some(value);
         } else {
-            return Err(Failure::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     options.count = options.count.min(MOST);

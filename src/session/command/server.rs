@@ -9,7 +9,7 @@ use super::super::store::Op;
 use super::super::store::key::Space;
 use super::client::Identity;
 use super::table::{self, COMMANDS, Command};
-use super::{Context, Failure, LONGEST_STRING, Outcome, glob_matches, is, unknown_subcommand};
+use super::{CommandError, Context, LONGEST_STRING, Outcome, glob_matches, is, unknown_subcommand};
 
 /// The version whose commands these are: libraries look at it to decide what they may use.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
@@ -42,7 +42,7 @@ fn flush_mode(args: Arguments<'_>) -> Outcome {
     match args.get(1) {
         None => Ok(()),
         Some(word) if args.len() == 2 && (is(word, "SYNC") || is(word, "ASYNC")) => Ok(()),
-        Some(_) => Err(Failure::Syntax),
+        Some(_) => Err(CommandError::Syntax),
     }
 }
 
@@ -98,7 +98,7 @@ pub(super) fn cluster_disabled(
     _args: Arguments<'_>,
     _reply: &mut Reply<'_>,
 ) -> Outcome {
-    Err(Failure::other("ERR This instance has cluster support disabled"))
+    Err(CommandError::other("ERR This instance has cluster support disabled"))
 }
 
 pub(super) fn memory(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -148,7 +148,7 @@ pub(super) fn config(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
         return Err(super::wrong_arity("config|get"));
     }
     if is(args.at(1), "SET") {
-        return Err(Failure::other(
+        return Err(CommandError::other(
             "ERR CONFIG SET is not supported by the Roundsman session store: settings are in the \
              [session] section of /etc/roundsman/roundsman.toml",
         ));

@@ -8,7 +8,7 @@ use super::super::protocol::{Arguments, Reply};
 use super::super::store::Op;
 use super::super::store::value::{Bytes, Entry, Kind, Value};
 use super::number::integer;
-use super::{Context, Failure, Outcome, is};
+use super::{CommandError, Context, Outcome, is};
 
 type Members = IndexSet<Bytes, RandomState>;
 
@@ -17,14 +17,14 @@ pub(super) fn with_members<T>(
     cx: &mut Context<'_>,
     name: &[u8],
     read: impl FnOnce(&Members) -> T,
-) -> Result<T, Failure> {
+) -> Result<T, CommandError> {
     cx.read(name, |found| match &found {
         None => Ok(read(&Members::default())),
         Some(found) if found.kind() == Kind::Set => match &*found.value()? {
             Value::Set(members) => Ok(read(members)),
-            _ => Err(Failure::WrongType),
+            _ => Err(CommandError::WrongType),
         },
-        Some(_) => Err(Failure::WrongType),
+        Some(_) => Err(CommandError::WrongType),
     })
 }
 
@@ -55,7 +55,7 @@ fn change<'a>(
     cx: &mut Context<'_>,
     args: Arguments<'a>,
     matters: impl Fn(&Members, &[u8]) -> bool,
-) -> Result<(Vec<u8>, Vec<&'a [u8]>), Failure> {
+) -> Result<(Vec<u8>, Vec<&'a [u8]>), CommandError> {
     let key = cx.key_to_change(args.at(1))?;
     cx.expect_kind(&key, Kind::Set)?;
     let found = cx.store.find(&key, cx.now)?;
@@ -126,11 +126,11 @@ pub(super) fn smove(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
 
 pub(super) fn spop(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     if args.len() > 3 {
-        return Err(Failure::Syntax);
+        return Err(CommandError::Syntax);
     }
     let count = args.get(2).map(integer).transpose()?;
     if count.is_some_and(|count| count < 0) {
-        return Err(Failure::other("ERR value is out of range, must be positive"));
+        return Err(CommandError::other("ERR value is out of range, must be positive"));
     }
     let key = cx.key_to_change(args.at(1))?;
     let mut random = cx.client.random();
@@ -160,7 +160,7 @@ pub(super) fn srandmember(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     if args.len() > 3 {
-        return Err(Failure::Syntax);
+        return Err(CommandError::Syntax);
     }
     let count = args.get(2).map(integer).transpose()?;
     let mut random = cx.client.random();
@@ -222,7 +222,7 @@ fn combine<'a>(
     cx: &mut Context<'_>,
     names: impl Iterator<Item = &'a [u8]>,
     how: Combination,
-) -> Result<Members, Failure> {
+) -> Result<Members, CommandError> {
     let mut result: Option<Members> = None;
     for name in names {
         with_members(cx, name, |members| match (&mut result, how) {
@@ -313,18 +313,18 @@ pub(super) fn sintercard(
         .ok()
         .filter(|keys| *keys > 0)
         .and_then(|keys| usize::try_from(keys).ok())
-        .ok_or_else(|| Failure::other("ERR numkeys should be greater than 0"))?;
+        .ok_or_else(|| CommandError::other("ERR numkeys should be greater than 0"))?;
     if keys > args.len() - 2 {
-        return Err(Failure::other("ERR Number of keys can't be greater than number of args"));
+        return Err(CommandError::other("ERR Number of keys can't be greater than number of args"));
     }
     let mut limit = 0;
     let mut rest = args.from(2 + keys);
     while let Some(word) = rest.next() {
-        let value = rest.next().filter(|_| is(word, "LIMIT")).ok_or(Failure::Syntax)?;
+        let value = rest.next().filter(|_| is(word, "LIMIT")).ok_or(CommandError::Syntax)?;
         limit = integer(value)
             .ok()
             .and_then(|limit| usize::try_from(limit).ok())
-            .ok_or_else(|| Failure::other("ERR LIMIT can't be negative"))?;
+            .ok_or_else(|| CommandError::other("ERR LIMIT can't be negative"))?;
     }
     let count = combine(cx, args.from(2).take(keys), Combination::Intersection)?.len();
     reply.count(if limit == 0 { count } else { count.min(limit) });

@@ -5,13 +5,13 @@ use super::super::store::Op;
 use super::super::store::value::{Entry, Kind, Value};
 use super::keys::{Unit, expiry};
 use super::number::integer;
-use super::{Context, Failure, LONGEST_STRING, Outcome, is};
+use super::{CommandError, Context, LONGEST_STRING, Outcome, is};
 
 pub(super) fn get(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     cx.read(args.at(1), |found| {
         match found {
             None => reply.null(),
-            Some(found) => reply.bulk(found.string().ok_or(Failure::WrongType)?),
+            Some(found) => reply.bulk(found.string().ok_or(CommandError::WrongType)?),
         }
         Ok(())
     })
@@ -47,7 +47,7 @@ pub(super) fn set(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'
     Ok(())
 }
 
-fn set_options(args: Arguments<'_>, now: u64) -> Result<SetOptions, Failure> {
+fn set_options(args: Arguments<'_>, now: u64) -> Result<SetOptions, CommandError> {
     let mut options = SetOptions::default();
     let mut time = None;
     let mut rest = args.from(3);
@@ -64,9 +64,9 @@ fn set_options(args: Arguments<'_>, now: u64) -> Result<SetOptions, Failure> {
             && time.is_none()
             && !options.keep_ttl
         {
-            time = Some((unit, rest.next().ok_or(Failure::Syntax)?));
+            time = Some((unit, rest.next().ok_or(CommandError::Syntax)?));
         } else {
-            return Err(Failure::Syntax);
+            return Err(CommandError::Syntax);
         }
     }
     if let Some((unit, text)) = time {
@@ -142,8 +142,8 @@ pub(super) fn getex(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
     let change = match (option, args.len()) {
         (None, _) => None,
         (Some(word), 3) if is(word, "PERSIST") => Some(None),
-        (Some(word), 4) => Some(Some(Unit::of_option(word).ok_or(Failure::Syntax)?)),
-        _ => return Err(Failure::Syntax),
+        (Some(word), 4) => Some(Some(Unit::of_option(word).ok_or(CommandError::Syntax)?)),
+        _ => return Err(CommandError::Syntax),
     };
     let key = cx.key_to_change(args.at(1))?;
     let Some(value) = string(cx, &key)? else {
@@ -209,7 +209,7 @@ pub(super) fn msetnx(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
 fn pairs<'a>(
     args: Arguments<'a>,
     name: &str,
-) -> Result<impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a>, Failure> {
+) -> Result<impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone + use<'a>, CommandError> {
     if args.len().is_multiple_of(2) {
         return Err(super::wrong_arity(name));
     }
@@ -220,7 +220,7 @@ fn pairs<'a>(
 pub(super) fn append(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let length = edit(cx, args.at(1), |value| {
         if value.len() + args.at(2).len() > LONGEST_STRING {
-            return Err(Failure::TooLong);
+            return Err(CommandError::TooLong);
         }
         value.extend_from_slice(args.at(2));
         Ok(true)
@@ -236,14 +236,14 @@ pub(super) fn setrange(
 ) -> Outcome {
     let offset = integer(args.at(2))?;
     let offset =
-        usize::try_from(offset).map_err(|_| Failure::other("ERR offset is out of range"))?;
+        usize::try_from(offset).map_err(|_| CommandError::other("ERR offset is out of range"))?;
     let piece = args.at(3);
     let length = edit(cx, args.at(1), |value| {
         if piece.is_empty() {
             return Ok(false);
         }
         let end = offset.checked_add(piece.len()).filter(|end| *end <= LONGEST_STRING);
-        let end = end.ok_or(Failure::TooLong)?;
+        let end = end.ok_or(CommandError::TooLong)?;
         if value.len() < end {
             value.resize(end, 0);
         }
@@ -259,8 +259,8 @@ pub(super) fn setrange(
 pub(super) fn edit(
     cx: &mut Context<'_>,
     name: &[u8],
-    change: impl FnOnce(&mut Vec<u8>) -> Result<bool, Failure>,
-) -> Result<usize, Failure> {
+    change: impl FnOnce(&mut Vec<u8>) -> Result<bool, CommandError>,
+) -> Result<usize, CommandError> {
     edit_or_begin(cx, name, b"", change)
 }
 
@@ -269,8 +269,8 @@ pub(super) fn edit_or_begin(
     cx: &mut Context<'_>,
     name: &[u8],
     absent: &[u8],
-    change: impl FnOnce(&mut Vec<u8>) -> Result<bool, Failure>,
-) -> Result<usize, Failure> {
+    change: impl FnOnce(&mut Vec<u8>) -> Result<bool, CommandError>,
+) -> Result<usize, CommandError> {
     let key = cx.key_to_change(name)?;
     cx.expect_kind(&key, Kind::String)?;
     let (expires, mut value) = cx.store.find(&key, cx.now)?.map_or((0, absent.to_vec()), |found| {
@@ -287,7 +287,7 @@ pub(super) fn strlen(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
     cx.read(args.at(1), |found| {
         let length = match &found {
             None => 0,
-            Some(found) => found.string().ok_or(Failure::WrongType)?.len(),
+            Some(found) => found.string().ok_or(CommandError::WrongType)?.len(),
         };
         reply.count(length);
         Ok(())
@@ -303,7 +303,7 @@ pub(super) fn getrange(
     cx.read(args.at(1), |found| {
         let bytes = match &found {
             None => &[][..],
-            Some(found) => found.string().ok_or(Failure::WrongType)?,
+            Some(found) => found.string().ok_or(CommandError::WrongType)?,
         };
         reply.bulk(range(bytes, start, end));
         Ok(())
@@ -324,9 +324,9 @@ fn range(bytes: &[u8], start: i64, end: i64) -> &[u8] {
     }
 }
 
-fn string(cx: &Context<'_>, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+fn string(cx: &Context<'_>, key: &[u8]) -> Result<Option<Vec<u8>>, CommandError> {
     match cx.store.look_up(key, cx.now)? {
         None => Ok(None),
-        Some(found) => Ok(Some(found.string().ok_or(Failure::WrongType)?.to_vec())),
+        Some(found) => Ok(Some(found.string().ok_or(CommandError::WrongType)?.to_vec())),
     }
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::super::protocol::{Arguments, Reply};
 use super::{
-    Context, Failure, Outcome, connection, counters, hashes, keys, not_supported, scan, server,
-    sets, strings, transactions,
+    CommandError, Context, Outcome, connection, counters, hashes, keys, not_supported, scan,
+    server, sets, strings, transactions,
 };
 
 /// One command.
@@ -245,7 +245,7 @@ fn check(
     cx: &mut Context<'_>,
     args: Arguments<'_>,
     reply: &mut Reply<'_>,
-) -> Result<Option<&'static Command>, Failure> {
+) -> Result<Option<&'static Command>, CommandError> {
     let name = args.at(0);
     let Some(command) = find(name) else {
         let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
@@ -262,15 +262,17 @@ fn check(
     }
     let open_to_all = ["auth", "hello", "quit", "reset"];
     if !cx.client.authenticated && !open_to_all.contains(&command.name) {
-        return Err(Failure::other("NOAUTH Authentication required."));
+        return Err(CommandError::other("NOAUTH Authentication required."));
     }
     if command.flags.write {
-        cx.store.check_writable().map_err(Failure::Other)?;
+        cx.store.check_writable().map_err(CommandError::Other)?;
         if command.flags.grows
             && !cx.store.evict(EVICTIONS)?
             && !cx.store.is_within_share(cx.client.namespace())
         {
-            return Err(Failure::other("OOM command not allowed when used memory > 'maxmemory'."));
+            return Err(CommandError::other(
+                "OOM command not allowed when used memory > 'maxmemory'.",
+            ));
         }
     }
     Ok(Some(command))
@@ -308,7 +310,7 @@ fn spoil(cx: &mut Context<'_>) {
     }
 }
 
-fn unknown(args: Arguments<'_>) -> Failure {
+fn unknown(args: Arguments<'_>) -> CommandError {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(128)]).into_owned();
     let mut list = String::new();
     for argument in args.from(1) {
@@ -317,7 +319,7 @@ fn unknown(args: Arguments<'_>) -> Failure {
         }
         let _ = write!(list, "'{}' ", shown(argument));
     }
-    Failure::Other(format!(
+    CommandError::Other(format!(
         "ERR unknown command '{}', with args beginning with: {list}",
         shown(args.at(0))
     ))

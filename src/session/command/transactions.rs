@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::protocol::{Arguments, Reply};
 use super::client::WatchedKey;
 use super::table;
-use super::{Context, Failure, Outcome};
+use super::{CommandError, Context, Outcome};
 
 /// The requests between `MULTI` and `EXEC`.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Queue {
         self.bytes += bytes.len() + ranges.len() * size_of::<Range<usize>>();
         if self.bytes > LARGEST {
             self.spoilt = true;
-            return Err(Failure::Other(format!(
+            return Err(CommandError::Other(format!(
                 "ERR the transaction is larger than {LARGEST} bytes"
             )));
         }
@@ -54,7 +54,7 @@ pub(super) fn queue(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
 
 pub(super) fn multi(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     if cx.client.queue.is_some() {
-        return Err(Failure::other("ERR MULTI calls can not be nested"));
+        return Err(CommandError::other("ERR MULTI calls can not be nested"));
     }
     cx.client.queue = Some(Queue::default());
     reply.ok();
@@ -67,7 +67,7 @@ pub(super) fn discard(
     reply: &mut Reply<'_>,
 ) -> Outcome {
     if cx.client.queue.take().is_none() {
-        return Err(Failure::other("ERR DISCARD without MULTI"));
+        return Err(CommandError::other("ERR DISCARD without MULTI"));
     }
     cx.client.unwatch();
     reply.ok();
@@ -76,12 +76,14 @@ pub(super) fn discard(
 
 pub(super) fn exec(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let Some(queue) = cx.client.queue.take() else {
-        return Err(Failure::other("ERR EXEC without MULTI"));
+        return Err(CommandError::other("ERR EXEC without MULTI"));
     };
     let touched = cx.client.touched.get() || has_expired(cx)?;
     cx.client.unwatch();
     if queue.spoilt {
-        return Err(Failure::other("EXECABORT Transaction discarded because of previous errors."));
+        return Err(CommandError::other(
+            "EXECABORT Transaction discarded because of previous errors.",
+        ));
     }
     if touched {
         reply.null_array();
@@ -95,7 +97,7 @@ pub(super) fn exec(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply
 }
 
 /// Whether a watched key was there and its time is over now.
-fn has_expired(cx: &Context<'_>) -> Result<bool, Failure> {
+fn has_expired(cx: &Context<'_>) -> Result<bool, CommandError> {
     for watched in &cx.client.watched {
         if watched.expires && cx.store.find(&watched.key, cx.now)?.is_none() {
             return Ok(true);
@@ -106,7 +108,7 @@ fn has_expired(cx: &Context<'_>) -> Result<bool, Failure> {
 
 pub(super) fn watch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     if cx.client.queue.is_some() {
-        return Err(Failure::other("ERR WATCH inside MULTI is not allowed"));
+        return Err(CommandError::other("ERR WATCH inside MULTI is not allowed"));
     }
     for name in args.from(1) {
         // A key whose time is over is removed first, or its removal would count as a touch.

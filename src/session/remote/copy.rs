@@ -27,12 +27,12 @@ pub struct Copy {
     rule: Rule,
     hasher: RandomState,
     /// Every key that this run has copied, by the fingerprint of its name.
-    copied: HashMap<u64, Known>,
+    copied: HashMap<u64, CopiedKey>,
     pass: u64,
 }
 
 #[derive(Debug)]
-struct Known {
+struct CopiedKey {
     content: u64,
     /// The end of time when it never expires.
     expires: u64,
@@ -107,7 +107,7 @@ impl Copy {
         pass.copied += item::write(to, &items)?;
         for item in &items {
             let (name, content) = self.fingerprints(item);
-            let known = Known { content, expires: expiry(item), seen: self.pass };
+            let known = CopiedKey { content, expires: expiry(item), seen: self.pass };
             self.copied.insert(name, known);
         }
         Ok(())

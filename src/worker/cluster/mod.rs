@@ -108,7 +108,7 @@ pub(crate) struct Options {
 
 /// What the app asks of us in a message of its own.
 #[derive(Debug, Deserialize)]
-struct Wish<'a> {
+struct AppRequest<'a> {
     #[serde(borrow)]
     roundsman: Cow<'a, str>,
     #[serde(borrow)]
@@ -353,11 +353,11 @@ impl Task {
         let suspicious =
             text.starts_with(b"{") && memchr::memmem::find(text, b"\"roundsman\"").is_some();
         let Some(siblings) = self.siblings.as_mut().filter(|_| suspicious) else { return };
-        let Ok(wish) = serde_json::from_slice::<Wish<'_>>(text) else { return };
-        if wish.from.is_some() {
+        let Ok(request) = serde_json::from_slice::<AppRequest<'_>>(text) else { return };
+        if request.from.is_some() {
             return;
         }
-        match (wish.roundsman.as_ref(), wish.data) {
+        match (request.roundsman.as_ref(), request.data) {
             ("broadcast", Some(data)) => siblings.broadcast(data.get().as_bytes()),
             ("broadcast", None) => {
                 report!(warn, self.identity, "the app's broadcast has no `data`: nobody gets it");

@@ -7,14 +7,14 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
-use super::Desk;
+use super::ControlContext;
 use crate::handoff::{Record, receive_connections};
 use crate::worker::cluster::HandedIn;
 
 /// Answers that are written at once.
 const TOGETHER: usize = 64;
 
-impl Desk {
+impl ControlContext {
     /// Serves the front until it or the app is gone.
     pub(super) async fn hand_in(&self, mut stream: UnixStream) -> io::Result<()> {
         let Some(channel) = self.channel.as_ref().filter(|channel| channel.is_cluster()) else {

@@ -67,7 +67,7 @@ pub(super) struct Control {
 
 /// What a connection needs to know.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct ControlContext {
     pub(super) identity: Identity,
     pub(super) number: u16,
     pub(super) hub: Hub,
@@ -104,15 +104,15 @@ impl Control {
     }
 
     /// Serves it from a task of its own.
-    pub(super) fn serve(self, desk: Desk) -> tokio::task::JoinHandle<()> {
-        let access = Access::new(desk.identity.app());
-        let desk = Arc::new(desk);
+    pub(super) fn serve(self, context: ControlContext) -> tokio::task::JoinHandle<()> {
+        let access = Access::new(context.identity.app());
+        let context = Arc::new(context);
         tokio::spawn(async move {
             loop {
                 let stream = match self.listener.accept().await {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        report!(warn, desk.identity, "control socket: {error}");
+                        report!(warn, context.identity, "control socket: {error}");
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;
                     }
@@ -133,10 +133,10 @@ impl Control {
                         continue;
                     }
                 };
-                let desk = Arc::clone(&desk);
+                let context = Arc::clone(&context);
                 tokio::spawn(async move {
                     // Who hangs up in the middle of a line has said nothing.
-                    let _ = desk.converse(stream, rights).await;
+                    let _ = context.converse(stream, rights).await;
                     drop(place);
                 });
             }
@@ -150,9 +150,9 @@ impl Drop for Control {
     }
 }
 
-// === impl Desk ===
+// === impl ControlContext ===
 
-impl Desk {
+impl ControlContext {
     async fn converse(&self, mut stream: UnixStream, rights: Rights) -> io::Result<()> {
         let (line, rest) = timeout(FIRST_LINE_LIMIT, first_line(&stream))
             .await

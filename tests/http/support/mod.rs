@@ -18,7 +18,8 @@ use std::time::{Duration, SystemTime};
 use message::Reader;
 use roundsman::config::Settings;
 use roundsman::config::settings::{
-    Address, Balancing, HostPattern, Https, Route, ServerOptions, Target, Upstream, UpstreamServer,
+    Address, Balancing, HostPattern, Https, Route, RouteTarget, ServerOptions, Upstream,
+    UpstreamServer,
 };
 use roundsman::front::{Front, Reason, Totals};
 use roundsman::thread::{Listener, Socket, Threads};
@@ -67,7 +68,7 @@ pub(crate) fn add(
     let upstream =
         Upstream { name: name.into(), servers, names: Vec::new(), balancing: Balancing::default() };
     settings.upstreams.insert(name.into(), upstream);
-    let (https, target) = (Https::default(), Target::Upstream(name.into()));
+    let (https, target) = (Https::default(), RouteTarget::Upstream(name.into()));
     settings.routes.push(Route { host, path: path.into(), https, target });
 }
 
