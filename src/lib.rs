@@ -3,7 +3,7 @@
 //! The crate is a library with a thin binary; each module is one part of the product, and
 //! `docs/architecture.md` shows how they work together.
 
-pub mod admin;
+mod admin;
 pub mod balance;
 pub mod base;
 pub mod cli;
@@ -15,18 +15,18 @@ pub mod fuzz;
 pub mod generator;
 mod handoff;
 pub mod health;
-pub mod helper;
+mod helper;
 pub mod import;
 pub mod io;
-pub mod lifecycle;
-pub mod proxy;
+mod lifecycle;
+mod proxy;
 pub mod registry;
 pub mod session;
-pub mod start;
-pub mod supervise;
-pub mod sys;
+mod start;
+mod supervise;
+mod sys;
 pub mod systemd;
 pub mod thread;
 pub mod tls;
-pub mod watch;
+mod watch;
 pub mod worker;

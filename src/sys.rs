@@ -17,7 +17,7 @@ const LISTEN_FDS_START: RawFd = 3;
 
 /// Becomes another program, whose descriptor 3 is what standard input is now. Returns only if that
 /// is not possible, with descriptor 3 as it was.
-pub fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
+pub(crate) fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
     let alone = std::fs::read_dir("/proc/self/task").map(Iterator::count);
     match alone {
         Ok(1) => {}
@@ -61,7 +61,7 @@ pub fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
 /// From here on no thread of this process gets a socket over IP that is neither TCP nor UDP: the
 /// kernel has a dozen other protocols (SCTP, MPTCP, …), and unit files cannot tell them apart. To be
 /// called before there is a second thread.
-pub fn only_tcp_and_udp() -> io::Result<()> {
+pub(crate) fn only_tcp_and_udp() -> io::Result<()> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
@@ -105,7 +105,7 @@ pub fn only_tcp_and_udp() -> io::Result<()> {
 
 /// Has the kernel hand a connection over when its first bytes are there, or after about so many
 /// seconds without any.
-pub fn set_defer_accept(socket: impl AsFd, seconds: i32) -> io::Result<()> {
+pub(crate) fn set_defer_accept(socket: impl AsFd, seconds: i32) -> io::Result<()> {
     let length = size_of_val(&seconds) as libc::socklen_t;
     // SAFETY: the option takes an int, and `seconds` is one that lives through the call; the
     // descriptor is open because `socket` lends it.
@@ -122,7 +122,7 @@ pub fn set_defer_accept(socket: impl AsFd, seconds: i32) -> io::Result<()> {
 }
 
 /// How many connections wait to be accepted from a TCP listener, where the kernel says so.
-pub fn waiting_connections(listener: impl AsFd) -> Option<usize> {
+pub(crate) fn waiting_connections(listener: impl AsFd) -> Option<usize> {
     // SAFETY: the structure is one of plain numbers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     // No more than is looked at.
@@ -147,7 +147,7 @@ pub fn waiting_connections(listener: impl AsFd) -> Option<usize> {
 
 /// Whether somebody has read from a TCP connection: whether more bytes have come than wait.
 /// Of another socket nothing is known, and nobody is taken to have.
-pub fn was_read_from(socket: impl AsFd) -> bool {
+pub(crate) fn was_read_from(socket: impl AsFd) -> bool {
     // SAFETY: the structure is one of plain numbers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
@@ -172,7 +172,7 @@ pub fn was_read_from(socket: impl AsFd) -> bool {
 }
 
 /// Bytes written to a socket that the other end has not acknowledged yet, where the kernel says so.
-pub fn unacknowledged(socket: impl AsFd) -> Option<u64> {
+pub(crate) fn unacknowledged(socket: impl AsFd) -> Option<u64> {
     let mut count: libc::c_int = 0;
     // SAFETY: the call writes one int, which lives through it; the descriptor is open because
     // `socket` lends it.
@@ -182,7 +182,7 @@ pub fn unacknowledged(socket: impl AsFd) -> Option<u64> {
 
 /// Who was at the other end of a UNIX socket when it connected, by its effective user and group. The
 /// number of the process is 0 where it has none here.
-pub fn peer_credentials(socket: impl AsFd) -> io::Result<libc::ucred> {
+pub(crate) fn peer_credentials(socket: impl AsFd) -> io::Result<libc::ucred> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of_val(&peer) as libc::socklen_t;
     // SAFETY: the call writes at most the size of `peer`, which is of plain numbers and lives
@@ -201,7 +201,7 @@ pub fn peer_credentials(socket: impl AsFd) -> io::Result<libc::ucred> {
 
 /// The process at the other end of a UNIX socket, which cannot be taken for another one that has got
 /// its number. `None` where the kernel (before Linux 6.5) cannot say.
-pub fn peer_process(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn peer_process(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
     let mut descriptor: RawFd = -1;
     let mut length = size_of_val(&descriptor) as libc::socklen_t;
     // SAFETY: the call writes one int, which lives through it; the descriptor is open because
@@ -225,7 +225,7 @@ pub fn peer_process(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
 
 /// The supplementary groups of the process at the other end of a UNIX socket, as they were when it
 /// connected.
-pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+pub(crate) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; 64];
     loop {
         let mut length = (groups.len() * size_of::<u32>()) as libc::socklen_t;
@@ -254,7 +254,7 @@ pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
 }
 
 /// Has the runtime watch a listening socket that it shall not accept from itself.
-pub fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor stays the same and open until it is dropped, and it is dropped
     // by the `AsyncFd` after that has deregistered it.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)

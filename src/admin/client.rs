@@ -19,7 +19,7 @@ const CONNECT: Duration = Duration::from_secs(30);
 
 /// Why a call came to nothing.
 #[derive(Debug, thiserror::Error)]
-pub enum AdminError {
+pub(crate) enum AdminError {
     /// Nobody listens there, or we may not.
     #[error("cannot reach the front at {path}: {source}{}", advice(.source))]
     Connect {
@@ -49,7 +49,7 @@ fn advice(error: &io::Error) -> &'static str {
 }
 
 /// Calls the front and waits for its answer, `limit` at most.
-pub fn call<Q: Serialize, A: DeserializeOwned>(
+pub(crate) fn call<Q: Serialize, A: DeserializeOwned>(
     socket: &Path,
     method: &str,
     path: &str,
@@ -64,7 +64,7 @@ pub fn call<Q: Serialize, A: DeserializeOwned>(
 }
 
 /// As [`call`], for those who have a runtime.
-pub async fn call_async<Q: Serialize, A: DeserializeOwned>(
+pub(crate) async fn call_async<Q: Serialize, A: DeserializeOwned>(
     socket: &Path,
     method: &str,
     path: &str,

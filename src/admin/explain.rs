@@ -12,7 +12,7 @@ use crate::front::Snapshot;
 
 /// The request in question.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Query {
+pub(crate) struct Query {
     /// Its host.
     pub host: String,
     /// Its path and query.
@@ -32,7 +32,7 @@ pub struct Query {
 
 /// What would become of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explained {
+pub(crate) struct Explained {
     /// The route that matches; `None` for 404.
     pub route: Option<String>,
     /// Of a split: the share, and what decided.
@@ -51,7 +51,7 @@ pub struct Explained {
 
 /// One server of the upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServerLine {
+pub(crate) struct ServerLine {
     /// Its name.
     pub name: String,
     /// What its health is.
@@ -83,7 +83,7 @@ fn find<'a>(list: &'a [(String, String)], name: &str) -> Option<&'a [u8]> {
 }
 
 /// Explains what would become of a request under this configuration, in its present state.
-pub fn explain(snapshot: &Snapshot, query: &Query) -> Explained {
+pub(crate) fn explain(snapshot: &Snapshot, query: &Query) -> Explained {
     let nobody = |reason: &str| Explained {
         route: None,
         share: None,

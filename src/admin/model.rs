@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// The version of the running front.
     pub version: String,
     /// Its process.
@@ -27,7 +27,7 @@ pub struct Status {
 
 /// One worker thread of the front.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Thread {
+pub(crate) struct Thread {
     /// The core it runs on.
     pub core: usize,
     /// Connections it was handed so far.
@@ -40,7 +40,7 @@ pub struct Thread {
 
 /// One listener.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// Its name.
     pub name: String,
     /// Its address.
@@ -49,7 +49,7 @@ pub struct Listener {
 
 /// One app or upstream.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// `app:shop` or `upstream:api`.
     pub name: String,
     /// Requests that wait for a server.
@@ -60,7 +60,7 @@ pub struct Upstream {
 
 /// One server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Server {
+pub(crate) struct Server {
     /// `shop:1` for a worker, the address for others.
     pub name: String,
     /// Where it listens.
@@ -81,7 +81,7 @@ pub struct Server {
 /// `POST /v1/drain`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Drain {
+pub(crate) struct Drain {
     /// `shop:1`, or `shop` for all its workers.
     pub target: String,
     /// Whether it stays drained until `/v1/undrain`; otherwise the unit's next state ends it.
@@ -92,7 +92,7 @@ pub struct Drain {
 
 /// The answer to it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Drained {
+pub(crate) struct Drained {
     /// Requests that were still in flight at the end of the wait.
     pub in_flight: u32,
 }
@@ -100,14 +100,14 @@ pub struct Drained {
 /// `POST /v1/undrain`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Undrain {
+pub(crate) struct Undrain {
     /// `shop:1`, or `shop` for all its workers.
     pub target: String,
 }
 
 /// Every answer that is not a success.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ErrorResponse {
+pub(crate) struct ErrorResponse {
     /// What went wrong and what to do, for people; may have several lines.
     pub error: String,
 }

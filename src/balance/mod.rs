@@ -27,7 +27,7 @@ mod shared;
 pub mod smooth;
 pub mod split;
 mod status;
-pub mod sticky;
+pub(crate) mod sticky;
 mod upstream;
 mod view;
 

@@ -17,14 +17,14 @@ use crate::config::settings::Sticky;
 
 /// What cookies are signed with.
 #[derive(Clone)]
-pub struct Key([u8; 32]);
+pub(crate) struct Key([u8; 32]);
 
 /// The key of this machine's front.
 static MACHINE: OnceLock<Key> = OnceLock::new();
 
 /// The cookies of one upstream's servers.
 #[derive(Debug)]
-pub struct Cookies {
+pub(crate) struct Cookies {
     /// The settings.
     pub settings: Sticky,
     /// Value and server, sorted.
@@ -37,18 +37,18 @@ pub struct Cookies {
 
 impl Key {
     /// The key that a secret text stands for.
-    pub fn from_secret(secret: &[u8]) -> Self {
+    pub(crate) fn from_secret(secret: &[u8]) -> Self {
         Self(digest(secret, &[b"roundsman sticky cookie"]))
     }
 
     /// Makes this secret what [`Key::of`] falls back to. Only the first call does.
-    pub fn set_of_machine(secret: &[u8]) {
+    pub(crate) fn set_of_machine(secret: &[u8]) {
         let _ = MACHINE.set(Self::from_secret(secret)); // reloads keep the one from the start
     }
 
     /// The key for these settings: of their own secret, or else the machine's. Where nobody has
     /// told the machine's, one that lives as long as the process.
-    pub fn of(settings: &Sticky) -> Self {
+    pub(crate) fn of(settings: &Sticky) -> Self {
         if let Some(secret) = &settings.secret {
             return Self::from_secret(secret.as_bytes());
         }
@@ -72,7 +72,7 @@ impl std::fmt::Debug for Key {
 
 impl Cookies {
     /// The cookies for these servers of this upstream.
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         settings: &Sticky,
         key: &Key,
         upstream: &str,
@@ -93,21 +93,21 @@ impl Cookies {
     }
 
     /// The server that a client's cookie names, if it is one of these.
-    pub fn server(&self, cookie: &[u8]) -> Option<usize> {
+    pub(crate) fn server(&self, cookie: &[u8]) -> Option<usize> {
         let tag = parse(cookie)?;
         let found = self.tags.binary_search_by_key(&tag, |&(tag, _)| tag).ok()?;
         Some(usize::from(self.tags[found].1))
     }
 
     /// The value of the `Set-Cookie` field that pins a client to this server.
-    pub fn set_cookie(&self, server: usize) -> Option<&str> {
+    pub(crate) fn set_cookie(&self, server: usize) -> Option<&str> {
         self.fields.get(server).map(|field| &**field)
     }
 }
 
 /// While a client's own server is out: always the same one of the others (the one with the highest
 /// hash of both names), so that the client has to start over once and not with every request.
-pub fn stand_in(server: usize, usable: &[bool]) -> Option<usize> {
+pub(crate) fn stand_in(server: usize, usable: &[bool]) -> Option<usize> {
     let score = |&other: &usize| key::mix(key::mix(server as u64 + 1) ^ (other as u64));
     (0..usable.len()).filter(|&i| usable[i]).max_by_key(score)
 }

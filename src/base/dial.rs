@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// As for any connection; when the limit is over it is a time-out.
-pub fn within(limit: Duration, path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn within(limit: Duration, path: &Path) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new(path)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // It is the limit for connecting, too.
@@ -41,7 +41,7 @@ pub fn within(limit: Duration, path: &Path) -> io::Result<UnixStream> {
 ///
 /// # Errors
 /// As [`within`].
-pub async fn within_async(limit: Duration, path: &Path) -> io::Result<AsyncStream> {
+pub(crate) async fn within_async(limit: Duration, path: &Path) -> io::Result<AsyncStream> {
     let end = Instant::now() + limit;
     loop {
         match AsyncStream::connect(path).await {
@@ -57,7 +57,7 @@ pub async fn within_async(limit: Duration, path: &Path) -> io::Result<AsyncStrea
 }
 
 /// Whether a socket is there on which nobody listens any more.
-pub fn is_left_behind(path: &Path) -> bool {
+pub(crate) fn is_left_behind(path: &Path) -> bool {
     let is_socket = |metadata: Metadata| metadata.file_type().is_socket();
     if !fs::symlink_metadata(path).is_ok_and(is_socket) {
         return false; // whatever it is, it is none of ours

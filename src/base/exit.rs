@@ -1,27 +1,27 @@
 //! The exit statuses of every command, after sysexits(3).
 
 /// It did what it was asked to.
-pub const OK: u8 = 0;
+pub(crate) const OK: u8 = 0;
 /// It did not, for a reason that was printed.
-pub const FAILURE: u8 = 1;
+pub(crate) const FAILURE: u8 = 1;
 /// The command line is wrong (clap's own number for it is 2).
-pub const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// The front cannot be reached, or a service that is needed is not there.
-pub const UNAVAILABLE: u8 = 69;
+pub(crate) const UNAVAILABLE: u8 = 69;
 /// An error of the operating system: a socket, a thread, a descriptor.
-pub const OS: u8 = 71;
+pub(crate) const OS: u8 = 71;
 /// Somebody else is doing something that does not go together with it; try again (`EX_TEMPFAIL`).
-pub const BUSY: u8 = 75;
+pub(crate) const BUSY: u8 = 75;
 /// It is not allowed; another user may (`EX_NOPERM`).
-pub const DENIED: u8 = 77;
+pub(crate) const DENIED: u8 = 77;
 /// It was interrupted, and can be resumed (128 and SIGINT, as shells count).
-pub const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 /// The configuration has errors (`EX_CONFIG`).
-pub const CONFIG: u8 = 78;
+pub(crate) const CONFIG: u8 = 78;
 /// Of a worker: its app ended with one of its `stop-exit-codes`; the unit does not start it again.
-pub const WORKER_DONE: u8 = 79;
+pub(crate) const WORKER_DONE: u8 = 79;
 /// Of a worker: it crashed too often in a row; the unit does not start it again.
-pub const WORKER_GIVEN_UP: u8 = 80;
+pub(crate) const WORKER_GIVEN_UP: u8 = 80;
 /// Of a worker: it runs as somebody else than its app's file says, or no file asks for it; the unit
 /// does not start it again.
-pub const WORKER_REFUSED: u8 = 81;
+pub(crate) const WORKER_REFUSED: u8 = 81;

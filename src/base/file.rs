@@ -10,7 +10,7 @@ use rustix::fs::OFlags;
 /// What a symbolic link at the end of a path is. Where somebody else may write to a directory on
 /// the way, this says nothing of the links there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Links {
+pub(crate) enum Links {
     /// It leads to the file: the administrator has put it there.
     Follow,
     /// An error: somebody else may have put it there.
@@ -21,7 +21,7 @@ pub enum Links {
 ///
 /// # Errors
 /// When it cannot be opened.
-pub fn open(path: &Path, links: Links) -> io::Result<File> {
+pub(crate) fn open(path: &Path, links: Links) -> io::Result<File> {
     let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     if links == Links::Refuse {
         flags |= OFlags::NOFOLLOW;
@@ -33,7 +33,7 @@ pub fn open(path: &Path, links: Links) -> io::Result<File> {
 ///
 /// # Errors
 /// When it is none, cannot be read, or has more than `most` bytes.
-pub fn content(file: &File, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn content(file: &File, most: u64) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
@@ -51,7 +51,7 @@ pub fn content(file: &File, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// When it is not so, or it cannot be read.
-pub fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
     content(&open(path, links)?, most)
 }
 
@@ -59,7 +59,7 @@ pub fn read(path: &Path, links: Links, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read`], and when it is not UTF-8.
-pub fn read_text(path: &Path, links: Links, most: u64) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path, links: Links, most: u64) -> io::Result<String> {
     String::from_utf8(read(path, links, most)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
@@ -68,7 +68,7 @@ pub fn read_text(path: &Path, links: Links, most: u64) -> io::Result<String> {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let context = |error: io::Error| {
         io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
     };

@@ -11,13 +11,14 @@ use rustix::io::Errno;
 
 /// A file that this process holds locked; dropping it gives it up.
 #[derive(Debug)]
-pub struct Lock {
-    file: File,
+pub(crate) struct Lock {
+    /// The kernel's lock ends with it.
+    _file: File,
 }
 
 /// How long to wait for another process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
+pub(crate) enum Wait {
     /// Not at all.
     Not,
     /// As long as one needs that only asks whether it is [`held`].
@@ -28,7 +29,7 @@ pub enum Wait {
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
-pub enum NotLocked {
+pub(crate) enum NotLocked {
     /// Another process has it.
     #[error("process {holder} holds it")]
     Held {
@@ -47,7 +48,7 @@ impl Lock {
     ///
     /// # Errors
     /// When another process holds it, and when the file cannot be made.
-    pub fn take(path: &Path, mode: u32, wait: Wait) -> Result<Self, NotLocked> {
+    pub(crate) fn take(path: &Path, mode: u32, wait: Wait) -> Result<Self, NotLocked> {
         // Not through a link, and not waiting for the reader of a FIFO: others who may write to the
         // directory could have put one there.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -68,12 +69,7 @@ impl Lock {
         // For the message above; without it that one is only less helpful.
         let _ = file.set_len(0).and_then(|()| file.rewind());
         let _ = write!(file, "{}", std::process::id());
-        Ok(Self { file })
-    }
-
-    /// The locked file.
-    pub fn file(&self) -> &File {
-        &self.file
+        Ok(Self { _file: file })
     }
 }
 
@@ -97,7 +93,7 @@ fn lock(file: &File, wait: Wait) -> io::Result<bool> {
 }
 
 /// Whether a process holds this lock.
-pub fn held(path: &Path) -> bool {
+pub(crate) fn held(path: &Path) -> bool {
     let Ok(file) = super::file::open(path, super::file::Links::Refuse) else { return false };
     flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }

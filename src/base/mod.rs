@@ -1,15 +1,15 @@
 //! The ground floor: what every other part may use, and what uses nothing of ours but `sys`.
 
-pub mod dial;
-pub mod exit;
-pub mod file;
-pub mod lock;
-pub mod origin;
+pub(crate) mod dial;
+pub(crate) mod exit;
+pub(crate) mod file;
+pub(crate) mod lock;
+pub(crate) mod origin;
 pub mod paths;
-pub mod peer;
-pub mod places;
-pub mod replace;
-pub mod rights;
-pub mod text;
-pub mod unit;
-pub mod user;
+pub(crate) mod peer;
+pub(crate) mod places;
+pub(crate) mod replace;
+pub(crate) mod rights;
+pub(crate) mod text;
+pub(crate) mod unit;
+pub(crate) mod user;

@@ -18,7 +18,7 @@ const MOST_LINKS: usize = 40;
 
 /// Who could have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Makers {
+pub(crate) struct Makers {
     /// Owners beside root, and what the first of each owns on the way.
     owners: Vec<(u32, PathBuf)>,
     /// What a group or everybody may write to.
@@ -29,7 +29,7 @@ pub struct Makers {
 
 /// The one who could have made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Maker {
+pub(crate) enum Maker {
     /// Nobody but root.
     Root,
     /// This user, and root.
@@ -40,7 +40,7 @@ pub enum Maker {
 ///
 /// # Errors
 /// When it leads to nothing, or where one may not look.
-pub fn of(path: &Path) -> io::Result<Makers> {
+pub(crate) fn of(path: &Path) -> io::Result<Makers> {
     let mut makers = Makers::default();
     let mut seen = BTreeSet::new();
     let mut at = PathBuf::from("/");
@@ -112,7 +112,7 @@ impl Makers {
     ///
     /// # Errors
     /// When several could, who trust each other or not; the error says who, and where.
-    pub fn only(&self) -> Result<Maker, String> {
+    pub(crate) fn only(&self) -> Result<Maker, String> {
         self.only_with(None)
     }
 
@@ -120,7 +120,7 @@ impl Makers {
     ///
     /// # Errors
     /// As [`Makers::only`].
-    pub fn only_but_for_the_group_of(&self, directory: &Path) -> Result<Maker, String> {
+    pub(crate) fn only_but_for_the_group_of(&self, directory: &Path) -> Result<Maker, String> {
         self.only_with(Some(directory))
     }
 
@@ -148,7 +148,7 @@ impl Makers {
     ///
     /// # Errors
     /// When others could; the error says who, and where.
-    pub fn trusted(&self) -> Result<(), String> {
+    pub(crate) fn trusted(&self) -> Result<(), String> {
         match self.only()? {
             Maker::Root => Ok(()),
             Maker::User(uid) if uid == rustix::process::geteuid().as_raw() => Ok(()),
@@ -166,7 +166,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// A user's name, or number.
-pub fn name_of(uid: u32) -> String {
+pub(crate) fn name_of(uid: u32) -> String {
     let known = User::numbered(uid).ok().flatten();
     known.map_or_else(|| format!("user number {uid}"), |user| user.name)
 }

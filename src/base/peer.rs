@@ -13,7 +13,7 @@ use crate::sys;
 
 /// A process that has connected, as it was at that moment.
 #[derive(Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its effective user.
     pub uid: u32,
     /// Its effective group.
@@ -27,7 +27,7 @@ pub struct Peer {
 
 /// The numbers that decide. Where one of them is not known nobody is a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Accounts {
+pub(crate) struct Accounts {
     /// The user of the front.
     pub front: u32,
     /// The group whose members administer Roundsman.
@@ -48,7 +48,7 @@ enum Process {
 
 impl Accounts {
     /// Those of this machine; `None` where the package is not installed.
-    pub fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         let front = User::named(ROUNDSMAN).ok()??.uid;
         let group = user::group(ROUNDSMAN).ok()??;
         Some(Self { front, group })
@@ -60,7 +60,7 @@ impl Peer {
     ///
     /// # Errors
     /// When this is no UNIX socket, or not a connected one.
-    pub fn of(socket: impl AsFd) -> io::Result<Self> {
+    pub(crate) fn of(socket: impl AsFd) -> io::Result<Self> {
         let peer = sys::peer_credentials(&socket)?;
         if peer.uid == u32::MAX {
             return Err(io::ErrorKind::NotConnected.into());
@@ -77,19 +77,19 @@ impl Peer {
     }
 
     /// Whether it is the front, where there is one.
-    pub fn is_front(&self, accounts: Option<Accounts>) -> bool {
+    pub(crate) fn is_front(&self, accounts: Option<Accounts>) -> bool {
         accounts.is_some_and(|accounts| self.uid == accounts.front)
     }
 
     /// Whether it is a member of the group. The front is not, though its user is in the group, which
     /// is its own: it speaks with the internet.
-    pub fn is_member(&self, accounts: Option<Accounts>) -> bool {
+    pub(crate) fn is_member(&self, accounts: Option<Accounts>) -> bool {
         let is_in = |group| self.gid == group || self.groups.contains(&group);
         accounts.is_some_and(|accounts| self.uid != accounts.front && is_in(accounts.group))
     }
 
     /// The worker of an app in whose unit it is, as long as it lives and is the same user.
-    pub fn worker(&self) -> Option<Instance> {
+    pub(crate) fn worker(&self) -> Option<Instance> {
         let groups = self.control_groups()?;
         // PID 1 is not where systemd began when a container shares its host's control groups.
         let init = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
@@ -98,7 +98,7 @@ impl Peer {
 
     /// Whether it is known to be in no worker's unit: an app may run as a user who is a member, and is
     /// none itself.
-    pub fn is_no_worker(&self) -> bool {
+    pub(crate) fn is_no_worker(&self) -> bool {
         self.control_groups().is_some() && self.worker().is_none()
     }
 

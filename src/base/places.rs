@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The places of one kind of peers.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub(crate) struct Places {
     taken: Arc<Mutex<HashMap<u32, usize>>>,
     each: usize,
     all: usize,
@@ -14,19 +14,19 @@ pub struct Places {
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     places: Places,
     user: u32,
 }
 
 impl Places {
     /// This many for each user, and this many in all.
-    pub fn new(each: usize, all: usize) -> Self {
+    pub(crate) fn new(each: usize, all: usize) -> Self {
         Self { taken: Arc::default(), each, all }
     }
 
     /// A place for this user, if there is one.
-    pub fn take(&self, user: u32) -> Option<Place> {
+    pub(crate) fn take(&self, user: u32) -> Option<Place> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_user = taken.get(&user).copied().unwrap_or_default();
         if of_user >= self.each || taken.values().sum::<usize>() >= self.all {

@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use super::origin;
 
 /// The mode of a file that everybody may read.
-pub const OPEN: u32 = 0o644;
+pub(crate) const OPEN: u32 = 0o644;
 
 /// The mode of a file that only its owner may read.
-pub const SECRET: u32 = 0o600;
+pub(crate) const SECRET: u32 = 0o600;
 
 /// Whether [`replace`] would find its way, so that nothing is begun which it could not end.
 ///
 /// # Errors
 /// When it would not.
-pub fn check(path: &Path) -> io::Result<()> {
+pub(crate) fn check(path: &Path) -> io::Result<()> {
     target(path).map(drop).map_err(|error| context(path, &error))
 }
 
@@ -32,7 +32,7 @@ fn context(path: &Path, error: &io::Error) -> io::Error {
 ///
 /// # Errors
 /// When it cannot be written so.
-pub fn replace(path: &Path, bytes: &[u8], mode_of_new: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode_of_new: u32) -> io::Result<()> {
     let context = |error: io::Error| context(path, &error);
     let at = target(path).map_err(context)?;
     let present = match fs::symlink_metadata(&at) {

@@ -11,7 +11,7 @@ use super::user::User;
 
 /// With whose rights.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rights {
+pub(crate) struct Rights {
     uid: u32,
     gid: u32,
     groups: Vec<u32>,
@@ -27,17 +27,17 @@ impl Rights {
     ///
     /// # Errors
     /// When those who know the groups cannot be asked.
-    pub fn of(user: &User) -> io::Result<Self> {
+    pub(crate) fn of(user: &User) -> io::Result<Self> {
         Ok(Self { uid: user.uid, gid: user.gid, groups: super::user::groups_of(user)? })
     }
 
     /// Of a number that no user has.
-    pub fn of_number(uid: u32) -> Self {
+    pub(crate) fn of_number(uid: u32) -> Self {
         Self { uid, gid: NOBODY, groups: Vec::new() }
     }
 
     /// Those that everybody has.
-    pub fn of_nobody() -> Self {
+    pub(crate) fn of_nobody() -> Self {
         Self { uid: NOBODY, gid: NOBODY, groups: Vec::new() }
     }
 
@@ -46,7 +46,7 @@ impl Rights {
     ///
     /// # Errors
     /// When root may not take them, as within a sandbox.
-    pub fn with<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    pub(crate) fn with<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         if !rustix::process::geteuid().is_root() || self.uid == 0 {
             return Ok(work());
         }

@@ -4,17 +4,17 @@ use std::borrow::Cow;
 
 /// On one line, and without anything that a terminal takes for a command: an app may have written
 /// it.
-pub fn one_line(text: &str) -> Cow<'_, str> {
+pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     replaced(text, is_command)
 }
 
 /// The same of text with several lines, which stay lines.
-pub fn lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c != '\n' && is_command(c))
 }
 
 /// The beginning of a text, this many bytes at most.
-pub fn beginning(text: &str, most: usize) -> &str {
+pub(crate) fn beginning(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 

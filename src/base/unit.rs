@@ -7,13 +7,13 @@ use std::fmt;
 use std::str::FromStr;
 
 /// All workers' services that are loaded, as a pattern.
-pub const ALL_SERVICES: &str = "roundsman-worker@*:*.service";
+pub(crate) const ALL_SERVICES: &str = "roundsman-worker@*:*.service";
 
 const WORKER: &str = "roundsman-worker@";
 
 /// A worker of an app: `shop:1`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instance {
+pub(crate) struct Instance {
     /// The app's name.
     pub app: String,
     /// The worker's number, from 1.
@@ -23,10 +23,10 @@ pub struct Instance {
 /// Why a text names no worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write the app's name, a colon and a number from 1, as in shop:1")]
-pub struct NoInstance;
+pub(crate) struct NoInstance;
 
 /// What is wrong with the name of an app or upstream; `None` when nothing is.
-pub fn name_fault(name: &str) -> Option<&'static str> {
+pub(crate) fn name_fault(name: &str) -> Option<&'static str> {
     let allowed = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
     if name.is_empty() {
         Some("a name has at least one character")
@@ -50,37 +50,37 @@ fn number(text: &str) -> Option<u16> {
 }
 
 /// `roundsman-app@shop.target`: all workers of the app.
-pub fn target(app: &str) -> String {
+pub(crate) fn target(app: &str) -> String {
     format!("roundsman-app@{app}.target")
 }
 
 /// `roundsman-worker@shop:1.service`.
-pub fn service(app: &str, number: u16) -> String {
+pub(crate) fn service(app: &str, number: u16) -> String {
     format!("{WORKER}{app}:{number}.service")
 }
 
 /// `roundsman-worker@shop:1.socket`.
-pub fn socket(app: &str, number: u16) -> String {
+pub(crate) fn socket(app: &str, number: u16) -> String {
     format!("{WORKER}{app}:{number}.socket")
 }
 
 /// `roundsman-restart@shop.service`: what that starts.
-pub fn restart(app: &str) -> String {
+pub(crate) fn restart(app: &str) -> String {
     format!("roundsman-restart@{app}.service")
 }
 
 /// All loaded workers' services of an app, as a pattern.
-pub fn services(app: &str) -> String {
+pub(crate) fn services(app: &str) -> String {
     format!("{WORKER}{app}:*.service")
 }
 
 /// `roundsman-watch@shop.service`: looks after the app's workers.
-pub fn watch(app: &str) -> String {
+pub(crate) fn watch(app: &str) -> String {
     format!("roundsman-watch@{app}.service")
 }
 
 /// `roundsman-restart@shop.timer`: replaces the app's workers at certain times.
-pub fn restart_timer(app: &str) -> String {
+pub(crate) fn restart_timer(app: &str) -> String {
     format!("roundsman-restart@{app}.timer")
 }
 
@@ -88,16 +88,8 @@ pub fn restart_timer(app: &str) -> String {
 
 impl Instance {
     /// The worker whose service has this name.
-    pub fn of_service(unit: &str) -> Option<Self> {
+    pub(crate) fn of_service(unit: &str) -> Option<Self> {
         unit.strip_prefix(WORKER)?.strip_suffix(".service")?.parse().ok()
-    }
-
-    /// The worker whose service or socket has this name.
-    pub fn of_unit(unit: &str) -> Option<Self> {
-        let instance = unit.strip_prefix(WORKER)?;
-        let instance =
-            instance.strip_suffix(".service").or_else(|| instance.strip_suffix(".socket"))?;
-        instance.parse().ok()
     }
 }
 
@@ -140,8 +132,6 @@ mod tests {
         assert_eq!(shop.to_string(), "shop:12");
         let shop = Some(shop);
         assert_eq!(Instance::of_service(&service("shop", 12)), shop);
-        assert_eq!(Instance::of_unit(&service("shop", 12)), shop);
-        assert_eq!(Instance::of_unit(&socket("shop", 12)), shop);
         assert_eq!(Instance::of_service(&socket("shop", 12)), None);
     }
 
@@ -165,7 +155,7 @@ mod tests {
             "shop:1",
             "",
         ] {
-            assert_eq!(Instance::of_unit(other), None, "{other}");
+            assert_eq!(Instance::of_service(other), None, "{other}");
         }
     }
 }

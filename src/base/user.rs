@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use nix::unistd::{Gid, Group, Uid};
 
 /// The user that the front runs as, and the group whose members administer Roundsman.
-pub const ROUNDSMAN: &str = "roundsman";
+pub(crate) const ROUNDSMAN: &str = "roundsman";
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// The name.
     pub name: String,
     /// The number.
@@ -32,7 +32,7 @@ impl User {
     ///
     /// # Errors
     /// When those who know the users cannot be asked.
-    pub fn named(name: &str) -> io::Result<Option<Self>> {
+    pub(crate) fn named(name: &str) -> io::Result<Option<Self>> {
         Ok(nix::unistd::User::from_name(name)?.map(Self::from))
     }
 
@@ -40,7 +40,7 @@ impl User {
     ///
     /// # Errors
     /// When those who know the users cannot be asked.
-    pub fn numbered(uid: u32) -> io::Result<Option<Self>> {
+    pub(crate) fn numbered(uid: u32) -> io::Result<Option<Self>> {
         Ok(nix::unistd::User::from_uid(Uid::from_raw(uid))?.map(Self::from))
     }
 }
@@ -55,7 +55,7 @@ impl From<nix::unistd::User> for User {
 ///
 /// # Errors
 /// When those who know the groups cannot be asked.
-pub fn group(name: &str) -> io::Result<Option<u32>> {
+pub(crate) fn group(name: &str) -> io::Result<Option<u32>> {
     Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
 }
 
@@ -63,7 +63,7 @@ pub fn group(name: &str) -> io::Result<Option<u32>> {
 ///
 /// # Errors
 /// When those who know the groups cannot be asked.
-pub fn group_name(gid: u32) -> io::Result<Option<String>> {
+pub(crate) fn group_name(gid: u32) -> io::Result<Option<String>> {
     Ok(Group::from_gid(Gid::from_raw(gid))?.map(|group| group.name))
 }
 
@@ -71,7 +71,7 @@ pub fn group_name(gid: u32) -> io::Result<Option<String>> {
 ///
 /// # Errors
 /// When those who know the groups cannot be asked.
-pub fn groups_of(user: &User) -> io::Result<Vec<u32>> {
+pub(crate) fn groups_of(user: &User) -> io::Result<Vec<u32>> {
     let name = CString::new(user.name.as_str())?;
     let groups = nix::unistd::getgrouplist(&name, Gid::from_raw(user.gid))?;
     Ok(groups.into_iter().map(Gid::as_raw).collect())
@@ -81,7 +81,7 @@ pub fn groups_of(user: &User) -> io::Result<Vec<u32>> {
 ///
 /// # Errors
 /// When those who know the groups cannot be asked.
-pub fn members(gid: u32) -> io::Result<Vec<String>> {
+pub(crate) fn members(gid: u32) -> io::Result<Vec<String>> {
     Ok(Group::from_gid(Gid::from_raw(gid))?.map(|group| group.mem).unwrap_or_default())
 }
 

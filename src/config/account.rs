@@ -17,15 +17,15 @@ const PREFIX_OF_LONG: &str = "rmx-";
 const LONGEST: usize = 31;
 
 /// The numbers that systemd gives to such users (systemd.exec(5), `DynamicUser=`).
-pub const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+pub(crate) const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 /// The name of the user that the app's workers run as.
-pub fn user(app: &App) -> String {
+pub(crate) fn user(app: &App) -> String {
     app.user.clone().unwrap_or_else(|| dynamic(&app.name))
 }
 
 /// Whether the app's file says that it runs as root: nothing else makes it so.
-pub fn is_root(app: &App) -> bool {
+pub(crate) fn is_root(app: &App) -> bool {
     matches!(app.user.as_deref(), Some("root" | "0"))
 }
 

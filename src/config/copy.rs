@@ -15,23 +15,23 @@ use super::settings::App;
 use super::source::Sources;
 
 /// The directory below `/run` that the generator keeps them in. Root's alone: they hold secrets.
-pub const DIRECTORY: &str = "run/roundsman.generator";
+pub(crate) const DIRECTORY: &str = "run/roundsman.generator";
 
 /// The most that one may have: what systemd takes for all credentials of a unit.
-pub const MOST: u64 = 1024 * 1024;
+pub(crate) const MOST: u64 = 1024 * 1024;
 
 /// The name under which a worker finds its app's copy among its credentials.
-pub const CREDENTIAL: &str = "roundsman.app";
+pub(crate) const CREDENTIAL: &str = "roundsman.app";
 
 /// The name under which a worker finds its app's file of variables number `index`, where root may
 /// read that for it.
-pub fn variables_credential(index: usize) -> String {
+pub(crate) fn variables_credential(index: usize) -> String {
     format!("roundsman.environment.{index}")
 }
 
 /// The copy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AppCopy {
+pub(crate) struct AppCopy {
     /// The app's name.
     pub app: String,
     /// The app's main file.
@@ -48,12 +48,12 @@ pub struct AppCopy {
 
 impl AppCopy {
     /// Where the copy of an app is, in a file system that is mounted at `root`.
-    pub fn path(root: &Path, app: &str) -> PathBuf {
+    pub(crate) fn path(root: &Path, app: &str) -> PathBuf {
         root.join(DIRECTORY).join("apps").join(format!("{app}.json"))
     }
 
     /// Of an app that was just read.
-    pub fn of(loaded: &Loaded, app: &App, source: Option<PathBuf>) -> Self {
+    pub(crate) fn of(loaded: &Loaded, app: &App, source: Option<PathBuf>) -> Self {
         let main = Path::new("apps").join(format!("{}.toml", app.name));
         let drop_ins = Path::new("apps").join(format!("{}.toml.d", app.name));
         let files = loaded.files.iter().filter_map(|(path, text)| {
@@ -71,12 +71,12 @@ impl AppCopy {
     }
 
     /// What [`AppCopy::to_text`] made; `None` when it is no such thing.
-    pub fn from_text(text: &str) -> Option<Self> {
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
 
     /// As it is kept and handed over.
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         serde_json::to_string(self).expect("names and texts are JSON")
     }
 
@@ -84,7 +84,7 @@ impl AppCopy {
     ///
     /// # Errors
     /// When this version of the program finds an error in them.
-    pub fn app(&self) -> Result<App, Problems> {
+    pub(crate) fn app(&self) -> Result<App, Problems> {
         let mut loaded = load(&Sources::texts(&self.files).with_cores(self.cores));
         match loaded.settings.apps.remove(&self.app) {
             Some(mut app) => {

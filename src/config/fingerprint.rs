@@ -6,11 +6,11 @@ use super::settings::{App, Shutdown};
 
 /// The variable that the generator gives whoever looks after an app's workers, so that it can be seen
 /// what it was started with. Workers have it in a credential (`config/copy.rs`).
-pub const VARIABLE: &str = "ROUNDSMAN_SETTINGS";
+pub(crate) const VARIABLE: &str = "ROUNDSMAN_SETTINGS";
 
 /// A number for everything in an app's file that reaches its workers when they start, and nothing
 /// else: the number of workers, routes and balancing change without a restart.
-pub fn of_worker(app: &App) -> String {
+pub(crate) fn of_worker(app: &App) -> String {
     let supervision = &app.supervision;
     let mut started_with = format!(
         "{:?}",
@@ -38,7 +38,7 @@ pub fn of_worker(app: &App) -> String {
 }
 
 /// The same for whoever looks after the workers.
-pub fn of_watch(app: &App) -> String {
+pub(crate) fn of_watch(app: &App) -> String {
     let supervision = &app.supervision;
     hash(&format!(
         "{:?}",

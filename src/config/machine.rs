@@ -16,7 +16,7 @@ use super::secrecy;
 use super::settings::App;
 
 /// A warning for everything that would keep an app from starting on this machine as it is now.
-pub fn missing(loaded: &Loaded) -> Vec<Problem> {
+pub(crate) fn missing(loaded: &Loaded) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for app in loaded.settings.apps.values() {
         if let Some(file) = loaded.app_files.get(&app.name) {

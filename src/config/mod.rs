@@ -9,28 +9,28 @@
 //!
 //! [`load`] never fails: it gives the settings of what is right and [`Problems`] about the rest.
 
-pub mod account;
+pub(crate) mod account;
 mod app;
 mod balancing;
 mod calendar;
-pub mod copy;
+pub(crate) mod copy;
 mod cores;
 mod defaults;
 mod diagnostic;
 mod dns;
-pub mod fingerprint;
+pub(crate) mod fingerprint;
 mod fragment;
 mod front;
 mod handoff;
 mod input;
 mod listener;
 mod load;
-pub mod machine;
+pub(crate) mod machine;
 mod net;
-pub mod pattern;
+pub(crate) mod pattern;
 mod route;
 pub mod schema;
-pub mod secrecy;
+pub(crate) mod secrecy;
 pub mod settings;
 mod sharing;
 mod source;

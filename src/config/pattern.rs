@@ -22,10 +22,10 @@ const MOST_OF_ALL: usize = 256 * 1024;
 const NEVER: &[&str] = &[".git", "node_modules", "*~", "*.swp", "*.swx", ".#*", "4913"];
 
 /// The name of the files that say what git ignores.
-pub const GITIGNORE: &str = ".gitignore";
+pub(crate) const GITIGNORE: &str = ".gitignore";
 
 /// The rules of a directory: those of its own `.gitignore` last.
-pub type Rules = Vec<Arc<Gitignore>>;
+pub(crate) type Rules = Vec<Arc<Gitignore>>;
 
 /// Which files are watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum Watch {
 
 /// Which files count.
 #[derive(Debug)]
-pub struct Selector {
+pub(crate) struct Selector {
     root: PathBuf,
     never: Gitignore,
     wanted: Option<Wanted>,
@@ -59,7 +59,7 @@ struct Wanted {
 ///
 /// # Errors
 /// When it cannot.
-pub fn check(pattern: &str) -> Result<(), &'static str> {
+pub(crate) fn check(pattern: &str) -> Result<(), &'static str> {
     let mut builder = GitignoreBuilder::new("/");
     // What git puts up with is here more likely a mistake.
     builder.allow_unclosed_class(false);
@@ -79,7 +79,7 @@ fn anchored(pattern: &str) -> String {
 
 impl Selector {
     /// For what is below `root`.
-    pub fn new(root: &Path, watch: &Watch) -> Self {
+    pub(crate) fn new(root: &Path, watch: &Watch) -> Self {
         let wanted = match watch {
             Watch::All => None,
             Watch::Patterns(patterns) => Some(Wanted {
@@ -105,17 +105,17 @@ impl Selector {
     }
 
     /// The directory that it is for.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// A file of patterns that says nothing since it was not read, and why; told once.
-    pub fn take_unread(&self) -> Option<(PathBuf, String)> {
+    pub(crate) fn take_unread(&self) -> Option<(PathBuf, String)> {
         self.unread.take()
     }
 
     /// The rules for `root` itself: those of git above it, if it is in a repository.
-    pub fn rules_of_root(&self) -> Rules {
+    pub(crate) fn rules_of_root(&self) -> Rules {
         let mut rules = Rules::new();
         let repository = self.root.ancestors().find(|above| above.join(".git").exists());
         if let Some(repository) = repository {
@@ -130,7 +130,7 @@ impl Selector {
     }
 
     /// The rules for what is in `directory`, from those of the one above it.
-    pub fn rules_in(&self, above: &Rules, directory: &Path) -> Rules {
+    pub(crate) fn rules_in(&self, above: &Rules, directory: &Path) -> Rules {
         let mut rules = above.clone();
         rules.extend(self.own_rules(directory));
         rules
@@ -162,7 +162,7 @@ impl Selector {
     }
 
     /// Whether what happens below a directory may count.
-    pub fn enters(&self, rules: &Rules, directory: &Path) -> bool {
+    pub(crate) fn enters(&self, rules: &Rules, directory: &Path) -> bool {
         let wanted = self.wanted.as_ref().is_none_or(|wanted| {
             wanted
                 .below
@@ -173,7 +173,7 @@ impl Selector {
     }
 
     /// Whether a change of this file counts.
-    pub fn counts(&self, rules: &Rules, path: &Path, is_directory: bool) -> bool {
+    pub(crate) fn counts(&self, rules: &Rules, path: &Path, is_directory: bool) -> bool {
         let wanted = self.wanted.as_ref().is_none_or(|wanted| {
             path.starts_with(&self.root)
                 && wanted.patterns.matched_path_or_any_parents(path, is_directory).is_ignore()

@@ -16,7 +16,7 @@ const SURE: [&str; 8] = [
 const LIKELY: [&str; 7] = ["PASS", "PW", "PWD", "TOKEN", "TOKENS", "SALT", "PEPPER"];
 
 /// Whether a variable looks as if nobody should see its value.
-pub fn is_secret(name: &str, value: &str) -> bool {
+pub(crate) fn is_secret(name: &str, value: &str) -> bool {
     if value.is_empty() || matches!(name, "PWD" | "OLDPWD") {
         return false;
     }
@@ -37,7 +37,7 @@ pub fn is_secret(name: &str, value: &str) -> bool {
 }
 
 /// Whether there is a URL with a password in a text.
-pub fn has_password(text: &str) -> bool {
+pub(crate) fn has_password(text: &str) -> bool {
     text.match_indices("://").any(|(at, mark)| {
         let rest = &text[at + mark.len()..];
         let end = rest.find(|c: char| "/?#\"'".contains(c) || c.is_whitespace());

@@ -13,7 +13,7 @@ use crate::config::settings::App;
 
 /// A worker that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Running {
+pub(crate) struct Running {
     /// Its number.
     pub number: u16,
     /// Why it does not run what it would run if it were started now.
@@ -22,7 +22,7 @@ pub struct Running {
 
 /// An app as it is on the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Present {
+pub(crate) struct Present {
     /// Whether it starts at boot.
     pub enabled: bool,
     /// Its workers that run, extra ones of a deploy left out.
@@ -31,7 +31,7 @@ pub struct Present {
 
 /// One step from the machine to the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// An app without a file: stop all of it, for good.
     Remove(String),
     /// An app that does not start at boot.
@@ -45,7 +45,10 @@ pub enum Step {
 }
 
 /// The steps, app by app; nothing when the machine is as the files say.
-pub fn steps(apps: &BTreeMap<String, App>, present: &BTreeMap<String, Present>) -> Vec<Step> {
+pub(crate) fn steps(
+    apps: &BTreeMap<String, App>,
+    present: &BTreeMap<String, Present>,
+) -> Vec<Step> {
     let mut steps = Vec::new();
     for (name, app) in apps {
         let none = Present::default();
@@ -109,7 +112,7 @@ impl fmt::Display for Step {
 
 /// A file that systemd reads before each start and that has changed since then; `started` is in
 /// microseconds since 1970. By its status change time, which no copy can take along.
-pub fn newer_file(app: &App, started: u64) -> Option<&Path> {
+pub(crate) fn newer_file(app: &App, started: u64) -> Option<&Path> {
     let files = app.environment_files.iter().chain(app.supervision.credentials.values());
     files.map(PathBuf::as_path).find(|path| {
         let changed = std::fs::metadata(path).ok().and_then(|data| {
@@ -121,7 +124,7 @@ pub fn newer_file(app: &App, started: u64) -> Option<&Path> {
 }
 
 /// What a worker was started with; `None` when that cannot be known. Root may know.
-pub fn of_worker(app: &App, number: u16) -> Option<String> {
+pub(crate) fn of_worker(app: &App, number: u16) -> Option<String> {
     let directory = Path::new("/run/credentials").join(unit::service(&app.name, number));
     let text = read_text(&directory.join(CREDENTIAL), Links::Refuse, copy::MOST).ok()?;
     Some(AppCopy::from_text(&text)?.fingerprint)
@@ -129,7 +132,7 @@ pub fn of_worker(app: &App, number: u16) -> Option<String> {
 
 /// Whether workers that are started now get what the app's files say, as far as the caller may know;
 /// `root` is where the machine's files are.
-pub fn is_generated(root: &Path, app: &App) -> bool {
+pub(crate) fn is_generated(root: &Path, app: &App) -> bool {
     match read_text(&AppCopy::path(root, &app.name), Links::Refuse, copy::MOST) {
         Ok(text) => AppCopy::from_text(&text)
             .is_some_and(|copy| copy.fingerprint == fingerprint::of_worker(app)),
@@ -141,7 +144,7 @@ pub fn is_generated(root: &Path, app: &App) -> bool {
 const MOST_ENVIRONMENT: u64 = 4 * 1024 * 1024;
 
 /// What a process was started with; `None` when that cannot be known.
-pub fn of_process(pid: u32) -> Option<String> {
+pub(crate) fn of_process(pid: u32) -> Option<String> {
     // The process says where its environment is, and how long.
     let path = format!("/proc/{pid}/environ");
     let environment = read(Path::new(&path), Links::Refuse, MOST_ENVIRONMENT).ok()?;

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Everything that a deploy acts on.
 #[derive(Debug, Clone)]
-pub struct Executor {
+pub(crate) struct Executor {
     /// The service manager.
     pub systemd: Rc<Systemd>,
     /// The front.
@@ -41,7 +41,7 @@ pub struct Executor {
 
 /// Why a deploy could not even begin, or could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum DeployError {
+pub(crate) enum DeployError {
     /// systemd.
     #[error(transparent)]
     Systemd(#[from] SystemdError),
@@ -60,7 +60,7 @@ pub enum DeployError {
 
 /// Something to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// It begins to do this.
     Begins(Action),
     /// This has happened.
@@ -79,7 +79,7 @@ impl Executor {
     ///
     /// # Errors
     /// When it cannot begin, or is left in the middle.
-    pub async fn run(
+    pub(crate) async fn run(
         &self,
         plan: Plan,
         mut progress: Progress,
@@ -285,11 +285,11 @@ impl Executor {
 
 /// How long a worker must stay ready before it is believed: as long as two health checks take, and
 /// without a health check as long as most crashes at the first requests do not.
-pub fn settle(app: &App) -> Duration {
+pub(crate) fn settle(app: &App) -> Duration {
     app.health.as_ref().map_or(Duration::from_secs(2), |health| health.interval * 2)
 }
 
 /// The file system and the directory that a real deploy works on.
-pub fn system() -> (PathBuf, PathBuf) {
+pub(crate) fn system() -> (PathBuf, PathBuf) {
     (PathBuf::from("/"), Path::new(paths::DEPLOYS).to_owned())
 }

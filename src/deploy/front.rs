@@ -13,7 +13,7 @@ use crate::base::paths;
 
 /// A front, by its admin socket.
 #[derive(Debug, Clone)]
-pub struct Front {
+pub(crate) struct Front {
     socket: PathBuf,
 }
 
@@ -27,12 +27,12 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 impl Front {
     /// The front with this admin socket.
-    pub fn new(socket: &Path) -> Self {
+    pub(crate) fn new(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
 
     /// Whether it runs. Connecting would start it.
-    pub fn runs(&self) -> bool {
+    pub(crate) fn runs(&self) -> bool {
         self.socket.parent().is_some_and(|beside| lock::held(&paths::front_lock(beside)))
     }
 
@@ -40,7 +40,7 @@ impl Front {
     ///
     /// # Errors
     /// When the files have errors, or the front cannot be reached.
-    pub async fn reload(&self) -> Result<(), AdminError> {
+    pub(crate) async fn reload(&self) -> Result<(), AdminError> {
         self.call::<(), Value>("/v1/reload", None, ANSWER).await.map(drop)
     }
 
@@ -49,7 +49,7 @@ impl Front {
     /// # Errors
     /// When the front cannot be reached. That it does not know the worker is none: then nothing is
     /// routed to it.
-    pub async fn drain(&self, worker: &str, limit: Duration) -> Result<(), AdminError> {
+    pub(crate) async fn drain(&self, worker: &str, limit: Duration) -> Result<(), AdminError> {
         if !self.runs() {
             return Ok(());
         }
@@ -64,7 +64,7 @@ impl Front {
     ///
     /// # Errors
     /// When the front cannot be reached.
-    pub async fn undrain(&self, worker: &str) -> Result<(), AdminError> {
+    pub(crate) async fn undrain(&self, worker: &str) -> Result<(), AdminError> {
         if !self.runs() {
             return Ok(());
         }

@@ -16,7 +16,7 @@ thread_local! {
 
 /// Listens for them. They end the process as usual only until there is the first of these.
 #[derive(Debug)]
-pub struct Interrupts(Signals);
+pub(crate) struct Interrupts(Signals);
 
 #[derive(Debug)]
 struct Signals {
@@ -32,7 +32,7 @@ impl Interrupts {
     ///
     /// # Errors
     /// When the signals cannot be caught.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let signals = Signals::new()?;
         LISTENERS.set(LISTENERS.get() + 1);
         CAUGHT.with(|caught| caught.notify_one());
@@ -40,7 +40,7 @@ impl Interrupts {
     }
 
     /// The next one.
-    pub async fn recv(&mut self) {
+    pub(crate) async fn recv(&mut self) {
         self.0.recv().await;
     }
 }
@@ -52,7 +52,7 @@ impl Drop for Interrupts {
 }
 
 /// Waits for one that comes when nobody listens any more, and does not end the process by itself.
-pub async fn unheard() {
+pub(crate) async fn unheard() {
     let caught = CAUGHT.with(Rc::clone);
     caught.notified().await;
     let Ok(mut signals) = Signals::new() else { return std::future::pending().await };

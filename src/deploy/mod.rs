@@ -3,14 +3,14 @@
 //! [`Roll`] decides, without doing anything itself: events in, actions out. [`execute`] does what
 //! it says, over D-Bus and the front's admin socket.
 
-pub mod drift;
-pub mod execute;
-pub mod front;
-pub mod interrupts;
-pub mod progress;
-pub mod record;
-pub mod release;
-pub mod roll;
-pub mod surge;
+pub(crate) mod drift;
+pub(crate) mod execute;
+pub(crate) mod front;
+pub(crate) mod interrupts;
+pub(crate) mod progress;
+pub(crate) mod record;
+pub(crate) mod release;
+pub(crate) mod roll;
+pub(crate) mod surge;
 
 pub use roll::{Action, Event, Outcome, Plan, Roll};

@@ -18,13 +18,13 @@ pub(super) const MOST: u16 = 250;
 /// The right to change an app's workers; nobody else has it until this is dropped, however the
 /// process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _lock: lock::Lock,
 }
 
 /// Why there is no lock.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Somebody else has it.
     #[error("another roundsman command (process {holder}) is changing {app} right now")]
     Held {
@@ -53,7 +53,7 @@ fn advice(error: &io::Error) -> &'static str {
 /// How far a deploy has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Workers that run the new code and are proven.
     pub done: BTreeSet<u16>,
     /// Extra workers that still run.
@@ -69,7 +69,7 @@ impl Lock {
     ///
     /// # Errors
     /// When it is held, unless `wait`; when the file cannot be made.
-    pub fn take(directory: &Path, app: &str, wait: bool) -> Result<Self, LockError> {
+    pub(crate) fn take(directory: &Path, app: &str, wait: bool) -> Result<Self, LockError> {
         let path = directory.join(format!("{app}.lock"));
         let failed = |source| LockError::Io { path: path.clone(), source };
         match fs::create_dir(directory) {
@@ -106,7 +106,7 @@ impl Progress {
     }
 
     /// What an unfinished deploy has left; `None` when there is none.
-    pub fn load(directory: &Path, app: &str) -> Option<Self> {
+    pub(crate) fn load(directory: &Path, app: &str) -> Option<Self> {
         let text = read_text(&Self::path(directory, app), Links::Refuse, 64 * 1024).ok()?;
         // A file that is not ours to read says nothing about a deploy.
         let mut progress: Self = serde_json::from_str(&text).ok()?;
@@ -120,13 +120,13 @@ impl Progress {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save(&self, directory: &Path, app: &str) -> io::Result<()> {
+    pub(crate) fn save(&self, directory: &Path, app: &str) -> io::Result<()> {
         let path = Self::path(directory, app);
         write_atomically(&path, serde_json::to_string_pretty(self)?.as_bytes(), 0o644)
     }
 
     /// The deploy is over.
-    pub fn clear(directory: &Path, app: &str) {
+    pub(crate) fn clear(directory: &Path, app: &str) {
         let _ = fs::remove_file(Self::path(directory, app)); // there may be none
     }
 }

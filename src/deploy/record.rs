@@ -21,7 +21,7 @@ use crate::config::settings::App;
 const MOST: u64 = 64 * 1024;
 
 /// The release that was deployed last and is not the present one.
-pub fn last(app: &App) -> Option<PathBuf> {
+pub(crate) fn last(app: &App) -> Option<PathBuf> {
     let bytes = read(Path::new(paths::RELEASES), &app.name).ok()?;
     let present = app.directory.as_deref().and_then(release::current);
     bytes
@@ -33,7 +33,7 @@ pub fn last(app: &App) -> Option<PathBuf> {
 
 /// Notes what is deployed now, for a way back. Members of the group may deploy, but not write there:
 /// without it the way back is by age.
-pub fn remember(app: &App, release: Option<&Path>, previous: Option<&Path>) {
+pub(crate) fn remember(app: &App, release: Option<&Path>, previous: Option<&Path>) {
     let Some(release) = release else { return };
     let mut text = release.as_os_str().as_bytes().to_vec();
     if let Some(previous) = previous.filter(|previous| *previous != release) {

@@ -20,18 +20,18 @@ use crate::base::user::User;
 
 /// The directory that a worker's process is in: the release that it runs. Root, and the user that
 /// the worker runs as, may know.
-pub fn of_process(pid: u32) -> Option<PathBuf> {
+pub(crate) fn of_process(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
 /// Where the app's directory leads to now.
-pub fn current(directory: &Path) -> Option<PathBuf> {
+pub(crate) fn current(directory: &Path) -> Option<PathBuf> {
     fs::canonicalize(directory).ok()
 }
 
 /// Why there is no way back.
 #[derive(Debug, thiserror::Error)]
-pub enum ReleaseError {
+pub(crate) enum ReleaseError {
     /// The directory is no link.
     #[error(
         "{} is a directory, not a link to a release: there is nothing to go back to.\nMake it a \
@@ -91,7 +91,7 @@ pub enum ReleaseError {
 ///
 /// # Errors
 /// When the directory is no link, or there is no other release.
-pub fn previous(directory: &Path, last: Option<&Path>) -> Result<PathBuf, ReleaseError> {
+pub(crate) fn previous(directory: &Path, last: Option<&Path>) -> Result<PathBuf, ReleaseError> {
     with_rights_of_owner(directory, || look_back(directory, last))
 }
 
@@ -128,7 +128,7 @@ fn look_back(directory: &Path, last: Option<&Path>) -> Result<PathBuf, ReleaseEr
 ///
 /// # Errors
 /// When it is not.
-pub fn is_beside(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
+pub(crate) fn is_beside(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
     with_rights_of_owner(directory, || look_beside(directory, release))
 }
 
@@ -148,7 +148,7 @@ fn look_beside(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
 ///
 /// # Errors
 /// When the release is no directory or not where releases are, or the link cannot be changed.
-pub fn switch(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
+pub(crate) fn switch(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
     with_rights_of_owner(directory, || swap(directory, release))
 }
 

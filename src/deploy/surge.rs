@@ -13,7 +13,7 @@ use crate::base::file::write_atomically;
 
 /// The numbers of the extra workers of an app that has `workers` of them; fewer than asked for
 /// where the most that an app can have does not leave room.
-pub fn numbers(workers: u16, surge: u16) -> BTreeSet<u16> {
+pub(crate) fn numbers(workers: u16, surge: u16) -> BTreeSet<u16> {
     let last = workers.saturating_add(surge).min(MOST);
     (workers.saturating_add(1)..=last).collect()
 }
@@ -25,7 +25,7 @@ fn drop_in(root: &Path, app: &str) -> PathBuf {
 
 /// The drop-ins of all apps that have extra workers, or have had some when a deploy was cut off.
 /// Without them the files say how many workers there are to be.
-pub fn drop_ins(root: &Path) -> Vec<PathBuf> {
+pub(crate) fn drop_ins(root: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(root.join("run/roundsman.d/apps")) else { return Vec::new() };
     let app =
         |entry: fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".toml.d")?.to_owned());
@@ -37,7 +37,7 @@ pub fn drop_ins(root: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn raise(root: &Path, app: &str, workers: u16) -> io::Result<bool> {
+pub(crate) fn raise(root: &Path, app: &str, workers: u16) -> io::Result<bool> {
     let path = drop_in(root, app);
     let text =
         format!("# While a deploy runs; roundsman reload {app} removes it.\nworkers = {workers}\n");
@@ -55,7 +55,7 @@ pub fn raise(root: &Path, app: &str, workers: u16) -> io::Result<bool> {
 ///
 /// # Errors
 /// When the file cannot be removed.
-pub fn lower(root: &Path, app: &str) -> io::Result<bool> {
+pub(crate) fn lower(root: &Path, app: &str) -> io::Result<bool> {
     let path = drop_in(root, app);
     match fs::remove_file(&path) {
         Ok(()) => {}

@@ -18,7 +18,7 @@ use crate::config::settings::ActiveCheck;
 
 /// What a check came to.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// [`Server::id`].
     pub server: u32,
     /// Passed or not.
@@ -36,7 +36,7 @@ impl fmt::Display for Outcome {
 
 /// The checks of one server, until this is dropped.
 #[derive(Debug)]
-pub struct Checker {
+pub(crate) struct Checker {
     /// What it checks for.
     pub check: ActiveCheck,
     task: AbortHandle,
@@ -44,7 +44,11 @@ pub struct Checker {
 
 impl Checker {
     /// Starts checking; the outcomes go to `outcomes`.
-    pub fn start(server: Arc<Server>, check: ActiveCheck, outcomes: mpsc::Sender<Outcome>) -> Self {
+    pub(crate) fn start(
+        server: Arc<Server>,
+        check: ActiveCheck,
+        outcomes: mpsc::Sender<Outcome>,
+    ) -> Self {
         let task = tokio::spawn(run(server, check.clone(), outcomes)).abort_handle();
         Self { check, task }
     }

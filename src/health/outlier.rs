@@ -13,7 +13,7 @@ const PARTS: usize = 10;
 
 /// What a server did over the last while.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub(crate) struct Window {
     span: Duration,
     parts: [Tally; PARTS],
     /// The part that is being counted in, and when it began.
@@ -23,7 +23,7 @@ pub struct Window {
 
 /// Requests that were finished, and how many of them badly.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// All of them.
     pub finished: u64,
     /// Failures and 5xx responses.
@@ -34,18 +34,18 @@ pub struct Tally {
 
 impl Window {
     /// An empty window of this length.
-    pub fn new(span: Duration, now: Instant) -> Self {
+    pub(crate) fn new(span: Duration, now: Instant) -> Self {
         Self { span, parts: [Tally::default(); PARTS], current: 0, since: now }
     }
 
     /// Counts requests that were finished just now.
-    pub fn add(&mut self, tally: Tally, now: Instant) {
+    pub(crate) fn add(&mut self, tally: Tally, now: Instant) {
         self.slide(now);
         self.parts[self.current] += tally;
     }
 
     /// What was counted within the window.
-    pub fn total(&mut self, now: Instant) -> Tally {
+    pub(crate) fn total(&mut self, now: Instant) -> Tally {
         self.slide(now);
         let mut total = Tally::default();
         self.parts.iter().for_each(|&part| total += part);
@@ -53,7 +53,7 @@ impl Window {
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.parts = [Tally::default(); PARTS];
     }
 
@@ -78,7 +78,7 @@ impl std::ops::AddAssign for Tally {
 }
 
 /// Whether `one` is an outlier among servers that together (with it) did `all`.
-pub fn is_outlier(one: Tally, all: Tally, error_rate: u32, min_requests: u32) -> bool {
+pub(crate) fn is_outlier(one: Tally, all: Tally, error_rate: u32, min_requests: u32) -> bool {
     let others = Tally { finished: all.finished - one.finished, bad: all.bad - one.bad };
     error_rate > 0
         && one.finished >= u64::from(min_requests)

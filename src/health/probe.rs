@@ -19,7 +19,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
+pub(crate) enum ProbeError {
     /// No connection.
     #[error("cannot connect")]
     Connect(#[source] std::io::Error),
@@ -41,7 +41,7 @@ pub enum ProbeError {
 }
 
 /// Checks a server once; the caller sees to the time.
-pub async fn probe(
+pub(crate) async fn probe(
     address: &Address,
     probe: &Probe,
     proxy_protocol: Option<ProxyVersion>,
@@ -117,7 +117,7 @@ async fn judge(
 
 impl ProbeError {
     /// The whole story, for the journal.
-    pub fn chain(&self) -> String {
+    pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {

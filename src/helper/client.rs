@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the helper did not do it.
 #[derive(Debug, thiserror::Error)]
-pub enum HelperError {
+pub(crate) enum HelperError {
     /// Nobody who may.
     #[error(
         "this is for root, and for members of the group \"roundsman\".\nRun it as root (sudo), or \
@@ -43,7 +43,7 @@ pub enum HelperError {
 ///
 /// # Errors
 /// When the helper cannot be reached, or does not answer.
-pub async fn ask(socket: &Path, request: &Request) -> Result<u8, HelperError> {
+pub(crate) async fn ask(socket: &Path, request: &Request) -> Result<u8, HelperError> {
     let client =
         dial::within_async(PATIENCE, socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => HelperError::NotAllowed,

@@ -4,11 +4,11 @@
 use tokio::io::{self, AsyncReadExt as _, AsyncWriteExt as _};
 
 /// The most that one frame carries.
-pub const MOST: usize = 16 * 1024;
+pub(crate) const MOST: usize = 16 * 1024;
 
 /// One piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Frame {
+pub(crate) enum Frame {
     /// What the command wrote to standard output.
     Out(Vec<u8>),
     /// What it wrote to standard error.
@@ -32,7 +32,7 @@ impl Frame {
     ///
     /// # Errors
     /// When the other end is gone.
-    pub async fn write(&self, to: &mut (impl io::AsyncWrite + Unpin)) -> io::Result<()> {
+    pub(crate) async fn write(&self, to: &mut (impl io::AsyncWrite + Unpin)) -> io::Result<()> {
         let (kind, bytes) = self.parts();
         for chunk in bytes.chunks(MOST) {
             let length = u16::try_from(chunk.len()).unwrap_or(0); // MOST fits
@@ -48,7 +48,7 @@ impl Frame {
     ///
     /// # Errors
     /// When the connection breaks, or is not the helper's.
-    pub async fn read(from: &mut (impl io::AsyncRead + Unpin)) -> io::Result<Option<Self>> {
+    pub(crate) async fn read(from: &mut (impl io::AsyncRead + Unpin)) -> io::Result<Option<Self>> {
         let mut head = [0; 3];
         match from.read_exact(&mut head).await {
             Ok(_) => {}

@@ -7,9 +7,9 @@
 //! its output and its end go back over the connection ([`frame`]). A client that goes away, or sends
 //! an interrupt, is to that command what Ctrl-C is to root's.
 
-pub mod client;
-pub mod frame;
-pub mod request;
-pub mod serve;
+pub(crate) mod client;
+pub(crate) mod frame;
+pub(crate) mod request;
+pub(crate) mod serve;
 
-pub use request::Request;
+pub(crate) use request::Request;

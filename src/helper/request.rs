@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::unit::name_fault;
 
 /// The longest line that can be a request.
-pub const MOST: usize = 4096;
+pub(crate) const MOST: usize = 4096;
 
 /// The longest that a member can have a worker watched before it is believed, in seconds; a deploy
 /// holds up every other change of the app.
@@ -20,7 +20,7 @@ const WORKERS: std::ops::RangeInclusive<u16> = 1..=250;
 /// One line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Request {
+pub(crate) struct Request {
     /// The app; it must be configured.
     pub app: String,
     /// What is to be done with it.
@@ -32,7 +32,7 @@ pub struct Request {
 /// Everything that members may have done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// `roundsman start APP`.
     Start,
     /// `roundsman stop APP[:N]`.
@@ -47,11 +47,10 @@ pub enum Verb {
     Scale(Count),
 }
 
-/// How a deploy goes about it.
+/// How a deploy goes about it: the options of `roundsman reload`, which documents them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-#[expect(missing_docs, reason = "the options of `roundsman reload`, which documents them")]
-pub struct Deploy {
+pub(crate) struct Deploy {
     pub batch: Option<u16>,
     pub surge: Option<u16>,
     pub settle: Option<u16>,
@@ -63,7 +62,7 @@ pub struct Deploy {
 /// A number of workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Count {
+pub(crate) enum Count {
     /// This many.
     To(u16),
     /// So many more, or fewer.
@@ -72,7 +71,7 @@ pub enum Count {
 
 /// Why a line is no request that anybody may make.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Not what a client sends.
     #[error("this is no request: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -94,7 +93,7 @@ impl Request {
     ///
     /// # Errors
     /// When it is not a request that a member may make.
-    pub fn parse(line: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(line: &[u8]) -> Result<Self, Refusal> {
         let request: Self = serde_json::from_slice(line)?;
         if let Some(fault) = name_fault(&request.app) {
             return Err(Refusal::Name(fault));
@@ -124,14 +123,14 @@ impl Request {
     }
 
     /// The line.
-    pub fn line(&self) -> Vec<u8> {
+    pub(crate) fn line(&self) -> Vec<u8> {
         let mut line = serde_json::to_vec(self).unwrap_or_default(); // it has no map but structs
         line.push(b'\n');
         line
     }
 
     /// What root would type behind `roundsman`.
-    pub fn arguments(&self) -> Vec<String> {
+    pub(crate) fn arguments(&self) -> Vec<String> {
         let app = &self.app;
         let of = |worker: &Option<u16>| match worker {
             Some(number) => format!("{app}:{number}"),

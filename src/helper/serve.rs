@@ -32,7 +32,7 @@ const STALLED: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// When standard input is no connection, or the system fails. What the client does wrong is none.
-pub async fn serve(is_configured: impl FnOnce(&str) -> bool) -> io::Result<()> {
+pub(crate) async fn serve(is_configured: impl FnOnce(&str) -> bool) -> io::Result<()> {
     let mut client = connection()?;
     let peer = Peer::of(&client)?;
     // Never the front, which is in the group and speaks with the internet.

@@ -33,7 +33,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A running front and the handles to change it.
 #[derive(Debug)]
-pub struct Control {
+pub(crate) struct Control {
     front: Arc<Front>,
     threads: Threads,
     sources: Sources,
@@ -58,7 +58,7 @@ pub struct Control {
 
 impl Control {
     /// Control over this front.
-    pub fn new(
+    pub(crate) fn new(
         front: Arc<Front>,
         threads: Threads,
         sources: Sources,
@@ -85,17 +85,17 @@ impl Control {
     }
 
     /// The threads.
-    pub fn threads(&self) -> &Threads {
+    pub(crate) fn threads(&self) -> &Threads {
         &self.threads
     }
 
     /// The shared front.
-    pub fn front(&self) -> &Front {
+    pub(crate) fn front(&self) -> &Front {
         &self.front
     }
 
     /// Takes in what the bus said.
-    pub fn on_bus(&self, event: WorkerEvent) {
+    pub(crate) fn on_bus(&self, event: WorkerEvent) {
         match event {
             WorkerEvent::All(units) => {
                 self.bus.set(true);
@@ -184,7 +184,7 @@ impl Control {
     }
 
     /// One line for `systemctl status`.
-    pub fn status_line(&self) -> String {
+    pub(crate) fn status_line(&self) -> String {
         let snapshot = self.front.snapshot();
         let apps = snapshot.settings.apps.len();
         let (mut up, mut all) = (0, 0);
@@ -214,12 +214,12 @@ impl Control {
     }
 
     /// Sends the line.
-    pub fn tell_status(&self) {
+    pub(crate) fn tell_status(&self) {
         notify::status(&self.status_line());
     }
 
     /// `GET /v1/status`.
-    pub fn status(&self) -> model::Status {
+    pub(crate) fn status(&self) -> model::Status {
         let snapshot = self.front.snapshot();
         model::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -252,7 +252,7 @@ impl Control {
     }
 
     /// Puts the present files to work, or says what is wrong with them and changes nothing.
-    pub fn reload(&self) -> Result<(), String> {
+    pub(crate) fn reload(&self) -> Result<(), String> {
         notify::reloading();
         let Loaded { settings, mut problems, files, .. } = config::load(&self.sources);
         // A certificate that cannot be used is an error like any other: the old one stays.
@@ -285,7 +285,7 @@ impl Control {
     }
 
     /// Says which listeners can do nothing.
-    pub fn look_at_listeners(&self) {
+    pub(crate) fn look_at_listeners(&self) {
         let snapshot = self.front.snapshot();
         for listener in &self.listeners {
             let settings = snapshot.settings.front.listener(&listener.name);
@@ -302,7 +302,7 @@ impl Control {
     }
 
     /// Keeps a copy of the files at work.
-    pub fn keep(&self, files: &[(PathBuf, Vec<u8>)]) {
+    pub(crate) fn keep(&self, files: &[(PathBuf, Vec<u8>)]) {
         let Some(last_good) = &self.last_good else { return };
         if let Err(error) = last_good.save(files) {
             tracing::warn!(%error, "cannot keep a copy of the configuration for the next start");
@@ -313,7 +313,7 @@ impl Control {
     ///
     /// # Errors
     /// When no worker has that name.
-    pub async fn drain(&self, drain: &model::Drain) -> Result<model::Drained, String> {
+    pub(crate) async fn drain(&self, drain: &model::Drain) -> Result<model::Drained, String> {
         let snapshot = self.front.snapshot();
         let servers = self.targets(&drain.target)?;
         let mut timeout = Duration::ZERO;
@@ -362,7 +362,7 @@ impl Control {
     ///
     /// # Errors
     /// When no worker has that name.
-    pub fn undrain(&self, target: &str) -> Result<(), String> {
+    pub(crate) fn undrain(&self, target: &str) -> Result<(), String> {
         for server in self.targets(target)? {
             self.held.borrow_mut().remove(&server.name);
             self.apply(&server);
@@ -387,7 +387,7 @@ impl Control {
 }
 
 /// The port of the listeners that speak TLS; the usual one if several do and one has it.
-pub fn https_port(front: &settings::Front, listeners: &[model::Listener]) -> Option<u16> {
+pub(crate) fn https_port(front: &settings::Front, listeners: &[model::Listener]) -> Option<u16> {
     let speaks = |l: &&model::Listener| front.listener(&l.name).protocol == ListenProtocol::Https;
     let port = |l: &model::Listener| l.address.parse::<SocketAddr>().ok().map(|a| a.port());
     let ports = || listeners.iter().filter(speaks).filter_map(port);

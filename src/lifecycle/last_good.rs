@@ -11,7 +11,7 @@ use crate::config::Sources;
 
 /// Where the copy is kept.
 #[derive(Debug, Clone)]
-pub struct LastGood {
+pub(crate) struct LastGood {
     directory: PathBuf,
 }
 
@@ -19,19 +19,19 @@ pub struct LastGood {
 
 impl LastGood {
     /// The copy in this state directory.
-    pub fn new(state: &Path) -> Self {
+    pub(crate) fn new(state: &Path) -> Self {
         Self { directory: state.join("last-good") }
     }
 
     /// Where to load it from, if there is one.
-    pub fn sources(&self) -> Option<Sources> {
+    pub(crate) fn sources(&self) -> Option<Sources> {
         self.directory.is_dir().then(|| Sources::directory(&self.directory))
     }
 
     /// Replaces the copy by these files (relative path and content).
     ///
     /// The new copy is complete before the old one goes, so that a crash in between leaves one.
-    pub fn save(&self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
+    pub(crate) fn save(&self, files: &[(PathBuf, Vec<u8>)]) -> io::Result<()> {
         let new = self.directory.with_extension("new");
         let old = self.directory.with_extension("old");
         remove(&new)?;

@@ -1,7 +1,7 @@
 //! The life of the front as a service: readiness, watchdog, reload, drain.
 
-pub mod control;
-pub mod last_good;
-pub mod server;
-pub mod state;
+pub(crate) mod control;
+pub(crate) mod last_good;
+pub(crate) mod server;
+pub(crate) mod state;
 mod worker_units;

@@ -40,7 +40,7 @@ const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applic
                         {\"error\":\"you have too many connections to the admin socket\"}";
 
 /// Serves the control API on `listener` for as long as it is polled. Run it in a `LocalSet`.
-pub async fn serve(listener: UnixListener, control: Rc<Control>) {
+pub(crate) async fn serve(listener: UnixListener, control: Rc<Control>) {
     let places = Places::new(OF_MEMBER, OF_MEMBERS);
     loop {
         let stream = match listener.accept().await {

@@ -9,7 +9,7 @@ use rustls::crypto::aws_lc_rs;
 use crate::base::file::write_atomically;
 
 /// The state directory of this process's unit (`StateDirectory=`), if it has one.
-pub fn directory() -> Option<PathBuf> {
+pub(crate) fn directory() -> Option<PathBuf> {
     let list = std::env::var("STATE_DIRECTORY").ok()?;
     // systemd joins several directories with colons; ours is the first.
     list.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
@@ -22,7 +22,7 @@ pub fn directory() -> Option<PathBuf> {
 ///
 /// # Errors
 /// When the file can be neither read nor made.
-pub fn secret(directory: &Path) -> io::Result<[u8; 32]> {
+pub(crate) fn secret(directory: &Path) -> io::Result<[u8; 32]> {
     let path = directory.join("secret");
     match fs::read(&path) {
         Ok(bytes) => {

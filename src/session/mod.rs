@@ -5,11 +5,11 @@
 //! keys a peer may see. `remote` is a client, for tools that copy sessions between servers.
 
 pub mod command;
-pub mod namespace;
-pub mod protocol;
-pub mod remote;
-pub mod server;
-pub mod store;
+pub(crate) mod namespace;
+pub(crate) mod protocol;
+pub(crate) mod remote;
+pub(crate) mod server;
+pub(crate) mod store;
 
 /// Milliseconds since 1970: the clock that expiries are told by.
 pub fn now() -> u64 {

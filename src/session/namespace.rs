@@ -13,19 +13,19 @@ use crate::base::user::ROUNDSMAN;
 
 /// What the store knows about users before it meets any.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trust {
+pub(crate) struct Trust {
     own_uid: u32,
     accounts: Option<Accounts>,
 }
 
 impl Trust {
     /// From this process and the group database.
-    pub fn from_system() -> Self {
+    pub(crate) fn from_system() -> Self {
         Self { own_uid: rustix::process::getuid().as_raw(), accounts: Accounts::find() }
     }
 
     /// Who is at the other end of a UNIX socket; an error says why it may not come in.
-    pub fn identify(&self, socket: impl AsFd) -> Result<Identity, String> {
+    pub(crate) fn identify(&self, socket: impl AsFd) -> Result<Identity, String> {
         let peer = Peer::of(socket)
             .map_err(|error| format!("the kernel does not say who connects: {error}"))?;
         self.decide(&peer, peer.worker().map(|worker| worker.app)).ok_or_else(|| {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// A line of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// In both.
     Same(&'a str),
     /// Only in the old one.
@@ -14,7 +14,7 @@ pub enum Line<'a> {
 }
 
 /// All lines of both, by the longest common subsequence.
-pub fn lines<'a>(old: &'a str, new: &'a str) -> Vec<Line<'a>> {
+pub(crate) fn lines<'a>(old: &'a str, new: &'a str) -> Vec<Line<'a>> {
     let (a, b): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     // common[i][j]: how many lines a[i..] and b[j..] have in common. Files have some dozen lines.
     let mut common = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
@@ -45,7 +45,7 @@ pub fn lines<'a>(old: &'a str, new: &'a str) -> Vec<Line<'a>> {
 }
 
 /// As text: changed lines with `-` and `+`, and one line around each; empty when nothing differs.
-pub fn text(old: &str, new: &str) -> String {
+pub(crate) fn text(old: &str, new: &str) -> String {
     let lines = lines(old, new);
     let changed = |i: usize| lines.get(i).is_some_and(|line| !matches!(line, Line::Same(_)));
     let mut out = String::new();

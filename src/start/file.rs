@@ -7,7 +7,7 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Value, value};
 
 /// What to put into an app's file. What is `None` or empty is left as it is.
 #[derive(Debug, Clone, Default)]
-pub struct Change {
+pub(crate) struct Change {
     /// `command`.
     pub command: Option<Vec<String>>,
     /// `directory`.
@@ -28,7 +28,7 @@ pub struct Change {
 
 /// Why a file cannot be edited.
 #[derive(Debug, thiserror::Error)]
-pub enum AppFileError {
+pub(crate) enum AppFileError {
     /// It is not TOML.
     #[error("{path} is not valid TOML, so it cannot be changed by a command:\n{source}")]
     Syntax {
@@ -52,7 +52,7 @@ impl Change {
     ///
     /// # Errors
     /// When the old text cannot be understood.
-    pub fn apply(&self, path: &Path, old: &str) -> Result<String, AppFileError> {
+    pub(crate) fn apply(&self, path: &Path, old: &str) -> Result<String, AppFileError> {
         let path = || path.display().to_string();
         let mut file: DocumentMut =
             old.parse().map_err(|source| AppFileError::Syntax { path: path(), source })?;

@@ -12,7 +12,7 @@ use crate::base::file::{self, Links};
 
 /// What is started, as far as it is known from the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Program and arguments.
     pub command: Vec<String>,
     /// Where it runs. Not resolved: a link to a release must stay a link.
@@ -25,7 +25,7 @@ pub struct Found {
 
 /// Why it is not known what to start.
 #[derive(Debug, thiserror::Error)]
-pub enum InferError {
+pub(crate) enum InferError {
     /// Nothing is there.
     #[error("there is no file or directory {}", .0.display())]
     NotThere(PathBuf),
@@ -69,7 +69,7 @@ enum Runtime {
 ///
 /// # Errors
 /// When it is not clear, with what to write instead.
-pub fn find(path: &Path) -> Result<Found, InferError> {
+pub(crate) fn find(path: &Path) -> Result<Found, InferError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -212,7 +212,7 @@ fn stem(file: &Path) -> Option<String> {
 }
 
 /// A name for an app from any other name: `@acme/My Shop` is `my-shop`.
-pub fn app_name(name: &str) -> Option<String> {
+pub(crate) fn app_name(name: &str) -> Option<String> {
     let name = name.rsplit('/').next().unwrap_or(name).to_lowercase();
     let name: String = name
         .chars()

@@ -1,6 +1,6 @@
 //! From a command line to an app's file: what `roundsman start` infers, and how files are edited
 //! without losing their comments.
 
-pub mod diff;
-pub mod file;
-pub mod infer;
+pub(crate) mod diff;
+pub(crate) mod file;
+pub(crate) mod infer;

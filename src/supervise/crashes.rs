@@ -27,7 +27,7 @@ const MOST: usize = 128;
 /// The crashes of a worker since it last ended well.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Crashes {
+pub(crate) struct Crashes {
     /// For how many seconds the app had been ready at each; 0 when it never was.
     pub ready_for: Vec<u64>,
     /// What the last one was.
@@ -36,13 +36,13 @@ pub struct Crashes {
 
 /// Forgets a worker's crashes, before somebody starts it who wants it to start now. Where that is not
 /// allowed, it waits.
-pub fn forget(instance: &str) {
+pub(crate) fn forget(instance: &str) {
     let _ = Crashes::default().save(Path::new(paths::CRASHES), instance);
 }
 
 /// How a run ended, as systemd says (`$SERVICE_RESULT` and so on, systemd.exec(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End<'a> {
+pub(crate) struct End<'a> {
     /// `success`, `exit-code`, `signal`, `watchdog`, …
     pub result: &'a str,
     /// The exit code, or the name of the signal.
@@ -55,7 +55,7 @@ pub struct End<'a> {
 
 /// What is to be done before the app is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Nothing.
     Start,
     /// Wait so long.
@@ -68,7 +68,7 @@ pub enum Next {
 
 impl Crashes {
     /// What is noted of a worker.
-    pub fn load(directory: &Path, instance: &str) -> Self {
+    pub(crate) fn load(directory: &Path, instance: &str) -> Self {
         let text = file::read_text(&directory.join(instance), Links::Refuse, super::MOST)
             .unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
@@ -78,7 +78,7 @@ impl Crashes {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save(&self, directory: &Path, instance: &str) -> io::Result<()> {
+    pub(crate) fn save(&self, directory: &Path, instance: &str) -> io::Result<()> {
         let path: PathBuf = directory.join(instance);
         if self.ready_for.is_empty() {
             return match std::fs::remove_file(path) {
@@ -94,7 +94,7 @@ impl Crashes {
     ///
     /// # Errors
     /// When the files cannot be written.
-    pub fn begin(directory: &Path, instance: &str) -> io::Result<()> {
+    pub(crate) fn begin(directory: &Path, instance: &str) -> io::Result<()> {
         let mark = Self::mark(directory, instance);
         if let Ok(began) = std::fs::metadata(&mark).and_then(|metadata| metadata.modified()) {
             let mut crashes = Self::load(directory, instance);
@@ -110,7 +110,7 @@ impl Crashes {
     }
 
     /// Takes the mark of the run away: its end is noted.
-    pub fn end(directory: &Path, instance: &str) {
+    pub(crate) fn end(directory: &Path, instance: &str) {
         let _ = std::fs::remove_file(Self::mark(directory, instance));
     }
 
@@ -126,7 +126,7 @@ impl Crashes {
 
     /// What is noted after a run has ended.
     #[must_use]
-    pub fn after(mut self, end: &End<'_>) -> Self {
+    pub(crate) fn after(mut self, end: &End<'_>) -> Self {
         if end.result == "success" || end.life.is_some_and(|life| life.stopping) {
             return Self::default();
         }
@@ -137,7 +137,7 @@ impl Crashes {
     }
 
     /// How many there were in a row: one that came after the app had been well for long begins anew.
-    pub fn in_a_row(&self, restart: &Restart) -> u32 {
+    pub(crate) fn in_a_row(&self, restart: &Restart) -> u32 {
         let mut count = 0;
         for seconds in self.ready_for.iter().rev() {
             count += 1;
@@ -149,7 +149,7 @@ impl Crashes {
     }
 
     /// What is to be done before the next start.
-    pub fn next(&self, restart: &Restart) -> Next {
+    pub(crate) fn next(&self, restart: &Restart) -> Next {
         let count = self.in_a_row(restart);
         if restart.limit.is_some_and(|limit| count >= limit) {
             return Next::GiveUp;

@@ -13,7 +13,7 @@ use crate::base::file::{self, Links, write_atomically};
 /// One run of a worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Life {
+pub(crate) struct Life {
     /// The main process of the unit.
     pub pid: u32,
     /// When the app was started, in milliseconds since the machine was booted.
@@ -25,7 +25,7 @@ pub struct Life {
 }
 
 /// Milliseconds since the machine was booted, its time asleep included.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     seconds * 1000 + u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000_000
@@ -39,7 +39,7 @@ impl Life {
     }
 
     /// What the worker with this runtime directory says; `None` when it does not run, or says nothing.
-    pub fn read(directory: &Path) -> Option<Self> {
+    pub(crate) fn read(directory: &Path) -> Option<Self> {
         serde_json::from_str(
             &file::read_text(&Self::path(directory), Links::Refuse, super::MOST).ok()?,
         )
@@ -50,13 +50,13 @@ impl Life {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&self, directory: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
         let text = serde_json::to_string(self)?;
         write_atomically(&Self::path(directory), text.as_bytes(), 0o644)
     }
 
     /// How long it has been ready.
-    pub fn age(&self, now: u64) -> Option<Duration> {
+    pub(crate) fn age(&self, now: u64) -> Option<Duration> {
         Some(Duration::from_millis(now.saturating_sub(self.ready?)))
     }
 }

@@ -5,8 +5,8 @@
 //! socket; and before version 254 it knows no growing delay. So the worker itself waits, before it
 //! starts the app, with its socket in hand: see [`crashes`].
 
-pub mod crashes;
-pub mod life;
+pub(crate) mod crashes;
+pub(crate) mod life;
 
 /// The most that is read of a file here.
 const MOST: u64 = 64 * 1024;

@@ -29,18 +29,18 @@ const QUEUE: usize = 4096;
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Number of log entries lost so far because the journal did not take them.
-pub fn dropped() -> u64 {
+pub(crate) fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
 /// Sets up logging for this process. The level comes from `ROUNDSMAN_LOG` (`info` by default).
-pub fn init() {
+pub(crate) fn init() {
     init_with(QUEUE);
 }
 
 /// As [`init`], with room for `queue` waiting entries: it is taken at once and counts where there
 /// are many small processes.
-pub fn init_with(queue: usize) {
+pub(crate) fn init_with(queue: usize) {
     static ONCE: OnceLock<()> = OnceLock::new();
     ONCE.get_or_init(|| {
         let registry = tracing_subscriber::registry().with(levels());
@@ -82,7 +82,7 @@ fn levels() -> Targets {
 }
 
 /// Waits, for a second at most, until what was logged so far is written. For the end of a process.
-pub fn flush() {
+pub(crate) fn flush() {
     let Some(queue) = FLUSH.get() else { return };
     let (done, written) = sync_channel(1);
     if queue.try_send(Item::Flush(done)).is_ok() {

@@ -4,56 +4,56 @@
 //! explanation from the catalog (`packaging/catalog`). An id never changes its meaning.
 
 /// The front serves: listeners, configuration and threads are there.
-pub const FRONT_READY: &str = "bf46fbb45fae4e81a0bf664d8167fa97";
+pub(crate) const FRONT_READY: &str = "bf46fbb45fae4e81a0bf664d8167fa97";
 /// The front stops.
-pub const FRONT_STOPPING: &str = "78c4e9d028364c80aa22af5835a5b365";
+pub(crate) const FRONT_STOPPING: &str = "78c4e9d028364c80aa22af5835a5b365";
 /// A new configuration is at work.
-pub const RELOADED: &str = "1b2d2fbdd8264caea1083efdeeb0b08e";
+pub(crate) const RELOADED: &str = "1b2d2fbdd8264caea1083efdeeb0b08e";
 /// A new configuration was refused; the old one stays.
-pub const RELOAD_REFUSED: &str = "a09645ddcea34ce39df4abe7a3514284";
+pub(crate) const RELOAD_REFUSED: &str = "a09645ddcea34ce39df4abe7a3514284";
 /// The configuration has errors and the last good one is used instead.
-pub const LAST_GOOD_USED: &str = "91fa46ab37d440008048dc73fa06a51b";
+pub(crate) const LAST_GOOD_USED: &str = "91fa46ab37d440008048dc73fa06a51b";
 /// Certificates cannot be used and the front serves without them.
-pub const CERTIFICATES_REFUSED: &str = "ed40de8509e44230be851dbebd802bb2";
+pub(crate) const CERTIFICATES_REFUSED: &str = "ed40de8509e44230be851dbebd802bb2";
 /// A server may get requests again.
-pub const SERVER_UP: &str = "8cca2e4f087a434d93729829572835d2";
+pub(crate) const SERVER_UP: &str = "8cca2e4f087a434d93729829572835d2";
 /// A server gets nothing new.
-pub const SERVER_DRAINING: &str = "de611180ac33454d97ffc5e580fb4bba";
+pub(crate) const SERVER_DRAINING: &str = "de611180ac33454d97ffc5e580fb4bba";
 /// A server gets nothing.
-pub const SERVER_DOWN: &str = "c6fb9e29f6cf4b269997aaa277e49c3f";
+pub(crate) const SERVER_DOWN: &str = "c6fb9e29f6cf4b269997aaa277e49c3f";
 /// A thread of the front does not move: systemd will restart the service.
-pub const THREAD_STUCK: &str = "78b43d39e0cc4ea0885a69dbc4987ed0";
+pub(crate) const THREAD_STUCK: &str = "78b43d39e0cc4ea0885a69dbc4987ed0";
 /// The system bus is gone; workers' states may be old.
-pub const BUS_LOST: &str = "b369095f114c42599173be9214e80a3c";
+pub(crate) const BUS_LOST: &str = "b369095f114c42599173be9214e80a3c";
 /// A worker's app is ready.
-pub const WORKER_READY: &str = "824255bc581d4a41a9f2d3fedc5795f1";
+pub(crate) const WORKER_READY: &str = "824255bc581d4a41a9f2d3fedc5795f1";
 /// A worker's app did not become ready in time.
-pub const WORKER_NOT_READY: &str = "472e51126dc444db8e3e3f287978fd0a";
+pub(crate) const WORKER_NOT_READY: &str = "472e51126dc444db8e3e3f287978fd0a";
 /// A worker's app ended without being asked to.
-pub const WORKER_EXITED: &str = "fe12ff17325149f8b3fff9b2452859ae";
+pub(crate) const WORKER_EXITED: &str = "fe12ff17325149f8b3fff9b2452859ae";
 /// A worker's app does not answer.
-pub const WORKER_STUCK: &str = "0c4773bcf30e450c9bbaa60571734a88";
+pub(crate) const WORKER_STUCK: &str = "0c4773bcf30e450c9bbaa60571734a88";
 /// A server failed requests or checks and gets nothing for a while.
-pub const SERVER_EJECTED: &str = "1475a27a13164405bc79a69bc53b2629";
+pub(crate) const SERVER_EJECTED: &str = "1475a27a13164405bc79a69bc53b2629";
 /// An ejected server is tried, one request at a time.
-pub const SERVER_SUSPECT: &str = "7639a7fd72344b3da1fcb6a5938c094b";
+pub(crate) const SERVER_SUSPECT: &str = "7639a7fd72344b3da1fcb6a5938c094b";
 /// Most servers of an upstream look ill: health is not believed, all are used.
-pub const PANIC: &str = "546f3dbc78644d2aac3e365adbf962aa";
+pub(crate) const PANIC: &str = "546f3dbc78644d2aac3e365adbf962aa";
 /// Enough servers of an upstream look healthy again.
-pub const PANIC_OVER: &str = "de48d13206404182bbf55b2a487e9645";
+pub(crate) const PANIC_OVER: &str = "de48d13206404182bbf55b2a487e9645";
 /// A name of servers does not resolve; those of its last answer stay.
-pub const DNS_FAILED: &str = "48ef1c74adde4b00a86cfd24a248e1cb";
+pub(crate) const DNS_FAILED: &str = "48ef1c74adde4b00a86cfd24a248e1cb";
 /// A name of servers that did not resolve does so again.
-pub const DNS_RECOVERED: &str = "6fd4f08258224bdbabaeafb2cdf15878";
+pub(crate) const DNS_RECOVERED: &str = "6fd4f08258224bdbabaeafb2cdf15878";
 /// A name of servers stands for others than before.
-pub const DNS_CHANGED: &str = "ce524079018c415996ee80cc3a2ed3b7";
+pub(crate) const DNS_CHANGED: &str = "ce524079018c415996ee80cc3a2ed3b7";
 /// A worker crashed again, and waits before its app is started once more.
-pub const WORKER_BACKS_OFF: &str = "bfa768a6352e4bb18c6f8eb0a16d36d8";
+pub(crate) const WORKER_BACKS_OFF: &str = "bfa768a6352e4bb18c6f8eb0a16d36d8";
 /// A worker crashed too often in a row and is not started again.
-pub const WORKER_GIVEN_UP: &str = "53ed579dd123465090049369b68f9b81";
+pub(crate) const WORKER_GIVEN_UP: &str = "53ed579dd123465090049369b68f9b81";
 /// A worker's app ended by an exit code that says that it is done.
-pub const WORKER_DONE: &str = "48f25670d78649e5b17dfe5b94cdd59d";
+pub(crate) const WORKER_DONE: &str = "48f25670d78649e5b17dfe5b94cdd59d";
 /// A worker is replaced for its memory or its age, or all are for changed files.
-pub const WORKERS_REPLACED: &str = "9a02c639348843318eab35b60fd37c3a";
+pub(crate) const WORKERS_REPLACED: &str = "9a02c639348843318eab35b60fd37c3a";
 /// Workers could not be replaced.
-pub const REPLACE_FAILED: &str = "21507958058a4cc0a1b4c975de7021de";
+pub(crate) const REPLACE_FAILED: &str = "21507958058a4cc0a1b4c975de7021de";

@@ -1,8 +1,8 @@
 //! Everything that is systemd's: activation, D-Bus, journal.
 
 pub mod activation;
-pub mod dbus;
-pub mod journal;
-pub mod message;
-pub mod notify;
-pub mod watchdog;
+pub(crate) mod dbus;
+pub(crate) mod journal;
+pub(crate) mod message;
+pub(crate) mod notify;
+pub(crate) mod watchdog;

@@ -14,12 +14,12 @@ use crate::base::text;
 const LONGEST: usize = 2048;
 
 /// Everything is set up, or a reload is over (also a failed one: systemd waits for it).
-pub fn ready(status: &str) {
+pub(crate) fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// A reload begins.
-pub fn reloading() {
+pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "cannot read the monotonic clock"),
@@ -27,42 +27,42 @@ pub fn reloading() {
 }
 
 /// The service stops; no restart of its own accord follows.
-pub fn stopping(status: &str) {
+pub(crate) fn stopping(status: &str) {
     send(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
 /// One line for `systemctl status`.
-pub fn status(status: &str) {
+pub(crate) fn status(status: &str) {
     send(&[NotifyState::Status(status)]);
 }
 
 /// The service is alive.
-pub fn watchdog() {
+pub(crate) fn watchdog() {
     send(&[NotifyState::Watchdog]);
 }
 
 /// The present start or stop may take this much longer, counted from now.
-pub fn extend_timeout(by: Duration) {
+pub(crate) fn extend_timeout(by: Duration) {
     let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
     send(&[NotifyState::ExtendTimeoutUsec(micros)]);
 }
 
 /// Has systemd keep a descriptor for the next process of this service (`FileDescriptorStoreMax=`);
 /// the name begins with [`KEPT`](super::activation::KEPT).
-pub fn keep(name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn keep(name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let states = [WithDescriptors::Fdstore, WithDescriptors::Fdname(name.to_owned())];
     pass(&states, &[descriptor])
 }
 
 /// Has systemd no longer keep what it passed to this process.
-pub fn forget(name: &str) -> io::Result<()> {
+pub(crate) fn forget(name: &str) -> io::Result<()> {
     let remove = WithDescriptors::Other("FDSTOREREMOVE=1".to_owned());
     pass(&[remove, WithDescriptors::Fdname(name.to_owned())], &[])
 }
 
 /// Waits until systemd has taken note of everything so far, which it must have before this process
 /// ends.
-pub fn barrier(patience: Duration) -> io::Result<()> {
+pub(crate) fn barrier(patience: Duration) -> io::Result<()> {
     let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let barrier = WithDescriptors::Other("BARRIER=1".to_owned());
     pass(&[barrier], &[rustix::fd::AsFd::as_fd(&theirs)])?;
@@ -82,13 +82,13 @@ fn pass(states: &[WithDescriptors], descriptors: &[BorrowedFd<'_>]) -> io::Resul
 }
 
 /// How often systemd wants [`watchdog`]; `None` when it does not.
-pub fn watchdog_interval() -> Option<Duration> {
+pub(crate) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
 /// The lines of a message, each on a line of its own whatever texts are in it: systemd obeys what
 /// begins a line, and shows the rest to people as it is.
-pub fn lines(states: &[NotifyState<'_>]) -> Vec<String> {
+pub(crate) fn lines(states: &[NotifyState<'_>]) -> Vec<String> {
     let line = |state: &NotifyState<'_>| {
         let text = state.to_string();
         let clean = text::one_line(text::beginning(&text, LONGEST)).into_owned();

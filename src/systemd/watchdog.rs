@@ -8,7 +8,7 @@ use super::{message, notify};
 
 /// Compares two readings of the threads' heartbeats.
 #[derive(Debug, Default)]
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     last: Vec<u64>,
 }
 
@@ -16,7 +16,7 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// The threads whose heartbeat did not move since the last call.
-    pub fn stuck(&mut self, heartbeats: Vec<u64>) -> Vec<usize> {
+    pub(crate) fn stuck(&mut self, heartbeats: Vec<u64>) -> Vec<usize> {
         let stuck = heartbeats
             .iter()
             .zip(&self.last)
@@ -30,7 +30,7 @@ impl Watchdog {
 
 /// Pings systemd for as long as it is polled, as often as `WatchdogSec=` wants it, but only when
 /// every thread's heartbeat moved since the last time. Does nothing without `WatchdogSec=`.
-pub async fn run(heartbeats: impl Fn() -> Vec<u64>) {
+pub(crate) async fn run(heartbeats: impl Fn() -> Vec<u64>) {
     let Some(limit) = notify::watchdog_interval() else {
         return std::future::pending().await;
     };

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// The agent of one app.
-pub struct Agent<L> {
+pub(crate) struct Agent<L> {
     name: String,
     /// The app's settings as its files are now; `None` while they have errors.
     load: L,
@@ -81,7 +81,7 @@ fn limits(app: &App) -> Limits {
 
 impl<L: Fn() -> Option<App>> Agent<L> {
     /// For this app.
-    pub fn new(app: App, program: PathBuf, load: L) -> Self {
+    pub(crate) fn new(app: App, program: PathBuf, load: L) -> Self {
         Self {
             name: app.name.clone(),
             load,
@@ -99,7 +99,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
     ///
     /// # Errors
     /// When files cannot be watched and there is nothing else to do.
-    pub async fn run(mut self, mut stop: mpsc::Receiver<()>) -> Result<(), WatchError> {
+    pub(crate) async fn run(mut self, mut stop: mpsc::Receiver<()>) -> Result<(), WatchError> {
         self.open(true)?;
         notify::ready(&self.status());
         let mut looks = interval(LOOK);

@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
 /// Changes that wait for workers to be replaced.
 #[derive(Debug, Default)]
-pub struct Debounce {
+pub(crate) struct Debounce {
     /// The first and the last change that no replacement has seen.
     pending: Option<(Instant, Instant)>,
     /// Nothing is due before.
@@ -33,32 +33,32 @@ pub struct Debounce {
 
 impl Debounce {
     /// Files have changed.
-    pub fn changed(&mut self, now: Instant) {
+    pub(crate) fn changed(&mut self, now: Instant) {
         let first = self.pending.map_or(now, |(first, _)| first);
         self.pending = Some((first, now));
     }
 
     /// When it is time, if nothing more changes; `None` when nothing has.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let (first, last) = self.pending?;
         let due = (last + QUIET).min(first + LONGEST);
         Some(self.not_before.map_or(due, |not_before| due.max(not_before)))
     }
 
     /// The workers begin to be replaced; what changes from here on is for the next time.
-    pub fn begins(&mut self) {
+    pub(crate) fn begins(&mut self) {
         self.pending = None;
     }
 
     /// They could not even begin to be replaced, since somebody else changes the app.
-    pub fn refused(&mut self, now: Instant, again: Duration) {
+    pub(crate) fn refused(&mut self, now: Instant, again: Duration) {
         self.changed(now);
         self.not_before = Some(now + again);
     }
 
     /// They are replaced, or that has failed. Returns the pause that follows, where each replacement
     /// seems to be the reason for the next.
-    pub fn ended(&mut self, now: Instant) -> Option<Duration> {
+    pub(crate) fn ended(&mut self, now: Instant) -> Option<Duration> {
         self.not_before = None;
         self.disturbed = if self.pending.is_some() { self.disturbed + 1 } else { 0 };
         let doublings = self.disturbed.checked_sub(SUSPICIOUS)?;

@@ -43,7 +43,7 @@ const MOST_EVENTS: usize = 16_384;
 
 /// Why files cannot be watched.
 #[derive(Debug, thiserror::Error)]
-pub enum WatchError {
+pub(crate) enum WatchError {
     /// The directory, or something in it.
     #[error("{}: {source}", shown(path))]
     Io {
@@ -77,7 +77,7 @@ pub enum WatchError {
 
 /// The files below a directory.
 #[derive(Debug)]
-pub struct Files {
+pub(crate) struct Files {
     directory: PathBuf,
     watch: Watch,
     rights: Rights,
@@ -92,7 +92,7 @@ pub struct Files {
 
 /// A path in words that come to a terminal, to the journal and to the service manager: the app
 /// chooses its names.
-pub fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string().escape_debug().to_string()
 }
 
@@ -130,7 +130,11 @@ impl Files {
     ///
     /// # Errors
     /// When that is not possible, or too much.
-    pub fn new(directory: &Path, watch: &Watch, rights: &Rights) -> Result<Self, WatchError> {
+    pub(crate) fn new(
+        directory: &Path,
+        watch: &Watch,
+        rights: &Rights,
+    ) -> Result<Self, WatchError> {
         Self::with_limit(directory, watch, rights, MOST)
     }
 
@@ -176,12 +180,12 @@ impl Files {
     }
 
     /// How many directories are watched.
-    pub fn directories(&self) -> usize {
+    pub(crate) fn directories(&self) -> usize {
         self.watched.len()
     }
 
     /// Whether a file that counts had changed after this moment when the watch began.
-    pub fn changed_since(&self, moment: SystemTime) -> bool {
+    pub(crate) fn changed_since(&self, moment: SystemTime) -> bool {
         self.newest.is_some_and(|newest| newest > moment)
     }
 
@@ -189,7 +193,7 @@ impl Files {
     ///
     /// # Errors
     /// When the directory is not there any more, or has become too large.
-    pub async fn changed(&mut self) -> Result<Vec<PathBuf>, WatchError> {
+    pub(crate) async fn changed(&mut self) -> Result<Vec<PathBuf>, WatchError> {
         let at = |source| WatchError::Io { path: self.directory.clone(), source };
         let mut ready = self.inotify.readable().await.map_err(at)?;
         ready.clear_ready();

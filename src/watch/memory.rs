@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The memory of a unit, found by its main process; `None` when that cannot be known.
-pub fn of_unit(unit: &str, main: u32) -> Option<u64> {
+pub(crate) fn of_unit(unit: &str, main: u32) -> Option<u64> {
     let groups = fs::read_to_string(format!("/proc/{main}/cgroup")).ok()?;
     directories(&groups, unit).into_iter().find_map(|directory| of_group(&directory))
 }

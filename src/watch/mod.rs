@@ -5,8 +5,8 @@
 //! replacing workers without losing a request, one at a time and never two commands at once, is in
 //! one place. What to replace when is decided without I/O by [`debounce`] and [`replace`].
 
-pub mod agent;
-pub mod debounce;
-pub mod files;
-pub mod memory;
-pub mod replace;
+pub(crate) mod agent;
+pub(crate) mod debounce;
+pub(crate) mod files;
+pub(crate) mod memory;
+pub(crate) mod replace;

@@ -27,7 +27,7 @@ const LONGEST_AFTER_FAILURE: Duration = Duration::from_hours(1);
 
 /// What is allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Bytes of one worker.
     pub memory: Option<u64>,
     /// Time since a worker became ready.
@@ -36,7 +36,7 @@ pub struct Limits {
 
 /// A worker that is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Its number.
     pub worker: u16,
     /// Its memory, if it is known.
@@ -47,7 +47,7 @@ pub struct Sample {
 
 /// Why a worker is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// It has so many bytes, and may have so many.
     Memory(u64, u64),
     /// It is so old, and may be so old.
@@ -56,7 +56,7 @@ pub enum Reason {
 
 /// What was decided, and how it went.
 #[derive(Debug)]
-pub struct Replacements {
+pub(crate) struct Replacements {
     limits: Limits,
     not_before: Option<Instant>,
     /// In a row that did not help.
@@ -67,17 +67,17 @@ pub struct Replacements {
 
 impl Replacements {
     /// Nothing has been replaced yet.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, not_before: None, vain: 0, failed: 0 }
     }
 
     /// Other limits; what was learnt stays.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
     /// The worker that is to be replaced now, if there is one.
-    pub fn next(&mut self, now: Instant, workers: &[Sample]) -> Option<(u16, Reason)> {
+    pub(crate) fn next(&mut self, now: Instant, workers: &[Sample]) -> Option<(u16, Reason)> {
         if self.not_before.is_some_and(|not_before| now < not_before) {
             return None;
         }
@@ -102,7 +102,7 @@ impl Replacements {
     }
 
     /// A worker was replaced, or could not be.
-    pub fn ended(&mut self, now: Instant, replaced: bool) {
+    pub(crate) fn ended(&mut self, now: Instant, replaced: bool) {
         let wait = |first: Duration, doublings: u32, longest: Duration| {
             first.saturating_mul(2_u32.saturating_pow(doublings)).min(longest)
         };

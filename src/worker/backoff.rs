@@ -19,7 +19,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 
 /// How the wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
+pub(crate) enum Waited {
     /// There was none.
     No,
     /// It is over.
@@ -31,7 +31,7 @@ pub enum Waited {
 }
 
 /// Waits as long as `crashes` ask for. `start_timeout` is what the start has afterwards.
-pub async fn wait(
+pub(crate) async fn wait(
     (app, number): (&str, u16),
     crashes: &Crashes,
     restart: &Restart,

@@ -16,7 +16,7 @@ const MOST: u64 = 1024 * 1024;
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("environment-files: {}: {source}{advice}", path.display())]
-pub struct UnusableFile {
+pub(crate) struct UnusableFile {
     path: PathBuf,
     source: io::Error,
     advice: &'static str,
@@ -27,7 +27,7 @@ pub struct UnusableFile {
 ///
 /// # Errors
 /// When one of them cannot be read.
-pub fn read_all(app: &App, credentials: Option<&Path>) -> Result<Environment, UnusableFile> {
+pub(crate) fn read_all(app: &App, credentials: Option<&Path>) -> Result<Environment, UnusableFile> {
     let mut variables = Environment::new();
     for (index, path) in app.environment_files.iter().enumerate() {
         let handed = credentials.map(|directory| directory.join(variables_credential(index)));

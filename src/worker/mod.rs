@@ -8,20 +8,20 @@
 //! manager, the wish to stop) is handed in as a [`Worker`]; `cli::worker` collects that from the
 //! process.
 
-pub mod backoff;
+pub(crate) mod backoff;
 mod channel;
 mod cluster;
 mod command;
 pub mod control;
 pub mod environment;
-pub mod environment_file;
+pub(crate) mod environment_file;
 mod identity;
 mod notifier;
 mod probe;
 mod process;
 mod ready;
-pub mod refusal;
-pub mod stage;
+pub(crate) mod refusal;
+pub(crate) mod stage;
 mod start;
 mod stop;
 mod watchdog;

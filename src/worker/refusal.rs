@@ -6,7 +6,7 @@ use crate::config::settings::App;
 
 /// Who the process is.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The effective user.
     pub user: u32,
     /// The user's name, as systemd says it (`$USER`).
@@ -15,7 +15,7 @@ pub struct Caller {
 
 /// Why it may not.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Nobody asked for root.
     #[error(
         "app {app:?} would run as root, which its file does not say: start the worker by its unit, \
@@ -58,7 +58,7 @@ pub enum Refusal {
 ///
 /// # Errors
 /// When the process may not be this worker.
-pub fn check(
+pub(crate) fn check(
     app: &App,
     number: u16,
     caller: &Caller,

@@ -18,7 +18,7 @@ const NOT_EXECUTABLE: u8 = 126;
 
 /// What to prepare.
 #[derive(Debug)]
-pub struct Stage {
+pub(crate) struct Stage {
     /// The shim.
     pub parent: u32,
     /// Standard input is the listener, to become descriptor 3.
@@ -29,7 +29,7 @@ pub struct Stage {
 
 impl Stage {
     /// Becomes the app; returns an exit code only if that is not possible.
-    pub fn run(self) -> u8 {
+    pub(crate) fn run(self) -> u8 {
         let Some((program, arguments)) = self.command.split_first() else {
             eprintln!("error: no command to run");
             return NOT_FOUND;

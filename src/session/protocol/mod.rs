@@ -3,5 +3,5 @@
 mod parser;
 mod reply;
 
-pub use parser::{Arguments, Limits, Parser, ProtocolError};
-pub use reply::{Reply, Version};
+pub(crate) use parser::{Arguments, Limits, Parser};
+pub(crate) use reply::{Reply, Version};

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// What one client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Bytes of one argument.
     pub bulk: usize,
     /// Arguments of one request.
@@ -20,7 +20,7 @@ pub struct Limits {
 
 /// Why a connection cannot go on: what follows in its stream has no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum ProtocolError {
+pub(crate) enum ProtocolError {
     /// `*` is not followed by a number that is allowed.
     #[error("Protocol error: invalid multibulk length")]
     ArrayLength,
@@ -62,7 +62,7 @@ pub struct Arguments<'a> {
 
 /// The state between two reads of one connection.
 #[derive(Debug, Default)]
-pub struct Parser {
+pub(crate) struct Parser {
     /// How far the buffer has been read.
     position: usize,
     /// Arguments of the current array that are still missing.
@@ -142,7 +142,7 @@ impl Parser {
     /// Returns how many bytes the request takes once it is whole; its arguments are then
     /// [`Parser::arguments`] until [`Parser::finish`]. An empty request (an empty line, `*0`) has
     /// no arguments and gets no reply.
-    pub fn parse(
+    pub(crate) fn parse(
         &mut self,
         buffer: &[u8],
         limits: &Limits,
@@ -181,12 +181,12 @@ impl Parser {
     }
 
     /// The arguments of the request that is whole.
-    pub fn arguments<'a>(&'a self, buffer: &'a [u8]) -> Arguments<'a> {
+    pub(crate) fn arguments<'a>(&'a self, buffer: &'a [u8]) -> Arguments<'a> {
         Arguments { bytes: if self.inline { &self.unquoted } else { buffer }, ranges: &self.ranges }
     }
 
     /// Forgets the request that was whole; the caller drops its bytes from the buffer.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let mut ranges = std::mem::take(&mut self.ranges);
         ranges.clear();
         ranges.shrink_to(KEPT_RANGES);
@@ -196,17 +196,17 @@ impl Parser {
     }
 
     /// Bytes that the current request will take at least: what a buffer may grow to at once.
-    pub fn wanted(&self) -> usize {
+    pub(crate) fn wanted(&self) -> usize {
         self.position + self.bulk.map_or(0, |length| length + 2)
     }
 
     /// Bytes this parser holds on the heap.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.ranges.capacity() * size_of::<Range<usize>>() + self.unquoted.capacity()
     }
 
     /// Whether a request has begun and is not whole yet.
-    pub fn is_midway(&self) -> bool {
+    pub(crate) fn is_midway(&self) -> bool {
         self.position > 0
     }
 

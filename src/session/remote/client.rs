@@ -11,7 +11,7 @@ use crate::base::dial;
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub(crate) enum Value {
     /// Nothing.
     Null,
     /// A status.
@@ -28,7 +28,7 @@ pub enum Value {
 
 /// Why a server does not do what it was asked to.
 #[derive(Debug, Error)]
-pub enum RemoteError {
+pub(crate) enum RemoteError {
     /// There is no connection, or no longer.
     #[error("{0}: {1}")]
     Io(String, io::Error),
@@ -49,7 +49,7 @@ trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 /// A connection.
-pub struct Client {
+pub(crate) struct Client {
     name: String,
     stream: BufReader<Box<dyn Stream>>,
     output: Vec<u8>,
@@ -66,7 +66,7 @@ const DEEPEST: usize = 4;
 
 impl Client {
     /// Connects, says who it is and chooses the database.
-    pub fn connect(url: &Url) -> Result<Self, RemoteError> {
+    pub(crate) fn connect(url: &Url) -> Result<Self, RemoteError> {
         let name = url.to_string();
         let stream = open(&url.address).map_err(|error| RemoteError::Io(name.clone(), error))?;
         let stream = BufReader::with_capacity(64 * 1024, stream);
@@ -90,13 +90,8 @@ impl Client {
         }
     }
 
-    /// Who is at the other end.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Adds a command to those that [`Client::replies`] sends.
-    pub fn queue(&mut self, arguments: &[impl AsRef<[u8]>]) {
+    pub(crate) fn queue(&mut self, arguments: &[impl AsRef<[u8]>]) {
         let output = &mut self.output;
         output.extend_from_slice(format!("*{}\r\n", arguments.len()).as_bytes());
         for argument in arguments {
@@ -109,7 +104,7 @@ impl Client {
     }
 
     /// Sends what is queued and reads all replies.
-    pub fn replies(&mut self) -> Result<Vec<Value>, RemoteError> {
+    pub(crate) fn replies(&mut self) -> Result<Vec<Value>, RemoteError> {
         let failed = |error| RemoteError::Io(self.name.clone(), error);
         let output = std::mem::take(&mut self.output);
         self.stream.get_mut().write_all(&output).map_err(failed)?;
@@ -118,18 +113,18 @@ impl Client {
     }
 
     /// One command and its reply.
-    pub fn call(&mut self, arguments: &[impl AsRef<[u8]>]) -> Result<Value, RemoteError> {
+    pub(crate) fn call(&mut self, arguments: &[impl AsRef<[u8]>]) -> Result<Value, RemoteError> {
         self.queue(arguments);
         Ok(self.replies()?.pop().unwrap_or(Value::Null))
     }
 
     /// What a refused command is to whoever cannot go on without it.
-    pub fn refused(&self, text: String) -> RemoteError {
+    pub(crate) fn refused(&self, text: String) -> RemoteError {
         RemoteError::Refused(self.name.clone(), text)
     }
 
     /// What a reply of another kind than expected is.
-    pub fn unexpected(&self, reply: &Value) -> RemoteError {
+    pub(crate) fn unexpected(&self, reply: &Value) -> RemoteError {
         match reply {
             Value::Error(text) => self.refused(text.clone()),
             other => RemoteError::Foreign(self.name.clone(), format!("{other:?}")),

@@ -13,7 +13,7 @@ use super::item::{self, Item};
 
 /// What becomes of a key that the target has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// The one that expires later is newer, since using a session prolongs it; of those that expire
     /// together the source's.
     Newer,
@@ -23,7 +23,7 @@ pub enum Rule {
 
 /// A copy in progress.
 #[derive(Debug)]
-pub struct Copy {
+pub(crate) struct Copy {
     rule: Rule,
     hasher: RandomState,
     /// Every key that this run has copied, by the fingerprint of its name.
@@ -42,7 +42,7 @@ struct CopiedKey {
 
 /// What one pass did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pass {
+pub(crate) struct Pass {
     /// Keys that the source has.
     pub seen: u64,
     /// Keys written to the target.
@@ -62,12 +62,12 @@ const SAME: u64 = 1500;
 
 impl Copy {
     /// Nothing is copied yet.
-    pub fn new(rule: Rule) -> Self {
+    pub(crate) fn new(rule: Rule) -> Self {
         Self { rule, hasher: RandomState::new(), copied: HashMap::new(), pass: 0 }
     }
 
     /// Walks over all keys once.
-    pub fn pass(&mut self, from: &mut Client, to: &mut Client) -> Result<Pass, RemoteError> {
+    pub(crate) fn pass(&mut self, from: &mut Client, to: &mut Client) -> Result<Pass, RemoteError> {
         self.pass += 1;
         let mut pass = Pass::default();
         each_batch(from, |from, keys| self.batch(from, to, keys, &mut pass))?;
@@ -162,7 +162,7 @@ fn expiry(item: &Item) -> u64 {
 }
 
 /// Calls `act` with the keys of a database, some at a time, all of them at least once.
-pub fn each_batch(
+pub(crate) fn each_batch(
     client: &mut Client,
     mut act: impl FnMut(&mut Client, &[Vec<u8>]) -> Result<(), RemoteError>,
 ) -> Result<(), RemoteError> {

@@ -7,7 +7,7 @@ use super::client::{Client, RemoteError, Value};
 /// A key with all that it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Item {
+pub(crate) struct Item {
     /// The key.
     pub key: Text,
     /// What it holds.
@@ -21,7 +21,7 @@ pub struct Item {
 /// What a key holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Content {
+pub(crate) enum Content {
     /// A string.
     String(Text),
     /// Fields with their values.
@@ -33,7 +33,7 @@ pub enum Content {
 /// Bytes, shown as text where they are: `"abc"`, otherwise `{"hex": "00ff"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Shown", into = "Shown")]
-pub struct Text(pub Vec<u8>);
+pub(crate) struct Text(pub Vec<u8>);
 
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
@@ -93,7 +93,7 @@ const PIECE: usize = 1000;
 
 /// Reads these keys; those that are gone, or hold what is not supported here, are left out and
 /// counted. A value and its expiry are of one moment each, and of nearly the same.
-pub fn read(client: &mut Client, keys: &[Vec<u8>]) -> Result<(Vec<Item>, u64), RemoteError> {
+pub(crate) fn read(client: &mut Client, keys: &[Vec<u8>]) -> Result<(Vec<Item>, u64), RemoteError> {
     for key in keys {
         client.queue(&[&b"TYPE"[..], key]);
     }
@@ -160,7 +160,7 @@ fn texts(client: &Client, parts: &[Value]) -> Result<Vec<Text>, RemoteError> {
 
 /// Writes these items over whatever their keys hold; those whose time is over are left out.
 /// Each is there whole or not at all.
-pub fn write(client: &mut Client, items: &[Item]) -> Result<u64, RemoteError> {
+pub(crate) fn write(client: &mut Client, items: &[Item]) -> Result<u64, RemoteError> {
     let now = crate::session::now();
     let mut written = 0;
     for Item { key: Text(key), content, expires } in items {

@@ -6,7 +6,7 @@ mod copy;
 mod item;
 mod url;
 
-pub use client::{Client, RemoteError, Value};
-pub use copy::{Copy, Pass, Rule, each_batch};
-pub use item::{Content, Item, read, write};
-pub use url::{Address, Url, UrlError};
+pub(crate) use client::{Client, RemoteError, Value};
+pub(crate) use copy::{Copy, Pass, Rule, each_batch};
+pub(crate) use item::{Item, read, write};
+pub(crate) use url::{Address, Url, UrlError};

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// A server, and who to be there.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Url {
+pub(crate) struct Url {
     /// Where it listens.
     pub address: Address,
     /// The user, if one is named.
@@ -19,7 +19,7 @@ pub struct Url {
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub(crate) enum Address {
     /// A host, by name or number, and a port.
     Tcp(String, u16),
     /// A UNIX socket.
@@ -28,7 +28,7 @@ pub enum Address {
 
 /// Why a URL cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum UrlError {
+pub(crate) enum UrlError {
     /// Another protocol.
     #[error("{0} is not spoken here: {1}")]
     Scheme(String, &'static str),
@@ -41,7 +41,7 @@ const PORT: u16 = 6379;
 
 impl Url {
     /// Takes a URL apart.
-    pub fn parse(text: &str) -> Result<Self, UrlError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, UrlError> {
         let malformed = |what: &str| UrlError::Malformed(what.to_owned());
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| malformed("there is no scheme (redis://)"))?;

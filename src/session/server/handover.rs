@@ -19,7 +19,7 @@ use crate::systemd::notify;
 
 /// A connection between two processes.
 #[derive(Debug)]
-pub struct Handover {
+pub(crate) struct Handover {
     /// The connection.
     pub socket: OwnedFd,
     /// What the client has said so far.
@@ -42,7 +42,7 @@ struct Description {
 }
 
 /// Gives connections to systemd; an error says why their clients must connect anew.
-pub fn keep(connections: Vec<Handover>) -> io::Result<()> {
+pub(crate) fn keep(connections: Vec<Handover>) -> io::Result<()> {
     if connections.is_empty() || std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
@@ -61,7 +61,7 @@ pub fn keep(connections: Vec<Handover>) -> io::Result<()> {
 }
 
 /// Takes over what an earlier process has given to systemd, which then keeps it no longer.
-pub fn take(kept: Vec<Kept>) -> Vec<Handover> {
+pub(crate) fn take(kept: Vec<Kept>) -> Vec<Handover> {
     for (name, _) in &kept {
         if let Err(error) = notify::forget(name) {
             tracing::warn!(%error, name, "systemd keeps a connection that is no longer needed");

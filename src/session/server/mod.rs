@@ -2,7 +2,7 @@
 
 mod budget;
 mod connection;
-pub mod handover;
+pub(crate) mod handover;
 mod shares;
 
 use std::cell::{Cell, RefCell};
@@ -28,7 +28,7 @@ use shares::{Holder, Pool};
 
 /// Where clients connect.
 #[derive(Debug)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// A UNIX socket: the kernel says who connects.
     Unix(StdUnixListener),
     /// TCP: a password says for which namespace.
@@ -37,7 +37,7 @@ pub enum Listener {
 
 /// What the server is started with.
 #[derive(Debug)]
-pub struct Options {
+pub(crate) struct Options {
     /// Facts for the commands that ask for them, passwords among them.
     pub info: ServerInfo,
     /// Stop after so long without a connection.
@@ -81,7 +81,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` completes, or until nobody has been connected for `idle_stop`. `ready` is
 /// called when clients are served. Returns the connections that the next process can go on with.
-pub async fn serve(
+pub(crate) async fn serve(
     store: Store,
     listeners: Vec<Listener>,
     options: Options,

@@ -5,23 +5,23 @@
 //! survives a restart, and fits the 53 bits that clients in JavaScript can count to.
 
 /// One database of one namespace.
-pub type Space = u32;
+pub(crate) type Space = u32;
 
 const PLACE_BYTES: usize = 6;
 /// Bytes before the name.
-pub const PREFIX_BYTES: usize = 4 + PLACE_BYTES;
+pub(crate) const PREFIX_BYTES: usize = 4 + PLACE_BYTES;
 /// The first place beyond all places.
-pub const PLACES: u64 = 1 << (8 * PLACE_BYTES);
+pub(crate) const PLACES: u64 = 1 << (8 * PLACE_BYTES);
 
 /// Writes the stored form of a key to `buffer`, which is emptied first.
-pub fn build(buffer: &mut Vec<u8>, space: Space, name: &[u8]) {
+pub(crate) fn build(buffer: &mut Vec<u8>, space: Space, name: &[u8]) {
     buffer.clear();
     buffer.extend_from_slice(&at_place(space, place(name)));
     buffer.extend_from_slice(name);
 }
 
 /// The lowest key that this place of this space can hold.
-pub fn at_place(space: Space, place: u64) -> [u8; PREFIX_BYTES] {
+pub(crate) fn at_place(space: Space, place: u64) -> [u8; PREFIX_BYTES] {
     let mut bytes = [0; PREFIX_BYTES];
     bytes[..4].copy_from_slice(&space.to_be_bytes());
     bytes[4..].copy_from_slice(&place.min(PLACES - 1).to_be_bytes()[8 - PLACE_BYTES..]);
@@ -29,24 +29,24 @@ pub fn at_place(space: Space, place: u64) -> [u8; PREFIX_BYTES] {
 }
 
 /// The name that the user knows.
-pub fn name(key: &[u8]) -> &[u8] {
+pub(crate) fn name(key: &[u8]) -> &[u8] {
     key.get(PREFIX_BYTES..).unwrap_or_default()
 }
 
 /// The space of a stored key.
-pub fn space(key: &[u8]) -> Space {
+pub(crate) fn space(key: &[u8]) -> Space {
     key.first_chunk().map_or(0, |bytes| Space::from_be_bytes(*bytes))
 }
 
 /// The place of a stored key.
-pub fn place_of(key: &[u8]) -> u64 {
+pub(crate) fn place_of(key: &[u8]) -> u64 {
     key.get(4..PREFIX_BYTES)
         .map_or(0, |bytes| bytes.iter().fold(0, |place, byte| place << 8 | u64::from(*byte)))
 }
 
 /// The place of a name: FNV-1a with a finalizer that spreads short names. It is part of the file
 /// format. Place 0 stays empty because cursor 0 means "from the start" and "at the end".
-pub fn place(name: &[u8]) -> u64 {
+pub(crate) fn place(name: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in name {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -19,7 +19,7 @@ mod eviction;
 mod expiry;
 mod found;
 mod frame;
-pub mod key;
+pub(crate) mod key;
 mod log;
 mod memtable;
 mod op;
@@ -28,7 +28,7 @@ mod replay;
 mod settle;
 mod spaces;
 mod syncer;
-pub mod value;
+pub(crate) mod value;
 mod verify;
 mod watched;
 
@@ -42,15 +42,14 @@ use thiserror::Error;
 
 use crate::config::settings::SessionSync;
 
-pub use checkpoint::Outcome;
-pub use disk::SpaceRecord;
-pub use found::Found;
-pub use op::Op;
-pub use recover::{OpenError, Problem};
-pub use spaces::NOWHERE;
-pub use syncer::Synced;
-pub use verify::{Report, salvage, verify};
-pub use watched::Touched;
+pub(crate) use disk::SpaceRecord;
+pub(crate) use found::Found;
+pub(crate) use op::Op;
+pub(crate) use recover::OpenError;
+pub(crate) use spaces::NOWHERE;
+pub(crate) use syncer::Synced;
+pub(crate) use verify::{salvage, verify};
+pub(crate) use watched::Touched;
 
 use cache::Cache;
 use checkpoint::Checkpointer;

@@ -6,7 +6,7 @@ use super::disk::SpaceRecord;
 use super::key::Space;
 
 /// The number of no space: a read of it finds nothing.
-pub const NOWHERE: Space = 0;
+pub(crate) const NOWHERE: Space = 0;
 
 /// All spaces.
 #[derive(Debug, Default)]

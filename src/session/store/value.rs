@@ -8,7 +8,7 @@ use std::hash::RandomState;
 use indexmap::{IndexMap, IndexSet};
 
 /// A string of any bytes.
-pub type Bytes = Box<[u8]>;
+pub(crate) type Bytes = Box<[u8]>;
 
 /// A value with its expiry.
 #[derive(Debug, Clone, PartialEq)]
@@ -211,12 +211,12 @@ impl Kind {
 }
 
 /// Whether an expiry has passed.
-pub fn is_expired(expires: u64, now: u64) -> bool {
+pub(crate) fn is_expired(expires: u64, now: u64) -> bool {
     expires != 0 && expires <= now
 }
 
 /// Expiry and kind of a stored form.
-pub fn header(bytes: &[u8]) -> Option<(u64, Kind)> {
+pub(crate) fn header(bytes: &[u8]) -> Option<(u64, Kind)> {
     let expires = u64::from_le_bytes(*bytes.first_chunk()?);
     let kind = match bytes.get(8)? {
         b's' => Kind::String,
@@ -228,25 +228,25 @@ pub fn header(bytes: &[u8]) -> Option<(u64, Kind)> {
 }
 
 /// Changes the expiry of a stored form.
-pub fn set_expiry(stored: &mut [u8], expires: u64) {
+pub(crate) fn set_expiry(stored: &mut [u8], expires: u64) {
     if let Some(bytes) = stored.first_chunk_mut() {
         *bytes = expires.to_le_bytes();
     }
 }
 
 /// The payload of a stored form: of a string, the string.
-pub fn payload(bytes: &[u8]) -> &[u8] {
+pub(crate) fn payload(bytes: &[u8]) -> &[u8] {
     bytes.get(HEADER_BYTES..).unwrap_or_default()
 }
 
 /// Appends bytes with their length before them.
-pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
     out.extend_from_slice(bytes);
 }
 
 /// Takes bytes that [`put_bytes`] wrote.
-pub fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, rest) = input.split_first_chunk()?;
     let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
     *input = rest;

@@ -16,7 +16,7 @@ const SALVAGE_MEMORY: usize = 128 * 1024 * 1024;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// Keys in the database file.
     pub keys: u64,
     /// Log records that are not in it yet.
@@ -26,7 +26,7 @@ pub struct Report {
 }
 
 /// Verifies every page, value, index entry and log record of a store.
-pub fn verify(directory: &Path) -> Result<Report, OpenError> {
+pub(crate) fn verify(directory: &Path) -> Result<Report, OpenError> {
     if !directory.join(disk::FILE).exists() {
         return Err(OpenError::Io {
             path: directory.join(disk::FILE),
@@ -112,7 +112,7 @@ fn verify_file(view: &View, report: &mut Report) -> Result<(), redb::Error> {
 
 /// Makes a store in `scratch` out of whatever can be read in `damaged`, which is left as it is.
 /// Returns it with what could not be read.
-pub fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<String>), OpenError> {
+pub(crate) fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<String>), OpenError> {
     let mut lost = Vec::new();
     let copy = scratch.join("copy");
     let failed = |error| OpenError::Io { path: damaged.to_path_buf(), error };

@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use super::key::{self, Space};
 
 /// Set when a key that its owner watches was touched.
-pub type Touched = Rc<Cell<bool>>;
+pub(crate) type Touched = Rc<Cell<bool>>;
 
 /// Who watches what.
 #[derive(Debug, Default)]

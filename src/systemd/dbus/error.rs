@@ -6,7 +6,7 @@ use zbus::fdo;
 
 /// Why systemd did not do it.
 #[derive(Debug, thiserror::Error)]
-pub enum SystemdError {
+pub(crate) enum SystemdError {
     /// No system bus, no systemd behind it, or it is gone.
     #[error("cannot reach systemd over D-Bus: {0}\nIs this a machine that systemd has booted?")]
     Unreachable(String),

@@ -33,7 +33,6 @@ pub(super) trait Manager {
     fn start_unit(&self, unit: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, unit: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn restart_unit(&self, unit: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
-    fn reload_unit(&self, unit: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn get_job(&self, id: u32) -> zbus::Result<OwnedObjectPath>;
 
     fn load_unit(&self, unit: &str) -> zbus::Result<OwnedObjectPath>;

@@ -14,20 +14,18 @@ use super::unit::{Unit, UnitState};
 
 /// What is done to a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Start it, or do nothing when it runs.
     Start,
     /// Stop it.
     Stop,
     /// Stop it if it runs, then start it.
     Restart,
-    /// Have it read its configuration again.
-    Reload,
 }
 
 /// A connection to the service manager, which sees what becomes of every job that it begins.
 #[derive(Debug)]
-pub struct Systemd {
+pub(crate) struct Systemd {
     link: Link,
     jobs: JobTable,
     /// Counts how often systemd came to the bus anew.
@@ -53,14 +51,13 @@ impl Verb {
             Self::Start => "StartUnit",
             Self::Stop => "StopUnit",
             Self::Restart => "RestartUnit",
-            Self::Reload => "ReloadUnit",
         }
     }
 
     /// Whether a unit in this state is what the verb makes of it.
     fn makes(self, state: UnitState) -> bool {
         match self {
-            Self::Start | Self::Restart | Self::Reload => state == UnitState::Active,
+            Self::Start | Self::Restart => state == UnitState::Active,
             Self::Stop => matches!(state, UnitState::Inactive | UnitState::Failed),
         }
     }
@@ -73,7 +70,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When there is no systemd behind the system bus.
-    pub async fn connect() -> Result<Self, SystemdError> {
+    pub(crate) async fn connect() -> Result<Self, SystemdError> {
         Self::with(Link::open).await
     }
 
@@ -100,7 +97,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd refuses, or the job fails.
-    pub async fn job(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
+    pub(crate) async fn job(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
         let job = self.start(verb, unit).await?;
         self.wait(job).await
     }
@@ -109,7 +106,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd refuses. That there is no such unit is none.
-    pub async fn begin(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
+    pub(crate) async fn begin(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
         match self.start(verb, unit).await {
             Ok(_) | Err(SystemdError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
@@ -120,7 +117,7 @@ impl Systemd {
     ///
     /// # Errors
     /// The first that failed; the others are waited for all the same.
-    pub async fn jobs(&self, verb: Verb, units: &[String]) -> Result<(), SystemdError> {
+    pub(crate) async fn jobs(&self, verb: Verb, units: &[String]) -> Result<(), SystemdError> {
         let mut jobs = Vec::with_capacity(units.len());
         let mut first = Ok(());
         for unit in units {
@@ -146,7 +143,6 @@ impl Systemd {
                 Verb::Start => manager.start_unit(unit, "replace").await,
                 Verb::Stop => manager.stop_unit(unit, "replace").await,
                 Verb::Restart => manager.restart_unit(unit, "replace").await,
-                Verb::Reload => manager.reload_unit(unit, "replace").await,
             }
         };
         let path = self.link.limits.answer(call, answer).await?;
@@ -208,7 +204,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd refuses.
-    pub async fn enable(&self, unit: &str) -> Result<(), SystemdError> {
+    pub(crate) async fn enable(&self, unit: &str) -> Result<(), SystemdError> {
         let call = || format!("EnableUnitFiles {unit}");
         // Not only for this boot; links that point elsewhere are replaced, as systemctl does.
         let units = [unit];
@@ -221,7 +217,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd refuses.
-    pub async fn disable(&self, unit: &str) -> Result<(), SystemdError> {
+    pub(crate) async fn disable(&self, unit: &str) -> Result<(), SystemdError> {
         let call = || format!("DisableUnitFiles {unit}");
         let units = [unit];
         let answer = self.link.manager.disable_unit_files(&units, false);
@@ -238,7 +234,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd cannot be asked.
-    pub async fn is_enabled(&self, unit: &str) -> Result<bool, SystemdError> {
+    pub(crate) async fn is_enabled(&self, unit: &str) -> Result<bool, SystemdError> {
         let call = || format!("GetUnitFileState {unit}");
         let answer = self.link.manager.get_unit_file_state(unit);
         match self.link.limits.answer(call, answer).await {
@@ -252,7 +248,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd refuses.
-    pub async fn daemon_reload(&self) -> Result<(), SystemdError> {
+    pub(crate) async fn daemon_reload(&self) -> Result<(), SystemdError> {
         let call = || "Reload".to_owned();
         self.link.limits.slow_answer(call, self.link.manager.reload()).await
     }
@@ -261,7 +257,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd cannot be asked. That the unit is not loaded is none.
-    pub async fn reset_failed(&self, unit: &str) -> Result<(), SystemdError> {
+    pub(crate) async fn reset_failed(&self, unit: &str) -> Result<(), SystemdError> {
         let call = || format!("ResetFailedUnit {unit}");
         match self.link.limits.answer(call, self.link.manager.reset_failed_unit(unit)).await {
             Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
@@ -273,7 +269,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd cannot be asked.
-    pub async fn unit(&self, unit: &str) -> Result<Unit, SystemdError> {
+    pub(crate) async fn unit(&self, unit: &str) -> Result<Unit, SystemdError> {
         let object = self.object(unit).await?;
         let call = || format!("GetAll of {unit}");
         let properties = self.link.limits.answer(call, object.get_all("")).await?;
@@ -284,7 +280,7 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd cannot be asked.
-    pub async fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
+    pub(crate) async fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
         let object = self.object(unit).await?;
         let call = || format!("Get ActiveState of {unit}");
         let value = self.link.limits.answer(call, object.get(UNIT, "ActiveState")).await?;
@@ -305,7 +301,10 @@ impl Systemd {
     ///
     /// # Errors
     /// When systemd cannot be asked.
-    pub async fn loaded(&self, pattern: &str) -> Result<Vec<(String, UnitState)>, SystemdError> {
+    pub(crate) async fn loaded(
+        &self,
+        pattern: &str,
+    ) -> Result<Vec<(String, UnitState)>, SystemdError> {
         self.link.list(pattern).await
     }
 }

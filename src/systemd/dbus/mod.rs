@@ -12,8 +12,8 @@ mod job_table;
 mod link;
 mod manager;
 mod unit;
-pub mod workers;
+pub(crate) mod workers;
 
-pub use error::SystemdError;
-pub use manager::{Systemd, Verb};
-pub use unit::{Unit, UnitState};
+pub(crate) use error::SystemdError;
+pub(crate) use manager::{Systemd, Verb};
+pub(crate) use unit::{Unit, UnitState};

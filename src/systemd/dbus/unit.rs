@@ -9,7 +9,7 @@ use crate::base::exit::WORKER_GIVEN_UP;
 
 /// What systemd says a unit is doing, as far as it matters here (`ActiveState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum UnitState {
+pub(crate) enum UnitState {
     /// `active` (or `reloading`): started and ready.
     Active,
     /// `activating`: being started, or waiting for its restart.
@@ -25,7 +25,7 @@ pub enum UnitState {
 
 /// What systemd knows about a unit.
 #[derive(Debug, Clone, Default)]
-pub struct Unit {
+pub(crate) struct Unit {
     pub(super) properties: HashMap<String, OwnedVariant>,
 }
 
@@ -48,27 +48,22 @@ impl UnitState {
 
 impl Unit {
     /// Its state.
-    pub fn state(&self) -> UnitState {
+    pub(crate) fn state(&self) -> UnitState {
         UnitState::parse(self.text("ActiveState")).unwrap_or_default()
     }
 
-    /// Whether systemd found a file for it.
-    pub fn exists(&self) -> bool {
-        self.text("LoadState") == "loaded"
-    }
-
     /// A string property; empty when it has none.
-    pub fn text(&self, property: &str) -> &str {
+    pub(crate) fn text(&self, property: &str) -> &str {
         self.properties.get(property).and_then(|v| <&str>::try_from(v).ok()).unwrap_or_default()
     }
 
     /// A property that holds or not; `false` when there is none of that name.
-    pub fn flag(&self, property: &str) -> bool {
+    pub(crate) fn flag(&self, property: &str) -> bool {
         self.properties.get(property).is_some_and(|v| matches!(bool::try_from(v), Ok(true)))
     }
 
     /// A numeric property. systemd's "not set", the largest number, is `None`.
-    pub fn number(&self, property: &str) -> Option<u64> {
+    pub(crate) fn number(&self, property: &str) -> Option<u64> {
         let value = self.properties.get(property)?;
         u64::try_from(value)
             .or_else(|_| u32::try_from(value).map(u64::from))
@@ -77,12 +72,12 @@ impl Unit {
     }
 
     /// The main process, when there is one.
-    pub fn main_pid(&self) -> Option<u32> {
+    pub(crate) fn main_pid(&self) -> Option<u32> {
         self.number("MainPID").and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0)
     }
 
     /// What tells one run of the unit from the next.
-    pub fn invocation(&self) -> Vec<u8> {
+    pub(crate) fn invocation(&self) -> Vec<u8> {
         self.properties
             .get("InvocationID")
             .and_then(|value| value.try_clone().ok())
@@ -91,7 +86,7 @@ impl Unit {
     }
 
     /// How long the unit has been as it is.
-    pub fn since(&self) -> Option<Duration> {
+    pub(crate) fn since(&self) -> Option<Duration> {
         let entered = self.number("StateChangeTimestampMonotonic")?;
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let now =
@@ -100,7 +95,7 @@ impl Unit {
     }
 
     /// Why it is not well, in a few words; `None` when it is.
-    pub fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         let status = self
             .properties
             .get("ExecMainStatus")
@@ -170,14 +165,12 @@ mod tests {
     fn reads_states_numbers_and_flags() {
         let unit = unit(&[
             ("ActiveState", "reloading".into()),
-            ("LoadState", "loaded".into()),
             ("NeedDaemonReload", true.into()),
             ("MainPID", 7u32.into()),
             ("MemoryCurrent", u64::MAX.into()),
             ("CPUUsageNSec", 9u64.into()),
         ]);
         assert_eq!(unit.state(), UnitState::Active);
-        assert!(unit.exists());
         assert!(unit.flag("NeedDaemonReload"));
         assert!(!unit.flag("ActiveState"), "it is no flag");
         assert_eq!(unit.main_pid(), Some(7));
@@ -186,10 +179,7 @@ mod tests {
         assert_eq!(unit.number("ActiveState"), None);
         assert_eq!(unit.text("MainPID"), "");
         let none = Unit::default();
-        assert_eq!(
-            (none.state(), none.exists(), none.main_pid()),
-            (UnitState::Inactive, false, None)
-        );
+        assert_eq!((none.state(), none.main_pid()), (UnitState::Inactive, None));
     }
 
     #[test]

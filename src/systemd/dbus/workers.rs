@@ -17,7 +17,7 @@ use crate::base::unit::{ALL_SERVICES, Instance};
 
 /// Something the bus said.
 #[derive(Debug)]
-pub enum WorkerEvent {
+pub(crate) enum WorkerEvent {
     /// The states of all loaded worker units, by instance (`shop:1`): at the beginning, and after
     /// a lost connection. What is not in it is not loaded.
     All(HashMap<String, UnitState>),
@@ -35,7 +35,7 @@ const RECONNECT: Duration = Duration::from_secs(1);
 const SIGNALS: usize = 4096;
 
 /// Tells `on_event` what happens to the worker units, for as long as it is polled.
-pub async fn follow(mut on_event: impl FnMut(WorkerEvent)) {
+pub(crate) async fn follow(mut on_event: impl FnMut(WorkerEvent)) {
     loop {
         if let Err(error) = follow_once(Link::open, &mut on_event).await {
             on_event(WorkerEvent::Lost(error.to_string()));
