@@ -3,7 +3,7 @@
 //! Each tree is a small file system with `etc/roundsman` and so on, and in `expected` what the
 //! generator must make of it: files as they are, links as files `NAME.link` with their target, and
 //! what it says in `messages`. After a change that is meant, write them anew and read the
-//! difference: `BLESS=1 cargo nextest run --test config generator:: && git diff tests/units`.
+//! difference: `BLESS=1 cargo nextest run --test suite generator:: && git diff tests/units`.
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
 
@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::skip::may_skip;
+use crate::common::skip::may_skip;
 
 /// A tree of files by relative path, as in `expected`.
 type Tree = BTreeMap<PathBuf, String>;

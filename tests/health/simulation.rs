@@ -1,6 +1,6 @@
 //! Simulated hours of an upstream under random faults and loads, thousands of them.
 //!
-//! Everything follows from the seed. `ROUNDSMAN_SEED=123 cargo test --test health simulation` replays
+//! Everything follows from the seed. `ROUNDSMAN_SEED=123 cargo test --test suite simulation` replays
 //! the run that failed, and `ROUNDSMAN_RUNS=100000` makes more of them.
 
 use std::collections::VecDeque;

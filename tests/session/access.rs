@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::client::{Value, ok};
-use crate::server::{Server, eventually, path, tool};
+use crate::session::client::{Value, ok};
+use crate::session::server::{Server, eventually, path, tool};
 
 /// One request in words over TCP, and the first line of its reply.
 pub(crate) struct Remote(pub(crate) BufReader<TcpStream>);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::client::{Client, Value};
-use crate::server::{Random, Server};
+use crate::session::client::{Client, Value};
+use crate::session::server::{Random, Server};
 
 /// What one writer knows: for each of its keys the last acknowledged number, and the one it had
 /// sent when the server died.
@@ -52,7 +52,7 @@ fn write(
             vec!["expireat".to_owned(), format!("e{name}"), (LATE + number).to_string()],
             vec!["exec".to_owned()],
         ] {
-            crate::client::encode(&mut bytes, &words);
+            crate::session::client::encode(&mut bytes, &words);
         }
         if client.stream().write_all(&bytes).is_err() {
             return;
@@ -123,7 +123,7 @@ fn cycles(count: usize, sync: &str, seed: u64) {
                 let (socket, done, seed) = (&socket, &done, random.next());
                 scope.spawn(move || write(socket, writer as u64, keys, seed, done));
             }
-            crate::server::eventually("enough was written", || {
+            crate::session::server::eventually("enough was written", || {
                 done.load(Ordering::Relaxed) >= writes
             });
             thread::sleep(pause);

@@ -4,8 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use crate::client::{Value, bulk};
-use crate::server::{Random, Server, path, tool};
+use crate::session::client::{Value, bulk};
+use crate::session::server::{Random, Server, path, tool};
 
 /// A store with a thousand sessions, some in the file and some in the log; stopped.
 fn filled() -> Server {
@@ -18,7 +18,7 @@ fn filled() -> Server {
         // The start brings what the log has into the file.
         server.stop();
         server.start_again();
-        crate::server::eventually("the checkpoint is made", || {
+        crate::session::server::eventually("the checkpoint is made", || {
             let Value::Bulk(text) = server.client().say("info roundsman") else {
                 panic!("no text")
             };
@@ -61,7 +61,7 @@ fn set_aside(server: &Server) -> Option<PathBuf> {
 
 /// The damaged files are kept, and the log says so aloud and names the way out.
 fn expect_set_aside(server: &Server) -> PathBuf {
-    crate::server::eventually("the log says so", || {
+    crate::session::server::eventually("the log says so", || {
         let log = server.log();
         log.contains("ERROR")
             && log.contains("damaged")

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::client::{Client, Value};
-use crate::redis::Redis;
-use crate::server::{Random, Server, eventually};
+use crate::session::client::{Client, Value};
+use crate::session::redis::Redis;
+use crate::session::server::{Random, Server, eventually};
 
 /// Two servers that get the same requests.
 struct Pair {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::io::BufRead as _;
 use std::process::{Child, Command, Stdio};
 
-use crate::client::{Value, bulk, ok};
-use crate::server::{Server, eventually, path};
-use crate::skip::may_skip;
+use crate::common::skip::may_skip;
+use crate::session::client::{Value, bulk, ok};
+use crate::session::server::{Server, eventually, path};
 
 /// A process that holds a mount namespace, so that what is mounted there is gone with the test.
 struct Mounts(Child);

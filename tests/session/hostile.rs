@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use crate::client::{Value, bulk, encode, ok};
-use crate::server::{Server, eventually};
+use crate::session::client::{Value, bulk, encode, ok};
+use crate::session::server::{Server, eventually};
 
 const MIB: usize = 1024 * 1024;
 

@@ -1,7 +1,7 @@
 //! What is written stays, through restarts, checkpoints and expiry.
 
-use crate::client::{Value, bulk, ok};
-use crate::server::{Server, eventually};
+use crate::session::client::{Value, bulk, ok};
+use crate::session::server::{Server, eventually};
 
 #[test]
 fn everything_is_there_after_a_restart() {
@@ -201,12 +201,12 @@ fn the_nearest_expiry_goes_first_when_the_store_is_full() {
 #[test]
 fn two_stores_never_share_a_directory() {
     let server = Server::start(&[]);
-    let data = crate::server::path(&server.data()).to_owned();
+    let data = crate::session::server::path(&server.data()).to_owned();
     let other = server.directory.path().join("other.sock");
-    let other = crate::server::path(&other);
-    let (ok, output) = crate::server::tool(&["--data", &data, "--listen", other]);
+    let other = crate::session::server::path(&other);
+    let (ok, output) = crate::session::server::tool(&["--data", &data, "--listen", other]);
     assert!(!ok && output.contains("in use by another process"), "{output}");
-    let (ok, output) = crate::server::tool(&["check", "--data", &data]);
+    let (ok, output) = crate::session::server::tool(&["check", "--data", &data]);
     assert!(!ok && output.contains("in use by another process"), "{output}");
 }
 

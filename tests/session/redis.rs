@@ -4,9 +4,9 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use crate::client::Client;
-use crate::server::path;
-use crate::skip::may_skip;
+use crate::common::skip::may_skip;
+use crate::session::client::Client;
+use crate::session::server::path;
 
 pub(crate) struct Redis {
     child: Child,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::client::Client;
+use crate::session::client::Client;
 
 pub(crate) struct Server {
     pub(crate) directory: TempDir,

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::access::{Remote, listening};
-use crate::client::{Client, Value, ok};
-use crate::server::Server;
+use crate::session::access::{Remote, listening};
+use crate::session::client::{Client, Value, ok};
+use crate::session::server::Server;
 
 fn of(server: &Server, namespace: &str) -> Client {
     let mut client = server.client();

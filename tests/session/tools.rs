@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-use crate::client::{Client, Value, bulk, ok};
-use crate::redis::Redis;
-use crate::server::{Server, eventually, path, tool};
+use crate::session::client::{Client, Value, bulk, ok};
+use crate::session::redis::Redis;
+use crate::session::server::{Server, eventually, path, tool};
 
 /// A store with sessions of two apps: strings, hashes, sets, bytes that are no text.
 fn filled(server: &Server) -> Client {

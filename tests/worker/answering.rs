@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use roundsman::config::settings::Listen;
 
-use crate::harness::{Plan, node, sample, wait_for};
+use crate::worker::harness::{Plan, node, sample, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -23,7 +23,8 @@ fn a_blocked_event_loop_is_not_covered_up() {
         let mut shim = if health { plan.health("/healthz").ready() } else { plan.ready() };
         shim.hear("WATCHDOG=1");
         let mut stream = shim.connect();
-        let blocked = thread::spawn(move || crate::harness::exchange(stream.as_mut(), "/block"));
+        let blocked =
+            thread::spawn(move || crate::worker::harness::exchange(stream.as_mut(), "/block"));
         let complaint = "systemd kills and restarts it after 2 s";
         shim.logged(complaint);
         while shim.next_notification().is_some() {}
@@ -48,7 +49,7 @@ fn an_app_that_says_it_is_unwell_is_not_stuck() {
     plan.app.command.push(file.display().to_string());
     let mut shim = plan.ready();
     std::fs::remove_file(file).unwrap();
-    let answer = crate::harness::exchange(shim.connect().as_mut(), "/healthz");
+    let answer = crate::worker::harness::exchange(shim.connect().as_mut(), "/healthz");
     assert!(answer.contains(" 503 "), "{answer}");
     for _ in 0..4 {
         shim.hear("WATCHDOG=1");

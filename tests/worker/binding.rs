@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use roundsman::config::settings::{Address, Listen, Ready};
 
-use crate::harness::{Plan, sample};
+use crate::worker::harness::{Plan, sample};
 
 fn python(listen: Listen) -> Plan {
     Plan::new(listen, vec!["python3".to_owned(), sample("binds.py")])

@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, Shim, exchange, node, wait_for};
+use crate::worker::harness::{PATIENCE, Shim, exchange, node, wait_for};
 
 /// A front whose only listener belongs to the app `sample`.
 struct Front {
@@ -66,7 +66,7 @@ impl Drop for Front {
     }
 }
 
-fn worker(number: u16, base: &Path, app: &str) -> crate::harness::Plan {
+fn worker(number: u16, base: &Path, app: &str) -> crate::worker::harness::Plan {
     node(app, &[]).beside(number, base).handed_connections()
 }
 

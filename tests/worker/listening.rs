@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 
 use roundsman::config::settings::Address;
 
-use crate::harness::{Plan, connect, node, sample, wait_for};
+use crate::worker::harness::{Plan, connect, node, sample, wait_for};
 
 #[test]
 fn a_plain_http_app_is_served_and_believes_to_listen_where_it_asked_to() {
@@ -74,7 +74,8 @@ fn the_first_server_that_listens_is_the_fronts_unless_port_says_which() {
     let shim = node("two-servers.js", &[&metrics.to_string()]).env("PORT", "3000").ready();
     let main = shim.get_json("/");
     assert_eq!((&main["name"], &main["metrics"]), (&"main".into(), &metrics.into()));
-    let direct = crate::harness::exchange(connect(([127, 0, 0, 1], metrics).into()).as_mut(), "/");
+    let direct =
+        crate::worker::harness::exchange(connect(([127, 0, 0, 1], metrics).into()).as_mut(), "/");
     assert!(direct.ends_with(&format!("metrics {}", main["pid"])), "{direct}");
     assert!(shim.log().contains("is a socket of the app's own"), "{}", shim.log());
 }

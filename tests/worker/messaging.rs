@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Plan, Shim, node, wait_for};
+use crate::worker::harness::{Plan, Shim, node, wait_for};
 use roundsman::config::settings::{Address, Listen};
 
 #[test]
@@ -208,8 +208,11 @@ fn hostile_conversations_harm_nobody() {
 
 #[test]
 fn a_program_without_a_channel_says_so() {
-    let shim = Plan::new(Listen::Fd, vec!["python3".into(), crate::harness::sample("listener.py")])
-        .ready();
+    let shim = Plan::new(
+        Listen::Fd,
+        vec!["python3".into(), crate::worker::harness::sample("listener.py")],
+    )
+    .ready();
     assert!(shim.send("1").contains("not a Node program"));
     assert_eq!(shim.status()["channel"], false);
     shim.events().wait_for("ready");
@@ -218,7 +221,7 @@ fn a_program_without_a_channel_says_so() {
 #[test]
 fn an_app_that_has_disconnected_says_so_and_lives() {
     // Not as a cluster worker, which Node ends with its channel.
-    let command = vec!["node".into(), crate::harness::sample("echo-messages.js")];
+    let command = vec!["node".into(), crate::worker::harness::sample("echo-messages.js")];
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut shim = Plan::new(Listen::Port, command).at(Address::Tcp(free)).ready();
     assert_eq!(shim.send("{\"disconnect\":true}"), "ok");

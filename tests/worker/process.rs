@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::harness::{connect, exchange, sample, wait_for};
+use crate::worker::harness::{connect, exchange, sample, wait_for};
 
 /// A configuration with one app.
 struct Machine {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roundsman::config::settings::{App, Listen, Ready};
 
-use crate::harness::{Plan, node, sample};
+use crate::worker::harness::{Plan, node, sample};
 
 fn quickly(app: &mut App) {
     app.start_timeout = Duration::from_millis(1500);
@@ -158,7 +158,7 @@ fn connections_that_waited_for_the_start_are_served() {
     let roundsman::config::settings::Address::Tcp(address) = *plan.address() else {
         unreachable!("TCP")
     };
-    let mut waiting = crate::harness::connect(address);
+    let mut waiting = crate::worker::harness::connect(address);
     let _shim = plan.start();
-    assert!(crate::harness::exchange(waiting.as_mut(), "/").ends_with("\r\n\r\nok"));
+    assert!(crate::worker::harness::exchange(waiting.as_mut(), "/").ends_with("\r\n\r\nok"));
 }

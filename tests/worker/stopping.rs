@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use crate::harness::{PATIENCE, connect, exchange, node};
+use crate::worker::harness::{PATIENCE, connect, exchange, node};
 
 #[test]
 fn what_is_in_flight_is_finished_first() {

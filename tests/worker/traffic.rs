@@ -6,7 +6,7 @@ use std::thread;
 
 use roundsman::config::settings::Address;
 
-use crate::harness::{PATIENCE, Shim, node};
+use crate::worker::harness::{PATIENCE, Shim, node};
 
 fn address(shim: &Shim) -> std::net::SocketAddr {
     match shim.address() {
@@ -22,8 +22,8 @@ fn hammer(shim: &Shim, threads: usize, count: usize) {
         .map(|_| {
             thread::spawn(move || {
                 for _ in 0..count {
-                    let mut stream = crate::harness::connect(address);
-                    let answer = crate::harness::exchange(stream.as_mut(), "/");
+                    let mut stream = crate::worker::harness::connect(address);
+                    let answer = crate::worker::harness::exchange(stream.as_mut(), "/");
                     assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
                 }
             })
@@ -96,7 +96,7 @@ fn a_connection_waits_for_an_app_that_has_no_descriptor_left() {
         "-c",
         "ulimit -n 64; exec node \"$@\"",
         "sh",
-        &crate::harness::sample("no-descriptors.js"),
+        &crate::worker::harness::sample("no-descriptors.js"),
     ];
     plan.app.command = run.iter().map(|word| (*word).to_owned()).collect();
     plan.app.command.push(file.display().to_string());

@@ -6,8 +6,8 @@ use roundsman::config::Settings;
 use roundsman::config::settings::{Address, HostPattern, ServerOptions, UpstreamServer};
 
 use super::support::speak_http2;
-use crate::support::pki::{Authority, https};
-use crate::support::{Backend, Program, Proxy, add, ok, program, python};
+use crate::http::support::pki::{Authority, https};
+use crate::http::support::{Backend, Program, Proxy, add, ok, program, python};
 
 /// What a command says; it must succeed.
 #[track_caller]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 
 use super::support::{Client, get, post, proxy, proxy_with, run, send_all, whole};
-use crate::support::{Backend, Wire, eventually, get as http1, ok};
+use crate::http::support::{Backend, Wire, eventually, get as http1, ok};
 
 #[test]
 fn many_requests_at_once_over_one_connection() {
@@ -38,7 +38,7 @@ fn http1_is_still_spoken_on_the_same_listener_and_http2_only_where_it_is_wanted(
     assert_eq!(both.ask("PRIX / HTTP/1.1\r\nHost: a\r\n\r\n").status(), 200);
     assert_eq!(both.ask("PRI * HTTP/2.0\r\n\r\nSX\r\n\r\n").status(), 505);
 
-    let plain = crate::support::Proxy::over(&[&backend]);
+    let plain = crate::http::support::Proxy::over(&[&backend]);
     assert_eq!(plain.ask("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").status(), 505);
 }
 

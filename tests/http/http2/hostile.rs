@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use roundsman::front::Reason;
 
-use crate::support::{
+use crate::http::support::{
     Backend, PATIENCE, Program, Wire as _, counted, eventually, get, ok, talking_program,
 };
 

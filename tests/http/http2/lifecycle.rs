@@ -7,7 +7,7 @@ use bytes::Bytes;
 use roundsman::front::Reason;
 
 use super::support::{Client, get, post, proxy, proxy_with, run, whole};
-use crate::support::{Backend, Wire, eventually, ok};
+use crate::http::support::{Backend, Wire, eventually, ok};
 
 /// A backend that answers `/slow` when told to.
 fn slow() -> (Backend, mpsc::Sender<()>) {

@@ -5,7 +5,7 @@ use http::{HeaderMap, Request, Response};
 use roundsman::front::Reason;
 
 use super::support::{Client, Server, answer, get, post, run, send_all, whole};
-use crate::support::{Wire as _, eventually, get as http1};
+use crate::http::support::{Wire as _, eventually, get as http1};
 
 fn echo() -> Server {
     Server::new(|request, mut respond, _| async move {
@@ -137,10 +137,10 @@ fn what_a_server_did_not_begin_with_is_sent_again_whatever_it_is() {
         respond.send_reset(h2::Reason::REFUSED_STREAM);
     });
     let serving = Server::new(|_, respond, _| async move { answer(respond, "served") });
-    let mut settings = crate::support::settings(&[refusing.backend, serving.backend]);
+    let mut settings = crate::http::support::settings(&[refusing.backend, serving.backend]);
     super::support::take_http2(&mut settings);
     super::support::speak_http2(&mut settings);
-    let proxy = crate::support::Proxy::start(settings, 1);
+    let proxy = crate::http::support::Proxy::start(settings, 1);
     run(async {
         let client = Client::connect(&proxy).await;
         for _ in 0..4 {
@@ -231,10 +231,10 @@ fn a_broken_conversation_is_broken_for_the_client_and_a_cancelled_one_for_the_se
 
 #[test]
 fn a_server_of_the_other_version_is_a_failed_one() {
-    let backend = crate::support::Backend::named("hello");
-    let mut settings = crate::support::settings(&[backend.address]);
+    let backend = crate::http::support::Backend::named("hello");
+    let mut settings = crate::http::support::settings(&[backend.address]);
     super::support::speak_http2(&mut settings);
-    let proxy = crate::support::Proxy::start(settings, 1);
+    let proxy = crate::http::support::Proxy::start(settings, 1);
     assert_eq!(proxy.ask(http1("/")).status(), 502);
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, Response};
 use roundsman::config::Settings;
 use roundsman::config::settings::{Listener, ServerProtocol};
 
-use crate::support::{Backend, PATIENCE, Proxy};
+use crate::http::support::{Backend, PATIENCE, Proxy};
 
 /// One thread over these servers, whose listener takes HTTP/2.
 pub(super) fn proxy(backends: &[&Backend]) -> Proxy {
@@ -202,7 +202,7 @@ impl Server {
 
     /// The front over this server.
     pub(super) fn proxy(&self) -> Proxy {
-        let mut settings = crate::support::settings(&[self.backend]);
+        let mut settings = crate::http::support::settings(&[self.backend]);
         take_http2(&mut settings);
         speak_http2(&mut settings);
         Proxy::start(settings, 1)

@@ -10,7 +10,7 @@ use roundsman::front::Reason;
 
 use super::clients::said;
 use super::support::{Client, proxy, proxy_with, run, send_all, whole};
-use crate::support::{Backend, Proxy, PythonServer, Wire as _, eventually, ok, program_over};
+use crate::http::support::{Backend, Proxy, PythonServer, Wire as _, eventually, ok, program_over};
 
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n";

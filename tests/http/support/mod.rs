@@ -7,8 +7,8 @@ pub(crate) mod pki;
 #[path = "../../common/program.rs"]
 #[allow(dead_code, reason = "other tests ask it for more")]
 mod program;
-#[path = "../../common/python.rs"]
-mod python;
+
+use crate::common::python;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};

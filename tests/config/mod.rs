@@ -12,5 +12,3 @@ mod import_real;
 mod load;
 mod never_panics;
 mod schema;
-#[path = "../common/skip.rs"]
-mod skip;

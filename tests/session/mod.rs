@@ -11,6 +11,4 @@ mod persistence;
 mod redis;
 mod server;
 mod shares;
-#[path = "../common/skip.rs"]
-mod skip;
 mod tools;

@@ -3,8 +3,7 @@
 //! The test plays systemd: it passes sockets, listens on `NOTIFY_SOCKET`, sends signals.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[path = "common/program.rs"]
-mod program;
+use crate::common::program;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -5,12 +5,12 @@ mod distributions;
 mod examples;
 mod explain;
 mod faults;
-#[path = "../common/guide.rs"]
-mod guide;
 mod names;
 mod origin;
 mod support;
 mod zone;
+
+use crate::common::guide;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -1,0 +1,7 @@
+//! What tests of several kinds use.
+
+pub(crate) mod algorithms;
+pub(crate) mod guide;
+pub(crate) mod program;
+pub(crate) mod python;
+pub(crate) mod skip;

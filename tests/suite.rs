@@ -1,0 +1,12 @@
+//! Every test that needs no booted machine, in one program: what they all link is linked once.
+
+mod balance;
+mod balance_wire;
+mod common;
+mod config;
+mod deploy_roll;
+mod front;
+mod health;
+mod http;
+mod session;
+mod worker;
