@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use super::settings::App;
+use crate::base::user::ROUNDSMAN;
 
 /// How the names begin of users that exist only while an app runs.
 const PREFIX: &str = "rmw-";
@@ -18,6 +19,27 @@ const LONGEST: usize = 31;
 
 /// The numbers that systemd gives to such users (systemd.exec(5), `DynamicUser=`).
 pub(crate) const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+
+/// The users of Roundsman's own services and their like, which no app may run as. Whoever is the
+/// front reads the keys of certificates, and whoever is the session store everybody's sessions.
+pub(crate) const OURS: [&str; 2] = [ROUNDSMAN, "roundsman-session"];
+
+/// Why no app's file may say that it runs as this user, and what it should say.
+pub(super) fn user_fault(user: &str) -> Option<(String, &'static str)> {
+    let own = "write another user, or leave `user` out: the app then has one of its own";
+    if user == ROUNDSMAN || user.starts_with("roundsman-") {
+        return Some((format!("`{user}` is a user of Roundsman's own, not one for apps"), own));
+    }
+    if user.starts_with(PREFIX) || user.starts_with(PREFIX_OF_LONG) {
+        let why = format!("`{user}` is a name of users that apps without `user` get by themselves");
+        return Some((why, own));
+    }
+    if user.parse().is_ok_and(|number| DYNAMIC.contains(&number)) {
+        let why = format!("user number {user} is systemd's to give, to any service and any app");
+        return Some((why, own));
+    }
+    None
+}
 
 /// The name of the user that the app's workers run as.
 pub(crate) fn user(app: &App) -> String {
@@ -56,6 +78,27 @@ mod tests {
         let long = dynamic("the-shop-of-the-whole-company");
         assert!(long.starts_with("rmx-the-shop-o-"), "{long}");
         assert_ne!(long, dynamic("the-shop-of-the-whole-company2"));
+    }
+
+    #[test]
+    fn no_app_runs_as_a_user_of_ours_or_of_another_app() {
+        let another = dynamic("other");
+        let long = dynamic("the-shop-of-the-whole-company");
+        for user in [
+            "roundsman",
+            "roundsman-session",
+            "roundsman-unset",
+            &another,
+            &long,
+            "61184",
+            "65519",
+            "061184",
+        ] {
+            assert!(user_fault(user).is_some(), "{user}");
+        }
+        for user in ["deploy", "root", "0", "1000", "65520", "roundsmans", "rm", "nobody"] {
+            assert_eq!(user_fault(user), None, "{user}");
+        }
     }
 
     proptest! {

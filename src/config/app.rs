@@ -113,7 +113,7 @@ pub(super) fn read(
     let mut app = App {
         name: name.to_owned(),
         directory,
-        user: top.optional("user", problems, account),
+        user: top.optional("user", problems, user),
         group: top.optional("group", problems, account),
         workers,
         environment: top
@@ -312,6 +312,16 @@ fn health(section: Input<'_>, problems: &mut Problems) -> Option<Health> {
     let host = section.optional("host", problems, net::host_header);
     let path = section.required("path", "\"/healthz\"", problems, net::path)?.to_owned();
     Some(Health { path, host, interval, timeout })
+}
+
+/// As whom it runs: anybody but those whose rights no app is to have.
+fn user(node: &Node, problems: &mut Problems) -> Read<String> {
+    let user = account(node, problems)?;
+    if let Some((title, help)) = account::user_fault(&user) {
+        problems.error(&node.place, title, "cannot be so", help);
+        return None;
+    }
+    Some(user)
 }
 
 /// A user or group: a name that systemd takes, or a number.

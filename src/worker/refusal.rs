@@ -1,7 +1,7 @@
 //! Whether a process may be this worker of this app: whatever a unit says, and whoever started it, an
 //! app never runs as anybody else than its file says.
 
-use crate::config::account::{self, DYNAMIC};
+use crate::config::account::{self, DYNAMIC, OURS};
 use crate::config::settings::App;
 
 /// Who the process is.
@@ -26,6 +26,17 @@ pub(crate) enum Refusal {
         app: String,
         /// The worker.
         number: u16,
+    },
+    /// A user of Roundsman's own, by its number or another name.
+    #[error(
+        "app {app:?} would run as {ours}, a user of Roundsman's own: change `user` in its file, then \
+         `systemctl daemon-reload`"
+    )]
+    Ours {
+        /// The app.
+        app: String,
+        /// Whose user it is.
+        ours: &'static str,
     },
     /// Another user.
     #[error(
@@ -71,6 +82,10 @@ pub(crate) fn check(
     if caller.user == 0 && !account::is_root(app) {
         return Err(Refusal::Root { app: name(), number });
     }
+    // A file can name it by its number, which says whose it is on this machine only.
+    if let Some(ours) = OURS.into_iter().find(|ours| known(ours) == Some(caller.user)) {
+        return Err(Refusal::Ours { app: name(), ours });
+    }
     let wanted = account::user(app);
     let has_name = caller.name.as_ref() == Some(&wanted);
     let is_wanted = match (&app.user, wanted.parse::<u32>()) {
@@ -98,6 +113,8 @@ mod tests {
         let known = |name: &str| match name {
             "alice" => Some(1000),
             "root" | "toor" => Some(0),
+            "roundsman" => Some(998),
+            "roundsman-session" => Some(997),
             _ => None,
         };
         super::check(&app, number, &caller, known).map_err(|refusal| refusal.to_string())
@@ -133,6 +150,14 @@ mod tests {
         ] {
             let error = check(user, 1, caller).unwrap_err();
             assert!(error.contains("is to run as"), "{user:?} {caller:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_a_user_of_our_own() {
+        for (user, caller) in [("998", 998), ("997", 997), ("alias", 998)] {
+            let error = check(Some(user), 1, (caller, user)).unwrap_err();
+            assert!(error.contains("a user of Roundsman's own"), "{error}");
         }
     }
 

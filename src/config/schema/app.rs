@@ -19,7 +19,8 @@ pub(in crate::config) const APP: Section = Section {
             "string",
             "",
             "As whom it runs. Without it: a user of its own for all its workers, which exists only while they run \
-             (DynamicUser=). \"root\" only where this says so.",
+             (DynamicUser=). \"root\" only where this says so; no user of Roundsman's own, nor what another app has \
+             without this key.",
         ),
         key("group", "string", "", "Its group, when it is not the user's own."),
         key(
