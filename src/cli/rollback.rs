@@ -50,17 +50,22 @@ impl Rollback {
             })?;
             rights::may_write(&[&directory])?;
             let to = match &self.to {
+                // Not looked up before it is known that they may know.
+                Some(to) if self.for_member => release::beside(&directory, to).map_err(failed)?,
                 Some(to) => std::fs::canonicalize(to)
                     .map_err(|_| failed(ReleaseError::NotThere(to.clone())))?,
                 None => {
                     release::previous(&directory, record::last(&app).as_deref()).map_err(failed)?
                 }
             };
-            if self.for_member && self.to.is_some() {
-                release::is_beside(&directory, &to).map_err(failed)?;
-            }
             let machine = Machine::connect(&self.admin.path).await?;
-            release::switch(&directory, &to).map_err(failed)?;
+            release::switch(&directory, &to).map_err(|error| match error {
+                // It was there a moment ago, and is a link by now.
+                ReleaseError::NotThere(_) | ReleaseError::Elsewhere { .. } if self.for_member => {
+                    failed(ReleaseError::NotBeside(to.clone()))
+                }
+                error => failed(error),
+            })?;
             say(&format!("{} -> {}", directory.display(), to.display()));
             deploy::deploy(&machine, &app, &self.options).await
         })

@@ -45,7 +45,8 @@ pub(crate) enum ReleaseError {
     /// What was named is no directory.
     #[error("{} is no directory", .0.display())]
     NotThere(PathBuf),
-    /// What was named is not where the releases are.
+    /// What was named is not where the releases are, or not there at all: who may not go there is not
+    /// told which.
     #[error(
         "{} is no release of this app: members of the group may go to the releases beside the \
          present one that belong to its owner or to root, and root to any",
@@ -123,25 +124,35 @@ fn look_back(directory: &Path, last: Option<&Path>) -> Result<PathBuf, ReleaseEr
     best.map(|(_, path)| path).ok_or_else(none)
 }
 
-/// Checks that a release is one of those beside the current one, and that nobody put it there who
-/// did not put the current one there: who may only choose among releases chooses no code.
+/// The release that is meant by a path, if it is one of those beside the current one, and nobody put
+/// it there who did not put the current one there: who may only choose among releases chooses no
+/// code. The path is looked up only where it says, as text, that it is beside the current one: who
+/// may only choose learns of nothing else whether it is there.
 ///
 /// # Errors
-/// When it is not.
-pub(crate) fn is_beside(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
+/// When it is not, or not there.
+pub(crate) fn beside(directory: &Path, release: &Path) -> Result<PathBuf, ReleaseError> {
     with_rights_of_owner(directory, || look_beside(directory, release))
 }
 
-fn look_beside(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
+fn look_beside(directory: &Path, release: &Path) -> Result<PathBuf, ReleaseError> {
     let failed = |source| ReleaseError::Io { path: directory.to_owned(), source };
+    let no = || ReleaseError::NotBeside(release.to_owned());
     let current = fs::canonicalize(directory).map_err(failed)?;
-    let release_now = fs::canonicalize(release).map_err(failed)?;
-    let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid()).map_err(failed);
-    let owners = [owner(&current)?, 0];
-    if release_now.parent() == current.parent() && owners.contains(&owner(&release_now)?) {
-        return Ok(());
+    // What the link says, and what that leads to, are both names of the folder with the releases.
+    let said =
+        fs::read_link(directory).map(|to| directory.parent().unwrap_or(Path::new("/")).join(to));
+    let said = said.ok().and_then(|said| said.parent().map(Path::to_owned));
+    let folder = current.parent().ok_or_else(no)?;
+    let (above, name) = release.parent().zip(release.file_name()).ok_or_else(no)?;
+    if above != folder && Some(above) != said.as_deref() {
+        return Err(no());
     }
-    Err(ReleaseError::NotBeside(release.to_owned()))
+    let found = folder.join(name);
+    let now = fs::metadata(&current).map_err(failed)?;
+    // A link leads anywhere.
+    let there = fs::symlink_metadata(&found).map_err(|_| no())?;
+    if there.is_dir() && [now.uid(), 0].contains(&there.uid()) { Ok(found) } else { Err(no()) }
 }
 
 /// Points the link at a release, at once for all who look.
@@ -264,11 +275,31 @@ mod tests {
         let root = releases();
         let link = root.path().join("current");
         let at = |path: &str| root.path().join(path);
-        is_beside(&link, &at("releases/1")).unwrap();
+        let first = fs::canonicalize(at("releases/1")).unwrap();
+        for name in [&at("releases/1"), &at("releases/1/"), &first] {
+            assert_eq!(beside(&link, name).unwrap(), first);
+        }
         symlink("/etc", at("releases/9")).unwrap();
+        fs::write(at("releases/file"), "").unwrap();
         fs::create_dir(at("other")).unwrap();
-        for elsewhere in ["other", "releases", "releases/9", "releases/none", ".", "releases/.."] {
-            assert!(is_beside(&link, &at(elsewhere)).is_err(), "{elsewhere}");
+        // Whether it is there or not, the answer is the same.
+        for elsewhere in [
+            "other",
+            "none",
+            "other/none",
+            "releases",
+            "releases/9",
+            "releases/9/passwd",
+            "releases/none",
+            "releases/file",
+            ".",
+            "releases/..",
+            "releases/../other",
+            "releases/../../..",
+            "current",
+        ] {
+            let error = beside(&link, &at(elsewhere)).unwrap_err();
+            assert!(matches!(error, ReleaseError::NotBeside(_)), "{elsewhere}: {error}");
         }
     }
 

@@ -367,6 +367,7 @@ on_every_debian! {
         );
         for command in [
             "roundsman rollback shop --to /home/member/evil",
+            "roundsman rollback shop --to /root",
             "roundsman rollback shop --to /srv/shop/releases/mine",
             "roundsman rollback shop --to /srv/shop/releases/link",
             "roundsman rollback shop --to /srv/shop/other",
@@ -380,6 +381,8 @@ on_every_debian! {
             let said = by(machine, "member", command);
             broken.unless(!said.ok(), format!("refused: {said}"));
         }
+        let answer = rollback_to(machine, "/root/.profile");
+        broken.unless(answer == rollback_to(machine, "/root/none"), answer);
         let said = machine.try_run("roundsman helper < /dev/null");
         broken.unless(!said.ok() && said.stderr.contains("roundsman-helper.socket"), said);
         broken.unless(state(machine) == before, "something was changed");
@@ -409,6 +412,12 @@ on_every_debian! {
             "a member has an app start at boot",
         );
     }
+}
+
+/// What a member is told of a path, which is to be the same whether it is there or not.
+fn rollback_to(machine: &Machine, to: &str) -> String {
+    let said = by(machine, "member", &format!("roundsman rollback shop --to {to}"));
+    said.stderr.replace(to, "PATH")
 }
 
 /// Has a member deploy, and sends a signal to the command when it has said this.
