@@ -33,6 +33,7 @@ mod status;
 mod stop;
 mod taken;
 mod watch;
+mod whose;
 mod worker;
 mod worker_ended;
 mod worker_exec;

@@ -12,10 +12,9 @@ use super::deploy::{self, Options};
 use super::edit::{self, Edit};
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done, say};
-use super::{AdminSocket, names, rights, taken};
+use super::{AdminSocket, names, rights, taken, whose};
 use crate::base::exit;
 use crate::base::unit;
-use crate::base::user::User;
 use crate::config::settings::{App, HostPattern, RouteTarget, Settings};
 use crate::deploy::{record, release};
 use crate::helper::Request;
@@ -51,7 +50,7 @@ pub(super) struct Start {
     /// Answer requests below this path only
     #[arg(long = "path", value_name = "PATH")]
     prefix: Option<String>,
-    /// Run as this user [default: the owner of the folder]
+    /// Run as this user [default: whose the folder is, and all on the way to it]
     #[arg(long, value_name = "USER")]
     user: Option<String>,
     /// How the app takes connections: auto, cluster, fd, port or unix
@@ -194,16 +193,19 @@ impl Start {
         })?;
         let loaded = manage::load();
         let is_new = !loaded.app_files.contains_key(&name) && !edit::path(&name).exists();
+        // Only once: with a link on the way it may lead elsewhere the next time.
+        let whose = match &self.user {
+            None => Some(whose::look(&found.directory)?),
+            Some(_) => None,
+        };
         if !self.replace {
-            taken::refuse(&loaded, &name, &found.directory, self.user.as_deref())?;
+            taken::refuse(&loaded, &name, &found.directory, whose.as_ref())?;
         }
         let mut change = self.options();
-        change.user = match &self.user {
-            Some(user) => Some(user.clone()),
-            // Another's code does not run as the one whose place it takes.
-            None if is_new || self.replace => owner(&found.directory)?,
-            None => None,
-        };
+        // Another's code does not run as the one whose place it takes.
+        if let Some(whose) = whose.filter(|_| is_new || self.replace) {
+            change.user = whose::user(&found.directory, &whose)?;
+        }
         change.workers = self.workers.or(is_new.then_some(1));
         change.listen = self.listen.clone().or(found.listen.filter(|_| is_new).map(str::to_owned));
         change.command = Some(resolve_program(found.command)?);
@@ -281,23 +283,6 @@ fn absolute(path: &Path) -> Done<PathBuf> {
         return Ok(fs::canonicalize(&joined).unwrap_or(joined));
     }
     Ok(joined.components().collect())
-}
-
-/// The owner of a folder by name; `None` for root, which nothing runs as that need not.
-fn owner(directory: &Path) -> Done<Option<String>> {
-    let Ok(metadata) = fs::metadata(directory) else { return Ok(None) };
-    if metadata.uid() == 0 {
-        say("the folder belongs to root: the app runs as a user of its own (--user to choose)");
-        return Ok(None);
-    }
-    match User::numbered(metadata.uid())? {
-        Some(user) => Ok(Some(user.name)),
-        None => Err(Failure::new(format!(
-            "{} belongs to user number {}, who has no name here; say as whom to run with --user",
-            directory.display(),
-            metadata.uid()
-        ))),
-    }
 }
 
 /// A program that services do not find by its name alone gets its path: Node from a version

@@ -1,19 +1,19 @@
 //! Whose a name is: no app takes another's place because it has the same name.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::failure::{Done, Failure};
-use crate::base::origin;
+use super::whose::{self, Whose};
+use crate::base::origin::{self, Maker};
 use crate::base::user::User;
 use crate::config::Loaded;
 use crate::config::settings::App;
 
 /// Fails when the app with this name is another one than that which is in `directory`: it has another
-/// directory, or runs as another user than the one whose the directory is by now. `user` is the one
-/// that was asked for.
-pub(super) fn refuse(loaded: &Loaded, name: &str, directory: &Path, user: Option<&str>) -> Done {
+/// directory, or runs as another user than the one whose the directory is by now. `whose` is nothing
+/// where it was said as whom to run.
+pub(super) fn refuse(loaded: &Loaded, name: &str, directory: &Path, whose: Option<&Whose>) -> Done {
     let Some(file) = loaded.app_files.get(name) else { return Ok(()) };
     let Some(app) = loaded.settings.apps.get(name) else {
         return Err(Failure::config(format!(
@@ -22,8 +22,10 @@ pub(super) fn refuse(loaded: &Loaded, name: &str, directory: &Path, user: Option
             file.display()
         )));
     };
-    let why = other_directory(app, directory)
-        .or_else(|| user.is_none().then(|| other_owner(app, directory)).flatten());
+    let why = match (other_directory(app, directory), whose) {
+        (None, Some(whose)) => other_owner(app, directory, whose)?,
+        (why, _) => why,
+    };
     why.map_or(Ok(()), |why| {
         Err(Failure::new(format!(
             "there is another app \"{name}\" already ({}): {why}. Give this one a name of its own with \
@@ -43,16 +45,72 @@ fn other_directory(app: &App, directory: &Path) -> Option<String> {
     (!same).then(|| format!("it is in {}, this one in {}", present.display(), directory.display()))
 }
 
-/// The app would run the code of whose the directory is as somebody else.
-fn other_owner(app: &App, directory: &Path) -> Option<String> {
-    let runs_as = app.user.as_deref()?;
-    let owner = fs::metadata(directory).ok()?.uid();
-    let same = User::named(runs_as).ok().flatten().is_some_and(|user| user.uid == owner);
-    (owner != 0 && !same).then(|| {
-        format!(
-            "it runs as {runs_as}, and {} belongs to {}",
-            directory.display(),
-            origin::name_of(owner)
-        )
-    })
+/// The app would run the code of whose the directory is as somebody else; or it cannot be told whose.
+fn other_owner(app: &App, directory: &Path, whose: &Whose) -> Done<Option<String>> {
+    if app.user.is_none() && app.directory.as_deref() == Some(directory) {
+        return Ok(None); // as it was: nobody gets a right by it
+    }
+    let uid = match whose {
+        Err(reason) => return Err(whose::not_one(directory, reason)),
+        Ok(Maker::Root) => return Ok(None),
+        Ok(Maker::User(uid)) => *uid,
+    };
+    let number = |name: &str| match User::named(name) {
+        Ok(Some(user)) => Some(user.uid),
+        _ => name.parse().ok(),
+    };
+    let same = app.user.as_deref().is_some_and(|user| number(user) == Some(uid));
+    let runs_as = app.user.as_deref().unwrap_or("a user of its own");
+    let whose = origin::name_of(uid);
+    Ok((!same)
+        .then(|| format!("it runs as {runs_as}, and {} belongs to {whose}", directory.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn an_app_runs_the_code_of_nobody_else() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("apps")).unwrap();
+        fs::create_dir(root.path().join("code")).unwrap();
+        let code = root.path().join("code");
+        let link = root.path().join("link");
+        std::os::unix::fs::symlink(&code, &link).unwrap();
+        let refused = |user: &str, directory: &Path, whose: Option<Whose>| {
+            let text =
+                format!("command = [\"/bin/true\"]\ndirectory = \"{}\"\n{user}\n", code.display());
+            fs::write(root.path().join("apps/shop.toml"), text).unwrap();
+            let loaded = load(&Sources::directory(root.path()));
+            assert_eq!(loaded.problems.errors(), 0, "{}", loaded.problems);
+            refuse(&loaded, "shop", directory, whose.as_ref()).err().map(|failure| failure.message)
+        };
+        let (daemon, bin) = (Ok(Maker::User(1)), Ok(Maker::User(2)));
+        let several: Whose = Err("two".to_owned());
+        for (user, directory, whose) in [
+            ("user = \"daemon\"", &code, Some(daemon.clone())),
+            ("user = \"daemon\"", &link, Some(daemon.clone())),
+            ("user = 1", &link, Some(daemon.clone())),
+            ("user = \"daemon\"", &link, Some(Ok(Maker::Root))),
+            ("user = \"daemon\"", &link, None),
+            ("", &link, Some(Ok(Maker::Root))),
+            ("", &code, Some(several.clone())),
+            ("", &code, Some(daemon.clone())),
+        ] {
+            assert_eq!(refused(user, directory, whose.clone()), None, "{user} {whose:?}");
+        }
+        // A link to the app's own code can lead elsewhere tomorrow.
+        for (user, directory, whose, why) in [
+            ("user = \"daemon\"", &link, bin.clone(), "it runs as daemon, and"),
+            ("user = \"daemon\"", &code, bin, "belongs to bin"),
+            ("user = \"daemon\"", &link, several.clone(), "--user NAME"),
+            ("", &link, several, "--user NAME"),
+            ("", &link, daemon, "a user of its own, and"),
+        ] {
+            let said = refused(user, directory, Some(whose)).expect(user);
+            assert!(said.contains(why), "{said}");
+        }
+    }
 }

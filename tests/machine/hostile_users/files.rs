@@ -139,8 +139,28 @@ on_every_debian! {
         // The same folder in other hands: the app would run the new owner's code as the old one.
         machine.run("chown -Rh mallory: /home/alice/shop");
         let said = machine.try_run("roundsman start /home/alice/shop/current");
-        assert!(!said.ok() && said.stderr.contains("belongs to mallory"), "{said}");
+        assert!(!said.ok() && said.stderr.contains("/home/alice/shop to mallory"), "{said}");
+        assert!(said.stderr.contains("--user NAME"), "{said}");
         machine.run("chown -Rh alice: /home/alice/shop");
+        // A link of a member's to it, who may have it lead to their own code tomorrow: as a new app,
+        // and as the one that is there, since it leads to the same folder today.
+        machine.run("chmod 755 /home/member && mkdir /home/member/dep");
+        machine.run("ln -s /home/alice/shop/releases/2 /home/member/dep/current && chown -Rh member: /home/member/dep");
+        for options in ["--name dep", "", "--replace"] {
+            let said = machine.try_run(&format!("roundsman start /home/member/dep/current {options}"));
+            assert_eq!(said.status.code(), Some(1), "{said}");
+            for word in ["alice", "member", "--user NAME"] {
+                assert!(said.stderr.contains(word), "{said}");
+            }
+        }
+        // Nor does anybody's code run as a user of our own, or of another app.
+        for user in ["roundsman", "roundsman-session", "roundsman-unset", "rmw-shop", "61184"] {
+            let said = machine.try_run(&format!("roundsman start /home/mallory/web --name dep --user {user}"));
+            assert_eq!(said.status.code(), Some(78), "{said}");
+            assert!(said.stderr.contains(user), "{said}");
+        }
+        machine.run("test ! -e /etc/roundsman/apps/dep.toml");
+        assert_eq!(machine.run("cat /etc/roundsman/apps/shop.toml"), before);
         machine.run("roundsman start /home/mallory/web --name web --path /web");
         machine.write("/tmp/shop.config.js", "module.exports = { apps: [{ name: 'shop', script: 'x.js', cwd: '/tmp' }] }\n");
         let said = machine.try_run("roundsman import pm2 /tmp/shop.config.js --write");
