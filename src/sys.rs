@@ -58,6 +58,25 @@ pub(crate) fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
     error
 }
 
+/// Has a command that is started next have nothing of this one's terminal: it gets a session of its
+/// own, which has no terminal and gets none that another session has, and inherits no descriptor but
+/// the first three. Else whatever runs there could type into the shell from which root has started
+/// it. It is the head of its group of processes, too.
+pub fn set_apart(command: &mut Command) {
+    let apart = || {
+        rustix::process::setsid()?;
+        // SAFETY: it takes numbers only, and closes nothing: it marks what is closed when the other
+        // program takes this one's place, and with it whoever owns a descriptor here is gone.
+        let result =
+            unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: between fork and exec there are two system calls, which take no lock and no memory. By
+    // then the child may have the other user's rights already; but nobody can trace it before exec,
+    // because a process that has changed its user is not dumpable.
+    unsafe { command.pre_exec(apart) };
+}
+
 /// From here on no thread of this process gets a socket over IP that is neither TCP nor UDP: the
 /// kernel has a dozen other protocols (SCTP, MPTCP, …), and unit files cannot tell them apart. To be
 /// called before there is a second thread.
@@ -266,6 +285,31 @@ mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket, socket_with};
 
     use super::*;
+
+    #[test]
+    fn what_is_set_apart_has_neither_the_session_nor_the_descriptors_of_this_process() {
+        let inherited = std::fs::File::open("/dev/null").unwrap();
+        rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+        let open = format!("/proc/$$/fd/{}", inherited.as_raw_fd());
+        let of_child = |is_apart: bool| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("cat /proc/$$/stat; test -e {open} && echo inherited")]);
+            if is_apart {
+                set_apart(&mut command);
+            }
+            String::from_utf8(command.output().unwrap().stdout).unwrap()
+        };
+        // Number, name, state, parent, group, session, terminal.
+        let fields = |said: &str| -> Vec<String> {
+            said.split_whitespace().take(7).map(str::to_owned).collect()
+        };
+        let said = of_child(false);
+        assert!(said.ends_with("inherited\n") && fields(&said)[5] != fields(&said)[0], "{said}");
+        let said = of_child(true);
+        let fields = fields(&said);
+        assert!(!said.contains("inherited"), "{said}");
+        assert_eq!((&fields[4], &fields[5], &*fields[6]), (&fields[0], &fields[0], "0"));
+    }
 
     #[test]
     fn other_protocols_than_tcp_and_udp_are_refused() {

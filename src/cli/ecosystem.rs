@@ -16,6 +16,7 @@ use super::failure::{Done, Failure};
 use crate::base::file::{self, Links};
 use crate::base::origin::{self, Maker};
 use crate::base::rights::Rights;
+use crate::base::text;
 use crate::base::user::User;
 
 /// Evaluates the file as PM2 does, and prints what it exports behind a mark, since the file may
@@ -103,8 +104,6 @@ async fn run(file: &Path, user: Option<&User>) -> Done<Value> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        // Its own, so that all that it starts ends with it.
-        .process_group(0)
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
         .env("LANG", "C.UTF-8")
@@ -116,6 +115,8 @@ async fn run(file: &Path, user: Option<&User>) -> Done<Value> {
     } else if let Some(home) = std::env::var_os("HOME") {
         command.env("HOME", home);
     }
+    // Of root's terminal it has nothing, and all that it starts ends with its group.
+    crate::sys::set_apart(command.as_std_mut());
     let cannot = |error: io::Error| {
         Failure::new(format!("cannot run node, which evaluates {}: {error}", file.display()))
     };
@@ -138,7 +139,7 @@ async fn run(file: &Path, user: Option<&User>) -> Done<Value> {
     let value = text.rsplit_once(MARK).and_then(|(_, json)| serde_json::from_str(json).ok());
     value.filter(|_| ended_well).ok_or_else(|| {
         let err = String::from_utf8_lossy(&err);
-        Failure::config(format!("node cannot evaluate {}:\n{err}", file.display()))
+        Failure::config(format!("node cannot evaluate {}:\n{}", file.display(), text::lines(&err)))
     })
 }
 

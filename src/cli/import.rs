@@ -12,7 +12,7 @@ use super::ecosystem;
 use super::failure::{Done, Failure};
 use super::manage::{self, print_json, say};
 use super::rights;
-use crate::base::{paths, replace};
+use crate::base::{paths, replace, text};
 use crate::config::{self, Sources};
 use crate::import::{self, Import};
 
@@ -104,10 +104,10 @@ impl Output {
                 // A reader that went away, as in `import … | head`, has seen enough.
                 let path = self.to.join(&file.path);
                 let text = if file.secret { hidden(&file.text) } else { file.text.clone() };
-                let _ = writeln!(out, "# {}\n{text}", path.display());
+                let _ = writeln!(out, "# {}\n{}", path.display(), text::lines(&text));
             }
             for note in &import.notes {
-                say(&format!("{}: {}", note.at, note.text));
+                say(&text::one_line(&format!("{}: {}", note.at, note.text)));
             }
         }
         if self.write {

@@ -120,6 +120,26 @@ fn what_cannot_be_understood_is_refused_with_a_reason() {
 
 /// Passwords are nobody's business but root's; what the app gets is the same.
 #[test]
+fn a_program_has_nothing_of_the_terminal() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = directory.path().join("ecosystem.config.js");
+    let open = "(() => { try { require('node:fs').openSync('/dev/tty'); return 'open' } \
+                catch { return 'closed' } })()";
+    std::fs::write(
+        &file,
+        format!("module.exports = {{ apps: [{{ script: 'a.js', args: 'tty-is-' + {open} }}] }}\n"),
+    )
+    .unwrap();
+    let command = format!("{} import pm2 {}", env!("CARGO_BIN_EXE_roundsman"), file.display());
+    let output = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("tty-is-closed"), "{said}");
+}
+
+#[test]
 fn secrets_go_into_a_file_of_their_own() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
