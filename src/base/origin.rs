@@ -23,6 +23,9 @@ pub(crate) struct Makers {
     owners: Vec<(u32, PathBuf)>,
     /// What a group or everybody may write to.
     open: Vec<(PathBuf, String)>,
+    /// Directories in which a group or everybody may make entries, but change no other's, as in
+    /// `/tmp`.
+    sticky: Vec<(PathBuf, String)>,
     /// What the path leads to.
     pub leads_to: PathBuf,
 }
@@ -94,18 +97,11 @@ impl Makers {
         if data.is_symlink() {
             return; // its mode says nothing
         }
-        // In a sticky directory everybody makes entries, and nobody changes another's.
+        let Some(who) = writers(path, data) else { return };
+        // In a sticky directory others make entries, and nobody changes another's.
         let sticky = data.is_dir() && data.mode() & 0o1000 != 0;
-        if data.mode() & 0o002 != 0 && !sticky {
-            self.open.push((path.to_owned(), "everybody".to_owned()));
-        } else if data.mode() & 0o020 != 0 && !sticky && data.gid() != 0 {
-            let own = is_users_own_group(data.uid(), data.gid());
-            if !own || has_access_list(path) {
-                let name = user::group_name(data.gid()).ok().flatten();
-                let name = name.unwrap_or_else(|| data.gid().to_string());
-                self.open.push((path.to_owned(), format!("the group {name}")));
-            }
-        }
+        let places = if sticky { &mut self.sticky } else { &mut self.open };
+        places.push((path.to_owned(), who));
     }
 
     /// The one who could have made it.
@@ -114,6 +110,18 @@ impl Makers {
     /// When several could, who trust each other or not; the error says who, and where.
     pub(crate) fn only(&self) -> Result<Maker, String> {
         self.only_with(None)
+    }
+
+    /// The same of a program, which looks for others beside itself and above: nobody else may have
+    /// put one there either.
+    ///
+    /// # Errors
+    /// As [`Makers::only`].
+    pub fn only_of_program(&self) -> Result<Maker, String> {
+        match self.sticky.first() {
+            Some((path, who)) => Err(format!("{who} may put files into {}", shown(path))),
+            None => self.only(),
+        }
     }
 
     /// The same where it is no matter who of a group may write to this directory itself.
@@ -158,6 +166,25 @@ impl Makers {
             }
         }
     }
+}
+
+/// Who may write to it beside its owner, root, and a group that nobody else is in.
+fn writers(path: &Path, data: &fs::Metadata) -> Option<String> {
+    if data.mode() & 0o002 != 0 {
+        return Some("everybody".to_owned());
+    }
+    if data.mode() & 0o020 == 0 {
+        return None; // nor does an access list let anybody: these bits are its mask
+    }
+    // Before the group: with a list it is the list that says who may.
+    if has_access_list(path) {
+        return Some("whoever its access list names (getfacl shows it)".to_owned());
+    }
+    if data.gid() == 0 || is_users_own_group(data.uid(), data.gid()) {
+        return None;
+    }
+    let name = user::group_name(data.gid()).ok().flatten();
+    Some(format!("the group {}", name.unwrap_or_else(|| data.gid().to_string())))
 }
 
 /// For people, without what speaks to a terminal.
@@ -244,5 +271,40 @@ mod tests {
         assert!(makers().only_but_for_the_group_of(root.path()).is_err());
         mode(0o1777).unwrap();
         assert_eq!(makers().only(), Ok(Maker::User(4000)), "nobody changes another's there");
+        let why = makers().only_of_program().unwrap_err();
+        assert!(why.starts_with("everybody may put files into "), "{why}");
+        mode(0o755).unwrap();
+        assert_eq!(makers().only_of_program(), Ok(Maker::User(4000)));
+    }
+
+    #[test]
+    fn an_access_list_makes_many_makers_of_what_is_roots_too() {
+        let Some(root) = folder() else { return };
+        let file = root.path().join("file");
+        fs::write(&file, "").unwrap();
+        // Version 2: the owner, user 4000, the group, the mask, everybody; each with what it may.
+        let entry = |tag: u16, may: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let none = u32::MAX;
+        let list = [
+            2_u32.to_le_bytes().to_vec(),
+            entry(0x01, 6, none),
+            entry(0x02, 6, 4000),
+            entry(0x04, 4, none),
+            entry(0x10, 6, none),
+            entry(0x20, 4, none),
+        ]
+        .concat();
+        let name = c"system.posix_acl_access";
+        match rustix::fs::setxattr(&file, name, &list, rustix::fs::XattrFlags::empty()) {
+            Err(rustix::io::Errno::OPNOTSUPP) => return, // not on this file system
+            done => done.unwrap(),
+        }
+        let why = of(&file).unwrap().only().unwrap_err();
+        assert!(why.starts_with("whoever its access list names"), "{why}");
+        let closed = fs::Permissions::from_mode(0o644); // takes it from the mask
+        fs::set_permissions(&file, closed).unwrap();
+        assert_eq!(of(&file).unwrap().only(), Ok(Maker::Root));
     }
 }

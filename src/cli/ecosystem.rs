@@ -57,9 +57,10 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 pub(super) fn evaluate(path: &Path, file: &Path) -> Done<Value> {
     let unreadable =
         |error: io::Error| Failure::new(format!("cannot read {}: {error}", file.display()));
-    let user = whose(path)?;
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    if matches!(extension, "yaml" | "yml") {
+    let is_program = !matches!(extension, "yaml" | "yml");
+    let user = whose(path, is_program)?;
+    if !is_program {
         let read = || file::read_text(file, Links::Follow, MOST);
         let text = match &user {
             Some(user) => {
@@ -76,18 +77,21 @@ pub(super) fn evaluate(path: &Path, file: &Path) -> Done<Value> {
 }
 
 /// As whom root is to look at it; `None` for oneself.
-fn whose(file: &Path) -> Done<Option<User>> {
+fn whose(file: &Path, is_program: bool) -> Done<Option<User>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
     let refused = |reason: String| {
         Failure::new(format!(
-            "{} is a program, and root does not run it, since it cannot be told whose it is: {reason}. \
-             Run this command as the user whose it is, or as root over a copy in a directory of root's",
-            file.display()
+            "root does not look at {}, since it cannot be told whose it is: {reason}. Run this command \
+             as the user whose it is, or read it and have root run it over a copy below /root (not in \
+             /tmp, where Node takes modules from others, too)",
+            text::one_line(&file.display().to_string())
         ))
     };
-    match origin::of(file)?.only().map_err(refused)? {
+    let makers = origin::of(file)?;
+    let maker = if is_program { makers.only_of_program() } else { makers.only() };
+    match maker.map_err(refused)? {
         Maker::Root => Ok(None),
         Maker::User(uid) => User::numbered(uid)?.map(Some).ok_or_else(|| {
             refused(format!("it belongs to user number {uid}, who has no name here"))

@@ -15,6 +15,11 @@ fn import(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Not in `/tmp`: root runs no program there.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
 fn data(file: &str) -> String {
     format!("{}/tests/data/pm2/{file}", env!("CARGO_MANIFEST_DIR"))
 }
@@ -99,9 +104,32 @@ fn json_is_fine_too() {
     assert!(!said.contains("autorestart"), "{said}");
 }
 
+/// Beside it, and above, others could put modules for it.
+#[test]
+fn root_runs_no_program_below_a_directory_for_everybody() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let directory = folder();
+    if std::fs::metadata(directory.path()).unwrap().uid() != 0 {
+        return; // whoever is not root runs what they like
+    }
+    let at = |name: &str| directory.path().join(name);
+    std::fs::create_dir_all(at("tmp/mine")).unwrap();
+    std::fs::set_permissions(at("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    std::fs::write(at("tmp/mine/a.js"), "module.exports = require('theirs')\n").unwrap();
+    std::fs::create_dir(at("tmp/node_modules")).unwrap();
+    std::fs::write(at("tmp/node_modules/theirs.js"), "module.exports = { script: 'x.js' }\n")
+        .unwrap();
+    std::fs::write(at("tmp/mine/a.yaml"), "apps: [{script: x.js}]\n").unwrap();
+    let output = import(&[at("tmp/mine/a.js").to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("everybody may put files into") && said.contains("/root"), "{said}");
+    assert!(import(&[at("tmp/mine/a.yaml").to_str().unwrap()]).status.success(), "no program");
+}
+
 #[test]
 fn what_cannot_be_understood_is_refused_with_a_reason() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = folder();
     for (name, text, part) in [
         ("throws.js", "throw new Error('no way')", "no way"),
         ("empty.js", "module.exports = {}", "no list `apps`"),
@@ -121,7 +149,7 @@ fn what_cannot_be_understood_is_refused_with_a_reason() {
 /// Passwords are nobody's business but root's; what the app gets is the same.
 #[test]
 fn a_program_has_nothing_of_the_terminal() {
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let directory = folder();
     let file = directory.path().join("ecosystem.config.js");
     let open = "(() => { try { require('node:fs').openSync('/dev/tty'); return 'open' } \
                 catch { return 'closed' } })()";
@@ -142,7 +170,7 @@ fn a_program_has_nothing_of_the_terminal() {
 #[test]
 fn secrets_go_into_a_file_of_their_own() {
     use std::os::unix::fs::PermissionsExt as _;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = folder();
     let at = |name: &str| directory.path().join(name);
     std::fs::write(
         at("ecosystem.json"),

@@ -13,7 +13,7 @@ const SERVICES: [&str; 3] = ["serve", "watch", "worker"];
 /// Every other command, in an order in which each has something to say. What comes before `;` is
 /// done first.
 const CALLS: &[&str] = &[
-    "import pm2 /tmp/ecosystem.config.json --json",
+    "import pm2 /root/ecosystem.config.json --json",
     "import nginx /tmp/nginx.conf --json",
     "start /srv/shop/current/server.js -n 2 --json",
     "status --json",
@@ -77,7 +77,7 @@ on_every_debian! {
     /// must be added here.
     fn every_command_speaks_json(machine: &Machine) {
         install(machine);
-        machine.write("/tmp/ecosystem.config.json", "{\"apps\": [{\"name\": \"a\", \"script\": \"a.js\"}]}");
+        machine.write("/root/ecosystem.config.json", "{\"apps\": [{\"name\": \"a\", \"script\": \"a.js\"}]}");
         machine.write(
             "/tmp/nginx.conf",
             "http { server { listen 80; server_name a; location / { proxy_pass http://127.0.0.1:1; } } }\n",

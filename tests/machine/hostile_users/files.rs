@@ -162,13 +162,13 @@ on_every_debian! {
         machine.run("test ! -e /etc/roundsman/apps/dep.toml");
         assert_eq!(machine.run("cat /etc/roundsman/apps/shop.toml"), before);
         machine.run("roundsman start /home/mallory/web --name web --path /web");
-        machine.write("/tmp/shop.config.js", "module.exports = { apps: [{ name: 'shop', script: 'x.js', cwd: '/tmp' }] }\n");
-        let said = machine.try_run("roundsman import pm2 /tmp/shop.config.js --write");
+        machine.write("/root/pm2/shop.config.js", "module.exports = { apps: [{ name: 'shop', script: 'x.js', cwd: '/tmp' }] }\n");
+        let said = machine.try_run("roundsman import pm2 /root/pm2/shop.config.js --write");
         assert!(!said.ok() && said.stderr.contains("there already"), "{said}");
         // Also where the package of the app, or a program, has put it.
         machine.run("mkdir -p /run/roundsman.d/apps && mv /etc/roundsman/apps/web.toml /run/roundsman.d/apps/");
-        machine.run("sed -i 's/shop/web/' /tmp/shop.config.js");
-        let said = machine.try_run("roundsman import pm2 /tmp/shop.config.js --write");
+        machine.run("sed -i 's/shop/web/' /root/pm2/shop.config.js");
+        let said = machine.try_run("roundsman import pm2 /root/pm2/shop.config.js --write");
         assert!(!said.ok() && said.stderr.contains("there already"), "{said}");
         machine.run("mv /run/roundsman.d/apps/web.toml /etc/roundsman/apps/");
 
@@ -231,6 +231,11 @@ on_every_debian! {
         let said = machine.try_run("roundsman import pm2 /home/mallory/pm2/ecosystem.config.js");
         assert_eq!(machine.run("cat /srv/ran-as"), "", "mallory cannot have it run as alice");
         assert!(!said.ok() && said.stderr.contains("alice") && said.stderr.contains("mallory"), "{said}");
+        // Nor where others can put modules for it, though each entry stays its owner's.
+        machine.write("/tmp/roots/till.config.js", "module.exports = require('theirs')\n");
+        by(machine, "mallory", "mkdir /tmp/node_modules && cp /home/mallory/pm2/types.config.js /tmp/node_modules/theirs.js");
+        let said = machine.try_run("roundsman import pm2 /tmp/roots/till.config.js");
+        assert!(!said.ok() && said.stderr.contains("everybody may put files into /tmp"), "{said}");
         machine.write("/root/pm2/endless.config.js", "process.stdout.write('x'.repeat(1e6)); while (true) {}\n");
         let said = machine.try_run("timeout 50 roundsman import pm2 /root/pm2/endless.config.js");
         assert!(said.status.code() == Some(78) && said.stderr.contains("seconds"), "{said}");
