@@ -53,8 +53,9 @@ const LIMITS: [&str; 3] = ["--data=1073741824", "--cpu=60", "--core=0"];
 /// Where programs are looked for when the caller has no search path.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 
-/// Evaluates the file to which the path leads.
-pub(super) fn evaluate(path: &Path, file: &Path) -> Done<Value> {
+/// Evaluates the file to which the path leads; with the user who could have written it, unless that
+/// is root or oneself.
+pub(super) fn evaluate(path: &Path, file: &Path) -> Done<(Value, Option<User>)> {
     let unreadable =
         |error: io::Error| Failure::new(format!("cannot read {}: {error}", file.display()));
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
@@ -68,12 +69,14 @@ pub(super) fn evaluate(path: &Path, file: &Path) -> Done<Value> {
             }
             None => read(),
         };
-        return serde_saphyr::from_str(&text.map_err(unreadable)?).map_err(|error| {
+        let value = serde_saphyr::from_str(&text.map_err(unreadable)?).map_err(|error| {
             Failure::config(format!("{} is not valid YAML: {error}", file.display()))
-        });
+        })?;
+        return Ok((value, user));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(file, user.as_ref()))
+    let value = runtime.block_on(run(file, user.as_ref()))?;
+    Ok((value, user))
 }
 
 /// As whom root is to look at it; `None` for oneself.

@@ -14,7 +14,7 @@ use super::manage::{self, print_json, say};
 use super::rights;
 use crate::base::{paths, replace, text};
 use crate::config::{self, Sources};
-use crate::import::{self, Import};
+use crate::import::{self, Author, Import};
 
 /// Print the files that do what PM2's or nginx's configuration does, and what has no counterpart
 #[derive(Debug, Args)]
@@ -78,9 +78,10 @@ fn pm2(file: &Path, environment: Option<&str>, to: &Path) -> Done<Import> {
     let given = std::path::absolute(file)?;
     let absolute = fs::canonicalize(file)
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
-    let value = ecosystem::evaluate(&given, &absolute)?;
+    let (value, author) = ecosystem::evaluate(&given, &absolute)?;
     let directory = absolute.parent().unwrap_or(Path::new("/"));
-    import::pm2::import(&value, directory, environment, to)
+    let author = author.as_ref().map(Author::of).transpose()?;
+    import::pm2::import(&value, directory, environment, to, author.as_ref())
         .map_err(|error| Failure::config(format!("{}: {error}", file.display())))
 }
 

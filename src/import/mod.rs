@@ -1,6 +1,7 @@
 //! From the configuration of others to ours: files that could be written, and everything in the
 //! original that has no counterpart.
 
+mod author;
 mod environment_file;
 pub mod nginx;
 mod nginx_reader;
@@ -8,6 +9,8 @@ mod nginx_rest;
 mod nginx_syntax;
 mod nginx_upstream;
 pub mod pm2;
+
+pub use self::author::Author;
 
 /// What a configuration comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{File, Import, ImportError, array, environment_file, quoted};
+use super::{Author, File, Import, ImportError, array, environment_file, quoted};
 use crate::config::secrecy;
 use crate::start::infer;
 
 /// Makes app files of an evaluated ecosystem file.
 ///
 /// `directory` is where the file is, for apps without `cwd`; `environment` chooses `env_NAME`; `to` is
-/// where the files will be.
+/// where the files will be; `author` is who wrote it, unless it is root or who runs this.
 ///
 /// # Errors
 /// When it has no apps.
@@ -21,6 +21,7 @@ pub fn import(
     directory: &Path,
     environment: Option<&str>,
     to: &Path,
+    author: Option<&Author>,
 ) -> Result<Import, ImportError> {
     let apps: Vec<&Value> = match value {
         Value::Array(apps) => apps.iter().collect(),
@@ -45,7 +46,7 @@ pub fn import(
             import.note(format!("apps[{index}]"), "this is no object, and was left out");
             continue;
         };
-        let place = Place { directory, to, shares };
+        let place = Place { directory, to, shares, author };
         one(app, index, place, environment, &mut import);
     }
     if let Some(object) = value.as_object() {
@@ -71,6 +72,7 @@ struct App<'a> {
     options: &'a Map<String, Value>,
     text: String,
     environment: Vec<(String, String)>,
+    author: Option<&'a Author>,
     import: &'a mut Import,
 }
 
@@ -83,6 +85,8 @@ struct Place<'a> {
     to: &'a Path,
     /// Whether other apps are behind the same address.
     shares: bool,
+    /// Who wrote it, and may not have an app run with the rights of others.
+    author: Option<&'a Author>,
 }
 
 fn one(
@@ -114,7 +118,8 @@ fn one(
         );
         return;
     }
-    let mut app = App { name, options, text: String::new(), environment: Vec::new(), import };
+    let (text, environment_of_app, author) = (String::new(), Vec::new(), place.author);
+    let mut app = App { name, options, text, environment: environment_of_app, author, import };
     app.line("command", &array(app.command(script).iter().map(String::as_str)));
     app.line("directory", &quoted(&app.directory(place.directory)));
     if place.shares {
@@ -152,6 +157,11 @@ fn one(
 
 impl App<'_> {
     fn line(&mut self, key: &str, value: &str) {
+        // PM2 has several names for some options.
+        if self.text.lines().any(|line| line.split_once(" = ").is_some_and(|(it, _)| it == key)) {
+            self.note(key, format!("two options say this; {value} was left out"));
+            return;
+        }
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{key} = {value}");
     }
@@ -276,20 +286,11 @@ impl App<'_> {
             }
             "port" => {
                 if let Some(port) = text(value) {
-                    self.environment.push(("PORT".to_owned(), port));
+                    self.variable("PORT", port);
                 }
             }
-            "uid" | "user" => match value {
-                Value::String(user) => self.line("user", &quoted(user)),
-                _ => {
-                    self.note(key, format!("{value} is a number; write the user's name into user"));
-                }
-            },
-            "gid" | "group" => match value {
-                Value::String(group) => self.line("group", &quoted(group)),
-                _ => self
-                    .note(key, format!("{value} is a number; write the group's name into group")),
-            },
+            "uid" | "user" => self.account(key, "user", value),
+            "gid" | "group" => self.account(key, "group", value),
             _ => match key.strip_prefix("env_") {
                 Some(name) if Some(name) == environment => self.variables(value),
                 Some(name) => {
@@ -297,6 +298,21 @@ impl App<'_> {
                 }
                 None => self.no_counterpart(key, value),
             },
+        }
+    }
+
+    /// As whom it runs: as nobody whom the one who wrote the file is not.
+    fn account(&mut self, key: &str, ours: &str, value: &Value) {
+        let Value::String(name) = value else {
+            return self
+                .note(key, format!("{value} is a number; write the {ours}'s name into {ours}"));
+        };
+        match self.author {
+            Some(author) if !author.may_name(ours, name) => {
+                let author = author.name().to_owned();
+                self.note(key, format!("\"{name}\" was left out: {author} could have written this file, and cannot give an app the rights of others; write {ours} yourself if this is right"));
+            }
+            _ => self.line(ours, &quoted(name)),
         }
     }
 
@@ -363,9 +379,13 @@ impl App<'_> {
         let Some(variables) = value.as_object() else { return };
         for (name, value) in variables {
             let text = text(value).unwrap_or_else(|| value.to_string());
-            self.environment.retain(|(present, _)| present != name);
-            self.environment.push((name.clone(), text));
+            self.variable(name, text);
         }
+    }
+
+    fn variable(&mut self, name: &str, text: String) {
+        self.environment.retain(|(present, _)| present != name);
+        self.environment.push((name.to_owned(), text));
     }
 
     /// The variables that are not for everybody's eyes.
@@ -493,4 +513,54 @@ fn memory(value: &Value) -> Option<String> {
         "G" | "GB" => format!("{number}GiB"),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::user::User;
+
+    /// The first app's file, and all notes.
+    fn imported(app: &Value, author: Option<&Author>) -> (toml_edit::DocumentMut, String) {
+        let app = json!({ "apps": [app] });
+        let import = import(&app, Path::new("/srv"), None, Path::new("/etc"), author).unwrap();
+        let notes: Vec<String> =
+            import.notes.iter().map(|note| format!("{}: {}\n", note.at, note.text)).collect();
+        (import.files[0].text.parse().unwrap(), notes.concat())
+    }
+
+    #[test]
+    fn an_author_gives_an_app_no_rights_of_others() {
+        let nobody = User::named("nobody").unwrap().unwrap();
+        let author = Author::of(&nobody).unwrap();
+        let group = crate::base::user::group_name(nobody.gid).unwrap().unwrap();
+        let roots = json!({ "script": "a.js", "user": "root", "group": "root" });
+        let (file, notes) = imported(&roots, Some(&author));
+        assert!(file.get("user").is_none() && file.get("group").is_none(), "{file}");
+        assert!(notes.contains("a: user: \"root\" was left out: nobody could have"), "{notes}");
+        assert!(notes.contains("a: group: \"root\" was left out"), "{notes}");
+        let own = json!({ "script": "a.js", "uid": "nobody", "gid": group });
+        let (file, _) = imported(&own, Some(&author));
+        assert_eq!(file["user"].as_str(), Some("nobody"));
+        assert_eq!(file["group"].as_str(), Some(&*group));
+        let (file, _) = imported(&roots, None);
+        assert_eq!(file["user"].as_str(), Some("root"), "root may say anything");
+    }
+
+    #[test]
+    fn what_two_options_say_is_said_once() {
+        let twice = json!({
+            "script": "a.js", "user": "www", "uid": "web", "cron": "0 3 * * *",
+            "cron_restart": "0 4 * * *", "kill_timeout": 1000, "killTimeout": 2000, "port": 1,
+            "env": { "PORT": 2 }
+        });
+        let (file, notes) = imported(&twice, None);
+        for key in ["user", "restart-at", "stop-timeout"] {
+            assert!(file.contains_key(key), "{file}");
+            assert!(notes.contains(&format!("a: {key}: two options say this")), "{notes}");
+        }
+        assert_eq!(file["environment"]["PORT"].as_str(), Some("1"));
+    }
 }

@@ -76,8 +76,8 @@ fn every_option_of_pm2_has_an_effect_or_is_always_so_here() {
     let value: Value = serde_json::from_slice(&evaluated.stdout).unwrap();
     let options = value["apps"][0].as_object().unwrap();
     let import = |value: &Value| {
-        roundsman::import::pm2::import(value, Path::new("/srv"), None, Path::new("/etc/roundsman"))
-            .unwrap()
+        let to = Path::new("/etc/roundsman");
+        roundsman::import::pm2::import(value, Path::new("/srv"), None, to, None).unwrap()
     };
     let whole = import(&value);
     for option in options.keys().filter(|option| *option != "script") {

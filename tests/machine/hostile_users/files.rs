@@ -223,10 +223,12 @@ on_every_debian! {
         // It cannot type into the shell from which root runs it.
         machine.write("/home/mallory/pm2/types.config.js", "let terminal = 'open'; \
             try { require('node:fs').openSync('/dev/tty') } catch { terminal = 'closed' } \
-            module.exports = { apps: [{ script: 'x.js', args: 'terminal-is-' + terminal }] }\n");
+            module.exports = { apps: [{ script: 'x.js', user: 'root', args: 'terminal-is-' + terminal }] }\n");
         machine.run("chown mallory: /home/mallory/pm2/types.config.js");
         let said = machine.run("script --quiet --return --command 'roundsman import pm2 /home/mallory/pm2/types.config.js' /dev/null");
         assert!(said.contains("terminal-is-closed"), "{said}");
+        // Nor have what it describes run as root.
+        assert!(said.contains("user: \"root\" was left out") && !said.contains("user = "), "{said}");
         machine.run("chown alice: /home/mallory/pm2/ecosystem.config.js && : > /srv/ran-as");
         let said = machine.try_run("roundsman import pm2 /home/mallory/pm2/ecosystem.config.js");
         assert_eq!(machine.run("cat /srv/ran-as"), "", "mallory cannot have it run as alice");
