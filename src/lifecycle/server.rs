@@ -40,7 +40,14 @@ const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: applic
                         {\"error\":\"you have too many connections to the admin socket\"}";
 
 /// Serves the control API on `listener` for as long as it is polled. Run it in a `LocalSet`.
+///
+/// Not for this process itself: it connects to where its servers listen, and if one of them should
+/// bring it here, its clients would speak with the front's rights.
 pub(crate) async fn serve(listener: UnixListener, control: Rc<Control>) {
+    serve_all_but(Some(std::process::id()), listener, control).await;
+}
+
+async fn serve_all_but(own: Option<u32>, listener: UnixListener, control: Rc<Control>) {
     let places = Places::new(OF_MEMBER, OF_MEMBERS);
     loop {
         let stream = match listener.accept().await {
@@ -52,6 +59,7 @@ pub(crate) async fn serve(listener: UnixListener, control: Rc<Control>) {
             }
         };
         let place = match Peer::of(&stream) {
+            Ok(peer) if own.is_some() && peer.pid == own => continue,
             Ok(peer) if peer.uid == 0 => None,
             Ok(peer) => {
                 let place = places.take(peer.uid);
@@ -157,14 +165,19 @@ mod tests {
 
     /// What a client gets for these bytes, after which it says nothing more, and when.
     async fn said(bytes: &[u8]) -> (String, Duration) {
+        said_by(None, bytes).await
+    }
+
+    /// The same where this process, whose number is given, is the front.
+    async fn said_by(own: Option<u32>, bytes: &[u8]) -> (String, Duration) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.sock");
         let listener = UnixListener::bind(&path).unwrap();
         let serving = async {
-            tokio::task::spawn_local(serve(listener, control()));
+            tokio::task::spawn_local(serve_all_but(own, listener, control()));
             let start = Instant::now();
             let mut client = UnixStream::connect(&path).await.unwrap();
-            client.write_all(bytes).await.unwrap();
+            let _ = client.write_all(bytes).await;
             let mut answer = Vec::new();
             let _ = client.read_to_end(&mut answer).await;
             (String::from_utf8(answer).unwrap(), start.elapsed())
@@ -182,6 +195,13 @@ mod tests {
         let (answer, after) = said(body).await;
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("within 10 s"), "{answer}");
         assert!(after < HEAD * 2, "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn the_front_is_no_client_of_itself() {
+        let request = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert_eq!(said_by(Some(std::process::id()), request).await.0, "");
+        assert!(said_by(Some(1), request).await.0.starts_with("HTTP/1.1 200 OK"));
     }
 
     #[tokio::test]
