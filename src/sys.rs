@@ -62,7 +62,7 @@ pub(crate) fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
 /// own, which has no terminal and gets none that another session has, and inherits no descriptor but
 /// the first three. Else whatever runs there could type into the shell from which root has started
 /// it. It is the head of its group of processes, too.
-pub fn set_apart(command: &mut Command) {
+pub(crate) fn set_apart(command: &mut Command) {
     let apart = || {
         rustix::process::setsid()?;
         // SAFETY: it takes numbers only, and closes nothing: it marks what is closed when the other

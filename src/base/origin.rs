@@ -117,7 +117,7 @@ impl Makers {
     ///
     /// # Errors
     /// As [`Makers::only`].
-    pub fn only_of_program(&self) -> Result<Maker, String> {
+    pub(crate) fn only_of_program(&self) -> Result<Maker, String> {
         match self.sticky.first() {
             Some((path, who)) => Err(format!("{who} may put files into {}", shown(path))),
             None => self.only(),

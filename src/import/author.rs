@@ -15,7 +15,7 @@ pub struct Author {
 impl Author {
     /// # Errors
     /// When those who know the groups cannot be asked.
-    pub fn of(user: &User) -> io::Result<Self> {
+    pub(crate) fn of(user: &User) -> io::Result<Self> {
         let mut groups = Vec::new();
         for gid in user::groups_of(user)? {
             groups.extend(user::group_name(gid)?);
