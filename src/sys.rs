@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use listenfd::ListenFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -14,6 +15,25 @@ const TCP_LISTEN: u8 = 10;
 
 /// Where what a process inherits begins, by systemd's convention.
 const LISTEN_FDS_START: RawFd = 3;
+
+/// A descriptor of any kind that the service manager has passed; listenfd gives each number once.
+///
+/// # Errors
+/// When it has been taken before, or has not come with this process.
+pub(crate) fn take_passed(passed: &mut ListenFd, index: usize) -> io::Result<OwnedFd> {
+    let missing = || io::Error::other(format!("descriptor {index} was not passed"));
+    let number = passed.take_raw_fd(index)?.ok_or_else(missing)?;
+    // SAFETY: this call takes a number only. What came through exec is not to be closed by the next
+    // one; all that this process opens itself is.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } != 0 {
+        return Err(missing());
+    }
+    // SAFETY: the descriptor is open and was so when this program began (checked above), and
+    // listenfd, which takes the variables that name it out of the environment, gives it to nobody else.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(descriptor)
+}
 
 /// Becomes another program, whose descriptor 3 is what standard input is now. Returns only if that
 /// is not possible, with descriptor 3 as it was.

@@ -11,6 +11,8 @@ use std::os::unix::net::UnixListener;
 use listenfd::ListenFd;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
+use crate::sys::take_passed;
+
 /// A listening socket.
 #[derive(Debug)]
 pub enum Socket {
@@ -68,11 +70,11 @@ pub fn adopt_with_kept() -> io::Result<(Vec<Inherited>, Vec<Kept>)> {
                 ),
             )
         };
-        let socket = stream(&mut passed, index).map_err(wrong)?;
         if name.starts_with(KEPT) {
-            kept.push((name, socket));
+            let descriptor = take_passed(&mut passed, index)?;
+            kept.push((name, descriptor));
         } else {
-            let socket = listener(socket).map_err(wrong)?;
+            let socket = stream(&mut passed, index).and_then(listener).map_err(wrong)?;
             inherited.push(Inherited { name, socket });
         }
     }

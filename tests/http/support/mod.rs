@@ -4,11 +4,8 @@
 pub(crate) mod backend;
 pub(crate) mod message;
 pub(crate) mod pki;
-#[path = "../../common/program.rs"]
-#[allow(dead_code, reason = "other tests ask it for more")]
-mod program;
 
-use crate::common::python;
+use crate::common::{program, python};
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
