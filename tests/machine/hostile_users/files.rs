@@ -112,6 +112,55 @@ on_every_debian! {
     }
 }
 
+/// What `import pm2` does with the ecosystem files of others.
+fn a_program_of_others_runs_as_theirs(machine: &Machine) {
+    // An ecosystem file is a program: it runs with the rights of the one who could have written
+    // it, and of nobody if there are several.
+    let ran = "require('node:fs').writeFileSync('/srv/ran-as', process.getuid() + ' ' + Object.keys(process.env)); \
+               module.exports = { apps: [{ name: 'x', script: 'x.js' }] }\n";
+    machine.write("/home/mallory/pm2/ecosystem.config.js", ran);
+    machine.run(
+        "chown -R mallory: /home/mallory/pm2 && chown root: /home/mallory/pm2/ecosystem.config.js",
+    );
+    machine.run("install -m 666 /dev/null /srv/ran-as");
+    machine.try_run("SECRET_TOKEN=1 roundsman import pm2 /home/mallory/pm2/ecosystem.config.js");
+    let said = machine.run("cat /srv/ran-as");
+    let mallory = machine.run("id -u mallory");
+    assert!(said.starts_with(&format!("{} ", mallory.trim())), "as mallory: {said}");
+    assert!(!said.contains("SECRET_TOKEN") && said.contains("PATH"), "with what is root's: {said}");
+    // It cannot type into the shell from which root runs it.
+    machine.write("/home/mallory/pm2/types.config.js", "let terminal = 'open'; \
+        try { require('node:fs').openSync('/dev/tty') } catch { terminal = 'closed' } \
+        module.exports = { apps: [{ script: 'x.js', user: 'root', args: 'terminal-is-' + terminal }] }\n");
+    machine.run("chown mallory: /home/mallory/pm2/types.config.js");
+    let said = machine.run("script --quiet --return --command 'roundsman import pm2 /home/mallory/pm2/types.config.js' /dev/null");
+    assert!(said.contains("terminal-is-closed"), "{said}");
+    // Nor have what it describes run as root.
+    assert!(said.contains("user: \"root\" was left out") && !said.contains("user = "), "{said}");
+    machine.run("chown alice: /home/mallory/pm2/ecosystem.config.js && : > /srv/ran-as");
+    let said = machine.try_run("roundsman import pm2 /home/mallory/pm2/ecosystem.config.js");
+    assert_eq!(machine.run("cat /srv/ran-as"), "", "mallory cannot have it run as alice");
+    assert!(
+        !said.ok() && said.stderr.contains("alice") && said.stderr.contains("mallory"),
+        "{said}"
+    );
+    // Nor where others can put modules for it, though each entry stays its owner's.
+    machine.write("/tmp/roots/till.config.js", "module.exports = require('theirs')\n");
+    by(
+        machine,
+        "mallory",
+        "mkdir /tmp/node_modules && cp /home/mallory/pm2/types.config.js /tmp/node_modules/theirs.js",
+    );
+    let said = machine.try_run("roundsman import pm2 /tmp/roots/till.config.js");
+    assert!(!said.ok() && said.stderr.contains("everybody may put files into /tmp"), "{said}");
+    machine.write(
+        "/root/pm2/endless.config.js",
+        "process.stdout.write('x'.repeat(1e6)); while (true) {}\n",
+    );
+    let said = machine.try_run("timeout 50 roundsman import pm2 /root/pm2/endless.config.js");
+    assert!(said.status.code() == Some(78) && said.stderr.contains("seconds"), "{said}");
+}
+
 on_every_debian! {
     /// A name that is taken stays whose it is; files keep their modes, owners and links; secrets go
     /// where only root reads; and what others wrote is never run with more rights than theirs.
@@ -208,38 +257,6 @@ on_every_debian! {
         assert!(said.stderr.contains("everybody may read") && said.stderr.contains("chmod 640"), "{said}");
         machine.run("sed -i '/^session/d' /etc/roundsman/apps/web.toml");
 
-        // An ecosystem file is a program: it runs with the rights of the one who could have written
-        // it, and of nobody if there are several.
-        let ran = "require('node:fs').writeFileSync('/srv/ran-as', process.getuid() + ' ' + Object.keys(process.env)); \
-                   module.exports = { apps: [{ name: 'x', script: 'x.js' }] }\n";
-        machine.write("/home/mallory/pm2/ecosystem.config.js", ran);
-        machine.run("chown -R mallory: /home/mallory/pm2 && chown root: /home/mallory/pm2/ecosystem.config.js");
-        machine.run("install -m 666 /dev/null /srv/ran-as");
-        machine.try_run("SECRET_TOKEN=1 roundsman import pm2 /home/mallory/pm2/ecosystem.config.js");
-        let said = machine.run("cat /srv/ran-as");
-        let mallory = machine.run("id -u mallory");
-        assert!(said.starts_with(&format!("{} ", mallory.trim())), "as mallory: {said}");
-        assert!(!said.contains("SECRET_TOKEN") && said.contains("PATH"), "with what is root's: {said}");
-        // It cannot type into the shell from which root runs it.
-        machine.write("/home/mallory/pm2/types.config.js", "let terminal = 'open'; \
-            try { require('node:fs').openSync('/dev/tty') } catch { terminal = 'closed' } \
-            module.exports = { apps: [{ script: 'x.js', user: 'root', args: 'terminal-is-' + terminal }] }\n");
-        machine.run("chown mallory: /home/mallory/pm2/types.config.js");
-        let said = machine.run("script --quiet --return --command 'roundsman import pm2 /home/mallory/pm2/types.config.js' /dev/null");
-        assert!(said.contains("terminal-is-closed"), "{said}");
-        // Nor have what it describes run as root.
-        assert!(said.contains("user: \"root\" was left out") && !said.contains("user = "), "{said}");
-        machine.run("chown alice: /home/mallory/pm2/ecosystem.config.js && : > /srv/ran-as");
-        let said = machine.try_run("roundsman import pm2 /home/mallory/pm2/ecosystem.config.js");
-        assert_eq!(machine.run("cat /srv/ran-as"), "", "mallory cannot have it run as alice");
-        assert!(!said.ok() && said.stderr.contains("alice") && said.stderr.contains("mallory"), "{said}");
-        // Nor where others can put modules for it, though each entry stays its owner's.
-        machine.write("/tmp/roots/till.config.js", "module.exports = require('theirs')\n");
-        by(machine, "mallory", "mkdir /tmp/node_modules && cp /home/mallory/pm2/types.config.js /tmp/node_modules/theirs.js");
-        let said = machine.try_run("roundsman import pm2 /tmp/roots/till.config.js");
-        assert!(!said.ok() && said.stderr.contains("everybody may put files into /tmp"), "{said}");
-        machine.write("/root/pm2/endless.config.js", "process.stdout.write('x'.repeat(1e6)); while (true) {}\n");
-        let said = machine.try_run("timeout 50 roundsman import pm2 /root/pm2/endless.config.js");
-        assert!(said.status.code() == Some(78) && said.stderr.contains("seconds"), "{said}");
+        a_program_of_others_runs_as_theirs(machine);
     }
 }
