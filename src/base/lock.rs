@@ -44,11 +44,12 @@ pub(crate) enum NotLocked {
 // === impl Lock ===
 
 impl Lock {
-    /// Takes the lock, whose file is made with this mode when it is not there.
+    /// Takes the lock, whose file is made when it is not there: nobody else can open it, since who can
+    /// read a file can lock it.
     ///
     /// # Errors
     /// When another process holds it, and when the file cannot be made.
-    pub(crate) fn take(path: &Path, mode: u32, wait: Wait) -> Result<Self, NotLocked> {
+    pub(crate) fn take(path: &Path, wait: Wait) -> Result<Self, NotLocked> {
         // Not through a link, and not waiting for the reader of a FIFO: others who may write to the
         // directory could have put one there.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
@@ -57,7 +58,7 @@ impl Lock {
             .read(true)
             .write(true)
             .truncate(false)
-            .mode(mode)
+            .mode(0o600)
             .custom_flags(flags.bits().cast_signed())
             .open(path)?;
         if !lock(&file, wait)? {
@@ -107,10 +108,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         assert!(!held(&path), "nobody has been here");
-        let lock = Lock::take(&path, 0o600, Wait::Not).unwrap();
+        let lock = Lock::take(&path, Wait::Not).unwrap();
         assert!(held(&path));
+        let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
+        assert_eq!(mode & 0o777, 0o600, "nobody else can hold it");
         for wait in [Wait::Not, Wait::Moment] {
-            match Lock::take(&path, 0o600, wait) {
+            match Lock::take(&path, wait) {
                 Err(NotLocked::Held { holder }) => {
                     assert_eq!(holder, std::process::id().to_string());
                 }
@@ -119,7 +122,7 @@ mod tests {
         }
         drop(lock);
         assert!(!held(&path));
-        Lock::take(&path, 0o600, Wait::Forever).unwrap();
+        Lock::take(&path, Wait::Forever).unwrap();
     }
 
     #[test]
@@ -127,7 +130,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         std::os::unix::fs::symlink(directory.path().join("elsewhere"), &path).unwrap();
-        assert!(matches!(Lock::take(&path, 0o600, Wait::Not), Err(NotLocked::Io(_))));
+        assert!(matches!(Lock::take(&path, Wait::Not), Err(NotLocked::Io(_))));
         assert!(!directory.path().join("elsewhere").exists());
     }
 }

@@ -46,9 +46,10 @@ pub const RELEASES: &str = "/var/lib/roundsman/releases";
 /// The credentials that systemd hands to the front.
 pub const CREDENTIALS: &str = "/run/credentials/roundsman.service";
 
-/// The file that a running front holds locked, beside its admin socket.
+/// The file that a running front holds locked, beside its admin socket. Only the front and root
+/// may open it: whoever can read a file can lock it.
 pub fn front_lock(directory: &Path) -> PathBuf {
-    directory.join("front.lock")
+    directory.join("serving.lock")
 }
 
 /// The file of an app, there or not.

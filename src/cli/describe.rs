@@ -132,9 +132,11 @@ impl Describe {
     }
 }
 
-/// What the front says of the app's servers; `None` when it does not run.
+/// What the front says of the app's servers; `None` when it does not run, where asking would start
+/// it. Its lock is for root to look at, and this for everybody.
 async fn front(machine: &Machine, admin: &Path, app: &str) -> Option<Vec<model::Server>> {
-    if !machine.front.runs() {
+    let front = machine.systemd.unit("roundsman.service").await.ok()?;
+    if front.state() != UnitState::Active {
         return None;
     }
     let limit = Duration::from_secs(5);

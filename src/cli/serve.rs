@@ -243,8 +243,9 @@ fn lock_beside(admin: &Inherited) -> Option<Lock> {
     let Socket::Unix(socket) = &admin.socket else { return None };
     let address = socket.local_addr().ok()?;
     let path = paths::front_lock(address.as_pathname()?.parent().unwrap_or(Path::new(".")));
-    // Whoever stops a worker asks whether it is held, and need not be the front's user.
-    match Lock::take(&path, 0o644, Wait::Moment) {
+    // Who asks whether it is held is root. Nobody else may read it, and so lock it: a front without its
+    // lock would be taken for one that does not run.
+    match Lock::take(&path, Wait::Moment) {
         Ok(lock) => Some(lock),
         Err(error) => {
             tracing::warn!(

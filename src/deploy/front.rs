@@ -31,8 +31,8 @@ impl Front {
         Self { socket: socket.to_owned() }
     }
 
-    /// Whether it runs. Connecting would start it.
-    pub(crate) fn runs(&self) -> bool {
+    /// Whether it runs. Connecting would start it. Only root sees the lock, and only root deploys.
+    fn runs(&self) -> bool {
         self.socket.parent().is_some_and(|beside| lock::held(&paths::front_lock(beside)))
     }
 

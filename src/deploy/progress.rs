@@ -79,7 +79,7 @@ impl Lock {
         }
         renew(&path).map_err(failed)?;
         let wait = if wait { Wait::Forever } else { Wait::Not };
-        let lock = lock::Lock::take(&path, 0o600, wait).map_err(|error| match error {
+        let lock = lock::Lock::take(&path, wait).map_err(|error| match error {
             NotLocked::Held { holder } => LockError::Held { app: app.to_owned(), holder },
             NotLocked::Io(source) => failed(source),
         })?;
@@ -154,7 +154,8 @@ mod tests {
     fn a_lock_that_others_could_hold_is_made_anew() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("shop.lock");
-        let theirs = lock::Lock::take(&path, 0o604, Wait::Not).unwrap();
+        let theirs = lock::Lock::take(&path, Wait::Not).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o604)).unwrap();
         drop(Lock::take(directory.path(), "shop", false).unwrap());
         drop(theirs);
         fs::remove_file(&path).unwrap();
