@@ -13,3 +13,4 @@ pub(crate) mod rights;
 pub(crate) mod text;
 pub(crate) mod unit;
 pub(crate) mod user;
+pub(crate) mod worker_socket;

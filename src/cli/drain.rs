@@ -1,6 +1,6 @@
 //! `roundsman drain` and `roundsman undrain`.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::send::{AppOrWorker, Runtime};
 use super::{AdminSocket, names};
 use crate::admin::client::{self, AdminError};
 use crate::admin::model::{Drain as Request, Drained, Undrain as UndrainRequest};
-use crate::base::dial;
 use crate::base::exit;
 use crate::base::lock;
 use crate::base::paths;
+use crate::base::worker_socket;
 
 /// A drain waits no longer than this, whatever it was asked: half of systemd's largest extension.
 const LONGEST: Duration = Duration::from_mins(30);
@@ -126,8 +126,12 @@ impl Drain {
                 return;
             }
             let socket = paths::control_socket(base, &target.app, number);
-            if let Ok(mut stream) = dial::within(limit, &socket) {
-                let _ = stream.write_all(b"draining\n");
+            match worker_socket::control(limit, &socket) {
+                Ok(mut stream) => drop(stream.write_all(b"draining\n")),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    eprintln!("warning: {}: {error}", socket.display());
+                }
+                Err(_) => {}
             }
         }
     }

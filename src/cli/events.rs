@@ -20,10 +20,10 @@ use tokio::time::Instant;
 use super::failure::{Done, Failure};
 use super::manage;
 use super::send::{AppOrWorker, Runtime};
-use crate::base::dial;
 use crate::base::exit;
 use crate::base::paths;
 use crate::base::text;
+use crate::base::worker_socket;
 
 /// How often is looked for new workers.
 const LOOK: Duration = Duration::from_millis(100);
@@ -145,7 +145,7 @@ impl Events {
                 }
                 let path = paths::control_socket(base, &app, number);
                 let socket = std::fs::symlink_metadata(&path).map(|metadata| metadata.ino()).ok();
-                let Ok(stream) = dial::within(PATIENCE, &path) else {
+                let Ok(stream) = worker_socket::control(PATIENCE, &path) else {
                     continue; // it is just starting, or just ending
                 };
                 let known = workers.get(&worker);

@@ -12,10 +12,10 @@ use serde::de::IgnoredAny;
 
 use super::failure::{Done, Failure};
 use super::manage;
-use crate::base::dial;
 use crate::base::exit;
 use crate::base::paths;
 use crate::base::text;
+use crate::base::worker_socket;
 
 /// How long a worker may take to say that it has the message.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -159,10 +159,11 @@ fn one_line(text: &str) -> Result<String, String> {
 }
 
 fn deliver(socket: &Path, message: &str) -> Result<(), Undelivered> {
-    let mut stream = dial::within(PATIENCE, socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Undelivered::NotThere,
-        _ => Undelivered::Other(error.to_string()),
-    })?;
+    let mut stream =
+        worker_socket::control(PATIENCE, socket).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Undelivered::NotThere,
+            _ => Undelivered::Other(error.to_string()),
+        })?;
     let other = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock => Undelivered::Other("it does not answer".to_owned()),
         _ => Undelivered::Other(error.to_string()),

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::waiting::Waiting;
 use super::wire::{RECORD, Record, TOGETHER, WINDOW, send_connections};
 use crate::balance::{InFlight, Server};
-use crate::base::dial;
+use crate::base::worker_socket;
 
 /// How long a worker may take to accept; it is tried again afterwards.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -95,7 +95,7 @@ impl Link {
         let shortest = Duration::from_millis(10);
         let mut wait = shortest;
         while !self.closed.get() {
-            if let Ok(stream) = dial::within_async(CONNECT, &self.path).await {
+            if let Ok(stream) = worker_socket::control_async(CONNECT, &self.path).await {
                 let result = self.serve(stream, &handoff).await;
                 if self.ready.replace(false) {
                     wait = shortest;

@@ -8,8 +8,9 @@ use hyper::body::Bytes;
 use hyper::header::{CONNECTION, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
+use crate::base::worker_socket;
 use crate::config::settings::ProxyVersion;
 use crate::config::settings::{Address, HttpProbe, Probe};
 use crate::io::preface;
@@ -57,7 +58,7 @@ pub(crate) async fn probe(
             ask(stream, probe, &address.to_string()).await
         }
         Address::Unix(path) => {
-            let mut stream = UnixStream::connect(path).await.map_err(ProbeError::Connect)?;
+            let mut stream = worker_socket::server(path).await.map_err(ProbeError::Connect)?;
             stream.write_all(&header).await.map_err(ProbeError::Connect)?;
             ask(stream, probe, "localhost").await
         }

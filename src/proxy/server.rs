@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::http2::Exchange;
 use crate::balance::Server;
+use crate::base::worker_socket;
 use crate::config::settings::Address;
 use crate::io::stream::{ByteStream, forward_to_variants};
 
@@ -38,7 +39,7 @@ impl ServerStream {
                 Ok(Self::Tcp(stream))
             }
             Address::Unix(path) => loop {
-                match UnixStream::connect(path).await {
+                match worker_socket::server(path).await {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         tokio::time::sleep(FULL_BACKLOG).await;
                     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::dial;
 use crate::base::paths;
+use crate::base::worker_socket;
 
 /// A worker answers at once, or is of no use.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,7 +31,8 @@ struct Status {
 
 /// What worker `number` of `app` has dropped; `None` if it does not run or may not be asked.
 pub fn dropped(base: &Path, app: &str, number: u16) -> Option<Dropped> {
-    let mut stream = dial::within(PATIENCE, &paths::control_socket(base, app, number)).ok()?;
+    let mut stream =
+        worker_socket::control(PATIENCE, &paths::control_socket(base, app, number)).ok()?;
     stream.write_all(b"status\n").ok()?;
     let mut line = String::new();
     BufReader::new(stream.take(4096)).read_line(&mut line).ok()?;

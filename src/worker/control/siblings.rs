@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::hub::Hub;
 use super::outlet::Outlet;
-use crate::base::dial;
 use crate::base::paths;
+use crate::base::worker_socket;
 
 /// How old the list of siblings may be: younger than any app that has just been started, whose
 /// shim makes its socket first.
@@ -71,7 +71,7 @@ impl Siblings {
         let path = paths::control_socket(&self.base, &self.app, number);
         let (link, writer) = (Arc::clone(&outlet), self.hub.writer());
         tokio::spawn(async move {
-            if let Ok(mut stream) = dial::within_async(CONNECT, &path).await {
+            if let Ok(mut stream) = worker_socket::control_async(CONNECT, &path).await {
                 let (mut reader, mut writer) = stream.split();
                 tokio::select! {
                     // What it cannot take any more is lost with it.

@@ -2,6 +2,7 @@
 
 say PATH TEXT            send a line, print what comes back
 impersonate PATH UNIT    the same as a sibling, from a control group that is named like a unit
+listen PATH              accept whoever comes
 occupy PATH N MIB [TEXT] keep N connections open; each sends TEXT, or so many MiB without a line end
 """
 import os
@@ -23,6 +24,16 @@ def say(path, text):
         print(client.recv(4096) or "closed")
     except OSError as error:
         print("nothing:", error)
+
+
+def listen(path):
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    os.chmod(path, 0o666)
+    server.listen()
+    clients = []
+    while True:
+        clients.append(server.accept())
 
 
 def impersonate(path, unit):
@@ -62,4 +73,4 @@ verb, *rest = sys.argv[1:]
 if verb == "occupy":
     occupy(rest[0], int(rest[1]), int(rest[2]), *rest[3:])
 else:
-    {"say": say, "impersonate": impersonate}[verb](*rest)
+    {"say": say, "impersonate": impersonate, "listen": listen}[verb](*rest)

@@ -11,6 +11,10 @@ const LIAR: &str = "require('node:http').createServer((request, response) => res
 /// The worker that all of them are after.
 const SOCKET: &str = "/run/roundsman-workers/shop:2/control.sock";
 
+/// An app that binds a socket of its own.
+const DOOR: &str = "require('node:http').createServer((request, response) => response.end('door'))\n\
+    .listen(process.env.SOCKET);\n";
+
 /// More connections than anybody may have.
 const MANY: u32 = 1100;
 
@@ -126,5 +130,93 @@ on_every_debian! {
         let main = machine.property(worker, "MainPID");
         let command = machine.run(&format!("tr '\\0' ' ' < /proc/{main}/cmdline"));
         assert!(command.contains("roundsman worker"), "systemd takes {command:?} for the shim");
+    }
+}
+
+/// What an app's user can do in its worker's directory: another file in the place of one there.
+fn replace_by_link(machine: &Machine, socket: &str, to: &str) {
+    machine.run(&format!("rm {socket} && ln -s {to} {socket}"));
+}
+
+fn of_door(machine: &Machine) -> (String, String) {
+    let said = machine.run(
+        "curl --silent --max-time 40 --write-out '\\n%{http_code}' --header 'Host: door.example' \
+         http://localhost/v1/status",
+    );
+    let (body, code) = said.trim_end().rsplit_once('\n').expect("curl adds a line");
+    (body.to_owned(), code.to_owned())
+}
+
+on_every_debian! {
+    /// A stranger locks nothing of ours; and what root and the front say to a worker reaches no other
+    /// socket, whatever the app's user puts in the place of its own.
+    fn what_is_in_run_leads_nobody_astray(machine: &Machine) {
+        machine.install(&Package::built());
+        machine.write("/usr/local/lib/client.py", include_str!("client.py"));
+        machine.run("useradd stranger");
+        machine.add_app("shop", "tests/apps", SHOP);
+        let users = format!("{SHOP}route = [{{ host = \"users.example\" }}]\n");
+        machine.add_app("users", "tests/apps", &users);
+        machine.write("/srv/door/door.js", DOOR);
+        machine.write(
+            "/etc/roundsman/apps/door.toml",
+            "command = [\"node\", \"door.js\"]\ndirectory = \"/srv/door\"\nlisten = \"unix\"\n\
+             route = [{ host = \"door.example\" }]\n",
+        );
+        machine.run(
+            "roundsman apply && \
+             systemctl start roundsman-app@shop.target roundsman-app@users.target roundsman-app@door.target",
+        );
+        machine.eventually("all are served", |machine| {
+            machine.curl("/") == "ok" && of_door(machine).0 == "door"
+        });
+
+        // Who can open a lock can hold it, and have the front taken for one that does not run.
+        machine.run("roundsman reload users");
+        let locks = "find /run/roundsman /run/roundsman-workers -name '*.lock'";
+        assert!(machine.run(locks).contains("/run/roundsman/serving.lock"));
+        let theirs = machine.run(&format!("runuser -u stranger -- {locks} -readable 2> /dev/null"));
+        assert_eq!(theirs, "", "a stranger can hold these locks");
+        machine.run("systemctl restart roundsman.service");
+        let free = machine.try_run("flock --shared --nonblock /run/roundsman/serving.lock true");
+        assert!(!free.ok(), "the front runs without its lock");
+        // Everybody is told that the front runs all the same.
+        let told = machine.run("runuser -u stranger -- roundsman describe shop --json");
+        assert!(told.contains("\"state\": \"active\""), "{told}");
+
+        // A message to one app does not reach another one's worker.
+        machine.run(
+            "touch /root/events && systemd-run --quiet --unit=follow \
+             --property=StandardOutput=file:/root/events roundsman events users --json",
+        );
+        machine.eventually("the follower reads", |machine| {
+            machine.run("roundsman send users '\"hello\"'");
+            machine.run("cat /root/events").contains("hello")
+        });
+        replace_by_link(machine, SOCKET, "/run/roundsman-workers/users:1/control.sock");
+        let said = machine.try_run("roundsman send shop:2 '\"astray\"'");
+        assert!(!said.ok() && said.stderr.contains("it is a link"), "{said}");
+        let said = machine.try_run("roundsman drain --worker shop:2");
+        assert!(said.stderr.contains("it is a link"), "{said}");
+        // Nor one of its own user that is in no unit of the app.
+        machine.run(&format!(
+            "rm {SOCKET} && systemd-run --quiet --unit=listen setpriv \
+             --reuid=$(stat --format=%u $(dirname {SOCKET})) --regid=$(stat --format=%g $(dirname {SOCKET})) \
+             --clear-groups python3 /usr/local/lib/client.py listen {SOCKET}"
+        ));
+        machine.eventually("somebody listens", |machine| machine.try_run(&format!("test -S {SOCKET}")).ok());
+        let said = machine.try_run("roundsman send shop:2 '\"astray\"'");
+        assert!(!said.ok() && said.stderr.contains("which is not this worker"), "{said}");
+        machine.run("roundsman send users '\"after it\"'");
+        machine.eventually("what came after it", |machine| {
+            machine.run("cat /root/events").contains("after it")
+        });
+        assert!(!machine.run("cat /root/events").contains("astray"), "users had a message for shop");
+
+        // What clients ask of an app does not reach the admin socket, which the front may speak to.
+        replace_by_link(machine, "/run/roundsman-workers/door:1/http.sock", "/run/roundsman/admin.sock");
+        machine.run("systemctl restart roundsman.service");
+        let (body, code) = of_door(machine);
+        assert!(code.starts_with('5') && !body.contains("upstreams"), "{code}: {body}");
     }
 }

@@ -1,0 +1,183 @@
+//! Connecting to the sockets in a worker's runtime directory.
+//!
+//! The directory is its app's, so the app's user can put anything in the place of a socket: a link
+//! to another app's, or to one that only root or the front may speak to. Whoever connects speaks
+//! with rights of its own, and means this worker.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use tokio::net::UnixStream as AsyncStream;
+
+use super::dial;
+use super::paths;
+use super::peer::Peer;
+use super::unit::Instance;
+
+/// A socket that is held, so that nobody can put another one in its place before it is connected to.
+#[derive(Debug)]
+pub(crate) struct Held {
+    socket: OwnedFd,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// The socket at this path, and not what a link there leads to.
+    ///
+    /// # Errors
+    /// When there is nothing, or something else.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let socket = open(path, flags, Mode::empty())?;
+        if FileType::from_raw_mode(fstat(&socket)?.st_mode) == FileType::Socket {
+            Ok(Self { socket })
+        } else {
+            Err(refused("it is a link, or no socket"))
+        }
+    }
+
+    /// Where it is for this process.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.socket.as_raw_fd()))
+    }
+}
+
+/// Connects to a control socket. Reading and writing have the same limit, each time.
+///
+/// # Errors
+/// As [`dial::within`], and when it is not its worker's own: that is
+/// [`io::ErrorKind::PermissionDenied`].
+pub(crate) fn control(limit: Duration, path: &Path) -> io::Result<UnixStream> {
+    let held = Held::at(path)?;
+    let stream = dial::within(limit, &held.path())?;
+    check(&stream, path)?;
+    Ok(stream)
+}
+
+/// The same for those who have a runtime. Reading and writing have no limit.
+///
+/// # Errors
+/// As [`control`].
+pub(crate) async fn control_async(limit: Duration, path: &Path) -> io::Result<AsyncStream> {
+    let held = Held::at(path)?;
+    let stream = dial::within_async(limit, &held.path()).await?;
+    check(&stream, path)?;
+    Ok(stream)
+}
+
+/// Connects to where a server listens: for an app that binds a socket of its own that is in its
+/// worker's directory, too. What the administrator has named elsewhere may be a link.
+///
+/// # Errors
+/// As for any connection, and when there is no socket in a worker's directory but a link.
+pub(crate) async fn server(path: &Path) -> io::Result<AsyncStream> {
+    if !path.starts_with(paths::WORKERS) {
+        return AsyncStream::connect(path).await;
+    }
+    let held = Held::at(path)?;
+    AsyncStream::connect(held.path()).await
+}
+
+/// Whether the worker that this socket is for listens there.
+fn check(stream: impl AsFd, path: &Path) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let peer = Peer::of(stream)?;
+    let is_owner = fs::metadata(directory)?.uid() == peer.uid;
+    let meant = worker_of(directory);
+    let found = peer.worker();
+    let is_elsewhere = found.is_none() && peer.is_no_worker();
+    if is_it(meant.as_ref(), found.as_ref(), is_elsewhere, is_owner) {
+        return Ok(());
+    }
+    let who = found.map_or_else(|| format!("a process of user {}", peer.uid), |w| w.to_string());
+    Err(refused(&format!("{who} listens there, which is not this worker")))
+}
+
+/// The worker whose directory this is, where systemd has made it.
+fn worker_of(directory: &Path) -> Option<Instance> {
+    directory.strip_prefix(paths::WORKERS).ok()?.to_str()?.parse().ok()
+}
+
+/// The unit decides where it is known. Where processes of others are hidden (and where there is no
+/// systemd), it is the user whose directory it is; a user who is mapped to nobody is nobody there, too.
+fn is_it(
+    meant: Option<&Instance>,
+    found: Option<&Instance>,
+    is_elsewhere: bool,
+    is_owner: bool,
+) -> bool {
+    match (meant, found) {
+        (Some(meant), Some(found)) => meant == found,
+        (Some(_), None) if is_elsewhere => false,
+        _ => is_owner,
+    }
+}
+
+fn refused(why: &str) -> io::Error {
+    let text = format!("{why}: somebody has put it in the place of the worker's socket");
+    io::Error::new(io::ErrorKind::PermissionDenied, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn a_link_to_another_socket_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (own, link) = (directory.path().join("own"), directory.path().join("link"));
+        let _listener = UnixListener::bind(&own).unwrap();
+        symlink(&own, &link).unwrap();
+        assert!(control(MOMENT, &own).is_ok() && control_async(MOMENT, &own).await.is_ok());
+        for error in
+            [control(MOMENT, &link).unwrap_err(), control_async(MOMENT, &link).await.unwrap_err()]
+        {
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            assert!(error.to_string().contains("a link"), "{error}");
+        }
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(Held::at(&directory.path().join("file")).is_err());
+        let none = control(MOMENT, &directory.path().join("none")).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_socket_that_is_held_stays_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let held = Held::at(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        dial::within(MOMENT, &held.path()).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_ok());
+    }
+
+    #[test]
+    fn the_unit_decides_and_else_the_user() {
+        let (shop, users) = ("shop:1".parse().unwrap(), "users:1".parse().unwrap());
+        let directory = Path::new(paths::WORKERS).join("shop:1");
+        assert_eq!(worker_of(&directory).as_ref(), Some(&shop));
+        assert_eq!(worker_of(Path::new("/tmp/shop:1")), None);
+        assert!(is_it(Some(&shop), Some(&shop), false, true));
+        assert!(!is_it(Some(&shop), Some(&users), false, true), "two apps of one user");
+        assert!(!is_it(Some(&shop), None, true, true), "a service of another kind");
+        for owner in [true, false] {
+            assert_eq!(is_it(Some(&shop), None, false, owner), owner, "where it is hidden");
+            assert_eq!(is_it(None, None, true, owner), owner, "without systemd");
+        }
+    }
+}
