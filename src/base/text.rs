@@ -1,6 +1,8 @@
 //! Text that somebody else has written, on its way to a terminal or into a protocol of lines.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::path::Path;
 
 /// On one line, and without anything that a terminal takes for a command: an app may have written
 /// it.
@@ -8,9 +10,31 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     replaced(text, is_command)
 }
 
-/// The same of text with several lines, which stay lines.
+/// The same of text with several lines, which stay lines, and tabs.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
-    replaced(text, |c| c != '\n' && is_command(c))
+    replaced(text, |c| !matches!(c, '\n' | '\t') && is_command(c))
+}
+
+/// The name of a file that somebody else may have chosen, on one line.
+pub(crate) fn path(path: &Path) -> String {
+    one_line(&path.to_string_lossy()).into_owned()
+}
+
+/// JSON that says the same: its strings keep every character, but escaped.
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
+    let bad = |c| c != '\n' && is_command(c);
+    if !text.contains(bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if bad(c) {
+            let _ = write!(out, "\\u{:04x}", u32::from(c)); // which cannot fail
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// The beginning of a text, this many bytes at most.
@@ -28,7 +52,7 @@ fn replaced(text: &str, bad: impl Fn(char) -> bool) -> Cow<'_, str> {
 
 /// Control characters of both sets, line ends that are none of ASCII, and what turns the direction
 /// of writing round, so that a line reads as another one.
-fn is_command(c: char) -> bool {
+pub(crate) fn is_command(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -41,9 +65,23 @@ mod tests {
     fn nothing_is_left_that_a_terminal_or_a_protocol_of_lines_obeys() {
         assert_eq!(one_line("a\nMAINPID=1\r\u{1b}[31m\u{9b}2J\u{7f}"), "a�MAINPID=1��[31m�2J�");
         assert_eq!(one_line("x\u{202e}y\u{2028}z"), "x�y�z");
-        assert_eq!(lines("a\n\u{1b}b\n"), "a\n�b\n");
+        assert_eq!(lines("a\n\tb\u{1b}c\n"), "a\n\tb�c\n");
         let good = "port 3000, „Grüße“ 👍";
         assert!(matches!(one_line(good), Cow::Borrowed(text) if text == good));
+    }
+
+    #[test]
+    fn in_json_every_character_is_kept() {
+        let name = "a\u{202e}b\u{9b}c\u{1b}\n";
+        let text = serde_json::to_string_pretty(&[name]).unwrap();
+        let shown = json(&text);
+        assert!(shown.contains("a\\u202eb\\u009bc"), "{shown}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&shown).unwrap(), [name]);
+    }
+
+    #[test]
+    fn a_file_name_is_one_line() {
+        assert_eq!(path(Path::new("/r/1\n\u{1b}[31mx:1  active")), "/r/1��[31mx:1  active");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::failure::{Done, Failure};
 use super::manage::{Machine, last_lines, print, print_json, say};
 use super::put_back;
 use crate::base::exit;
+use crate::base::text;
 use crate::base::unit;
 use crate::config::settings::App;
 use crate::deploy::execute::{Executor, Step, settle};
@@ -246,7 +247,7 @@ fn start(
             "the unfinished deploy of {0} was of another release ({1}); roundsman reload {0} deploys \
              the present one to all workers",
             app.name,
-            before.release.as_deref().unwrap_or(Path::new("none")).display()
+            text::path(before.release.as_deref().unwrap_or(Path::new("none")))
         ))),
         (true, Some(before)) => Ok(Progress { done: before.done, ..new }),
         (false, _) => Ok(new),

@@ -14,7 +14,7 @@ use super::manage::{self, Machine, print, print_json};
 use super::names;
 use crate::admin::{client, model};
 use crate::base::paths;
-use crate::base::text::lines;
+use crate::base::text::{self, one_line};
 use crate::base::unit;
 use crate::config::fingerprint;
 use crate::config::settings::App;
@@ -124,8 +124,7 @@ impl Describe {
             if self.json {
                 print_json(&description);
             } else {
-                // A status or a path may be an app's word.
-                print(&lines(&text(&description)));
+                print(&render(&description));
             }
             Ok(())
         })
@@ -196,26 +195,25 @@ fn stale(app: &App, number: u16, unit: &Unit, runs: Option<&Path>) -> Option<Str
     if let (Some(runs), Some(now)) = (runs, now)
         && runs != now
     {
-        return Some(format!("runs {}, not {}", runs.display(), now.display()));
+        return Some(format!("runs {}, not {}", text::path(runs), text::path(&now)));
     }
     let started = unit.number("ExecMainStartTimestamp");
     if let Some(file) = started.and_then(|started| drift::newer_file(app, started)) {
-        return Some(format!("was started before {} changed", file.display()));
+        return Some(format!("was started before {} changed", text::path(file)));
     }
     let settings = drift::of_worker(app, number)?;
     (settings != fingerprint::of_worker(app))
         .then(|| "was started with other settings than its file has now".to_owned())
 }
 
-fn text(description: &Description) -> String {
+fn render(description: &Description) -> String {
     let mut out = String::new();
     let none = || "none".to_owned();
-    let path =
-        |path: &Option<PathBuf>| path.as_ref().map_or_else(none, |p| p.display().to_string());
+    let path = |path: &Option<PathBuf>| path.as_ref().map_or_else(none, |p| text::path(p));
     // Writing to a string cannot fail.
     let _ = writeln!(out, "app        {}", description.app);
     let _ = writeln!(out, "file       {}", path(&description.file));
-    let _ = writeln!(out, "command    {}", description.command.join(" "));
+    let _ = writeln!(out, "command    {}", one_line(&description.command.join(" ")));
     let _ = writeln!(out, "directory  {}", path(&description.directory));
     if description.release.is_some() {
         let _ = writeln!(out, "release    {}", path(&description.release));
@@ -228,7 +226,7 @@ fn text(description: &Description) -> String {
         if description.enabled { "starts" } else { "does not start" }
     );
     if let Some(watch) = &description.watch {
-        let _ = writeln!(out, "watch      {watch}");
+        let _ = writeln!(out, "watch      {}", one_line(watch));
     }
     if let Some(seconds) = description.next_restart {
         let time = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
@@ -261,14 +259,53 @@ fn text(description: &Description) -> String {
         }
         let _ = writeln!(out);
         for line in [&worker.trouble, &worker.stale].into_iter().flatten() {
-            let _ = writeln!(out, "    {line}");
+            let _ = writeln!(out, "    {}", one_line(line));
         }
         if let Some(dropped) = worker.dropped.filter(|dropped| !dropped.is_none()) {
             let _ = writeln!(out, "    {dropped}");
         }
         if let Some(release) = &worker.release {
-            let _ = writeln!(out, "    in {}", release.display());
+            let _ = writeln!(out, "    in {}", text::path(release));
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_has_no_lines_and_no_commands_of_its_own() {
+        let hostile = "/r/1\n\u{1b}[2J\u{202e}shop:9  active";
+        let worker = Worker {
+            number: 1,
+            state: "active",
+            front: None,
+            pid: None,
+            seconds: None,
+            memory_bytes: None,
+            restarts: 0,
+            release: Some(hostile.into()),
+            stale: Some(hostile.to_owned()),
+            trouble: Some(hostile.to_owned()),
+            dropped: None,
+        };
+        let path = || Some(PathBuf::from(hostile));
+        let shown = render(&Description {
+            app: "shop".to_owned(),
+            file: None,
+            command: vec![hostile.to_owned()],
+            directory: path(),
+            release: path(),
+            user: None,
+            enabled: true,
+            workers: vec![worker],
+            watch: Some(hostile.to_owned()),
+            next_restart: None,
+            deploy: None,
+        });
+        assert!(shown.chars().all(|c| c == '\n' || !text::is_command(c)), "{shown:?}");
+        assert!(!shown.lines().any(|line| line.starts_with("shop:9")), "{shown}");
+    }
 }

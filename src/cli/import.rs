@@ -105,7 +105,8 @@ impl Output {
                 // A reader that went away, as in `import … | head`, has seen enough.
                 let path = self.to.join(&file.path);
                 let text = if file.secret { hidden(&file.text) } else { file.text.clone() };
-                let _ = writeln!(out, "# {}\n{}", path.display(), text::lines(&text));
+                let (path, text) = (text::path(&path), text::lines(&text));
+                let _ = writeln!(out, "# {path}\n{text}");
             }
             for note in &import.notes {
                 say(&text::one_line(&format!("{}: {}", note.at, note.text)));

@@ -14,6 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use super::failure::{Done, Failure};
 use crate::base::exit;
 use crate::base::paths;
+use crate::base::text;
 use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::config::settings::App;
@@ -62,9 +63,9 @@ pub(super) fn end(result: Done) -> ExitCode {
     }
 }
 
-/// Prints a line for people. A terminal that is gone is no reason to stop in the middle.
+/// Prints a line for people. What is in it may be another user's word, as in all that follows. A terminal that is gone is no reason to stop in the middle.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", text::lines(line));
 }
 
 /// Prints that a command has done what it was asked to: for people, or as an object with `result`,
@@ -82,12 +83,12 @@ pub(super) fn done(as_json: bool, text: &str, result: &str, app: &str, more: &se
 
 /// Prints a result for programs.
 pub(super) fn print_json(result: &impl Serialize) {
-    print(&serde_json::to_string_pretty(result).unwrap_or_default());
+    print(&text::json(&serde_json::to_string_pretty(result).unwrap_or_default()));
 }
 
 /// Prints a result.
 pub(super) fn print(text: &str) {
-    let _ = writeln!(io::stdout(), "{}", text.trim_end_matches('\n'));
+    let _ = writeln!(io::stdout(), "{}", text::lines(text.trim_end_matches('\n')));
 }
 
 // === the configuration ===

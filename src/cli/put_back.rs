@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::deploy::show;
 use super::failure::{Done, Failure};
 use super::manage::say;
+use crate::base::text;
 use crate::deploy::execute::Executor;
 use crate::deploy::progress::Progress;
 use crate::deploy::release::{self, ReleaseError};
@@ -31,7 +32,7 @@ pub(super) async fn put_back(
     // Never by age: what did not run before need not work.
     let to = before.ok_or_else(|| Failure::new("it ran this release before, too"))?.to_owned();
     release::switch(directory, &to).map_err(why)?;
-    say(&format!("{} -> {}, since rollback = true", directory.display(), to.display()));
+    say(&format!("{} -> {}, since rollback = true", text::path(directory), text::path(&to)));
 
     let all: BTreeSet<u16> = (1..=app.workers).collect();
     let but = |left_out: &BTreeSet<u16>| all.difference(left_out).copied().collect();

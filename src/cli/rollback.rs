@@ -9,6 +9,7 @@ use super::deploy::{self, Options};
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, say};
 use super::{AdminSocket, names, rights};
+use crate::base::text;
 use crate::deploy::record;
 use crate::deploy::release::{self, ReleaseError};
 use crate::helper::Request;
@@ -66,7 +67,7 @@ impl Rollback {
                 }
                 error => failed(error),
             })?;
-            say(&format!("{} -> {}", directory.display(), to.display()));
+            say(&format!("{} -> {}", text::path(&directory), text::path(&to)));
             deploy::deploy(&machine, &app, &self.options).await
         })
     }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
+use crate::base::text;
+
 /// One file as it was read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct File {
@@ -189,7 +191,7 @@ impl Problem {
                 }
             }
         } else {
-            Group::with_title(title).element(Origin::path(self.path.to_string_lossy()))
+            Group::with_title(title).element(Origin::path(text::path(&self.path)))
         };
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
@@ -200,12 +202,12 @@ impl Problem {
 
 /// What files hold goes into messages, and messages to terminals and logs: one line, no escapes.
 fn printable(text: String) -> String {
-    if !text.contains(char::is_control) {
+    if !text.contains(text::is_command) {
         return text;
     }
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { printable.extend(c.escape_default()) } else { printable.push(c) }
+        if text::is_command(c) { printable.extend(c.escape_default()) } else { printable.push(c) }
     }
     printable
 }
@@ -217,20 +219,20 @@ fn snippet<'a>(
 ) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
     let start = marks.iter().map(|(span, ..)| span.start).min().unwrap_or(0);
     let end = marks.iter().map(|(span, ..)| span.end).max().unwrap_or(start);
-    let (start, text) = file.lines_of(&(start..end));
+    let (start, marked) = file.lines_of(&(start..end));
     let annotate = |(span, label, kind): &(&Range<usize>, &'a String, AnnotationKind)| {
         kind.span(span.start - start..span.end - start).label(*label)
     };
-    Snippet::source(text)
+    Snippet::source(marked)
         .line_start(file.line_at(start))
-        .path(file.path.to_string_lossy())
+        .path(text::path(&file.path))
         .annotations(marks.iter().map(annotate))
 }
 
 impl fmt::Display for Problem {
     /// One line for logs: `path:line:column: what is wrong; what to write`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.path.display())?;
+        write!(f, "{}:", text::path(&self.path))?;
         if let Some(place) = self.place() {
             write!(f, "{}:{}:", place.line(), place.column())?;
         }

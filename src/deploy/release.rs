@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use crate::base::origin::{self, Maker};
 use crate::base::rights::Rights;
+use crate::base::text;
 use crate::base::user::User;
 
 /// The directory that a worker's process is in: the release that it runs. Root, and the user that
@@ -36,28 +37,29 @@ pub(crate) enum ReleaseError {
     #[error(
         "{} is a directory, not a link to a release: there is nothing to go back to.\nMake it a \
          link to releases/42 or the like, and deploy by pointing it elsewhere.",
-        .0.display()
+        text::path(.0)
     )]
     NoLink(PathBuf),
     /// There is no other release.
-    #[error("there is no earlier release of {} to go back to; name one with --to", .0.display())]
+    #[error("there is no earlier release of {} to go back to; name one with --to", text::path(.0))]
     NoOther(PathBuf),
     /// What was named is no directory.
-    #[error("{} is no directory", .0.display())]
+    #[error("{} is no directory", text::path(.0))]
     NotThere(PathBuf),
     /// What was named is not where the releases are, or not there at all: who may not go there is not
     /// told which.
     #[error(
         "{} is no release of this app: members of the group may go to the releases beside the \
          present one that belong to its owner or to root, and root to any",
-        .0.display()
+        text::path(.0)
     )]
     NotBeside(PathBuf),
     /// It is not where the releases are.
     #[error(
         "{} is not beside the present release, nor below the folder of the link {}: to have it all \
          the same, point the link there yourself, and run roundsman reload",
-        release.display(), link.display()
+        text::path(release),
+        text::path(link)
     )]
     Elsewhere {
         /// What was named.
@@ -69,7 +71,7 @@ pub(crate) enum ReleaseError {
     #[error(
         "root does not touch the link {}, since it cannot be told whose it is: {reason}. Point it to \
          the release yourself, and run roundsman reload",
-        link.display()
+        text::path(link)
     )]
     Whose {
         /// The link.
@@ -78,7 +80,7 @@ pub(crate) enum ReleaseError {
         reason: String,
     },
     /// The link cannot be read or changed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", text::path(path))]
     Io {
         /// The link.
         path: PathBuf,

@@ -20,6 +20,7 @@ use super::frame::{self, Frame};
 use super::request::{MOST, Request};
 use crate::base::exit;
 use crate::base::peer::{Accounts, Peer};
+use crate::base::text;
 use crate::base::user::User;
 
 /// How long a client has for its request: it knows what it wants when it connects.
@@ -41,7 +42,8 @@ pub(crate) async fn serve(is_configured: impl FnOnce(&str) -> bool) -> io::Resul
             Ok(request) if is_configured(&request.app) => {
                 let who = User::numbered(peer.uid).ok().flatten().map_or("?".into(), |u| u.name);
                 let words = request.arguments();
-                eprintln!("user {who} ({}) asks for: roundsman {}", peer.uid, words.join(" "));
+                let asked = words.join(" ");
+                log(&format!("user {who} ({}) asks for: roundsman {asked}", peer.uid));
                 return carry_out(client, &words).await;
             }
             Ok(request) => Refusal::new(
@@ -54,10 +56,19 @@ pub(crate) async fn serve(is_configured: impl FnOnce(&str) -> bool) -> io::Resul
         let why = "the helper is for members of the group \"roundsman\", and for neither the front nor apps";
         Refusal::new(exit::DENIED, why.to_owned())
     };
-    eprintln!("user {} is refused: {}", peer.uid, refusal.why);
+    log(&format!("user {} is refused: {}", peer.uid, refusal.why));
     // A client that does not hear it is none the worse.
     let _ = timeout(STALLED, refuse(&mut client, &refusal)).await;
     Ok(())
+}
+
+/// One line in the journal, whatever the client has put into it.
+fn log(text: &str) {
+    eprint!("{}", line(text));
+}
+
+fn line(text: &str) -> String {
+    format!("{}\n", text::one_line(text))
 }
 
 /// Why nothing is done.
@@ -226,4 +237,20 @@ async fn end(child: &mut Child) -> io::Result<u8> {
     let by_signal = || status.signal().and_then(|signal| u8::try_from(128 + signal).ok());
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.or_else(by_signal).unwrap_or(exit::FAILURE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::helper::request::{Deploy, Verb};
+
+    #[test]
+    fn a_request_is_one_line_of_the_journal() {
+        let to = Some("/r/1\nuser root (0) asks for: \u{1b}[31m\u{202e}x".into());
+        let verb = Verb::Rollback(to, Deploy::default());
+        let request = Request { app: "shop".to_owned(), verb, json: false };
+        let line = line(&request.arguments().join(" "));
+        assert!(line.contains("/r/1\u{fffd}user root"), "{line}");
+        assert!(line.ends_with('\n') && line.trim_end().chars().all(|c| !text::is_command(c)));
+    }
 }
