@@ -1,8 +1,9 @@
 //! Connecting to a UNIX socket of ours within a limit: where many wait to be accepted, and nobody
-//! accepts, the kernel would let us wait for ever.
+//! accepts, the kernel would let us wait for ever. And talking there within one: who sends a byte now
+//! and then would keep us for as long.
 
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -16,6 +17,17 @@ use tokio::time::{Instant, sleep};
 
 /// Between two attempts where nothing says when there is room.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// The kernel's limits are for each piece that it has room for; this is in one.
+const PIECE: usize = 16 * 1024;
+
+/// A connection for a question and its answer, which is over at a fixed time, however the other side
+/// reads and writes: then everything is a time-out.
+#[derive(Debug)]
+pub(crate) struct Bounded {
+    stream: UnixStream,
+    end: Instant,
+}
 
 /// Connects. Reading and writing have the same limit, each time.
 ///
@@ -67,6 +79,53 @@ pub(crate) fn is_left_behind(path: &Path) -> bool {
     tried.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
+// === impl Bounded ===
+
+impl Bounded {
+    pub(crate) fn new(stream: UnixStream, limit: Duration) -> Self {
+        Self { stream, end: Instant::now() + limit }
+    }
+
+    /// The line that comes next, with its end if that has come, and what of it is within `most` bytes.
+    /// Nothing is to come after it.
+    pub(crate) fn line(&mut self, most: u64) -> io::Result<String> {
+        let mut line = String::new();
+        BufReader::new(self.take(most)).read_line(&mut line)?;
+        Ok(line)
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(late()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer).map_err(timely)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(&bytes[..bytes.len().min(PIECE)]).map_err(timely)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn timely(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { late() } else { error }
+}
+
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it does not answer in time")
+}
+
 fn full(limit: Duration) -> io::Error {
     let text = format!("it has accepted nobody for {} s", limit.as_secs_f64());
     io::Error::new(io::ErrorKind::TimedOut, text)
@@ -116,6 +175,48 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         listener.accept().unwrap();
         assert!(within_async(Duration::from_secs(5), &path).await.is_ok());
+    }
+
+    #[test]
+    fn who_sends_or_takes_a_little_now_and_then_keeps_nobody() {
+        let limit = MOMENT * 4;
+        for (reads, begun) in [(true, Instant::now()), (false, Instant::now())] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            let dripping = std::thread::spawn(move || {
+                let mut one = [b'x'];
+                // Until we have gone.
+                while if reads {
+                    far.read(&mut one).is_ok_and(|n| n == 1)
+                } else {
+                    far.write(&one).is_ok()
+                } {
+                    std::thread::sleep(MOMENT / 5);
+                }
+            });
+            let mut bounded = Bounded::new(near, limit);
+            let error = if reads {
+                bounded.write_all(&vec![0; 16 * 1024 * 1024]).unwrap_err()
+            } else {
+                bounded.line(4096).unwrap_err()
+            };
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            assert!(begun.elapsed() < limit * 10, "{:?}", begun.elapsed());
+            bounded.stream.shutdown(std::net::Shutdown::Both).unwrap();
+            drop(bounded);
+            if !reads {
+                dripping.join().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_has_a_limit_and_comes_without_its_end_where_that_is_the_end() {
+        for (sent, got) in [("ok\nmore", "ok\n"), ("o", "o"), ("too long", "too l")] {
+            let (near, mut far) = UnixStream::pair().unwrap();
+            far.write_all(sent.as_bytes()).unwrap();
+            drop(far);
+            assert_eq!(Bounded::new(near, MOMENT * 100).line(5).unwrap(), got);
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::config::settings::App;
 use crate::deploy::progress::Progress;
 use crate::deploy::{drift, release};
 use crate::systemd::dbus::{Unit, UnitState};
-use crate::worker::control::client::{Dropped, dropped};
+use crate::worker::control::client::{Dropped, all_dropped};
 
 /// Show all about an app: its file, its workers, which release each runs
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ pub(super) struct Worker {
     pub(super) stale: Option<String>,
     /// Why it is not well.
     pub(super) trouble: Option<String>,
-    /// Messages that were dropped.
+    /// Messages that were dropped, where the worker was asked.
     pub(super) dropped: Option<Dropped>,
 }
 
@@ -99,6 +99,13 @@ impl Describe {
             let mut workers = Vec::new();
             for number in numbers {
                 workers.push(worker(&machine, &app, number, front.as_ref()).await?);
+            }
+            let running = workers.iter_mut().filter(|worker| worker.pid.is_some());
+            let running: Vec<&mut Worker> = running.collect();
+            let names: Vec<_> = running.iter().map(|w| (app.name.clone(), w.number)).collect();
+            let dropped = all_dropped(Path::new(paths::WORKERS), &names);
+            for (worker, dropped) in running.into_iter().zip(dropped) {
+                worker.dropped = dropped;
             }
             let watch = machine.systemd.unit(&unit::watch(&app.name)).await?;
             let timer = machine.systemd.unit(&unit::restart_timer(&app.name)).await?;
@@ -176,7 +183,7 @@ pub(super) async fn worker(
         stale: pid.and_then(|_| stale(app, number, &unit, runs.as_deref())),
         release: runs,
         trouble: trouble(&unit),
-        dropped: pid.and_then(|_| dropped(Path::new(paths::WORKERS), &app.name, number)),
+        dropped: None,
     })
 }
 

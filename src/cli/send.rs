@@ -1,7 +1,7 @@
 //! `roundsman send`: a message to an app's workers.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,12 +12,13 @@ use serde::de::IgnoredAny;
 
 use super::failure::{Done, Failure};
 use super::manage;
+use crate::base::dial::Bounded;
 use crate::base::exit;
 use crate::base::paths;
 use crate::base::text;
 use crate::base::worker_socket;
 
-/// How long a worker may take to say that it has the message.
+/// How long a worker may take to accept, and then to take the message and say so.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest message: what a worker takes in one line of root's. It takes less of members'.
@@ -159,19 +160,16 @@ fn one_line(text: &str) -> Result<String, String> {
 }
 
 fn deliver(socket: &Path, message: &str) -> Result<(), Undelivered> {
-    let mut stream =
-        worker_socket::control(PATIENCE, socket).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Undelivered::NotThere,
-            _ => Undelivered::Other(error.to_string()),
-        })?;
-    let other = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock => Undelivered::Other("it does not answer".to_owned()),
+    let stream = worker_socket::control(PATIENCE, socket).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Undelivered::NotThere,
         _ => Undelivered::Other(error.to_string()),
-    };
-    let written = stream.write_all(format!("send\n{message}\n").as_bytes());
-    let mut answer = String::new();
+    })?;
+    let other = |error: io::Error| Undelivered::Other(error.to_string());
+    let mut worker = Bounded::new(stream, PATIENCE);
+    let written = worker.write_all(format!("send\n{message}\n").as_bytes());
     // One that refuses does so before it has read everything.
-    let read = BufReader::new(stream.take(4096)).read_line(&mut answer);
+    let read = worker.line(4096);
+    let answer = read.as_deref().unwrap_or_default();
     match answer.trim_end().split_once(": ") {
         None if answer == "ok\n" => Ok(()),
         Some(("denied", why)) => Err(Undelivered::Denied(text::one_line(why).into_owned())),

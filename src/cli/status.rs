@@ -54,11 +54,16 @@ impl Status {
 /// A line for each worker that has dropped messages.
 fn messages(status: &model::Status) -> String {
     let mut out = String::new();
-    for server in status.upstreams.iter().flat_map(|upstream| &upstream.servers) {
-        let Ok(AppOrWorker { app, number: Some(number) }) = server.name.parse() else { continue };
-        let dropped = client::dropped(Path::new(paths::WORKERS), &app, number);
+    let servers = status.upstreams.iter().flat_map(|upstream| &upstream.servers);
+    let worker = |server: &model::Server| match server.name.parse() {
+        Ok(AppOrWorker { app, number: Some(number) }) => Some((app, number)),
+        _ => None,
+    };
+    let workers: Vec<_> = servers.filter_map(worker).collect();
+    let dropped = client::all_dropped(Path::new(paths::WORKERS), &workers);
+    for ((app, number), dropped) in workers.iter().zip(dropped) {
         if let Some(dropped) = dropped.filter(|dropped| !dropped.is_none()) {
-            let _ = writeln!(out, "{}: {dropped}", server.name); // which cannot fail
+            let _ = writeln!(out, "{app}:{number}: {dropped}"); // which cannot fail
         }
     }
     out
