@@ -34,6 +34,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest line: a worker's longest message and what is around it.
 const MAX_LINE: u64 = 17 * 1024 * 1024;
 
+/// What one worker may say in a second, and what a line counts beside its bytes; the rest waits, so
+/// that it does not keep the others from being heard.
+const IN_A_SECOND: usize = 32 * 1024 * 1024;
+const LINE: usize = 1024;
+
 /// Lines that may wait to be printed; workers keep what comes after that, and count what they
 /// cannot keep.
 const QUEUE: usize = 64;
@@ -62,6 +67,8 @@ struct Followed {
     socket: Option<u64>,
     /// When its last event was that was read.
     last: Option<u64>,
+    /// It said that it does not want this.
+    refused: bool,
 }
 
 /// What a thread has read.
@@ -110,11 +117,16 @@ impl Events {
                     workers.entry(worker).or_default().now = false;
                     Ok(())
                 }
-                Ok(Heard::End(_, Some(Refusal::Denied(why)))) => {
-                    return Err(Failure::with(exit::DENIED, why));
-                }
-                Ok(Heard::End((app, number), Some(Refusal::Other(why)))) => {
-                    return Err(Failure::new(format!("{app}:{number}: {why}")));
+                Ok(Heard::End(worker, Some(refusal))) => {
+                    let failure = refusal.of_worker(&worker);
+                    let followed = workers.entry(worker).or_default();
+                    (followed.now, followed.refused) = (false, true);
+                    // It may have been an app that speaks in its shim's place: not for the others.
+                    if workers.values().all(|followed| followed.refused) {
+                        return Err(failure);
+                    }
+                    eprintln!("warning: {}", failure.message);
+                    Ok(())
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
             };
@@ -145,6 +157,10 @@ impl Events {
                 }
                 let path = paths::control_socket(base, &app, number);
                 let socket = std::fs::symlink_metadata(&path).map(|metadata| metadata.ino()).ok();
+                let known = workers.get(&worker);
+                if known.is_some_and(|known| known.refused && known.socket == socket) {
+                    continue;
+                }
                 let Ok(stream) = worker_socket::control(PATIENCE, &path) else {
                     continue; // it is just starting, or just ending
                 };
@@ -152,7 +168,8 @@ impl Events {
                 let again = known.is_some_and(|followed| followed.socket != socket);
                 let last = known.and_then(|followed| followed.last).map(|last| last + 1);
                 let since = last.unwrap_or_default().max(since);
-                workers.insert(worker.clone(), Followed { now: true, socket, last });
+                let followed = Followed { now: true, socket, last, refused: false };
+                workers.insert(worker.clone(), followed);
                 let sender = sender.clone();
                 thread::spawn(move || read(stream, &worker, since, again, &sender));
             }
@@ -161,15 +178,21 @@ impl Events {
 
     fn print(&self, worker: &Worker, line: &[u8], followed: &mut Followed) -> io::Result<()> {
         // The socket is in the hands of the app's user, who may write on it what he likes.
+        let name = format!("{}:{}", worker.0, worker.1);
         let Ok(event) = serde_json::from_slice::<BTreeMap<&str, &RawValue>>(line) else {
-            eprintln!("warning: {}:{} says what is no event", worker.0, worker.1);
+            eprintln!("warning: {name} says what is no event");
             return Ok(());
         };
+        if !is_of(&event, &name) {
+            eprintln!("warning: {name} says that it is another worker; its event is not shown");
+            return Ok(());
+        }
         let at = event.get("at").and_then(|raw| raw.get().parse::<u64>().ok());
         followed.last = followed.last.max(at.filter(|at| *at <= now()));
         let mut out = io::stdout().lock();
         if self.json {
-            out.write_all(line)?;
+            // Not the line itself: a name may be in it twice, and others may heed the first.
+            serde_json::to_writer(&mut out, &event)?;
             return out.write_all(b"\n");
         }
         writeln!(out, "{}", readable(&event))
@@ -187,6 +210,7 @@ fn read(mut stream: UnixStream, worker: &Worker, since: u64, again: bool, out: &
     let mut refusal = None;
     if stream.set_read_timeout(None).is_ok() {
         let mut reader = BufReader::new(stream);
+        let (mut second, mut said) = (Instant::now(), 0);
         loop {
             let mut line = Vec::new();
             let read = (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line);
@@ -197,12 +221,26 @@ fn read(mut stream: UnixStream, worker: &Worker, since: u64, again: bool, out: &
             if refusal.is_some() {
                 break;
             }
+            said += line.len() + LINE;
             if out.send(Heard::Line(worker.clone(), line)).is_err() {
                 return;
+            }
+            let left = Duration::from_secs(1).saturating_sub(second.elapsed());
+            if said > IN_A_SECOND {
+                thread::sleep(left);
+            }
+            if said > IN_A_SECOND || left.is_zero() {
+                (second, said) = (Instant::now(), 0);
             }
         }
     }
     let _ = out.send(Heard::End(worker.clone(), refusal));
+}
+
+/// Whether an event names the worker whose socket it came from, in the one way that a shim does.
+fn is_of(event: &BTreeMap<&str, &RawValue>, name: &str) -> bool {
+    let named = event.get("worker").and_then(|raw| serde_json::from_str::<&str>(raw.get()).ok());
+    named == Some(name)
 }
 
 impl Refusal {
@@ -212,6 +250,13 @@ impl Refusal {
             return Some(Self::Denied(why(rest)));
         }
         line.strip_prefix(b"error: ").map(|rest| Self::Other(why(rest)))
+    }
+
+    fn of_worker(self, (app, number): &Worker) -> Failure {
+        match self {
+            Self::Denied(why) => Failure::with(exit::DENIED, why),
+            Self::Other(why) => Failure::new(format!("{app}:{number}: {why}")),
+        }
     }
 }
 
@@ -256,6 +301,20 @@ mod tests {
 
     fn shown(line: &str) -> String {
         readable(&serde_json::from_str(line).unwrap())
+    }
+
+    #[test]
+    fn an_event_is_of_the_worker_whose_socket_it_came_from() {
+        let of = |line: &str| is_of(&serde_json::from_str(line).unwrap(), "shop:1");
+        assert!(of(r#"{"at":0,"worker":"shop:1","event":"ready"}"#));
+        for forged in [
+            r#"{"at":0,"worker":"users:1","event":"ready"}"#,
+            r#"{"at":0,"worker":"shop:1","event":"ready","worker":"users:1"}"#,
+            r#"{"at":0,"worker":["shop:1"],"event":"ready"}"#,
+            r#"{"at":0,"event":"ready"}"#,
+        ] {
+            assert!(!of(forged), "{forged}");
+        }
     }
 
     #[test]
