@@ -19,6 +19,7 @@ use super::dial;
 use super::paths;
 use super::peer::Peer;
 use super::unit::Instance;
+use crate::sys;
 
 /// A socket that is held, so that nobody can put another one in its place before it is connected to.
 #[derive(Debug)]
@@ -76,13 +77,26 @@ pub(crate) async fn control_async(limit: Duration, path: &Path) -> io::Result<As
 /// worker's directory, too. What the administrator has named elsewhere may be a link.
 ///
 /// # Errors
-/// As for any connection, and when there is no socket in a worker's directory but a link.
+/// As for any connection, and when in a worker's directory there is a link, or a socket of another
+/// user's.
 pub(crate) async fn server(path: &Path) -> io::Result<AsyncStream> {
     if !path.starts_with(paths::WORKERS) {
         return AsyncStream::connect(path).await;
     }
     let held = Held::at(path)?;
-    AsyncStream::connect(held.path()).await
+    let stream = AsyncStream::connect(held.path()).await?;
+    let owner = fs::metadata(path.parent().unwrap_or(path))?.uid();
+    let listener = sys::peer_credentials(&stream)?.uid;
+    if may_listen(owner, listener) {
+        return Ok(stream);
+    }
+    Err(refused(&format!("user {listener} listens there, and the directory is user {owner}'s")))
+}
+
+/// Whether this user can be the app's whose directory it is. In one of root's nobody but root puts
+/// anything. A user who is mapped to nobody is nobody there, too.
+fn may_listen(owner: u32, listener: u32) -> bool {
+    owner == 0 || listener == owner
 }
 
 /// Whether the worker that this socket is for listens there.
@@ -151,6 +165,13 @@ mod tests {
         assert!(Held::at(&directory.path().join("file")).is_err());
         let none = control(MOMENT, &directory.path().join("none")).unwrap_err();
         assert_eq!(none.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_server_is_of_the_user_whose_directory_it_is_in() {
+        assert!(may_listen(1001, 1001) && may_listen(0, 1001));
+        assert!(!may_listen(1001, 0), "systemd, which holds the admin socket");
+        assert!(!may_listen(1001, 1002), "another app");
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! What an app may put at the paths where it is spoken to, and whom that leads astray.
+
+use crate::harness::{Machine, Package, on_every_debian};
+
+/// It is its own control socket: it says a byte now and then, and speaks as another app's worker.
+const LIAR: &str = "const net = require('node:net'), fs = require('node:fs'), path = require('node:path');\n\
+    require('node:http').createServer((_, r) => r.end('liar')).listen(process.env.SOCKET);\n\
+    const control = path.join(path.dirname(process.env.SOCKET), 'control.sock');\n\
+    const event = (worker, message) => JSON.stringify({ at: 0, event: 'message', message, worker }) + '\\n';\n\
+    fs.unlinkSync(control);\n\
+    net.createServer((client) => {\n\
+      client.on('error', () => {});\n\
+      client.once('data', (data) => {\n\
+        if (!String(data).startsWith('events')) setInterval(() => client.write('x'), 300);\n\
+        else client.write(event('shop:1', 'forged') + event('liar:1', 'honest'));\n\
+      });\n\
+    }).listen(control);\n";
+
+fn of_liar(machine: &Machine, arguments: &str) -> String {
+    machine.run(&format!(
+        "curl --silent --max-time 40 --output /dev/null --write-out '%{http_code}' \
+         --header 'Host: liar.example' {arguments}",
+        http_code = "{http_code}"
+    ))
+}
+
+on_every_debian! {
+    /// An app that is slow on purpose keeps no command of root's, and hides no other app; it speaks for
+    /// itself alone; and its clients command nothing through the front.
+    fn an_app_deceives_neither_root_nor_the_front(machine: &Machine) {
+        machine.install(&Package::built());
+        machine.add_app("shop", "tests/apps", "command = [\"node\", \"echo-messages.js\"]\n");
+        machine.write("/srv/liar/liar.js", LIAR);
+        machine.write(
+            "/etc/roundsman/apps/liar.toml",
+            "command = [\"node\", \"liar.js\"]\ndirectory = \"/srv/liar\"\nlisten = \"unix\"\n\
+             workers = 3\nroute = [{ host = \"liar.example\" }]\n",
+        );
+        machine.run(
+            "roundsman apply && systemctl start roundsman-app@shop.target roundsman-app@liar.target",
+        );
+        let liar = "http://localhost/";
+        machine.eventually("both are served", |machine| {
+            machine.curl("/") == "ok" && of_liar(machine, liar) == "200"
+        });
+
+        for command in ["status", "describe liar", "diff"] {
+            let said = machine.try_run(&format!("timeout 15 roundsman {command}"));
+            assert_ne!(said.status.code(), Some(124), "{command} is kept waiting: {said}");
+            assert!(command == "diff" || said.stdout.contains("liar"), "{command}: {said}");
+        }
+        let said = machine.try_run("timeout 15 roundsman send liar:1 1");
+        assert!(!said.ok() && said.stderr.contains("in time"), "{said}");
+
+        let said = machine.try_run("timeout 5 roundsman events --json");
+        assert!(said.stdout.contains("honest") && !said.stdout.contains("forged"), "{said}");
+
+        // The front may speak to the admin socket; its clients may not.
+        for number in 1..=3 {
+            let socket = format!("/run/roundsman-workers/liar:{number}/http.sock");
+            machine.run(&format!("rm {socket} && ln -s /run/roundsman/admin.sock {socket}"));
+        }
+        machine.run("systemctl restart roundsman.service");
+        let drain = "--data '{\"target\": \"shop\", \"hold\": true}' http://localhost/v1/drain";
+        for call in ["http://localhost/v1/status", drain] {
+            let code = of_liar(machine, call);
+            assert!(code.starts_with('5'), "{call}: {code}");
+        }
+        assert_eq!(machine.curl("/"), "ok", "shop is not drained");
+        machine.run("systemctl reload roundsman.service");
+    }
+}
