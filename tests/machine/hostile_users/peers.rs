@@ -154,8 +154,9 @@ on_every_debian! {
         machine.install(&Package::built());
         machine.write("/usr/local/lib/client.py", include_str!("client.py"));
         machine.run("useradd stranger");
-        machine.add_app("shop", "tests/apps", SHOP);
-        let users = format!("{SHOP}route = [{{ host = \"users.example\" }}]\n");
+        let shop = SHOP.replace("mode = \"handoff\"\n", "");
+        machine.add_app("shop", "tests/apps", &shop);
+        let users = format!("{shop}route = [{{ host = \"users.example\" }}]\n");
         machine.add_app("users", "tests/apps", &users);
         machine.write("/srv/door/door.js", DOOR);
         machine.write(
