@@ -32,7 +32,7 @@ struct Status {
 }
 
 /// What worker `number` of `app` has dropped; `None` if it does not run or may not be asked.
-fn dropped(base: &Path, app: &str, number: u16) -> Option<Dropped> {
+pub fn dropped(base: &Path, app: &str, number: u16) -> Option<Dropped> {
     let stream =
         worker_socket::control(PATIENCE, &paths::control_socket(base, app, number)).ok()?;
     let mut worker = Bounded::new(stream, PATIENCE);
