@@ -46,8 +46,38 @@ pub(crate) enum Maker {
 pub(crate) fn of(path: &Path) -> io::Result<Makers> {
     let mut makers = Makers::default();
     let mut seen = BTreeSet::new();
+    let end = walk(path, |at, data| {
+        makers.look(at, data, &mut seen);
+        true
+    })?;
+    makers.leads_to = end.unwrap_or_default();
+    Ok(makers)
+}
+
+/// Whether nobody but root could have made what is at this path, or can: where there is nothing yet
+/// only root can make it. A strict answer, in which every group has members: nobody is asked about
+/// users and groups, which the generator must not do.
+pub(crate) fn is_roots(path: &Path) -> bool {
+    // Everybody may write to a link, which means nothing. With an access list, the bits of the group
+    // are the most that the list gives.
+    let is_roots =
+        |data: &fs::Metadata| data.uid() == 0 && (data.is_symlink() || data.mode() & 0o022 == 0);
+    match walk(path, |_, data| is_roots(data)) {
+        Ok(end) => end.is_some(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// Shows every directory, link and file on the way to what a path leads to, and returns where that
+/// is; `None` as soon as one of them will not do.
+fn walk(
+    path: &Path,
+    mut will_do: impl FnMut(&Path, &fs::Metadata) -> bool,
+) -> io::Result<Option<PathBuf>> {
     let mut at = PathBuf::from("/");
-    makers.look(&at, &fs::symlink_metadata(&at)?, &mut seen);
+    if !will_do(&at, &fs::symlink_metadata(&at)?) {
+        return Ok(None);
+    }
     let absolute = std::path::absolute(path)?;
     let mut parts: VecDeque<OsString> = parts_of(&absolute).collect();
     let mut links = 0;
@@ -58,7 +88,9 @@ pub(crate) fn of(path: &Path) -> io::Result<Makers> {
         }
         let next = at.join(&part);
         let data = fs::symlink_metadata(&next)?;
-        makers.look(&next, &data, &mut seen);
+        if !will_do(&next, &data) {
+            return Ok(None);
+        }
         if !data.is_symlink() {
             at = next;
             continue;
@@ -75,8 +107,7 @@ pub(crate) fn of(path: &Path) -> io::Result<Makers> {
             parts.push_front(part);
         }
     }
-    makers.leads_to = at;
-    Ok(makers)
+    Ok(Some(at))
 }
 
 fn parts_of(path: &Path) -> impl Iterator<Item = OsString> + '_ {
@@ -278,6 +309,36 @@ mod tests {
     }
 
     #[test]
+    fn paths_of_the_system_are_roots_and_others_are_not() {
+        assert!(is_roots(Path::new("/etc/passwd")));
+        assert!(is_roots(Path::new("/etc/no-such-directory/file")));
+        assert!(!is_roots(Path::new("/tmp/file")), "everybody may write there");
+    }
+
+    #[test]
+    fn one_link_or_directory_of_others_is_enough_for_a_path_not_to_be_roots() {
+        let Some(root) = folder() else { return };
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir(path("open")).unwrap();
+        fs::set_permissions(path("open"), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(path("file"), "").unwrap();
+        fs::write(path("open/file"), "").unwrap();
+        symlink("file", path("link")).unwrap();
+        symlink("/etc/../etc/passwd", path("far")).unwrap();
+        symlink("open/file", path("bad")).unwrap();
+        symlink("loop", path("loop")).unwrap();
+        lchown(path("far"), Some(0), None).unwrap();
+        for good in ["file", "link", "far", "missing", "../missing"] {
+            assert!(is_roots(&path(good)), "{good}");
+        }
+        for bad in ["open/file", "bad", "loop", "open/missing"] {
+            assert!(!is_roots(&path(bad)), "{bad}");
+        }
+        lchown(path("link"), Some(1), None).unwrap();
+        assert!(!is_roots(&path("link")));
+    }
+
+    #[test]
     fn an_access_list_makes_many_makers_of_what_is_roots_too() {
         let Some(root) = folder() else { return };
         let file = root.path().join("file");
@@ -303,6 +364,7 @@ mod tests {
         }
         let why = of(&file).unwrap().only().unwrap_err();
         assert!(why.starts_with("whoever its access list names"), "{why}");
+        assert!(!is_roots(&file));
         let closed = fs::Permissions::from_mode(0o644); // takes it from the mask
         fs::set_permissions(&file, closed).unwrap();
         assert_eq!(of(&file).unwrap().only(), Ok(Maker::Root));

@@ -10,13 +10,14 @@ use serde::Serialize;
 use super::failure::{Done, Failure};
 use super::manage::{Machine, last_lines, print, print_json, say};
 use super::put_back;
+use super::steps::show;
 use crate::base::exit;
 use crate::base::text;
 use crate::base::unit;
 use crate::config::settings::App;
-use crate::deploy::execute::{Executor, Step, settle};
+use crate::deploy::execute::{Executor, settle};
 use crate::deploy::progress::Progress;
-use crate::deploy::{Action, Event, Outcome, Plan, record, release, surge};
+use crate::deploy::{Outcome, Plan, record, release, surge};
 use crate::helper::request::Deploy;
 
 /// How a deploy goes about it.
@@ -286,28 +287,4 @@ async fn old_release(machine: &Machine, app: &App, new: Option<&Path>) -> Option
         }
     }
     None
-}
-
-pub(super) fn show(app: &App, step: &Step) {
-    let line = match step {
-        Step::Begins(Action::Start(n)) => {
-            format!("{} starts, as an extra worker", app.instance(*n))
-        }
-        Step::Begins(Action::Drain(n)) => format!("{} drains", app.instance(*n)),
-        Step::Begins(Action::Restart(n)) => format!("{} restarts", app.instance(*n)),
-        Step::Begins(Action::Stop(n)) => format!("{} stops", app.instance(*n)),
-        Step::Begins(Action::Undrain(_))
-        | Step::Happened(Event::Drained(_) | Event::Interrupted) => return,
-        Step::Happened(Event::Ready(n)) => format!("{} is ready, and is watched", app.instance(*n)),
-        Step::Happened(Event::Undrained(n)) => format!("{} serves", app.instance(*n)),
-        Step::Happened(Event::Stopped(n)) => format!("{} has stopped", app.instance(*n)),
-        Step::Happened(Event::Failed(n, reason)) => {
-            format!("{} FAILED: {reason}", app.instance(*n))
-        }
-        Step::Finishing => {
-            "finishing what has begun, then stopping; once more (Ctrl-C) to leave at once"
-                .to_owned()
-        }
-    };
-    say(&line);
 }

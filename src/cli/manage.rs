@@ -13,6 +13,7 @@ use tokio::task::{JoinSet, LocalSet};
 
 use super::failure::{Done, Failure};
 use crate::base::exit;
+use crate::base::interrupts;
 use crate::base::paths;
 use crate::base::text;
 use crate::base::unit;
@@ -21,7 +22,7 @@ use crate::config::settings::App;
 use crate::config::{self, Loaded, Settings, Sources};
 use crate::deploy::front::Front;
 use crate::deploy::progress::Lock;
-use crate::deploy::{interrupts, surge};
+use crate::deploy::surge;
 use crate::supervise::crashes;
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
 

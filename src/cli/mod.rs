@@ -30,6 +30,7 @@ mod serve;
 mod session;
 mod start;
 mod status;
+mod steps;
 mod stop;
 mod taken;
 mod watch;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::deploy::show;
 use super::failure::{Done, Failure};
 use super::manage::say;
+use super::steps::show;
 use crate::base::text;
 use crate::deploy::execute::Executor;
 use crate::deploy::progress::Progress;

@@ -11,11 +11,9 @@
 
 pub(crate) mod account;
 mod app;
-mod balancing;
 mod calendar;
 pub(crate) mod copy;
 mod cores;
-mod defaults;
 mod diagnostic;
 mod dns;
 pub(crate) mod fingerprint;

@@ -9,10 +9,9 @@ use super::input::{
 };
 use super::settings::{
     ActiveCheck, Algorithm, Balancing, Failures, Hash, HashKey, HashMethod, HttpProbe, Passive,
-    Probe, ServerProtocol, SplitKey, StartState, Statuses, Sticky,
+    Probe, ProxyVersion, ServerProtocol, SplitKey, StartState, Statuses, Sticky,
 };
 use super::{net, schema};
-use crate::config::settings::ProxyVersion;
 
 /// `balance =`, before `[hash]` is known.
 #[derive(Clone, Copy, PartialEq)]

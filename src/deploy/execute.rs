@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until};
 
 use super::front::Front;
-use super::interrupts::Interrupts;
 use super::progress::Progress;
 use super::{Action, Event, Outcome, Plan, Roll, drift, surge};
 use crate::admin::client::AdminError;
+use crate::base::interrupts::Interrupts;
 use crate::base::paths;
 use crate::base::unit;
 use crate::config::settings::App;

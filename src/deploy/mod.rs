@@ -6,7 +6,6 @@
 pub(crate) mod drift;
 pub(crate) mod execute;
 pub(crate) mod front;
-pub(crate) mod interrupts;
 pub(crate) mod progress;
 pub(crate) mod record;
 pub(crate) mod release;

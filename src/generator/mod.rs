@@ -14,7 +14,6 @@ mod memory;
 mod service;
 mod text;
 pub mod tree;
-mod trusted;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -27,7 +26,7 @@ use memory::Memory;
 use tree::{Item, Tree, Unit};
 
 use crate::base::file::write_atomically;
-use crate::base::paths;
+use crate::base::{origin, paths};
 use crate::config::copy::AppCopy;
 use crate::config::settings::App;
 use crate::config::{Loaded, Sources, account, load};
@@ -102,10 +101,10 @@ fn generate(arguments: &Arguments, log: Log) {
         })
         .collect();
     let session = session(&loaded, &memory, log);
-    let tree = tree::tree(&units, session.as_deref(), trusted::is_roots);
+    let tree = tree::tree(&units, session.as_deref(), origin::is_roots);
     for (app, _) in &apps {
         for (name, path) in &app.supervision.credentials {
-            if !trusted::is_roots(path) {
+            if !origin::is_roots(path) {
                 let path = path.display();
                 let message = format!(
                     "{}: credentials.{name}: others than root may change {path} or a directory above it",

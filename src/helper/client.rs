@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::Request;
 use super::frame::Frame;
 use crate::base::dial;
+use crate::base::interrupts::Interrupts;
 
 /// How long systemd may take to accept.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ pub(crate) async fn ask(socket: &Path, request: &Request) -> Result<u8, HelperEr
         })?;
     let (mut from, mut to) = client.into_split();
     to.write_all(&request.line()).await.map_err(|_| HelperError::Lost)?;
-    let mut signals = interrupts().map_err(HelperError::Unreachable)?;
+    let mut interrupts = Interrupts::new().map_err(HelperError::Unreachable)?;
     let (frames, mut received) = mpsc::channel(8);
     // In a task of its own, since a frame that is half read must not be lost to a signal.
     tokio::task::spawn_local(async move {
@@ -70,7 +70,7 @@ pub(crate) async fn ask(socket: &Path, request: &Request) -> Result<u8, HelperEr
                 Some(Frame::Exit(status)) => return Ok(status),
                 None => return Err(HelperError::Lost),
             },
-            Some(()) = signals.recv() => {
+            () = interrupts.recv() => {
                 // Where it is gone, the end of its answers says so.
                 let _ = to.write_all(b"\n").await;
             }
@@ -81,17 +81,4 @@ pub(crate) async fn ask(socket: &Path, request: &Request) -> Result<u8, HelperEr
 fn write(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)?;
     to.flush()
-}
-
-/// Everything that asks a command to end.
-fn interrupts() -> io::Result<mpsc::Receiver<()>> {
-    let (sender, receiver) = mpsc::channel(2);
-    for kind in [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::terminate()] {
-        let mut signal = signal(kind)?;
-        let sender = sender.clone();
-        tokio::task::spawn_local(async move {
-            while signal.recv().await.is_some() && sender.send(()).await.is_ok() {}
-        });
-    }
-    Ok(receiver)
 }

@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::debounce::Debounce;
-use super::files::{self, Files, WatchError};
+use super::error::{WatchError, shown};
+use super::files::Files;
 use super::memory;
 use super::replace::{Limits, Replacements, Sample};
 use crate::base::exit;
@@ -189,7 +190,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                 if self.debounce.due().is_none() {
                     let more = paths.iter().filter(|path| *path != first).count();
                     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                    let first = files::shown(first);
+                    let first = shown(first);
                     tracing::info!(roundsman_app = self.name, "{first}{more} changed");
                 }
                 self.debounce.changed(Instant::now());

@@ -5,75 +5,25 @@
 //! link, and at no more of them than a project has.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs;
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
-use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::{ReadFlags, WatchFlags};
 
+use super::error::{MOST, MOST_ENTRIES, WatchError, shown};
+use super::inotify::{Event, Inotify};
 use crate::base::rights::Rights;
 use crate::config::pattern::{GITIGNORE, Rules, Selector};
 use crate::config::settings::Watch;
-use crate::sys;
-
-/// Directories of one app. A Node app without `node_modules` has some hundreds; the kernel allows a
-/// user from 8192 on, for all programs together.
-const MOST: usize = 5000;
 
 /// Nested deeper than any project is.
 const DEEPEST: usize = 100;
 
-/// Entries of directories that one look takes; the largest projects have some ten thousands.
-const MOST_ENTRIES: usize = 200_000;
-
 /// Changes that are told of one look: nobody reads more names.
 const MOST_TOLD: usize = 1000;
-
-/// Events that are read at once, as many as the kernel keeps; where there are more, all is looked at
-/// anew.
-const MOST_EVENTS: usize = 16_384;
-
-/// Why files cannot be watched.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WatchError {
-    /// The directory, or something in it.
-    #[error("{}: {source}", shown(path))]
-    Io {
-        /// What.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Too many directories.
-    #[error(
-        "{} has more than {MOST} directories to watch: name those that matter in `watch`, or those \
-         that do not in .gitignore", shown(.0)
-    )]
-    TooMany(PathBuf),
-    /// Too many files.
-    #[error(
-        "{} has more than {MOST_ENTRIES} files and directories: name those that matter in `watch`, \
-         or the directories that do not in .gitignore", shown(.0)
-    )]
-    TooManyFiles(PathBuf),
-    /// The kernel's limit.
-    #[error(
-        "the kernel allows no more watches ({what}): raise {what} with sysctl, name the directories \
-         that matter in `watch`, or those that do not in .gitignore"
-    )]
-    Kernel {
-        /// The setting.
-        what: &'static str,
-    },
-}
 
 /// The files below a directory.
 #[derive(Debug)]
@@ -81,19 +31,13 @@ pub(crate) struct Files {
     directory: PathBuf,
     watch: Watch,
     rights: Rights,
-    inotify: AsyncFd<OwnedFd>,
+    inotify: Inotify,
     selector: Selector,
     /// By watch descriptor.
     watched: HashMap<i32, Watched>,
     most: usize,
     /// When the newest file that counts had changed when all were looked at.
     newest: Option<SystemTime>,
-}
-
-/// A path in words that come to a terminal, to the journal and to the service manager: the app
-/// chooses its names.
-pub(crate) fn shown(path: &Path) -> String {
-    path.display().to_string().escape_debug().to_string()
 }
 
 /// What one look at directories has met.
@@ -145,16 +89,11 @@ impl Files {
         most: usize,
     ) -> Result<Self, WatchError> {
         let at = |source| WatchError::Io { path: directory.to_owned(), source };
-        let inotify =
-            inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|e| match e {
-                Errno::MFILE => WatchError::Kernel { what: "fs.inotify.max_user_instances" },
-                e => at(e.into()),
-            })?;
         let mut files = Self {
             directory: directory.to_owned(),
             watch: watch.clone(),
             rights: rights.clone(),
-            inotify: sys::watch(inotify).map_err(at)?,
+            inotify: Inotify::new(directory)?,
             selector: Selector::new(directory, watch),
             watched: HashMap::new(),
             most,
@@ -195,9 +134,7 @@ impl Files {
     /// When the directory is not there any more, or has become too large.
     pub(crate) async fn changed(&mut self) -> Result<Vec<PathBuf>, WatchError> {
         let at = |source| WatchError::Io { path: self.directory.clone(), source };
-        let mut ready = self.inotify.readable().await.map_err(at)?;
-        ready.clear_ready();
-        drop(ready);
+        self.inotify.readable().await.map_err(at)?;
         let mut seen = Seen::default();
         self.read(&mut seen)?;
         if seen.anew {
@@ -207,51 +144,23 @@ impl Files {
     }
 
     fn read(&mut self, seen: &mut Seen) -> Result<(), WatchError> {
-        let mut events = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
-        let mut reader = Reader::new(self.inotify.get_ref(), &mut buffer);
-        loop {
-            if events.len() == MOST_EVENTS {
-                // They come faster than they are read; what is left of them goes with the descriptor.
-                seen.all_anew(&self.directory);
-                return Ok(());
-            }
-            match reader.next() {
-                Ok(event) => {
-                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-                    events.push((event.wd(), event.events(), name.map(OsStr::to_owned)));
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(error) => {
-                    return Err(WatchError::Io {
-                        path: self.directory.clone(),
-                        source: error.into(),
-                    });
-                }
-            }
-        }
         let (directory, rights) = (self.directory.clone(), self.rights.clone());
-        let take = || {
-            events
-                .iter()
-                .try_for_each(|(watch, what, name)| self.take(*watch, *what, name.as_deref(), seen))
+        let at = |source| WatchError::Io { path: directory.clone(), source };
+        let Some(events) = self.inotify.read().map_err(at)? else {
+            seen.all_anew(&self.directory);
+            return Ok(());
         };
-        rights.with(take).map_err(|source| WatchError::Io { path: directory, source })?
+        let take = || events.into_iter().try_for_each(|event| self.take(&event, seen));
+        rights.with(take).map_err(at)?
     }
 
-    fn take(
-        &mut self,
-        watch: i32,
-        what: ReadFlags,
-        name: Option<&OsStr>,
-        seen: &mut Seen,
-    ) -> Result<(), WatchError> {
+    fn take(&mut self, event: &Event, seen: &mut Seen) -> Result<(), WatchError> {
+        let (what, name) = (event.what, event.name.as_deref());
         if what.contains(ReadFlags::QUEUE_OVERFLOW) {
             seen.all_anew(&self.directory);
             return Ok(());
         }
-        let (directory, rules) = match self.watched.get(&watch) {
+        let (directory, rules) = match self.watched.get(&event.watch) {
             Some(Watched::Directory { path, rules }) => (path.clone(), rules.clone()),
             Some(Watched::Link(link)) => {
                 if name == Some(link) {
@@ -262,7 +171,7 @@ impl Files {
             None => return Ok(()),
         };
         if what.contains(ReadFlags::IGNORED) {
-            self.watched.remove(&watch);
+            self.watched.remove(&event.watch);
         }
         if what.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF) {
             // Of a directory below, the one above it tells.
@@ -355,26 +264,19 @@ impl Files {
         if self.watched.len() >= self.most {
             return Err(WatchError::TooMany(self.directory.clone()));
         }
-        let flags = flags | WatchFlags::ONLYDIR | WatchFlags::DONT_FOLLOW;
-        match inotify::add_watch(self.inotify.get_ref(), directory, flags) {
-            Ok(descriptor) => {
-                self.watched.insert(descriptor, watched);
-                Ok(true)
-            }
-            Err(Errno::NOSPC) => Err(WatchError::Kernel { what: "fs.inotify.max_user_watches" }),
-            Err(
-                Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::LOOP | Errno::NAMETOOLONG,
-            ) if depth > 0 => Ok(false),
-            Err(error) => Err(WatchError::Io { path: directory.to_owned(), source: error.into() }),
-        }
+        let Some(descriptor) = self.inotify.add(directory, flags, depth > 0)? else {
+            return Ok(false);
+        };
+        self.watched.insert(descriptor, watched);
+        Ok(true)
     }
 
     /// Forgets a directory that was moved away, with what is below it.
     fn leave(&mut self, directory: &Path) {
-        let inotify = self.inotify.get_ref();
+        let inotify = &self.inotify;
         self.watched.retain(|descriptor, watched| match watched {
             Watched::Directory { path, .. } if path.starts_with(directory) => {
-                let _ = inotify::remove_watch(inotify, *descriptor); // it may be gone already
+                inotify.remove(*descriptor);
                 false
             }
             _ => true,

@@ -7,6 +7,8 @@
 
 pub(crate) mod agent;
 pub(crate) mod debounce;
+mod error;
 pub(crate) mod files;
+mod inotify;
 pub(crate) mod memory;
 pub(crate) mod replace;

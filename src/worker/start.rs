@@ -4,20 +4,50 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::channel::Channel;
 use super::control::{Control, ControlContext, Hub, Siblings};
 use super::environment::{self, Environment};
 use super::identity::{Identity, report};
-use super::notifier::AppNotifications;
+use super::notifier::{AppNotifications, Notifier};
 use super::probe::{self, ProbeTarget};
 use super::process::Plan;
-use super::{Running, Worker, cluster, command};
+use super::running::Running;
+use super::{cluster, command};
 use crate::base::exit;
 use crate::config::settings::{Address, App, Listen, Ready};
 use crate::systemd::activation::Socket;
+
+/// Everything that a shim is told.
+#[derive(Debug)]
+pub struct Worker {
+    /// The app.
+    pub app: App,
+    /// Which worker of it, from 1.
+    pub number: u16,
+    /// Where the front reaches it.
+    pub address: Address,
+    /// The listener that systemd holds; apps that bind for themselves need none.
+    pub listener: Option<Socket>,
+    /// The shim's own environment.
+    pub environment: Environment,
+    /// The variables of the app's files.
+    pub variables: Environment,
+    /// The way to the service manager.
+    pub notifier: Notifier,
+    /// `WatchdogSec=`, if systemd watches.
+    pub watchdog: Option<Duration>,
+    /// A wish to stop, each time a signal says so.
+    pub stop: mpsc::Receiver<()>,
+    /// The program that runs the stage (see `stage`): this one.
+    pub program: PathBuf,
+    /// Below which the workers' control sockets are; without it there is none, and no messages.
+    pub control: Option<PathBuf>,
+}
 
 /// Why the worker cannot be started as it is.
 #[derive(Debug, thiserror::Error)]

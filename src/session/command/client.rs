@@ -6,7 +6,7 @@ use super::super::protocol::Version;
 use super::super::store::key::Space;
 use super::super::store::{NOWHERE, Touched};
 use super::sets::next_random;
-use super::transactions::Queue;
+use super::transactions::{Queue, WatchedKey};
 
 /// Who is at the other end, as far as the kernel or a password says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,13 +50,6 @@ pub struct Client {
     pub(super) queue: Option<Queue>,
     pub(super) watched: Vec<WatchedKey>,
     random: u64,
-}
-
-#[derive(Debug)]
-pub(super) struct WatchedKey {
-    pub(super) key: Vec<u8>,
-    /// It was there and has an expiry: when it is gone at `EXEC`, that counts as a touch.
-    pub(super) expires: bool,
 }
 
 /// What the next process of the service must know of a connection that it takes over.

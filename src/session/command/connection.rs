@@ -4,11 +4,8 @@ use super::super::protocol::{Arguments, Reply, Version};
 use super::super::store::NOWHERE;
 use super::client::{DEFAULT_NAMESPACE, Identity};
 use super::number::integer;
-use super::{CommandError, Context, Outcome, is, not_supported, unknown_subcommand};
+use super::{CommandError, Context, DATABASES, Outcome, is, not_supported, unknown_subcommand};
 use crate::base::unit;
-
-/// Databases of a namespace, as many as Redis has by default.
-pub(super) const DATABASES: u8 = 16;
 
 pub(super) fn ping(_cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     match args.len() {

@@ -75,6 +75,9 @@ pub struct Context<'a> {
 /// Bytes that a string may grow to: no more than a client may send at once.
 const LONGEST_STRING: usize = 32 * 1024 * 1024;
 
+/// Databases of a namespace, as many as Redis has by default.
+const DATABASES: u8 = 16;
+
 impl CommandError {
     fn other(text: impl Into<String>) -> Self {
         Self::Other(text.into())

@@ -120,7 +120,7 @@ fn settings(cx: &Context<'_>) -> Vec<(&'static str, String)> {
     vec![
         ("appendfsync", if always { "always" } else { "everysec" }.to_owned()),
         ("appendonly", "yes".to_owned()),
-        ("databases", super::connection::DATABASES.to_string()),
+        ("databases", super::DATABASES.to_string()),
         ("maxclients", cx.server.max_connections.to_string()),
         ("maxmemory", cx.store.options().max_size.to_string()),
         ("maxmemory-policy", "volatile-ttl".to_owned()),

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::super::protocol::{Arguments, Reply};
-use super::client::WatchedKey;
 use super::table;
 use super::{CommandError, Context, Outcome};
 
@@ -14,6 +13,14 @@ pub(super) struct Queue {
     bytes: usize,
     /// One of them was refused, so `EXEC` will be too.
     pub(super) spoilt: bool,
+}
+
+/// A key whose change makes `EXEC` do nothing.
+#[derive(Debug)]
+pub(super) struct WatchedKey {
+    pub(super) key: Vec<u8>,
+    /// It was there and has an expiry: when it is gone at `EXEC`, that counts as a touch.
+    expires: bool,
 }
 
 /// Bytes that the requests of one transaction may take.

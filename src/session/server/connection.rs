@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use super::Server;
 use super::budget::Share;
 use super::handover::{Handover, MOST_INPUT};
+use super::shared::Server;
 use super::shares::Holder;
 use crate::config::settings::SessionSync;
 use crate::session::command::{self, Client, Context};
@@ -85,20 +85,7 @@ pub(super) async fn run<S: Stream>(
     client: Client,
     input: Vec<u8>,
 ) -> Holder {
-    let holder = Holder::of(&client);
-    let mut connection = Connection {
-        server,
-        stream,
-        client,
-        parser: Parser::default(),
-        input,
-        start: 0,
-        output: Vec::new(),
-        scratch: Vec::new(),
-        share: server.budget.share(holder.clone()),
-        holder,
-        stranger_since: Instant::now(),
-    };
+    let mut connection = Connection::new(server, stream, client, input);
     let end = connection.serve().await;
     let holder = connection.holder.clone();
     match end {
@@ -120,7 +107,24 @@ pub(super) fn refuse<S: Stream>(stream: &S, reason: &str) {
     let _ = stream.write_now(&output);
 }
 
-impl<S: Stream> Connection<'_, S> {
+impl<'a, S: Stream> Connection<'a, S> {
+    fn new(server: &'a Server, stream: S, client: Client, input: Vec<u8>) -> Self {
+        let holder = Holder::of(&client);
+        Self {
+            server,
+            stream,
+            client,
+            parser: Parser::default(),
+            input,
+            start: 0,
+            output: Vec::new(),
+            scratch: Vec::new(),
+            share: server.budget.share(holder.clone()),
+            holder,
+            stranger_since: Instant::now(),
+        }
+    }
+
     async fn serve(&mut self) -> io::Result<End> {
         let mut stopping = self.server.stopping.subscribe();
         // One for all turns: to begin to wait is dearer than to go on.
@@ -391,18 +395,15 @@ impl Stream for TcpStream {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
     use std::path::Path;
     use std::pin::{Pin, pin};
     use std::task::{Context as TaskContext, Poll};
 
     use tokio::io::{DuplexStream, ReadBuf, duplex};
-    use tokio::sync::{Notify, watch};
     use tokio::task::yield_now;
 
     use super::*;
     use crate::session::command::{Identity, ServerInfo};
-    use crate::session::namespace::Trust;
     use crate::session::store::{Options, Store};
 
     /// A socket that never takes anything at once.
@@ -454,36 +455,12 @@ mod tests {
             memory,
         };
         let (store, _problems) = Store::open(options).unwrap();
-        Server {
-            store: RefCell::new(store),
-            info: ServerInfo::default(),
-            seats: super::super::shares::Pool::new(10),
-            limits: crate::session::protocol::Limits::default(),
-            budget: super::super::budget::Budget::default(),
-            outputs: super::super::budget::Spares::default(),
-            trust: Trust::from_system(),
-            flushed: Notify::new(),
-            stopping: watch::Sender::new(false),
-            handovers: RefCell::default(),
-            beat: Cell::new(0),
-            next_id: Cell::new(1),
-        }
+        Server::new(store, ServerInfo::default())
     }
 
     fn connection(server: &Server, stream: Slow, input: Vec<u8>) -> Connection<'_, Slow> {
-        Connection {
-            server,
-            stream,
-            client: Client::new(1, Identity::Admin, "test".to_owned(), 0),
-            parser: Parser::default(),
-            input,
-            start: 0,
-            output: Vec::new(),
-            scratch: Vec::new(),
-            share: server.budget.share(Holder::Administrator),
-            holder: Holder::Administrator,
-            stranger_since: Instant::now(),
-        }
+        let client = Client::new(1, Identity::Admin, "test".to_owned(), 0);
+        Connection::new(server, stream, client, input)
     }
 
     fn set(key: &str, length: usize) -> String {

@@ -3,9 +3,9 @@
 mod budget;
 mod connection;
 pub(crate) mod handover;
+mod shared;
 mod shares;
 
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -13,18 +13,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Notify, watch};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::command::{Client, Identity, ServerInfo};
-use super::namespace::Trust;
-use super::protocol::Limits;
 use super::store::Store;
 
-use budget::{Budget, Spares};
 use handover::Handover;
-use shares::{Holder, Pool};
+use shared::Server;
+use shares::Holder;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -44,26 +41,6 @@ pub(crate) struct Options {
     pub idle_stop: Option<Duration>,
     /// Connections of the process before.
     pub handovers: Vec<Handover>,
-}
-
-/// All that connections share.
-#[derive(Debug)]
-struct Server {
-    store: RefCell<Store>,
-    info: ServerInfo,
-    limits: Limits,
-    /// Connections.
-    seats: Pool,
-    budget: Budget,
-    outputs: Spares,
-    trust: Trust,
-    /// A checkpoint has ended: writers that waited for room may go on.
-    flushed: Notify,
-    stopping: watch::Sender<bool>,
-    /// Connections for the next process.
-    handovers: RefCell<Vec<Handover>>,
-    beat: Cell<u64>,
-    next_id: Cell<u64>,
 }
 
 /// How often regular work is done.
@@ -88,20 +65,7 @@ pub(crate) async fn serve(
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> io::Result<Vec<Handover>> {
-    let server = Rc::new(Server {
-        store: RefCell::new(store),
-        seats: Pool::new(options.info.max_connections),
-        info: options.info,
-        limits: Limits::default(),
-        budget: Budget::default(),
-        outputs: Spares::default(),
-        trust: Trust::from_system(),
-        flushed: Notify::new(),
-        stopping: watch::Sender::new(false),
-        handovers: RefCell::default(),
-        beat: Cell::new(0),
-        next_id: Cell::new(1),
-    });
+    let server = Rc::new(Server::new(store, options.info));
     let tasks = LocalSet::new();
     tasks
         .run_until(async {

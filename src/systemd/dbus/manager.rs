@@ -1,8 +1,6 @@
-//! What `systemctl` does for start, stop, restart, enable and daemon-reload, with the results that
-//! systemd reports for each job.
+//! What `systemctl` does for enable, daemon-reload and the like, and what it shows of units.
 
-use tokio::sync::{oneshot, watch};
-use zbus::OwnedObjectPath;
+use tokio::sync::watch;
 use zbus::proxy::CacheProperties;
 
 use super::error::SystemdError;
@@ -12,55 +10,13 @@ use super::job_table::JobTable;
 use super::link::{Ear, Link};
 use super::unit::{Unit, UnitState};
 
-/// What is done to a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    /// Start it, or do nothing when it runs.
-    Start,
-    /// Stop it.
-    Stop,
-    /// Stop it if it runs, then start it.
-    Restart,
-}
-
 /// A connection to the service manager, which sees what becomes of every job that it begins.
 #[derive(Debug)]
 pub(crate) struct Systemd {
-    link: Link,
-    jobs: JobTable,
+    pub(super) link: Link,
+    pub(super) jobs: JobTable,
     /// Counts how often systemd came to the bus anew.
-    arrivals: watch::Receiver<u64>,
-}
-
-/// A job that is under way.
-#[derive(Debug)]
-struct Job<'a> {
-    verb: Verb,
-    unit: &'a str,
-    path: OwnedObjectPath,
-    result: oneshot::Receiver<String>,
-    /// Whether systemd came to the bus anew since before the job was made.
-    arrivals: watch::Receiver<u64>,
-}
-
-// === impl Verb ===
-
-impl Verb {
-    fn method(self) -> &'static str {
-        match self {
-            Self::Start => "StartUnit",
-            Self::Stop => "StopUnit",
-            Self::Restart => "RestartUnit",
-        }
-    }
-
-    /// Whether a unit in this state is what the verb makes of it.
-    fn makes(self, state: UnitState) -> bool {
-        match self {
-            Self::Start | Self::Restart => state == UnitState::Active,
-            Self::Stop => matches!(state, UnitState::Inactive | UnitState::Failed),
-        }
-    }
+    pub(super) arrivals: watch::Receiver<u64>,
 }
 
 // === impl Systemd ===
@@ -75,7 +31,7 @@ impl Systemd {
     }
 
     /// Over a connection that `open` makes, told all signals.
-    async fn with<O>(open: impl FnOnce(Ear) -> O) -> Result<Self, SystemdError>
+    pub(super) async fn with<O>(open: impl FnOnce(Ear) -> O) -> Result<Self, SystemdError>
     where
         O: Future<Output = Result<Link, SystemdError>>,
     {
@@ -91,113 +47,6 @@ impl Systemd {
             | Signal::Reloading(_) => {}
         });
         Ok(Self { link: open(ear).await?, jobs, arrivals })
-    }
-
-    /// Does something to a unit and waits until the job is done.
-    ///
-    /// # Errors
-    /// When systemd refuses, or the job fails.
-    pub(crate) async fn job(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
-        let job = self.start(verb, unit).await?;
-        self.wait(job).await
-    }
-
-    /// Has something done to a unit, without waiting for it.
-    ///
-    /// # Errors
-    /// When systemd refuses. That there is no such unit is none.
-    pub(crate) async fn begin(&self, verb: Verb, unit: &str) -> Result<(), SystemdError> {
-        match self.start(verb, unit).await {
-            Ok(_) | Err(SystemdError::Refused(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Does something to several units at once and waits for all jobs.
-    ///
-    /// # Errors
-    /// The first that failed; the others are waited for all the same.
-    pub(crate) async fn jobs(&self, verb: Verb, units: &[String]) -> Result<(), SystemdError> {
-        let mut jobs = Vec::with_capacity(units.len());
-        let mut first = Ok(());
-        for unit in units {
-            match self.start(verb, unit).await {
-                Ok(job) => jobs.push(job),
-                Err(error) => first = first.and(Err(error)),
-            }
-        }
-        for job in jobs {
-            first = first.and(self.wait(job).await);
-        }
-        first
-    }
-
-    async fn start<'a>(&self, verb: Verb, unit: &'a str) -> Result<Job<'a>, SystemdError> {
-        let made = self.jobs.call();
-        let mut arrivals = self.arrivals.clone();
-        arrivals.mark_unchanged();
-        let manager = &self.link.manager;
-        let call = || format!("{} {unit}", verb.method());
-        let answer = async {
-            match verb {
-                Verb::Start => manager.start_unit(unit, "replace").await,
-                Verb::Stop => manager.stop_unit(unit, "replace").await,
-                Verb::Restart => manager.restart_unit(unit, "replace").await,
-            }
-        };
-        let path = self.link.limits.answer(call, answer).await?;
-        let result = made.made(path.as_str());
-        Ok(Job { verb, unit, path, result, arrivals })
-    }
-
-    /// Waits for a job, which takes as long as its unit may.
-    async fn wait(&self, mut job: Job<'_>) -> Result<(), SystemdError> {
-        loop {
-            tokio::select! {
-                result = &mut job.result => {
-                    return match result.as_deref() {
-                        Ok("done") => Ok(()),
-                        Ok(result) => {
-                            let (unit, result) = (job.unit.to_owned(), result.to_owned());
-                            Err(SystemdError::Job { unit, result })
-                        }
-                        Err(_) => Err(SystemdError::closed()),
-                    };
-                }
-                Ok(()) = job.arrivals.changed() => {
-                    // It goes on with its jobs, and may have ended this one unheard.
-                    self.link.subscribe().await?;
-                    if !self.is_under_way(&job).await? {
-                        return self.made_up_for(job).await;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn is_under_way(&self, job: &Job<'_>) -> Result<bool, SystemdError> {
-        let number = job.path.as_str().rsplit('/').next().and_then(|number| number.parse().ok());
-        let Some(number) = number else { return Ok(false) };
-        let call = || format!("GetJob {number}");
-        match self.link.limits.answer(call, self.link.manager.get_job(number)).await {
-            Ok(_) => Ok(true),
-            Err(SystemdError::Refused(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What became of a job whose end was perhaps not heard.
-    async fn made_up_for(&self, mut job: Job<'_>) -> Result<(), SystemdError> {
-        let state = self.state(job.unit).await?;
-        match job.result.try_recv().as_deref() {
-            Ok("done") => Ok(()),
-            Ok(result) => {
-                let (unit, result) = (job.unit.to_owned(), result.to_owned());
-                Err(SystemdError::Job { unit, result })
-            }
-            Err(_) if job.verb.makes(state) => Ok(()),
-            Err(_) => Err(SystemdError::Lost { unit: job.unit.to_owned() }),
-        }
     }
 
     /// Makes a unit start at boot; does not start it.
@@ -321,151 +170,8 @@ impl Drop for Closes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{self, BUS, Fake, IMPATIENT, PATIENT, STRANGER, SYSTEMD};
-    use super::super::link::Limits;
+    use super::super::fake::{Fake, IMPATIENT};
     use super::*;
-
-    const UNIT_NAME: &str = "roundsman-worker@shop:1.service";
-
-    async fn systemd(limits: Limits) -> (Systemd, Fake) {
-        let (connection, mut fake) = Fake::bus().await;
-        let systemd = Systemd::with(|ear| Link::over(connection, limits, ear));
-        let systemd = tokio::select! {
-            systemd = systemd => systemd.expect("all is well"),
-            () = fake.serve() => unreachable!("it is connected"),
-        };
-        (systemd, fake)
-    }
-
-    /// A restart, and what a systemd does that is played like this.
-    async fn restart(play: impl AsyncFnOnce(&mut Fake)) -> Result<(), SystemdError> {
-        let (systemd, mut fake) = systemd(PATIENT).await;
-        tokio::select! {
-            result = systemd.job(Verb::Restart, UNIT_NAME) => result,
-            () = async { play(&mut fake).await; fake.serve().await } => unreachable!("it is there"),
-        }
-    }
-
-    fn words(result: Result<(), SystemdError>) -> String {
-        result.expect_err("it fails").to_string()
-    }
-
-    #[tokio::test]
-    async fn a_job_ends_as_systemd_says() {
-        for (result, words_for_it) in [
-            ("done", None),
-            ("failed", Some("did not start")),
-            ("timeout", Some("was not done in the time it has")),
-            ("canceled", Some("something else, a stop for instance, came in between")),
-            ("dependency", Some("something that it needs did not start")),
-            ("skipped", Some("systemd skipped it")),
-            ("collected", Some("the job ended as \"collected\"")),
-        ] {
-            for before_the_answer in [true, false] {
-                let end = restart(async |fake| {
-                    let call = fake.expect("RestartUnit").await;
-                    let end = fake::job_removed(SYSTEMD, 7, UNIT_NAME, result);
-                    if before_the_answer {
-                        fake.say(end).await;
-                        fake.answer_job(&call, 7).await;
-                    } else {
-                        fake.answer_job(&call, 7).await;
-                        fake.say(end).await;
-                    }
-                })
-                .await;
-                match words_for_it {
-                    None => end.expect("it is done"),
-                    Some(text) => {
-                        let words = words(end);
-                        assert!(words.starts_with(UNIT_NAME) && words.contains(text), "{words}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn only_systemd_ends_a_job() {
-        let end = restart(async |fake| {
-            let call = fake.expect("RestartUnit").await;
-            fake.say(fake::job_removed(STRANGER, 7, UNIT_NAME, "failed")).await;
-            fake.answer_job(&call, 7).await;
-            fake.say(fake::owner_changed(STRANGER, SYSTEMD, STRANGER)).await;
-            fake.say(fake::job_removed(STRANGER, 7, UNIT_NAME, "failed")).await;
-            fake.say(fake::job_removed(SYSTEMD, 8, UNIT_NAME, "failed")).await;
-            fake.say(fake::job_removed(SYSTEMD, 7, UNIT_NAME, "done")).await;
-        })
-        .await;
-        end.expect("what systemd says counts");
-    }
-
-    #[tokio::test]
-    async fn several_jobs_are_waited_for_and_the_first_failure_is_told() {
-        let (systemd, mut fake) = systemd(PATIENT).await;
-        let units: Vec<String> = (1..=3).map(|n| format!("{n}.service")).collect();
-        let (result, ()) = tokio::join!(systemd.jobs(Verb::Start, &units), async {
-            for id in 1..=3 {
-                let call = fake.expect("StartUnit").await;
-                fake.answer_job(&call, id).await;
-            }
-            for (id, result) in [(3, "failed"), (1, "done"), (2, "timeout")] {
-                fake.say(fake::job_removed(SYSTEMD, id, &format!("{id}.service"), result)).await;
-            }
-        });
-        assert!(words(result).starts_with("2.service: was not done"));
-    }
-
-    #[tokio::test]
-    async fn a_unit_that_there_is_not_is_refused_in_systemds_words() {
-        let end = restart(async |fake| {
-            let call = fake.expect("RestartUnit").await;
-            fake.refuse(&call, "org.freedesktop.systemd1.NoSuchUnit").await;
-        })
-        .await;
-        assert!(matches!(end, Err(SystemdError::Refused(text)) if text == "because"));
-    }
-
-    #[tokio::test]
-    async fn what_is_not_allowed_is_said_to_be_so() {
-        for error in ["AccessDenied", "InteractiveAuthorizationRequired"] {
-            let end = restart(async |fake| {
-                let call = fake.expect("RestartUnit").await;
-                fake.refuse(&call, &format!("org.freedesktop.DBus.Error.{error}")).await;
-            })
-            .await;
-            assert!(matches!(end, Err(SystemdError::Denied(text)) if text == "because"), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_bus_that_goes_away_ends_the_wait() {
-        let (systemd, mut fake) = systemd(PATIENT).await;
-        let (result, ()) = tokio::join!(systemd.job(Verb::Restart, UNIT_NAME), async {
-            let call = fake.expect("RestartUnit").await;
-            fake.answer_job(&call, 7).await;
-            drop(fake);
-        });
-        assert!(matches!(result, Err(SystemdError::Unreachable(_))), "{result:?}");
-    }
-
-    #[tokio::test]
-    async fn a_bus_that_does_not_answer_is_not_waited_for() {
-        let (systemd, mut fake) = systemd(IMPATIENT).await;
-        fake.mute = true;
-        let (result, ()) = tokio::join!(
-            async {
-                let result = systemd.job(Verb::Restart, UNIT_NAME).await;
-                drop(systemd);
-                result
-            },
-            fake.serve()
-        );
-        let words = words(result);
-        let call = "RestartUnit roundsman-worker@shop:1.service: no answer over D-Bus within 50ms";
-        assert!(words.contains(call), "{words}");
-        assert!(words.contains("systemctl status dbus"), "{words}");
-    }
 
     #[tokio::test]
     async fn nobody_waits_for_a_bus_that_does_not_let_us_in() {
@@ -475,39 +181,6 @@ mod tests {
         tokio::select! {
             result = systemd => assert!(matches!(result, Err(SystemdError::Silent { .. }))),
             () = fake.serve() => unreachable!("it is connected"),
-        }
-    }
-
-    /// systemd is started anew, with a job that is under way, has ended, and has ended well.
-    #[tokio::test]
-    async fn a_job_is_followed_to_systemds_next_connection() {
-        let end = restart(async |fake| {
-            let call = fake.expect("RestartUnit").await;
-            fake.answer_job(&call, 7).await;
-            fake.say(fake::owner_changed(BUS, SYSTEMD, "")).await;
-            fake.say(fake::owner_changed(BUS, "", ":1.9")).await;
-            let call = fake.expect("GetJob").await;
-            fake.answer_job(&call, 7).await;
-            fake.say(fake::job_removed(SYSTEMD, 7, UNIT_NAME, "done")).await;
-            fake.say(fake::job_removed(":1.9", 7, UNIT_NAME, "failed")).await;
-        })
-        .await;
-        assert!(matches!(end, Err(SystemdError::Job { .. })), "{end:?}");
-        for (state, good) in [("active", true), ("activating", false)] {
-            let end = restart(async |fake| {
-                let call = fake.expect("RestartUnit").await;
-                fake.answer_job(&call, 7).await;
-                fake.say(fake::owner_changed(BUS, SYSTEMD, ":1.9")).await;
-                let call = fake.expect("GetJob").await;
-                fake.refuse(&call, "org.freedesktop.systemd1.NoSuchJob").await;
-                let call = fake.expect("LoadUnit").await;
-                fake.answer_job(&call, 1).await; // any object will do
-                let call = fake.expect("Get").await;
-                fake.answer(&call, &zbus::Variant::from(state)).await;
-            })
-            .await;
-            assert_eq!(end.is_ok(), good, "{state}: {end:?}");
-            assert!(good || matches!(end, Err(SystemdError::Lost { .. })), "{state}: {end:?}");
         }
     }
 }

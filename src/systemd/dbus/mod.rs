@@ -9,11 +9,13 @@ mod fake;
 mod hearing;
 mod interface;
 mod job_table;
+mod jobs;
 mod link;
 mod manager;
 mod unit;
 pub(crate) mod workers;
 
 pub(crate) use error::SystemdError;
-pub(crate) use manager::{Systemd, Verb};
+pub(crate) use jobs::Verb;
+pub(crate) use manager::Systemd;
 pub(crate) use unit::{Unit, UnitState};

@@ -5,13 +5,60 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Command, HandedIn, View};
+use crate::handoff::Record;
 
 /// What may wait of users' messages for an app that does not read, in bytes; a longer message goes
 /// through when nothing waits.
 const MAX_INBOX: usize = 8 * 1024 * 1024;
+
+/// What is known of the app by what it said.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    /// It speaks the cluster protocol.
+    pub(crate) online: bool,
+    /// Where it believes to listen for the front.
+    pub(crate) front: Option<String>,
+    /// Where else it listens.
+    pub(crate) others: Vec<String>,
+    /// It sent the message `"ready"`.
+    pub(crate) said_ready: bool,
+    /// It may be handed connections.
+    pub(crate) takes: bool,
+    /// It has closed the channel: it is leaving, or gone.
+    pub(crate) gone: bool,
+}
+
+/// What the task can be asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Take connections from the worker's listener.
+    Accept,
+    /// Make the app's event loop answer.
+    Ping(oneshot::Sender<()>),
+    /// Offer this connection to the front's server; the answer says whether it was taken.
+    Offer(OwnedFd, oneshot::Sender<bool>),
+    /// Users' messages for the app: whole lines.
+    Deliver(Vec<u8>),
+    /// Offer this connection, and say what became of it.
+    HandIn(HandedIn),
+    /// Take no more connections, let the app close its servers and leave.
+    Disconnect,
+    /// Take no more connections, and say this to the app, whose `message` listeners get it.
+    Say(Value),
+}
+
+/// A connection that was handed in.
+#[derive(Debug)]
+pub(crate) struct HandedIn {
+    pub(crate) socket: OwnedFd,
+    /// The front's number for it.
+    pub(crate) number: u32,
+    /// Where it is said what became of it.
+    pub(crate) answer: UnboundedSender<Record>,
+}
 
 /// The rest of the shim's way to the task.
 #[derive(Debug, Clone)]
@@ -39,6 +86,17 @@ pub(super) struct Inbox {
     /// How many of the dropped ones have been told of.
     pub(super) told: AtomicU64,
 }
+
+// === impl HandedIn ===
+
+impl HandedIn {
+    /// Gives it back.
+    pub(super) fn refuse(self) {
+        let _ = self.answer.send(Record::Refused(self.number)); // or the front is gone
+    }
+}
+
+// === impl Handle ===
 
 impl Handle {
     /// What is known of the app; changes can be waited for.

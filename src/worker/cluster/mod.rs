@@ -6,7 +6,6 @@
 
 mod bind;
 mod endpoint;
-mod handed;
 mod handle;
 mod listener;
 mod primary;
@@ -28,15 +27,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-pub(crate) use self::handed::HandedIn;
-use self::handle::Inbox;
-pub(crate) use self::handle::{Handle, Undelivered};
+use self::handle::{Command, Inbox};
+pub(crate) use self::handle::{HandedIn, Handle, Undelivered, View};
 use self::listener::{Listener, accept};
 use self::primary::{Decision, Primary, Request};
 use super::channel::{Channel, Incoming};
 use super::control::{Hub, Siblings};
 use super::identity::{Identity, report};
-use crate::handoff::Record;
+use crate::handoff::{Record, WINDOW};
 use crate::systemd::activation::Socket;
 
 /// How long a connection that the app did not take waits before it is offered again; doubled each
@@ -53,42 +51,6 @@ const MAX_OFFERED: usize = 16;
 /// A server that does not exist: offering it a connection makes the app's event loop answer, and
 /// none of the app's code run.
 const NO_SERVER: &str = "roundsman-ping";
-
-/// What is known of the app by what it said.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct View {
-    /// It speaks the cluster protocol.
-    pub(crate) online: bool,
-    /// Where it believes to listen for the front.
-    pub(crate) front: Option<String>,
-    /// Where else it listens.
-    pub(crate) others: Vec<String>,
-    /// It sent the message `"ready"`.
-    pub(crate) said_ready: bool,
-    /// It may be handed connections.
-    pub(crate) takes: bool,
-    /// It has closed the channel: it is leaving, or gone.
-    pub(crate) gone: bool,
-}
-
-/// What the task can be asked for.
-#[derive(Debug)]
-enum Command {
-    /// Take connections from the worker's listener.
-    Accept,
-    /// Make the app's event loop answer.
-    Ping(oneshot::Sender<()>),
-    /// Offer this connection to the front's server; the answer says whether it was taken.
-    Offer(OwnedFd, oneshot::Sender<bool>),
-    /// Users' messages for the app: whole lines.
-    Deliver(Vec<u8>),
-    /// Offer this connection, and say what became of it.
-    HandIn(HandedIn),
-    /// Take no more connections, let the app close its servers and leave.
-    Disconnect,
-    /// Take no more connections, and say this to the app, whose `message` listeners get it.
-    Say(Value),
-}
 
 /// What a channel is for.
 #[derive(Debug)]
@@ -174,7 +136,8 @@ struct Task {
     offered: VecDeque<Offered>,
     /// A connection that the app did not take, to be offered again.
     held: Option<Arc<OwnedFd>>,
-    handed: handed::Queue,
+    /// Those that were handed in, and that the app has not been offered.
+    handed: VecDeque<HandedIn>,
     retry: Duration,
     identity: Identity,
     hub: Hub,
@@ -263,6 +226,26 @@ impl Task {
         let (sequence, message) = self.primary.connection(key);
         self.channel.send_handle("net.Native", &message, Some(sequence), connection);
         self.offered.push_back(Offered { sequence, purpose });
+    }
+
+    /// Offers what was handed in, as much as the app may have; gives it back if it takes none.
+    fn offer_handed(&mut self) {
+        let key = self.primary.front().filter(|_| self.accepting).map(str::to_owned);
+        let takes = key.is_some();
+        self.view.send_if_modified(|view| std::mem::replace(&mut view.takes, takes) != takes);
+        let Some(key) = key else {
+            self.handed.drain(..).for_each(HandedIn::refuse);
+            return;
+        };
+        let is_handed = |purpose: &Purpose| matches!(purpose, Purpose::HandedIn(..));
+        let mut open = self.offered.iter().filter(|offered| is_handed(&offered.purpose)).count();
+        while open < WINDOW
+            && let Some(HandedIn { socket, number, answer }) = self.handed.pop_front()
+        {
+            // Without the front nobody could be told, but the client still waits.
+            self.send_connection(&key, Arc::new(socket), Purpose::HandedIn(number, answer));
+            open += 1;
+        }
     }
 
     fn obey(&mut self, command: Command) {

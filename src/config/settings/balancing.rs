@@ -5,9 +5,6 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::settings::RouteTarget;
-use crate::config::settings::ProxyVersion;
-
 /// How the servers of an upstream share its requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Balancing {
@@ -42,6 +39,15 @@ pub enum ServerProtocol {
     Http1,
     /// `h2c`: HTTP/2 in cleartext without further ado, as gRPC servers do.
     H2c,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// `balance =`.
@@ -223,38 +229,6 @@ pub enum StartState {
     Down,
 }
 
-/// `split = [{ to = …, share = … }, …]` and `by = …`: several who answer one route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Split {
-    /// What decides for a request.
-    pub by: SplitKey,
-    /// At least one, with at least one share above 0; no [`RouteTarget::Split`] among them.
-    pub shares: Vec<Share>,
-}
-
-/// One part of a split.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
-    /// Who answers.
-    pub to: RouteTarget,
-    /// In proportion to the other shares.
-    pub share: u32,
-}
-
-/// `by =`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum SplitKey {
-    /// `ip`: the client's address (of IPv6, the network).
-    #[default]
-    Ip,
-    /// `cookie:NAME`; clients without it are split by address.
-    Cookie(String),
-    /// `header:NAME`, in lower case; requests without it are split by the client's address.
-    Header(String),
-    /// `random`: each request for itself.
-    Random,
-}
-
 // === the defaults, each with its reason ===
 
 impl Default for Balancing {
@@ -370,18 +344,5 @@ impl fmt::Display for HashMethod {
             Self::Ketama => "ketama",
             Self::Modulo => "modulo",
         })
-    }
-}
-
-// === impl SplitKey ===
-
-impl fmt::Display for SplitKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip => f.write_str("ip"),
-            Self::Cookie(name) => write!(f, "cookie:{name}"),
-            Self::Header(name) => write!(f, "header:{name}"),
-            Self::Random => f.write_str("random"),
-        }
     }
 }

@@ -1,0 +1,53 @@
+//! What all connections share.
+
+use std::cell::{Cell, RefCell};
+
+use tokio::sync::{Notify, watch};
+
+use super::budget::{Budget, Spares};
+use super::handover::Handover;
+use super::shares::Pool;
+use crate::session::command::ServerInfo;
+use crate::session::namespace::Trust;
+use crate::session::protocol::Limits;
+use crate::session::store::Store;
+
+/// All that connections share.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) store: RefCell<Store>,
+    pub(super) info: ServerInfo,
+    pub(super) limits: Limits,
+    /// Connections.
+    pub(super) seats: Pool,
+    pub(super) budget: Budget,
+    pub(super) outputs: Spares,
+    pub(super) trust: Trust,
+    /// A checkpoint has ended: writers that waited for room may go on.
+    pub(super) flushed: Notify,
+    pub(super) stopping: watch::Sender<bool>,
+    /// Connections for the next process.
+    pub(super) handovers: RefCell<Vec<Handover>>,
+    pub(super) beat: Cell<u64>,
+    pub(super) next_id: Cell<u64>,
+}
+
+impl Server {
+    /// With this store, and no connection yet.
+    pub(super) fn new(store: Store, info: ServerInfo) -> Self {
+        Self {
+            store: RefCell::new(store),
+            seats: Pool::new(info.max_connections),
+            info,
+            limits: Limits::default(),
+            budget: Budget::default(),
+            outputs: Spares::default(),
+            trust: Trust::from_system(),
+            flushed: Notify::new(),
+            stopping: watch::Sender::new(false),
+            handovers: RefCell::default(),
+            beat: Cell::new(0),
+            next_id: Cell::new(1),
+        }
+    }
+}
