@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::PATIENCE;
 use super::origin::{Manner, Origin};
-use super::support::{Client, Front, PATIENCE};
+use super::support::{Client, Front};
 use super::{CLIENTS, count, load, origins};
 
 /// What a fault cost.

@@ -11,14 +11,13 @@ mod support;
 mod zone;
 
 use crate::common::guide;
+use crate::common::waiting::{PATIENCE, eventually};
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use tokio::time::Instant;
-
 use origin::Origin;
-use support::{Client, Front, PATIENCE};
+use support::{Client, Front};
 
 const CLIENTS: usize = 4;
 
@@ -47,14 +46,6 @@ fn load(front: &Front, requests: usize) -> BTreeMap<String, usize> {
 
 fn count(counts: &BTreeMap<String, usize>, server: &str) -> usize {
     counts.get(server).copied().unwrap_or(0)
-}
-
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
 }
 
 /// Addresses of clients, of both families, no two in one network that a hash takes for one.

@@ -1,5 +1,6 @@
 //! A front (the real binary) and its clients.
 
+use super::PATIENCE;
 use super::origin::Origin;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,12 +10,8 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
-
-/// Longer than anything takes on a loaded machine; nothing waits for it to pass.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `roundsman.toml` of a front that believes its clients, which are on this machine.
 pub(crate) fn settings(threads: usize) -> String {

@@ -5,3 +5,4 @@ pub(crate) mod guide;
 pub(crate) mod program;
 pub(crate) mod python;
 pub(crate) mod skip;
+pub(crate) mod waiting;

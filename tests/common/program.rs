@@ -7,14 +7,12 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// Longer than anything takes on a loaded machine; nothing waits for it to pass.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+use super::waiting::PATIENCE;
 
 /// A running front, which ends with the value.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use crate::common::program;
+use crate::common::waiting::PATIENCE;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -46,7 +47,7 @@ fn status(front: &Program) -> serde_json::Value {
 /// One request on a connection of its own; the whole response.
 fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(program::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n")
         .unwrap();
     let mut response = String::new();

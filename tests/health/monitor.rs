@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::common::waiting::eventually_meanwhile;
+
 use roundsman::balance::{HealthReason, Status};
 use roundsman::balance::{Picked, Server, State, Upstream};
 use roundsman::config::Settings;
@@ -325,9 +327,7 @@ async fn http_checks_remove_and_bring_back() {
     // Only the statuses of the configuration count as well.
     one.manner.store(TEAPOT, Ordering::SeqCst);
     let before = one.asked.load(Ordering::SeqCst);
-    while one.asked.load(Ordering::SeqCst) < before + 5 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually_meanwhile("it is asked on", || one.asked.load(Ordering::SeqCst) >= before + 5).await;
     assert_eq!(servers[0].health().status, Status::Up);
     for manner in [FAIL, HANG, OTHER_BODY] {
         one.manner.store(manner, Ordering::SeqCst);
@@ -371,9 +371,8 @@ async fn a_stopped_server_is_not_asked() {
         let other = Arc::clone(&other.asked);
         async move {
             let target = other.load(Ordering::SeqCst) + count;
-            while other.load(Ordering::SeqCst) < target {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let is = || other.load(Ordering::SeqCst) >= target;
+            eventually_meanwhile("the other one is asked on", is).await;
         }
     };
     after(2).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+pub(crate) use crate::common::waiting::eventually;
 use crate::session::client::Client;
 
 pub(crate) struct Server {
@@ -193,15 +194,6 @@ pub(crate) fn tool(arguments: &[&str]) -> (bool, String) {
 
 pub(crate) fn path(path: &Path) -> &str {
     path.to_str().expect("a plain path")
-}
-
-/// Waits for a condition.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < Duration::from_mins(1), "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Numbers that look random and are the same in every run of a seed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use roundsman::config::settings::Listen;
 
-use crate::worker::harness::{Plan, node, sample, wait_for};
+use crate::worker::harness::{Plan, node, poll, sample};
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -28,9 +28,7 @@ fn a_blocked_event_loop_is_not_covered_up() {
         let complaint = "systemd kills and restarts it after 2 s";
         shim.logged(complaint);
         while shim.next_notification().is_some() {}
-        wait_for("a second complaint", || {
-            (shim.log().matches(complaint).count() == 2).then_some(())
-        });
+        poll("a second complaint", || (shim.log().matches(complaint).count() == 2).then_some(()));
         assert_eq!(shim.next_notification(), None, "systemd would kill it now");
         std::fs::write(end, "").unwrap();
         blocked.join().unwrap();
@@ -72,5 +70,5 @@ fn a_program_that_cannot_be_asked_is_watched_by_its_process() {
     for _ in 0..3 {
         shim.hear("WATCHDOG=1");
     }
-    wait_for("an answer", || shim.get("/").starts_with("python ").then_some(()));
+    poll("an answer", || shim.get("/").starts_with("python ").then_some(()));
 }

@@ -9,7 +9,7 @@ use std::thread;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::worker::harness::{PATIENCE, Shim, exchange, node, wait_for};
+use crate::worker::harness::{PATIENCE, Shim, exchange, node, poll};
 
 /// A front whose only listener belongs to the app `sample`.
 struct Front {
@@ -47,7 +47,7 @@ impl Front {
     }
 
     fn connect(&self) -> TcpStream {
-        let stream = wait_for("the front", || TcpStream::connect(self.address).ok());
+        let stream = poll("the front", || TcpStream::connect(self.address).ok());
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream
     }
@@ -74,7 +74,7 @@ fn worker(number: u16, base: &Path, app: &str) -> crate::worker::harness::Plan {
 fn connections_go_to_the_workers_in_turn_and_the_app_sees_the_client() {
     let front = Front::start("");
     let _workers = [front.worker(1), front.worker(2)];
-    wait_for("both workers", || {
+    poll("both workers", || {
         let pair = [front.get("/"), front.get("/")];
         (pair[0]["worker"] != pair[1]["worker"]).then_some(())
     });
@@ -113,7 +113,7 @@ fn connections_wait_for_a_worker_and_are_closed_when_none_comes() {
 fn what_a_worker_has_not_accepted_when_it_dies_goes_to_the_next() {
     let front = Front::start("");
     let mut first = front.worker(1);
-    wait_for("the worker", || (front.get("/")["worker"] == "sample:1").then_some(()));
+    poll("the worker", || (front.get("/")["worker"] == "sample:1").then_some(()));
     let mut events = first.events();
     assert_eq!(first.send("\"block\""), "ok");
     assert_eq!(events.message(), "\"blocked\"");
@@ -145,7 +145,7 @@ fn a_worker_that_leaves_under_load_loses_nothing() {
                 scope.spawn(|| (0..40).map(|_| exchange(&mut front.connect(), "/slow")).collect())
             })
             .collect();
-        wait_for("the first worker to be busy", || {
+        poll("the first worker to be busy", || {
             (front.get("/")["worker"] == "sample:1").then_some(())
         });
         assert_eq!(first.stop(), 0);

@@ -20,9 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt;
 
-/// Far beyond what anything takes, also on a busy machine: a condition that is not met by then
-/// never will be.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) use crate::common::waiting::{PATIENCE, poll};
 
 /// A worker that has not been started yet.
 pub(crate) struct Plan {
@@ -65,18 +63,6 @@ pub(crate) fn node(file: &str, arguments: &[&str]) -> Plan {
     let mut command = vec!["node".to_owned(), sample(file)];
     command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     Plan::new(Listen::Cluster, command)
-}
-
-/// Waits until `condition` gives something.
-pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 // === impl Plan ===
@@ -304,7 +290,7 @@ impl Shim {
 
     /// A conversation with its control socket that begins with this line.
     pub(crate) fn control(&self, first: &str) -> BufReader<UnixStream> {
-        let mut stream = wait_for("the control socket", || UnixStream::connect(&self.control).ok());
+        let mut stream = poll("the control socket", || UnixStream::connect(&self.control).ok());
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         writeln!(stream, "{first}").unwrap();
         BufReader::new(stream)
@@ -338,7 +324,7 @@ impl Shim {
 
     /// Waits for the shim's end and returns its exit code.
     pub(crate) fn code(&mut self) -> u8 {
-        wait_for("the shim's end", || (!self.runs()).then_some(()));
+        poll("the shim's end", || (!self.runs()).then_some(()));
         self.thread.take().unwrap().join().unwrap()
     }
 
@@ -355,7 +341,7 @@ impl Shim {
 
     /// Waits for something in the log.
     pub(crate) fn logged(&self, text: &str) {
-        wait_for(text, || self.log().contains(text).then_some(()));
+        poll(text, || self.log().contains(text).then_some(()));
     }
 
     pub(crate) fn connect(&self) -> Box<dyn Stream> {

@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 
 use roundsman::config::settings::Address;
 
-use crate::worker::harness::{Plan, connect, node, sample, wait_for};
+use crate::worker::harness::{Plan, connect, node, poll, sample};
 
 #[test]
 fn a_plain_http_app_is_served_and_believes_to_listen_where_it_asked_to() {
@@ -98,9 +98,7 @@ fn the_workers_of_an_app_share_its_other_ports() {
 #[test]
 fn the_same_port_twice_is_an_error_event() {
     let shim = node("in-use.js", &[]).ready();
-    wait_for("the second listen to fail", || {
-        (shim.get("/") == "EADDRINUSE bind 3000").then_some(())
-    });
+    poll("the second listen to fail", || (shim.get("/") == "EADDRINUSE bind 3000").then_some(()));
 }
 
 #[test]
@@ -135,7 +133,7 @@ fn datagrams_come_to_a_socket_of_the_apps_own() {
     let shim = node("udp.js", &[]).ready();
     let port = shim.get_json("/")["port"].as_u64().unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    wait_for("the datagram", || {
+    poll("the datagram", || {
         client.send_to(b"hello", ("127.0.0.1", u16::try_from(port).unwrap())).unwrap();
         (shim.get_json("/")["last"] == "hello").then_some(())
     });

@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 
 use serde_json::{Value, json};
 
-use crate::worker::harness::{Plan, Shim, node, wait_for};
+use crate::worker::harness::{Plan, Shim, node, poll};
 use roundsman::config::settings::{Address, Listen};
 
 #[test]
@@ -146,7 +146,7 @@ fn who_does_not_read_loses_messages_and_blocks_nobody() {
     let shim = node("flood.js", &[]).ready();
     let slow = shim.events(); // never reads
     let first: u64 = shim.get("/").parse().unwrap();
-    wait_for("drops", || shim.status()["dropped"]["events"].as_u64().filter(|count| *count > 0));
+    poll("drops", || shim.status()["dropped"]["events"].as_u64().filter(|count| *count > 0));
     let then: u64 = shim.get("/").parse().unwrap();
     assert!(then > first + 1000, "the app goes on");
     let mut slow = slow;
@@ -174,7 +174,7 @@ fn an_app_that_does_not_read_loses_messages_and_blocks_no_sender() {
     assert_eq!(status["dropped"]["app"], 1, "{status}");
     assert!(status["queued-bytes"].as_u64().unwrap() > 1_000_000, "{status}");
     std::fs::write(shim.directory.path().join("go"), "").unwrap();
-    wait_for("an empty queue", || (shim.status()["queued-bytes"] == 0).then_some(()));
+    poll("an empty queue", || (shim.status()["queued-bytes"] == 0).then_some(()));
     assert_eq!(shim.send("1"), "ok");
     assert_eq!(shim.stop(), 0);
 }
@@ -225,7 +225,7 @@ fn an_app_that_has_disconnected_says_so_and_lives() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut shim = Plan::new(Listen::Port, command).at(Address::Tcp(free)).ready();
     assert_eq!(shim.send("{\"disconnect\":true}"), "ok");
-    wait_for("the channel's end", || shim.send("1").contains("has closed").then_some(()));
+    poll("the channel's end", || shim.send("1").contains("has closed").then_some(()));
     assert_eq!(shim.get("/"), "ok");
     let _ = shim.stop();
 }
@@ -234,7 +234,7 @@ fn an_app_that_has_disconnected_says_so_and_lives() {
 fn a_flood_of_messages_starves_nobody() {
     let mut shim = node("flood.js", &[]).ready();
     let first: u64 = shim.get("/").parse().unwrap();
-    wait_for("more messages", || {
+    poll("more messages", || {
         let now: u64 = shim.get("/").parse().unwrap();
         (now > first + 1000).then_some(())
     });
@@ -244,7 +244,7 @@ fn a_flood_of_messages_starves_nobody() {
 #[test]
 fn handles_that_the_app_sends_are_acknowledged() {
     let shim = node("sends-handles.js", &[]).ready();
-    wait_for("some acknowledgements", || {
+    poll("some acknowledgements", || {
         let count: u32 = shim.get("/").parse().unwrap();
         (count > 5).then_some(())
     });

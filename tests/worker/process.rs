@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::worker::harness::{connect, exchange, sample, wait_for};
+use crate::worker::harness::{connect, exchange, poll, sample};
 
 /// A configuration with one app.
 struct Machine {
@@ -34,7 +34,7 @@ impl Machine {
     }
 
     fn hear(&self, line: &str) {
-        wait_for(line, || {
+        poll(line, || {
             let mut buffer = [0; 4096];
             let length = self.notifications.recv(&mut buffer).ok()?;
             let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
@@ -109,7 +109,7 @@ fn the_app_does_not_survive_it() {
     signal(&child, "KILL");
     let status: ExitStatus = wait(child).status;
     assert!(!status.success());
-    wait_for("the app's end", || {
+    poll("the app's end", || {
         let state = std::fs::read_to_string(format!("/proc/{app}/stat")).unwrap_or_default();
         (state.is_empty() || state.contains(") Z ")).then_some(())
     });

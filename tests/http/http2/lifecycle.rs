@@ -7,7 +7,7 @@ use bytes::Bytes;
 use roundsman::front::Reason;
 
 use super::support::{Client, get, post, proxy, proxy_with, run, whole};
-use crate::http::support::{Backend, Wire, eventually, ok};
+use crate::http::support::{Backend, Wire, eventually, eventually_meanwhile, ok};
 
 /// A backend that answers `/slow` when told to.
 fn slow() -> (Backend, mpsc::Sender<()>) {
@@ -64,9 +64,7 @@ fn a_client_that_goes_takes_all_its_requests_along() {
         for _ in 0..10 {
             responses.push(client.begin(get("/"), true).await);
         }
-        while backend.requests().len() < 10 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually_meanwhile("all have arrived", || backend.requests().len() == 10).await;
         assert_eq!(proxy.in_flight(), 10);
     });
     eventually("all are given up", || proxy.in_flight() == 0 && backend.open() == 0);

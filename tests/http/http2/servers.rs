@@ -5,7 +5,7 @@ use http::{HeaderMap, Request, Response};
 use roundsman::front::Reason;
 
 use super::support::{Client, Server, answer, get, post, run, send_all, whole};
-use crate::http::support::{Wire as _, eventually, get as http1};
+use crate::http::support::{Wire as _, eventually, eventually_meanwhile, get as http1};
 
 fn echo() -> Server {
     Server::new(|request, mut respond, _| async move {
@@ -223,9 +223,7 @@ fn a_broken_conversation_is_broken_for_the_client_and_a_cancelled_one_for_the_se
         body.send_reset(h2::Reason::CANCEL);
         drop(response);
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        while proxy.in_flight() > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
+        eventually_meanwhile("nothing is in flight", || proxy.in_flight() == 0).await;
     });
 }
 

@@ -10,7 +10,9 @@ use roundsman::front::Reason;
 
 use super::clients::said;
 use super::support::{Client, proxy, proxy_with, run, send_all, whole};
-use crate::http::support::{Backend, Proxy, PythonServer, Wire as _, eventually, ok, program_over};
+use crate::http::support::{
+    Backend, Proxy, PythonServer, Wire as _, eventually, eventually_meanwhile, ok, program_over,
+};
 
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
@@ -151,9 +153,7 @@ fn either_side_may_end_it_or_break_it_off() {
         let (_, _body, mut send) = open(&client).await;
         assert_eq!(proxy.in_flight(), 1);
         send.send_reset(Code::CANCEL);
-        while proxy.in_flight() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        eventually_meanwhile("nothing is in flight", || proxy.in_flight() == 0).await;
         assert_eq!(client.get("/").await.unwrap().body, b"plain");
     });
     eventually("the server has nothing to do", || backend.open() == 0);

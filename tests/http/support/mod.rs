@@ -10,7 +10,6 @@ use crate::common::{program, python};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use message::Reader;
 use roundsman::config::Settings;
@@ -22,13 +21,11 @@ use roundsman::front::{Front, Reason, Totals};
 use roundsman::thread::{Listener, Socket, Threads};
 use roundsman::tls::Tls;
 
+pub(crate) use crate::common::waiting::{PATIENCE, eventually, eventually_meanwhile};
 pub(crate) use backend::{Backend, ok};
 pub(crate) use message::Message;
 pub(crate) use program::Program;
 pub(crate) use python::{PythonServer, python};
-
-/// How long anything may take before a test says that it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A front at work.
 pub(crate) struct Proxy {
@@ -202,13 +199,4 @@ impl Reader<TcpStream> {
 /// A plain request.
 pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n")
-}
-
-/// Waits for something to become true; fails when it does not.
-pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let start = SystemTime::now();
-    while !is() {
-        assert!(start.elapsed().unwrap_or_default() < PATIENCE, "never: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
