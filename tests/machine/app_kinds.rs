@@ -2,20 +2,13 @@
 
 use serde_json::Value;
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
-/// Starts tests/apps/DIRECTORY and waits for its first good answer.
+/// Starts tests/apps/DIRECTORY; its first answer.
 fn start(machine: &Machine, directory: &str, configuration: &str) -> String {
-    machine.install(&Package::built());
     machine.add_app("app", &format!("tests/apps/{directory}"), configuration);
-    machine.run("systemctl enable --now roundsman-app@app.target");
-    let mut answer = String::new();
-    machine.eventually("the app answers", |machine| {
-        let said = machine.try_run("curl --silent --fail --max-time 40 http://localhost/");
-        answer.clone_from(&said.stdout);
-        said.ok()
-    });
-    answer
+    machine.start_app("app");
+    machine.run("curl --silent --show-error --fail --max-time 40 http://localhost/")
 }
 
 const NODE: &str = "command = [\"node\", \"server.js\"]\n";

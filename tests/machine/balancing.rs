@@ -1,6 +1,6 @@
 //! Balancing on a whole machine: what the commands say about it, and servers by name.
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
 const DNS_CHANGED: &str = "MESSAGE_ID=ce524079018c415996ee80cc3a2ed3b7";
 
@@ -18,14 +18,10 @@ fn explained_and_real(machine: &Machine, user: &str) -> (String, String) {
 on_every_debian! {
     /// `roundsman explain` names the worker that then answers, also while one is stopped.
     fn explain_says_who_answers(machine: &Machine) {
-        machine.install(&Package::built());
         let hash = "command = [\"node\", \"server.js\"]\nworkers = 3\nbalance = \"hash\"\n\
                     hash = { on = \"header:x-user\" }\n";
         machine.add_app("hello", "examples/hello", hash);
-        machine.run("systemctl enable --now roundsman-app@hello.target");
-        machine.eventually("all workers are up", |machine| {
-            machine.property("roundsman.service", "StatusText").contains("3 of 3 workers up")
-        });
+        machine.start_app("hello");
         let agree = || {
             for user in 1..=12 {
                 let (explained, real) = explained_and_real(machine, &format!("user{user}"));

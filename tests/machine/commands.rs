@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Deserializer, Value};
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
 /// Services, which print nothing.
 const SERVICES: [&str; 3] = ["serve", "watch", "worker"];
@@ -44,7 +44,6 @@ const CALLS: &[&str] = &[
 ];
 
 fn install(machine: &Machine) {
-    machine.install(&Package::built());
     for release in ["1", "2"] {
         let directory = format!("/srv/shop/releases/{release}");
         machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps/deploy"), &directory);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Failed, Kind, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Failed, Kind, Machine, on_every_debian};
 
 /// Clients that keep their connection.
 const KEPT: usize = 8;
@@ -13,13 +13,10 @@ on_every_debian! {
     /// The app sees the client and may speak TLS; a restart of a worker or of the front loses no
     /// connection, and neither does a crash, but for what the dead app had accepted.
     fn connections_are_handed_to_workers_and_none_is_lost(machine: &Machine) {
-        machine.install(&Package::built());
         machine.add_app("shop", "tests/apps", APP);
-        machine.run("systemctl enable --now roundsman-app@shop.target");
-        machine.eventually("both workers answer", |machine| {
-            let pair = [machine.curl("/"), machine.curl("/")];
-            pair.iter().all(|body| body.contains("shop:")) && pair[0] != pair[1]
-        });
+        machine.start_app("shop");
+        let pair = [machine.curl("/"), machine.curl("/")];
+        assert!(pair.iter().all(|body| body.contains("shop:")) && pair[0] != pair[1], "{pair:?}");
         let body = machine.run("curl -s --interface 127.0.0.5 http://127.0.0.1/");
         assert!(body.contains("127.0.0.5"), "{body}");
 
@@ -96,10 +93,8 @@ on_every_debian! {
     /// Connections that are kept belong to the workers: the front's restart and death touch none. A
     /// deploy loses no new connection, and of a kept one at most the request that meets its end.
     fn restarts_and_deploys_under_kept_connections(machine: &Machine) {
-        machine.install(&Package::built());
         machine.add_app("shop", "tests/apps", &format!("{APP}stop-timeout = \"6s\"\n"));
-        machine.run("systemctl enable --now roundsman-app@shop.target");
-        machine.eventually("an answer", |machine| machine.curl("/").contains("shop:"));
+        machine.start_app("shop");
 
         let load = machine.load(Clients::new(KEPT, 4));
         for _ in 0..3 {

@@ -1,8 +1,8 @@
 //! Installing the package on a pristine machine, and the first app.
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, Package, on_every_debian, on_every_pristine_debian};
 
-on_every_debian! {
+on_every_pristine_debian! {
     /// The units that the package ships are clean on this release's systemd: no unknown key, no
     /// missing program, and a front with next to nothing to attack.
     fn units_are_clean(machine: &Machine) {
@@ -16,7 +16,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_pristine_debian! {
     /// Installed, the front serves: port 80 answers at once, and says how to add an app.
     fn front_serves_a_page_that_says_what_to_do(machine: &Machine) {
         machine.install(&Package::built());
@@ -42,7 +42,6 @@ on_every_debian! {
 on_every_debian! {
     /// Two workers of an unmodified app that was written for Node's cluster module answer in turn.
     fn workers_answer_in_turn(machine: &Machine) {
-        machine.install(&Package::built());
         machine.add_app("hello", "examples/hello", "command = [\"node\", \"server.js\"]\nworkers = 2\n");
         machine.run("systemctl enable --now roundsman-http.socket roundsman-app@hello.target");
         machine.eventually("both workers are up", |machine| {
@@ -70,7 +69,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_pristine_debian! {
     /// A port that something else has taken is the socket unit's visible failure.
     fn taken_port_is_a_visible_failure(machine: &Machine) {
         machine.run("systemd-run --unit=squatter python3 -m http.server 80");
@@ -87,7 +86,6 @@ on_every_debian! {
 on_every_debian! {
     /// A port is opened, moved and closed with its socket unit, while the front runs.
     fn sockets_can_be_changed(machine: &Machine) {
-        machine.install(&Package::built());
         machine.write(
             "/etc/systemd/system/roundsman-http.socket.d/port.conf",
             "[Socket]\nListenStream=\nListenStream=8080\n",
@@ -107,7 +105,6 @@ on_every_debian! {
 on_every_debian! {
     /// An app that is enabled under a name that has no file is said to be missing.
     fn app_without_a_file_does_not_start(machine: &Machine) {
-        machine.install(&Package::built());
         let said = machine.try_run("systemctl start roundsman-app@nosuch.target");
         assert!(!said.ok() && said.stderr.contains("Assertion failed"), "{said}");
         assert_eq!(machine.property("roundsman-app@nosuch.target", "AssertResult"), "no");

@@ -36,7 +36,7 @@ on_every_debian_in_soak! {
     /// Each of them, at these stages.
     fn a_deploy_that_ends_early_harms_nobody(machine: &Machine) {
         install(machine, 2, "");
-        let clients = Clients::new(6, 2).with(2, 1, 0).slow(Duration::from_millis(1500));
+        let clients = Clients::new(6, 2).with(2, 1, 0).slow(Duration::from_millis(700)).unhurried();
         let load = machine.load(clients);
         load.goes_on_for(100);
         let mut number = 0;

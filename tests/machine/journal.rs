@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian};
 
 on_every_debian! {
     /// Everything about an app, what it prints and what we say of it, has its name in a field.
@@ -27,7 +27,6 @@ on_every_debian! {
 on_every_debian! {
     /// What an app prints does not pass through us, and has the fields all the same.
     fn what_an_app_prints_has_its_fields(machine: &Machine) {
-        machine.install(&Package::built());
         let configuration = "command = [\"node\", \"server.js\", \"exits\"]\n";
         machine.add_app("bad", "tests/apps/misbehaving", configuration);
         machine.run("systemctl start --no-block roundsman-app@bad.target");

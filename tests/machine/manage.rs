@@ -1,6 +1,6 @@
 //! Starting, scaling, stopping and deleting apps with the commands for it.
 
-use crate::harness::{Clients, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian};
 
 fn app(machine: &Machine, behaviour: &str) {
     machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps/deploy"), "/srv/shop");
@@ -12,7 +12,6 @@ on_every_debian! {
     /// From nothing to served in one line; more and fewer workers without a lost request; and away
     /// again without a trace.
     fn an_apps_whole_life(machine: &Machine) {
-        machine.install(&Package::built());
         app(machine, "well");
         let out = machine.run("cd /srv/shop && roundsman start server.js -n 2 --env A=b");
         assert!(out.contains("shop is up: 2 workers behind http://localhost/"), "{out}");
@@ -27,7 +26,7 @@ on_every_debian! {
         machine.run("roundsman scale shop -1");
         machine.run("roundsman scale shop 1");
         load.goes_on_for(100);
-        assert_ne!(machine.property("roundsman-worker@shop:2.service", "ActiveState"), "active");
+        assert_eq!(machine.property("roundsman-worker@shop:2.service", "ActiveState"), "inactive");
         machine.run("roundsman restart shop");
         load.goes_on_for(100);
         load.stop().assert_nothing_failed();
@@ -35,7 +34,7 @@ on_every_debian! {
 
         assert!(machine.run("roundsman logs shop:1").contains("shop"));
         machine.run("roundsman stop shop");
-        assert_ne!(machine.property("roundsman-worker@shop:1.socket", "ActiveState"), "active");
+        assert_eq!(machine.property("roundsman-worker@shop:1.socket", "ActiveState"), "inactive");
         machine.run("roundsman start shop");
         assert_eq!(machine.curl("/"), "one");
 
@@ -51,7 +50,6 @@ on_every_debian! {
 on_every_debian! {
     /// An app that does not start says why, with its own words, and leaves nothing behind.
     fn a_start_that_fails_leaves_nothing(machine: &Machine) {
-        machine.install(&Package::built());
         app(machine, "throw");
         let said = machine.try_run("cd /srv/shop && roundsman start server.js -n 2");
         assert_eq!(said.status.code(), Some(1), "{said}");
@@ -80,7 +78,6 @@ on_every_debian! {
     /// Members of the group may manage and deploy apps, without root and with systemctl as with
     /// roundsman; nobody else may. (What they may not is in `hostile_users/members.rs`.)
     fn the_group_may_manage_workers(machine: &Machine) {
-        machine.install(&Package::built());
         app(machine, "well");
         machine.run("cd /srv/shop && roundsman start server.js -n 2");
         machine.run("useradd -G roundsman alice && useradd bob");

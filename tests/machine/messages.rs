@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
 const APP: &str = "command = [\"node\", \"echo-messages.js\"]\nworkers = 3\n";
 
@@ -27,20 +27,13 @@ fn seen(machine: &Machine, like: impl Fn(&Value) -> bool) -> usize {
 
 /// The process of a worker's app.
 fn app(machine: &Machine, number: u16) -> String {
-    let main = machine.property(&format!("roundsman-worker@shop:{number}.service"), "MainPID");
+    let main = machine.worker(&format!("shop:{number}"), "MainPID");
     machine.run(&format!("cat /proc/{main}/task/{main}/children")).trim().to_owned()
 }
 
 fn install(machine: &Machine) {
-    machine.install(&Package::built());
     machine.add_app("shop", "tests/apps", APP);
-    machine.run("systemctl enable --now roundsman-app@shop.target");
-    machine.eventually("all workers run", |machine| {
-        (1..=3).all(|n| {
-            machine.property(&format!("roundsman-worker@shop:{n}.service"), "ActiveState")
-                == "active"
-        })
-    });
+    machine.start_app("shop");
 }
 
 on_every_debian! {

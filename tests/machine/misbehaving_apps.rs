@@ -1,12 +1,11 @@
 //! Apps that do what apps should not, and what becomes of them.
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
 const UNIT: &str = "roundsman-worker@bad:1.service";
 
 /// Starts tests/apps/misbehaving with this behaviour; does not wait for it to be ready.
 fn start(machine: &Machine, behaviour: &str, more: &str) {
-    machine.install(&Package::built());
     let configuration = format!("command = [\"node\", \"server.js\", \"{behaviour}\"]\n{more}");
     machine.add_app("bad", "tests/apps/misbehaving", &configuration);
     machine.run("systemctl enable --now --no-block roundsman-app@bad.target");

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use crate::harness::{Clients, Failed, Machine, on_every_debian, on_every_debian_in_soak};
-use crate::shop::{install, load, release, releases, runs, worker};
+use crate::shop::{install, install_as, load, release, releases, runs, worker};
 
 on_every_debian_in_soak! {
     /// F: an app that waits for the message `shutdown` gets it, at a reload and at a restart, and
     /// no signal that it does not handle.
     fn f_the_shutdown_message(machine: &Machine) {
-        install(machine, 2, "shutdown = \"message\"\n");
-        let clients = Clients::new(12, 4).with(2, 2, 0).slow(Duration::from_millis(1500));
+        install_as(machine, "message", 2, "shutdown = \"message\"\n");
+        let clients = Clients::new(12, 4).with(2, 2, 0).slow(Duration::from_millis(1500)).unhurried();
         let load = machine.load(clients);
         load.goes_on_for(200);
         release(machine, "two", "message");
@@ -28,8 +28,8 @@ on_every_debian_in_soak! {
         for number in [1, 2] {
             let journal = machine.journal(&format!("-u roundsman-worker@shop:{number}.service"));
             let count = |text: &str| journal.iter().filter(|entry| entry["MESSAGE"] == text).count();
-            assert_eq!(count("message: \"shutdown\""), 2, "{journal:#?}");
-            assert_eq!(count("closing down"), 2, "{journal:#?}");
+            assert_eq!(count("message: \"shutdown\""), 3, "{journal:#?}");
+            assert_eq!(count("closing down"), 3, "{journal:#?}");
         }
         // It had all the time that it wanted, and was not signalled.
         for number in [1, 2] {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{Clients, Debian, Machine, Package, Tally};
+use crate::harness::{Clients, Debian, Machine, Tally};
 
 /// Where `benches/pm2` has installed PM2.
 const PM2: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/pm2");
@@ -115,7 +115,6 @@ const CASES: &[Case] = &[
 #[ignore = "minutes, and needs PM2: make bench-pm2"]
 fn pm2_comparison() {
     let machine = Machine::boot(Debian::Trixie);
-    machine.install(&Package::built());
     assert!(Path::new(PM2).exists(), "{PM2} is missing: make bench-pm2 installs it");
     machine.copy_in(PM2, "/opt/pm2");
     machine.run("ln -s /opt/pm2/node_modules/.bin/pm2 /usr/bin/pm2");
@@ -169,7 +168,7 @@ fn measured(machine: &Machine, case: &Case, port: u16, deed: &str) -> String {
     machine.eventually("the app answers", |machine| {
         machine.try_run(&format!("curl -sSf -H 'Host: shop' http://127.0.0.1:{port}/")).ok()
     });
-    let load = machine.load(Clients::new(8, 4).with(4, 1, 0).on(port));
+    let load = machine.load(Clients::new(8, 4).with(4, 1, 0).slow(Duration::from_secs(6)).on(port));
     load.goes_on_for(300);
     if let Some(behaviour) = case.after {
         machine.write("/srv/shop/behaviour", behaviour);

@@ -1,6 +1,6 @@
 //! The README's first ten minutes, as it has them.
 
-use crate::harness::{Clients, Machine, Package, on_every_debian_in_soak};
+use crate::harness::{Clients, Machine, on_every_debian_in_soak};
 
 /// The README.
 const README: &str = include_str!("../../README.md");
@@ -19,7 +19,6 @@ on_every_debian_in_soak! {
     /// An unmodified Express app from `npm init` to served, scaled, deployed, rolled back, and its
     /// logs read, by the README's six commands, while clients ask.
     fn the_first_ten_minutes(machine: &Machine) {
-        machine.install(&Package::built());
         for release in ["1", "2"] {
             // What `npm init -y` writes; express is where npm would have put it for all of /srv.
             let code = block("js", false).replace("release 1", &format!("release {release}"));
@@ -44,7 +43,7 @@ on_every_debian_in_soak! {
         let said = machine.run(commands[1]);
         assert!(said.contains("2 workers behind http://localhost/"), "{said}");
         answers("1");
-        let load = machine.load(Clients::new(8, 4));
+        let load = machine.load(Clients::new(8, 4).unhurried());
         load.goes_on_for(100);
         machine.run(commands[2]);
         assert_eq!(machine.run("roundsman status").matches("shop:").count(), 4);

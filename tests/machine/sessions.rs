@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::harness::{Clients, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian};
 
 /// One app with two workers behind the front, known by its host.
 struct App<'a> {
@@ -13,16 +13,14 @@ struct App<'a> {
 }
 
 impl<'a> App<'a> {
-    /// Copies tests/apps/sessions/KIND in, starts it and waits for its first answer.
+    /// Copies tests/apps/sessions/KIND in, and starts it.
     fn start(machine: &'a Machine, name: &'a str, kind: &str, configuration: &str) -> Self {
         let file = format!(
             "workers = 2\nsession = true\nroute = [{{ host = \"{name}.test\" }}]\n{configuration}"
         );
         machine.add_app(name, &format!("tests/apps/sessions/{kind}"), &file);
-        machine.run(&format!("systemctl enable --now roundsman-app@{name}.target"));
-        let app = Self { machine, name };
-        machine.eventually("the app answers", |_| app.get("nobody", "/").is_some());
-        app
+        machine.start_app(name);
+        Self { machine, name }
     }
 
     fn node(machine: &'a Machine, name: &'a str, client: &str, more: &str) -> Self {
@@ -128,7 +126,6 @@ on_every_debian! {
     /// express-session with connect-redis: node-redis and ioredis, two workers each, side by side;
     /// neither app sees the other's sessions.
     fn express_with_node_redis_and_ioredis(machine: &Machine) {
-        machine.install(&Package::built());
         let node_redis = App::node(machine, "node-redis", "node-redis", "");
         let ioredis = App::node(machine, "ioredis", "ioredis", "");
         for app in [&node_redis, &ioredis] {
@@ -150,7 +147,6 @@ on_every_debian! {
     /// `resave` saves what has not changed, `rolling` sends the cookie anew, and without touch a
     /// session ends when it was to end: for both clients.
     fn express_with_resave_rolling_and_without_touch(machine: &Machine) {
-        machine.install(&Package::built());
         for client in ["node-redis", "ioredis"] {
             let name = format!("{client}-resave");
             let app = App::node(machine, &name, client, ", RESAVE = \"yes\", ROLLING = \"yes\"");
@@ -184,7 +180,6 @@ on_every_debian! {
 on_every_debian! {
     /// Flask-Session, and Django's sessions in its cache, two workers each.
     fn flask_and_django(machine: &Machine) {
-        machine.install(&Package::built());
         for name in ["flask", "django"] {
             let app = App::python(machine, name);
             app.log_in_and_out();
@@ -200,19 +195,64 @@ on_every_debian! {
     /// redis-py itself: pipelines, transactions with WATCH, hashes, sets, scans, and the errors that
     /// it makes exceptions of.
     fn redis_py(machine: &Machine) {
-        machine.install(&Package::built());
         machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps/sessions/redis-py"), "/srv/redis-py");
         machine.run("systemctl start roundsman-session.socket");
         assert_eq!(machine.run("python3 /srv/redis-py/check.py").trim(), "all is well");
     }
 }
 
+/// Clients that never connect anew, over a restart of the store: one in the middle of a request goes
+/// on with it, in its namespace and database and under its name; one within `MULTI` is closed.
+const KEEPS_CONNECTION: &str = r"
+import socket, subprocess
+
+def connect():
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(60)
+    client.connect('/run/roundsman/session.sock')
+    return client
+
+def bulk(word):
+    return b'$%d\r\n%s\r\n' % (len(word), word)
+
+def expect(client, reply):
+    said = b''
+    while len(said) < len(reply):
+        more = client.recv(len(reply) - len(said))
+        assert more, 'closed after %r' % said
+        said += more
+    assert said == reply, said
+
+def ask(client, line, reply):
+    words = line.split()
+    client.sendall(b'*%d\r\n' % len(words) + b''.join(map(bulk, words)))
+    expect(client, reply)
+
+kept, other, queueing = connect(), connect(), connect()
+for line in b'AUTH shop any', b'SELECT 3', b'CLIENT SETNAME kept', b'SET key value':
+    ask(kept, line, b'+OK\r\n')
+ask(queueing, b'MULTI', b'+OK\r\n')
+kept.sendall(b'*2\r\n' + bulk(b'GET') + b'$3\r\nk')
+ask(other, b'PING', b'+PONG\r\n')
+subprocess.run(['systemctl', 'restart', 'roundsman-session-store.service'], check=True)
+kept.sendall(b'ey\r\n')
+expect(kept, bulk(b'value'))
+ask(kept, b'CLIENT GETNAME', bulk(b'kept'))
+ask(other, b'GET key', b'$-1\r\n')
+assert queueing.recv(100) == b''
+";
+
 on_every_debian! {
-    /// Restarts of the store under load: requests of apps whose clients reconnect as they do wait,
-    /// and none fails.
+    /// A restart of the store keeps open connections. Under load, requests of apps whose clients
+    /// reconnect as they do wait, and none fails.
     fn restart_of_the_store_loses_nothing(machine: &Machine) {
         const TIMES: usize = 3;
-        machine.install(&Package::built());
+        machine.write("/root/keeps-connection.py", KEEPS_CONNECTION);
+        let process = |machine: &Machine| machine.property("roundsman-session-store.service", "MainPID");
+        machine.run("systemctl start roundsman-session-store.service");
+        let before = process(machine);
+        machine.run("python3 /root/keeps-connection.py");
+        assert_ne!(process(machine), before, "another process has taken over");
         for (name, kind) in [("node-redis", "node-redis"), ("ioredis", "ioredis"), ("flask", "flask")] {
             let app = if kind == "flask" {
                 App::python(machine, name)
@@ -242,7 +282,6 @@ on_every_debian! {
     /// With `listen` the store is reached over TCP by those who know a password, and its service
     /// still has no network of its own.
     fn listener_over_tcp(machine: &Machine) {
-        machine.install(&Package::built());
         machine.write("/etc/roundsman/passwords", "shop:sesame\n");
         machine.run("chown roundsman-session /etc/roundsman/passwords && chmod 400 /etc/roundsman/passwords");
         machine.write(

@@ -1,6 +1,6 @@
 //! The app in tests/apps/deploy, with releases, and clients of every kind that ask it all the time.
 
-use crate::harness::{Clients, Load, Machine, Package};
+use crate::harness::{Clients, Load, Machine};
 
 /// Makes a release of it, and points `current` at it.
 pub(crate) fn release(machine: &Machine, version: &str, behaviour: &str) {
@@ -11,11 +11,15 @@ pub(crate) fn release(machine: &Machine, version: &str, behaviour: &str) {
     machine.run(&format!("ln -sfn releases/{version} /srv/shop/current"));
 }
 
-/// Installs it with so many workers and these settings, running release `one`.
+/// Brings it up with so many workers and these settings, running release `one`.
 pub(crate) fn install(machine: &Machine, workers: u16, settings: &str) {
-    machine.install(&Package::built());
+    install_as(machine, "well", workers, settings);
+}
+
+/// The same with a release `one` that behaves like this.
+pub(crate) fn install_as(machine: &Machine, behaviour: &str, workers: u16, settings: &str) {
     machine.write("/etc/roundsman/roundsman.toml", "[listen.http]\nhttp2 = true\n");
-    release(machine, "one", "well");
+    release(machine, "one", behaviour);
     configure(machine, workers, settings);
     machine.run("roundsman apply");
 }
@@ -29,15 +33,15 @@ fn configure(machine: &Machine, workers: u16, settings: &str) {
     machine.write("/etc/roundsman/apps/shop.toml", &file);
 }
 
-/// Kept and new connections, requests of 6 s, uploads, WebSockets and HTTP/2.
+/// Kept and new connections, requests of 2 s, uploads, WebSockets and HTTP/2.
 pub(crate) fn load(machine: &Machine) -> Load {
-    let load = machine.load(Clients::new(12, 4).with(2, 2, 2).speaking_http2(2));
+    let load = machine.load(Clients::new(12, 4).with(2, 2, 2).speaking_http2(2).unhurried());
     load.goes_on_for(200);
     load
 }
 
 /// Longer than the slow requests; WebSockets end when it is over.
-const DRAIN: &str = "drain-timeout = \"8s\"\n";
+const DRAIN: &str = "drain-timeout = \"4s\"\n";
 
 /// Installs it and sets all of them to work.
 pub(crate) fn start(machine: &Machine, workers: u16, settings: &str) -> Load {
@@ -59,10 +63,10 @@ pub(crate) fn releases(machine: &Machine) -> Vec<String> {
 
 /// A property of worker N's service.
 pub(crate) fn worker(machine: &Machine, number: u16, property: &str) -> String {
-    machine.property(&format!("roundsman-worker@shop:{number}.service"), property)
+    machine.worker(&format!("shop:{number}"), property)
 }
 
-/// The number of each worker's run: another one when it was restarted.
+/// What tells one run of each worker from the next.
 pub(crate) fn runs(machine: &Machine, workers: u16) -> Vec<String> {
-    (1..=workers).map(|number| worker(machine, number, "InvocationID")).collect()
+    machine.runs("shop", workers)
 }

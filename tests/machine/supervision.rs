@@ -3,22 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{Clients, Machine, Package, on_every_debian, on_every_debian_in_soak};
+use crate::harness::{Clients, Machine, on_every_debian, on_every_debian_in_soak};
+use crate::shop::runs;
 
 const BACKS_OFF: &str = "MESSAGE_ID=bfa768a6352e4bb18c6f8eb0a16d36d8";
 const REPLACED: &str = "MESSAGE_ID=9a02c639348843318eab35b60fd37c3a";
 const FAILED: &str = "MESSAGE_ID=21507958058a4cc0a1b4c975de7021de";
 const EXITED: &str = "MESSAGE_ID=fe12ff17325149f8b3fff9b2452859ae";
 
-/// Installs the package and starts tests/apps/supervised; waits until every worker is ready.
+/// Starts tests/apps/supervised; waits until every worker is ready.
 fn start(machine: &Machine, workers: u16, more: &str) {
-    machine.install(&Package::built());
     machine.run("useradd --system deploy");
     let file = format!(
         "command = [\"node\", \"server.js\"]\nworkers = {workers}\nuser = \"deploy\"\n{more}"
     );
     machine.add_app("shop", "tests/apps/supervised", &file);
-    machine.run("roundsman start shop");
+    machine.start_app("shop");
 }
 
 fn service(worker: u16) -> String {
@@ -26,17 +26,12 @@ fn service(worker: u16) -> String {
 }
 
 fn state(machine: &Machine, worker: u16) -> String {
-    machine.property(&service(worker), "ActiveState")
+    machine.worker(&format!("shop:{worker}"), "ActiveState")
 }
 
 /// Kills the main process, as the kernel might.
 fn kill(machine: &Machine, worker: u16) {
     machine.run(&format!("kill -9 {}", machine.property(&service(worker), "MainPID")));
-}
-
-/// What tells one run of each worker from the next.
-fn runs(machine: &Machine, workers: u16) -> Vec<String> {
-    (1..=workers).map(|n| machine.property(&service(n), "InvocationID")).collect()
 }
 
 /// Notes all the time how many of the workers are not up.
@@ -139,9 +134,11 @@ on_every_debian_in_soak! {
     /// An app that leaks under load: each worker is replaced in its turn, and no request is lost.
     fn workers_that_leak_are_replaced_one_at_a_time(machine: &Machine) {
         start(machine, 3, "max-memory = \"120MiB\"\nenvironment = { LEAK = \"256\" }\n");
+        // For those that follow: one that leaks at once again is put off for longer and longer.
+        machine.write("/srv/shop/version", "two");
         let before = runs(machine, 3);
         note_who_is_down(machine, 3);
-        let load = machine.load(Clients::new(4, 2));
+        let load = machine.load(Clients::new(4, 2).unhurried());
         machine.eventually_within(4, "every worker was replaced", |machine| {
             runs(machine, 3).iter().zip(&before).all(|(now, before)| now != before)
         });
@@ -162,7 +159,7 @@ on_every_debian_in_soak! {
         start(machine, 2, "max-age = \"5s\"\n");
         let before = runs(machine, 2);
         note_who_is_down(machine, 2);
-        let load = machine.load(Clients::new(4, 2));
+        let load = machine.load(Clients::new(4, 2).unhurried());
         let all_new = |machine: &Machine, before: &[String]| {
             runs(machine, 2).iter().zip(before).all(|(now, before)| now != before)
         };
@@ -176,7 +173,9 @@ on_every_debian_in_soak! {
         });
         assert_eq!(machine.property("roundsman-watch@shop.service", "ActiveState"), "inactive");
         assert_eq!(machine.property("roundsman-restart@shop.timer", "ActiveState"), "active");
-        assert!(machine.run("roundsman describe shop").contains("(restart-at)"));
+        machine.eventually("it says when", |machine| {
+            machine.run("roundsman describe shop").contains("(restart-at)")
+        });
         let before = runs(machine, 2);
         machine.eventually_within(2, "both are new again", |machine| all_new(machine, &before));
         load.goes_on_for(50);
@@ -226,7 +225,7 @@ on_every_debian_in_soak! {
         // The rules themselves have changed.
         wait_for_version(machine, "one", 0);
         note_who_is_down(machine, 2);
-        let load = machine.load(Clients::new(4, 2));
+        let load = machine.load(Clients::new(4, 2).unhurried());
 
         let before = rolls(machine);
         for ignored in ["dist/bundle.js", "node_modules/x/index.js", "app.log", "server.js~"] {
@@ -314,9 +313,9 @@ on_every_debian! {
     fn watching_costs_nothing(machine: &Machine) {
         start(machine, 2, "watch = true\n");
         machine.run(
-            "cd /srv/shop && for d in $(seq 400); do mkdir -p src/$((d % 20))/$d && \
+            "systemctl stop roundsman-watch@shop.service && cd /srv/shop && for d in $(seq 400); do mkdir -p src/$((d % 20))/$d && \
              for f in $(seq 10); do echo $f > src/$((d % 20))/$d/$f.js; done; done && \
-             roundsman restart shop && systemctl restart roundsman-watch@shop.service",
+             roundsman restart shop && systemctl start roundsman-watch@shop.service",
         );
         assert_eq!(machine.run("find /srv/shop/src -type f | wc -l").trim(), "4000");
         machine.eventually("it watches", |machine| {

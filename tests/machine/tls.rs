@@ -1,6 +1,6 @@
 //! TLS from the package, as docs/tls.md has it: switched on, renewed, refused, and with credentials.
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
 /// What users are told to do.
 const DOCS: &str = include_str!("../../docs/tls.md");
@@ -109,7 +109,6 @@ fn refused(machine: &Machine, why: &[&str]) {
 }
 
 fn install(machine: &Machine) {
-    machine.install(&Package::built());
     machine.run("echo 127.0.0.1 shop.example.com any.wild.example >> /etc/hosts");
     let route =
         block("toml", "redirect-https").replace(" }]", " }, { host = \"*.wild.example\" }]");
@@ -118,7 +117,7 @@ fn install(machine: &Machine) {
         "tests/apps/express",
         &format!("command = [\"node\", \"server.js\"]\n{route}"),
     );
-    machine.run("systemctl enable --now roundsman-app@shop.target");
+    machine.start_app("shop");
     sign(machine, "first", "shop.example.com");
     sign(machine, "wild", "*.wild.example");
 }

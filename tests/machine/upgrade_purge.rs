@@ -1,6 +1,6 @@
 //! Upgrading and removing the package.
 
-use crate::harness::{Clients, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Machine, Package, on_every_debian, on_every_pristine_debian};
 
 /// Every path that a package, an administrator or a service may leave something at. What the
 /// system itself writes all the time (logs, caches, the package manager's and PID 1's own books)
@@ -10,7 +10,7 @@ const PATHS: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o
     -o -path /var/lib/dpkg -o -path /run/systemd -o -path /run/udev -o -path /run/credentials \
     -o -path /run/dbus \\) -prune -o -print; find /run -path /run/systemd -prune -o -print | sort -u";
 
-on_every_debian! {
+on_every_pristine_debian! {
     /// Whatever was configured, enabled and running: after a purge nothing of it is left, except
     /// the system user, which is Debian's rule.
     fn purge_leaves_nothing(machine: &Machine) {

@@ -25,6 +25,7 @@ on_every_debian! {
     /// which thread it was, and the new process serves.
     fn one_stuck_thread_restarts_the_front(machine: &Machine) {
         machine.write("/etc/roundsman/roundsman.toml", "[threads]\ncount = 2\n");
+        machine.run("systemctl restart roundsman.service");
         machine.start_hello(2);
         let unit = "roundsman.service";
         let process = machine.property(unit, "MainPID");

@@ -1,28 +1,22 @@
 //! Putting apps on a machine, the way an administrator does.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::machine::Machine;
-use super::package::Package;
 
 impl Machine {
-    /// Installs the package and starts examples/hello with this many workers; waits until each of
-    /// them has answered.
+    /// Starts examples/hello with this many workers; waits until each of them serves.
     #[track_caller]
     pub(crate) fn start_hello(&self, workers: usize) {
-        self.install(&Package::built());
         let configuration = format!("command = [\"node\", \"server.js\"]\nworkers = {workers}\n");
         self.add_app("hello", "examples/hello", &configuration);
-        self.run("systemctl enable --now roundsman-app@hello.target");
-        let mut seen = BTreeSet::new();
-        self.eventually("every worker of hello has answered", |machine| {
-            let reply = machine.curl("/");
-            if reply.starts_with("Hello from worker") {
-                seen.insert(reply);
-            }
-            seen.len() == workers
-        });
+        self.start_app("hello");
+    }
+
+    /// Starts an app, and waits until all of its workers serve.
+    #[track_caller]
+    pub(crate) fn start_app(&self, name: &str) {
+        self.run(&format!("roundsman start {name}"));
     }
 
     /// Stops an app and waits until its worker 1 has ended: a target is down as soon as the stop of
@@ -31,10 +25,23 @@ impl Machine {
     pub(crate) fn stop_app(&self, name: &str) {
         self.run(&format!("systemctl stop roundsman-app@{name}.target"));
         self.eventually("the app has ended", |machine| {
-            let state =
-                machine.property(&format!("roundsman-worker@{name}:1.service"), "ActiveState");
+            let state = machine.worker(&format!("{name}:1"), "ActiveState");
             matches!(state.as_str(), "inactive" | "failed")
         });
+    }
+
+    /// A property of the service of a worker, such as `shop:1`.
+    #[track_caller]
+    pub(crate) fn worker(&self, worker: &str, property: &str) -> String {
+        self.property(&format!("roundsman-worker@{worker}.service"), property)
+    }
+
+    /// What tells one run of each of an app's workers from the next.
+    #[track_caller]
+    pub(crate) fn runs(&self, app: &str, workers: u16) -> Vec<String> {
+        (1..=workers)
+            .map(|number| self.worker(&format!("{app}:{number}"), "InvocationID"))
+            .collect()
     }
 
     /// Copies a directory of this repository to `/srv/NAME`, configures an app there, and tells

@@ -10,9 +10,14 @@ use rustix::fs::FlockOperation;
 
 use super::command::{Said, host};
 
+/// Where this checkout is.
+pub(crate) fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 /// The directory for everything about test machines.
 pub(crate) fn machines_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/machines")
+    repository().join("target/machines")
 }
 
 /// A writable layer over a pristine image, mounted; gone when dropped.
@@ -24,22 +29,24 @@ pub(crate) struct Root {
     _lock: File,
 }
 
+/// The pristine image of a release, which is built when there is none yet.
+pub(crate) fn image(release: &str) -> PathBuf {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "machine tests boot containers, which needs root: run `make test-machine` as root"
+    );
+    let script = repository().join("tests/machine/image");
+    host(&script.to_string_lossy(), &[release.as_ref()]).trim().into()
+}
+
 /// The number of this process's next machine.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl Root {
-    /// Lays a new layer over the image of this release.
-    pub(crate) fn over_image(release: &str) -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "machine tests boot containers, which needs root: run `make test-machine` as root"
-        );
+    /// Lays a new layer over these, the uppermost first.
+    pub(crate) fn over(layers: &[PathBuf]) -> Self {
         remove_leftovers();
-        let image = host(
-            &format!("{}/tests/machine/image", env!("CARGO_MANIFEST_DIR")),
-            &[release.as_ref()],
-        );
-
+        let layers: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy()).collect();
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let directory = machines_dir().join("run").join(&name);
         let lock = lock_new(&directory);
@@ -48,7 +55,7 @@ impl Root {
         }
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
-            image.trim(),
+            layers.join(":"),
             directory.join("upper").display(),
             directory.join("work").display()
         );
@@ -65,6 +72,12 @@ impl Root {
     /// Where it is mounted.
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.join("root")
+    }
+
+    /// Ends it, and puts what was written there at `path`, as a layer for others to lie over.
+    pub(crate) fn keep(self, path: &Path) {
+        host("umount", &["--recursive".as_ref(), self.path().as_os_str()]);
+        fs::rename(self.directory.join("upper"), path).expect("both are below target/machines");
     }
 
     /// Where the console's output goes.

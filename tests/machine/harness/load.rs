@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::client::{Client, Kind};
 use super::http::Failure;
-use super::machine::poll;
+use super::waiting::poll;
 
 /// Clients that ask in a loop, one thread each.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ impl Clients {
     pub(crate) fn new(kept_alive: usize, connecting: usize) -> Self {
         let mut kinds = vec![Kind::Kept; kept_alive];
         kinds.resize(kept_alive + connecting, Kind::Connecting);
-        let (rest, slow) = (Duration::from_millis(10), Duration::from_secs(6));
+        let (rest, slow) = (Duration::from_millis(10), Duration::from_secs(2));
         let host = ("test".to_owned(), String::new());
         Self { kinds, rest, slow, port: 80, host }
     }
@@ -115,12 +115,17 @@ impl Clients {
         Self { slow, ..self }
     }
 
+    /// With a longer rest, for where it is time that passes and not requests that count.
+    pub(crate) fn unhurried(self) -> Self {
+        Self { rest: Duration::from_millis(30), ..self }
+    }
+
     /// On another port than the front's.
     pub(crate) fn on(self, port: u16) -> Self {
         Self { port, ..self }
     }
 
-    /// And requests that take 6 s, uploads that take a while, and WebSockets that echo, as
+    /// And requests that take 2 s, uploads that take a while, and WebSockets that echo, as
     /// tests/apps/deploy serves them.
     pub(crate) fn with(mut self, slow: usize, uploads: usize, web_sockets: usize) -> Self {
         let more = [(Kind::Slow, slow), (Kind::Upload, uploads), (Kind::WebSocket, web_sockets)];

@@ -2,21 +2,17 @@
 //! control groups. Everything about it is gone when the value is dropped.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::command::Said;
 use super::host::Root;
+use super::installed::{installed, pristine};
 use super::load::{Clients, Load};
 use super::package::Package;
-
-/// How long anything may take that a test waits for: far longer than it does, since a machine that
-/// is busy with other tests is no reason to fail.
-const PATIENCE: Duration = Duration::from_mins(1);
+use super::waiting::{PATIENCE, poll, poll_for};
 
 /// The releases that the package is for.
 #[derive(Debug, Clone, Copy)]
@@ -27,23 +23,39 @@ pub(crate) enum Debian {
     Trixie,
 }
 
+impl Debian {
+    /// As Debian calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+}
+
 /// A booted machine.
 #[derive(Debug)]
 pub(crate) struct Machine {
     leader: u32,
     nspawn: Child,
     /// Dropped last: its mount is in use until the container has ended.
-    _root: Root,
+    root: Option<Root>,
 }
 
 impl Machine {
-    /// Boots a pristine machine of this release and waits until it is up.
+    /// Boots a machine with the package installed and waits until it is up.
     pub(crate) fn boot(debian: Debian) -> Self {
-        let release = match debian {
-            Debian::Bookworm => "bookworm",
-            Debian::Trixie => "trixie",
-        };
-        let root = Root::over_image(release);
+        Self::boot_over(&installed(debian))
+    }
+
+    /// Boots a machine that has never had the package.
+    pub(crate) fn boot_pristine(debian: Debian) -> Self {
+        Self::boot_over(&pristine(debian))
+    }
+
+    /// Boots a machine from these layers, the uppermost first, and waits until it is up.
+    pub(super) fn boot_over(layers: &[PathBuf]) -> Self {
+        let root = Root::over(layers);
         let console = File::create(root.console()).expect("the directory is new");
         // The shell enters the control group, setpriv ties the container's life to ours.
         let mut nspawn = Command::new("sh")
@@ -64,12 +76,19 @@ impl Machine {
             assert!(ended.is_none(), "the container ended: {}", show(&root.console()));
             first_process(nspawn.id())
         });
-        let machine = Self { leader, nspawn, _root: root };
+        let machine = Self { leader, nspawn, root: Some(root) };
         machine.eventually("the machine is up", |machine| {
-            let state = machine.try_run("systemctl is-system-running").stdout;
+            let state = machine.try_run("systemctl is-system-running --wait").stdout;
             matches!(state.trim(), "running" | "degraded")
         });
         machine
+    }
+
+    /// Shuts it down in good order; its root, which is still mounted.
+    pub(super) fn power_off(mut self) -> Root {
+        self.run("systemctl poweroff");
+        poll("the machine is off", || self.nspawn.try_wait().expect("it is our child"));
+        self.root.take().expect("it is taken here only")
     }
 
     // === commands and files ===
@@ -115,7 +134,7 @@ impl Machine {
 
     /// Where a path of the machine is on this one. Through the leader, since the machine has
     /// mounted things (`/run`, `/tmp`) that the layer below does not have.
-    fn host_path(&self, path: &str) -> std::path::PathBuf {
+    fn host_path(&self, path: &str) -> PathBuf {
         format!("/proc/{}/root{path}", self.leader).into()
     }
 
@@ -187,24 +206,6 @@ impl Drop for Machine {
         let _ = self.nspawn.kill();
         let _ = self.nspawn.wait();
     }
-}
-
-/// Asks until there is an answer, for as long as patience lasts.
-#[track_caller]
-pub(crate) fn poll<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    poll_for(PATIENCE, what, ask)
-}
-
-#[track_caller]
-fn poll_for<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    while start.elapsed() < patience {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("waited {patience:?} in vain for this: {what}");
 }
 
 /// The child of `systemd-nspawn` that is process 1 of a namespace of its own.

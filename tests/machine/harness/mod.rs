@@ -6,9 +6,13 @@ mod command;
 mod host;
 mod http;
 mod http2;
+mod installed;
 mod load;
 mod machine;
 mod package;
+#[expect(dead_code, reason = "a machine has some of it as methods")]
+#[path = "../../common/waiting.rs"]
+mod waiting;
 mod websocket;
 
 pub(crate) use client::Kind;
@@ -17,7 +21,8 @@ pub(crate) use load::{Clients, Failed, Load, Tally};
 pub(crate) use machine::{Debian, Machine};
 pub(crate) use package::Package;
 
-/// Declares a test for every release of Debian that the package is for.
+/// Declares a test for every release of Debian that the package is for, each on a machine of its own
+/// that has the package installed.
 macro_rules! on_every_debian {
     ($(#[$meta:meta])* fn $name:ident($machine:ident: &Machine) $body:block) => {
         $(#[$meta])*
@@ -39,6 +44,29 @@ macro_rules! on_every_debian {
     };
 }
 pub(crate) use on_every_debian;
+
+/// The same on machines that have never had the package.
+macro_rules! on_every_pristine_debian {
+    ($(#[$meta:meta])* fn $name:ident($machine:ident: &Machine) $body:block) => {
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            fn scenario($machine: &Machine) $body
+
+            #[test]
+            fn bookworm() {
+                scenario(&Machine::boot_pristine(crate::harness::Debian::Bookworm));
+            }
+
+            #[test]
+            fn trixie() {
+                scenario(&Machine::boot_pristine(crate::harness::Debian::Trixie));
+            }
+        }
+    };
+}
+pub(crate) use on_every_pristine_debian;
 
 /// The same for a scenario that takes long and is about our code, not about a release's systemd:
 /// `make test` runs it on Debian 13 only, `make soak` on both (`.config/nextest.toml`, by the name).

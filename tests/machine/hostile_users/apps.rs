@@ -1,6 +1,6 @@
 //! What an app may put at the paths where it is spoken to, and whom that leads astray.
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
 /// It is its own control socket: it says a byte now and then, and speaks as another app's worker.
 const LIAR: &str = "const net = require('node:net'), fs = require('node:fs'), path = require('node:path');\n\
@@ -28,7 +28,6 @@ on_every_debian! {
     /// An app that is slow on purpose keeps no command of root's, and hides no other app; it speaks for
     /// itself alone; and its clients command nothing through the front.
     fn an_app_deceives_neither_root_nor_the_front(machine: &Machine) {
-        machine.install(&Package::built());
         machine.add_app("shop", "tests/apps", "command = [\"node\", \"echo-messages.js\"]\n");
         machine.write("/srv/liar/liar.js", LIAR);
         machine.write(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::{Clients, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian};
 
 /// Sends signals to one connection, as anybody may.
 const FORGE: &str = include_str!("forge.py");
@@ -109,7 +109,6 @@ fn a_silent_bus_holds_nobody_up(machine: &Machine) {
 
 /// Two workers that wait for the gate, which is open; and a stranger with a tool.
 fn install(machine: &Machine) {
-    machine.install(&Package::built());
     machine.run("useradd --create-home stranger");
     machine.write("/usr/local/lib/forge.py", FORGE);
     machine.write("/srv/gated/server.js", GATED);

@@ -1,13 +1,12 @@
 //! What root reads, runs and writes for others: nothing that lies in an app's folder steers it.
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
 const SERVER: &str = "require('node:http').createServer((_, r) => \
                       r.end(require('node:fs').readFileSync('version'))).listen(3000)\n";
 
 /// Users, and an app of `alice` in `/home/alice/shop`, whose release is `current`.
 fn set_up(machine: &Machine) {
-    machine.install(&Package::built());
     machine.run("useradd -m -G roundsman member && useradd -m alice && useradd -m mallory");
     machine.run("chmod 755 /home/alice /home/mallory");
     for release in ["1", "2"] {

@@ -1,6 +1,6 @@
 //! Who is at the other end of a socket, and what one peer can do to the others.
 
-use crate::harness::{Machine, Package, on_every_debian};
+use crate::harness::{Machine, on_every_debian};
 
 const SHOP: &str = "command = [\"node\", \"echo-messages.js\"]\nworkers = 2\nmode = \"handoff\"\n";
 
@@ -55,7 +55,6 @@ on_every_debian! {
     /// No user speaks as a worker, fills a shim's memory, or keeps root and the front out; the front
     /// may hand connections in and nothing else; and no app puts words into its shim's mouth.
     fn a_control_socket_serves_each_peer_by_its_rights(machine: &Machine) {
-        machine.install(&Package::built());
         machine.write("/usr/local/lib/client.py", include_str!("client.py"));
         machine.run("useradd stranger && useradd -G roundsman member");
 
@@ -151,7 +150,6 @@ on_every_debian! {
     /// A stranger locks nothing of ours; and what root and the front say to a worker reaches no other
     /// socket, whatever the app's user puts in the place of its own.
     fn what_is_in_run_leads_nobody_astray(machine: &Machine) {
-        machine.install(&Package::built());
         machine.write("/usr/local/lib/client.py", include_str!("client.py"));
         machine.run("useradd stranger");
         let shop = SHOP.replace("mode = \"handoff\"\n", "");
