@@ -42,8 +42,13 @@ run: deb ## Install what is needed, build, and bring up examples/hello on port 8
 stop: ## End what `make run` has started
 	packaging/demo stop
 
+# The release build leaves a core alone for most of its time, machines wait for most of theirs, and
+# two cores are all there may be: what does not need the other is done beside it.
 .PHONY: test
-test: lint test-unit lint-deb test-machine ## Run every test: format, lints, unit, integration, package, machines
+test: nextest target/tools/bin/cargo-deb ## Run every test: format, lints, unit, integration, package, machines
+	packaging/need $(UNIT_NEEDS) $(DEB_NEEDS) $(MACHINE_NEEDS)
+	$(MAKE) --jobs=3 --output-sync=line lint build-tests lint-deb machines
+	cargo nextest run --locked --profile all
 
 .PHONY: lint
 lint: ## Check formatting, lints (warnings are errors), and the plan of the house
@@ -59,16 +64,24 @@ deny: target/tools/bin/cargo-deny ## Check the licences, versions, sources and a
 	cargo deny check
 	cargo deny --manifest-path benches/proxy/Cargo.toml --config deny.toml check licenses bans sources
 
+UNIT_NEEDS := redis-server=redis-server python3=python3-venv curl=curl openssl=openssl ab=apache2-utils \
+    wrk=wrk slowhttptest=slowhttptest chromium=chromium certutil=libnss3-tools h2load=nghttp2-client sslscan=sslscan
+
 .PHONY: test-unit
-test-unit: nextest ## Run the tests that need nothing but this checkout and a Redis server and Python packages to compare with
-	packaging/need redis-server=redis-server python3=python3-venv curl=curl openssl=openssl ab=apache2-utils \
-	    wrk=wrk slowhttptest=slowhttptest chromium=chromium certutil=libnss3-tools h2load=nghttp2-client sslscan=sslscan
-	tests/python/venv > /dev/null
+test-unit: nextest build-tests ## Run the tests that need no machine but this one, with a Redis server, Python packages and HTTP tools to compare with
 	cargo nextest run --locked
+
+.PHONY: build-tests
+build-tests:
+	packaging/need $(UNIT_NEEDS)
+	tests/python/venv > /dev/null
+	cargo nextest run --locked --no-run
+
+DEB_NEEDS := lintian=lintian systemd-analyze=systemd dpkg-shlibdeps=dpkg-dev strip=binutils
 
 .PHONY: lint-deb
 lint-deb: deb ## Check the package with lintian and its units with systemd-analyze
-	packaging/need lintian=lintian systemd-analyze=systemd
+	packaging/need $(DEB_NEEDS)
 	lintian --fail-on error,warning --allow-root target/debian/*.deb
 	systemd-analyze security --offline=true --threshold=15 systemd/roundsman.service > /dev/null
 
@@ -76,17 +89,23 @@ lint-deb: deb ## Check the package with lintian and its units with systemd-analy
 test-machine: machines nextest ## Run the end-to-end tests on booted Debian 12 and 13 machines (root)
 	cargo nextest run --locked --profile machine
 
-# What machine tests need: the images of both releases, the package, and one of a later version.
-.PHONY: machines
-machines: deb
-	packaging/need mmdebstrap=mmdebstrap systemd-nspawn=systemd-container nsenter=util-linux \
-	    setpriv=util-linux npm=npm pip3=python3-pip
+MACHINE_NEEDS := mmdebstrap=mmdebstrap systemd-nspawn=systemd-container nsenter=util-linux \
+    setpriv=util-linux npm=npm pip3=python3-pip
+
+.PHONY: images
+images:
+	packaging/need $(MACHINE_NEEDS)
 	tests/machine/image bookworm > /dev/null
 	tests/machine/image trixie > /dev/null
-	rm -rf target/machines/this target/machines/next && mkdir -p target/machines/next
-	cp -a target/debian target/machines/this
-	cargo deb --no-build --strip --locked --fast --quiet --deb-version 999.0.0 --output target/machines/next/
-	cp -a target/machines/this/. target/debian/ # cargo-deb empties it, wherever its output goes
+
+# What machine tests need: the images of both releases, the package, and one of a later version.
+.PHONY: machines
+machines: deb images
+	rm -rf target/machines/next && mkdir -p target/machines/next
+	dpkg-deb --raw-extract target/debian/*.deb target/machines/next/tree
+	sed -i 's/^Version: .*/Version: 999.0.0/' target/machines/next/tree/DEBIAN/control
+	dpkg-deb --root-owner-group -Znone --build target/machines/next/tree target/machines/next/ > /dev/null
+	rm -rf target/machines/next/tree
 
 # A perf that the kernel refuses is reported, not an error: only system calls go uncounted then.
 .PHONY: bench
