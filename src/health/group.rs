@@ -142,8 +142,12 @@ impl Group {
         let may_eject = self.may_eject(at);
         let member = &mut self.members[at];
         if let Some(transition) = member.machine.on(event, now, may_eject) {
-            if transition.to == Status::Ejected {
-                member.window.clear(); // it is judged anew when it is back
+            // It is judged anew when it is back: what it was sent before is no part of that, though it
+            // may end only after the ejection.
+            if [transition.from, transition.to].contains(&Status::Ejected)
+                || transition.from == Status::Suspect
+            {
+                member.window.clear();
             }
             note(at, transition);
         }
@@ -175,14 +179,15 @@ impl Group {
             trials_failed += plain;
             passed |= answered > 0;
         }
+        // Before the trials: while it is tried it gets nothing else, so these were sent earlier.
+        if plain > 0 {
+            self.event(at, Event::Failures(plain.min(u32::MAX.into()) as u32), now, note);
+        }
         // One failure outweighs any number of successes: it is tried again soon enough.
         if trials_failed > 0 {
             self.event(at, Event::TrialFailed, now, note);
         } else if passed {
             self.event(at, Event::TrialPassed, now, note);
-        }
-        if plain > 0 {
-            self.event(at, Event::Failures(plain.min(u32::MAX.into()) as u32), now, note);
         }
     }
 
