@@ -37,7 +37,7 @@ pub(crate) struct Cookies {
 
 impl Key {
     /// The key that a secret text stands for.
-    pub(crate) fn from_secret(secret: &[u8]) -> Self {
+    fn from_secret(secret: &[u8]) -> Self {
         Self(digest(secret, &[b"roundsman sticky cookie"]))
     }
 

@@ -18,19 +18,20 @@ use crate::systemd::dbus::{SystemdError, Verb};
 /// Stop an app, or one of its workers: drain, then end; it starts again at boot
 #[derive(Debug, Args)]
 pub(super) struct Stop {
-    /// An app, or one of its workers, as in shop or shop:2
-    #[arg(value_name = "APP[:N]", add = names::apps())]
-    target: String,
-    /// Print the result as JSON
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    admin: AdminSocket,
+    of: Of,
 }
 
 /// Restart an app's workers all at once, while connections wait; see reload for one by one
 #[derive(Debug, Args)]
 pub(super) struct Restart {
+    #[command(flatten)]
+    of: Of,
+}
+
+/// Whose workers.
+#[derive(Debug, Args)]
+struct Of {
     /// An app, or one of its workers, as in shop or shop:2
     #[arg(value_name = "APP[:N]", add = names::apps())]
     target: String,
@@ -41,37 +42,45 @@ pub(super) struct Restart {
     admin: AdminSocket,
 }
 
-/// The app and the workers that a target names; all when it names none.
-fn target(target: &str) -> Done<(App, Vec<u16>, bool)> {
-    let loaded = manage::load();
-    let Some((name, number)) = target.split_once(':') else {
-        let app = manage::app(&loaded, target)?;
-        let all = (1..=app.workers).collect();
-        return Ok((app, all, true));
-    };
-    let app = manage::app(&loaded, name)?;
-    match number.parse() {
-        Ok(number) if (1..=app.workers).contains(&number) => Ok((app, vec![number], false)),
-        _ => Err(Failure::new(format!("{name} has workers {name}:1 to {name}:{}", app.workers))),
-    }
-}
+// === impl Of ===
 
-/// What the helper is asked for.
-fn request(
-    target: &str,
-    verb: fn(Option<u16>) -> Asked,
-    json: bool,
-    admin: &AdminSocket,
-) -> Done<Request> {
-    admin.only_default()?;
-    let (app, number) = match target.split_once(':') {
-        None => (target, None),
-        Some((app, number)) => {
-            let wrong = |_| Failure::new(format!("{number} is no number of a worker"));
-            (app, Some(number.parse().map_err(wrong)?))
+impl Of {
+    /// The app and the workers that are meant, and whether that is all of them.
+    fn workers(&self) -> Done<(App, Vec<u16>, bool)> {
+        let loaded = manage::load();
+        let Some((name, number)) = self.target.split_once(':') else {
+            let app = manage::app(&loaded, &self.target)?;
+            let all = (1..=app.workers).collect();
+            return Ok((app, all, true));
+        };
+        let app = manage::app(&loaded, name)?;
+        match number.parse() {
+            Ok(number) if (1..=app.workers).contains(&number) => Ok((app, vec![number], false)),
+            _ => {
+                Err(Failure::new(format!("{name} has workers {name}:1 to {name}:{}", app.workers)))
+            }
         }
-    };
-    Ok(Request { app: app.to_owned(), verb: verb(number), json })
+    }
+
+    /// What the helper is asked for.
+    fn request(&self, verb: fn(Option<u16>) -> Asked) -> Done<Request> {
+        self.admin.only_default()?;
+        let (app, number) = match self.target.split_once(':') {
+            None => (&*self.target, None),
+            Some((app, number)) => {
+                let wrong = |_| Failure::new(format!("{number} is no number of a worker"));
+                (app, Some(number.parse().map_err(wrong)?))
+            }
+        };
+        Ok(Request { app: app.to_owned(), verb: verb(number), json: self.json })
+    }
+
+    /// Tells that it is done.
+    fn done(&self, app: &App, numbers: &[u16], past: &str) {
+        let workers: Vec<String> = numbers.iter().map(|number| app.instance(*number)).collect();
+        let text = format!("{} has {past}", self.target);
+        done(self.json, &text, past, &app.name, &json!({ past: workers }));
+    }
 }
 
 // === impl Stop ===
@@ -79,11 +88,11 @@ fn request(
 impl Stop {
     /// Stops.
     pub(super) fn run(&self) -> ExitCode {
-        let request = || request(&self.target, Asked::Stop, self.json, &self.admin);
-        rights::run(request, async {
-            let (app, mut numbers, all) = target(&self.target)?;
+        let of = &self.of;
+        rights::run(|| of.request(Asked::Stop), async {
+            let (app, mut numbers, all) = of.workers()?;
             let _lock = manage::lock(&app.name, false)?;
-            let machine = Machine::connect(&self.admin.path).await?;
+            let machine = Machine::connect(&of.admin.path).await?;
             if all {
                 machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await?;
                 // Also such as the file does not have any more, or not yet.
@@ -92,9 +101,7 @@ impl Stop {
                 numbers.dedup();
             }
             machine.stop_workers(&app, &numbers).await?;
-            let workers: Vec<String> = numbers.iter().map(|number| app.instance(*number)).collect();
-            let text = format!("{} has stopped", self.target);
-            done(self.json, &text, "stopped", &app.name, &json!({ "stopped": workers }));
+            of.done(&app, &numbers, "stopped");
             Ok(())
         })
     }
@@ -105,11 +112,11 @@ impl Stop {
 impl Restart {
     /// Restarts.
     pub(super) fn run(&self) -> ExitCode {
-        let request = || request(&self.target, Asked::Restart, self.json, &self.admin);
-        rights::run(request, async {
-            let (app, numbers, _) = target(&self.target)?;
+        let of = &self.of;
+        rights::run(|| of.request(Asked::Restart), async {
+            let (app, numbers, _) = of.workers()?;
             let _lock = manage::lock(&app.name, false)?;
-            let machine = Machine::connect(&self.admin.path).await?;
+            let machine = Machine::connect(&of.admin.path).await?;
             let services: Vec<String> =
                 numbers.iter().map(|number| unit::service(&app.name, *number)).collect();
             for number in &numbers {
@@ -127,9 +134,7 @@ impl Restart {
                     None => error.into(),
                 });
             }
-            let workers: Vec<String> = numbers.iter().map(|number| app.instance(*number)).collect();
-            let text = format!("{} has restarted", self.target);
-            done(self.json, &text, "restarted", &app.name, &json!({ "restarted": workers }));
+            of.done(&app, &numbers, "restarted");
             Ok(())
         })
     }

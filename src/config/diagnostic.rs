@@ -152,11 +152,6 @@ impl Problem {
         &self.title
     }
 
-    /// What stands beside the caret.
-    pub fn label(&self) -> Option<&str> {
-        self.place.as_ref().map(|(_, label)| label.as_str())
-    }
-
     /// What to write instead, where there is something to say.
     pub fn help_text(&self) -> Option<&str> {
         self.help.as_deref()
@@ -287,11 +282,6 @@ impl Problems {
     /// One after the other.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter()
-    }
-
-    /// Those of one file.
-    pub fn of_file<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Problem> {
-        self.list.iter().filter(move |p| p.path == path)
     }
 
     /// All of them as rustc shows its own, with a closing line that counts them.

@@ -16,7 +16,7 @@ pub(crate) const SMALL: usize = 4096;
 pub(crate) const LARGE: usize = 16 * 1024;
 /// Bodies are read in pieces of this size. Each step up to here saves time, the next one does not:
 /// what is read should still be in the core's cache when it is written.
-pub(crate) const BULK: usize = 256 * 1024;
+const BULK: usize = 256 * 1024;
 /// Buffers of [`BULK`] bytes that a thread's connections may hold at once, 8 MB: slow readers could
 /// hold very many, and then the next ones have to do with [`LARGE`].
 const BULK_IN_USE: usize = 32;
@@ -98,7 +98,7 @@ impl Buf {
         Self::take(Class::Large)
     }
 
-    /// One of [`BULK`] bytes, or of [`LARGE`] when many of those are in use; all initialised.
+    /// One of `BULK` bytes, or of [`LARGE`] when many of those are in use; all initialised.
     pub(crate) fn bulk() -> Self {
         Self::take(Class::Bulk)
     }

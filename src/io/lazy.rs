@@ -209,7 +209,7 @@ impl LazySocket {
 
 impl<R: Register<S>, S> Lazy<R, S> {
     /// The stream, registered now if it was not.
-    pub(crate) fn registered(&mut self) -> io::Result<&mut S> {
+    fn registered(&mut self) -> io::Result<&mut S> {
         if let Self::Raw(_) = self
             && let Self::Raw(raw) = std::mem::replace(self, Self::Broken)
         {

@@ -135,11 +135,6 @@ impl Client {
             + self.watched.iter().map(|watched| watched.key.len() + 64).sum::<usize>()
     }
 
-    /// Whether it is between `MULTI` and `EXEC`.
-    pub fn in_transaction(&self) -> bool {
-        self.queue.is_some()
-    }
-
     pub(super) fn set_namespace(&mut self, namespace: &str) {
         namespace.clone_into(&mut self.namespace);
         self.space = NOWHERE;

@@ -5,8 +5,6 @@ use super::memtable::{Lookup, Slot, State};
 use super::value::{Bytes, Entry, Value};
 use super::{Found, Op, Space, Store, StoreError};
 
-use std::path::Path;
-
 impl Store {
     /// Makes a change: in the log, in the memtable, in the counters.
     pub fn apply(&mut self, op: Op<'_>) -> Result<(), StoreError> {
@@ -184,10 +182,5 @@ impl Store {
 
     fn space_bytes(&self, space: Space) -> u64 {
         self.spaces.bytes(space)
-    }
-
-    /// The directory with its files.
-    pub fn directory(&self) -> &Path {
-        &self.options.directory
     }
 }

@@ -78,7 +78,7 @@ impl Cache {
     }
 
     /// Has it take no more than this.
-    pub(super) fn shrink(&mut self, limit: usize) {
+    fn shrink(&mut self, limit: usize) {
         while self.bytes > limit {
             if self.hand >= self.entries.len() {
                 self.hand = 0;

@@ -50,11 +50,6 @@ const ELEMENT_OVERHEAD: usize = 64;
 // === impl Entry ===
 
 impl Entry {
-    /// Whether it is gone at `now`.
-    pub fn is_expired(&self, now: u64) -> bool {
-        is_expired(self.expires, now)
-    }
-
     /// Appends the stored form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.expires.to_le_bytes());

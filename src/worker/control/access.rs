@@ -9,7 +9,7 @@ use crate::base::unit::Instance;
 use crate::worker::channel::MAX_LINE;
 
 /// The longest message of a member, who has some connections and no claim to the app's memory.
-pub(super) const MEMBERS_LINE: usize = 1024 * 1024;
+const MEMBERS_LINE: usize = 1024 * 1024;
 
 /// Connections of one member, and of all.
 const OF_MEMBER: usize = 32;
