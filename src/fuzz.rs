@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
+use crate::base::unit::name_fault;
 use crate::config::{self, Sources};
+use crate::helper::Request;
 use crate::io::preface;
 use crate::proxy::{chunk, field::MAX_FIELDS, request, response};
 use crate::session::protocol::{Limits, Parser};
@@ -128,6 +130,22 @@ pub fn exchange(input: &[u8]) {
     crate::proxy::sans_io::exchange(input);
 }
 
+/// What a member asks the helper for: it is one of the commands that members may have done, of an
+/// app, and the line that a client would send for it asks for the same.
+pub fn helper_request(input: &[u8]) {
+    const VERBS: [&str; 6] = ["start", "stop", "restart", "reload", "rollback", "scale"];
+    let Ok(request) = Request::parse(input) else { return };
+    let again = Request::parse(request.line().trim_ascii_end());
+    assert_eq!(again.ok().as_ref(), Some(&request), "it is said again in other words");
+    let words = request.arguments();
+    assert!(VERBS.contains(&&*words[0]), "{words:?}");
+    let mut names = words[1..].iter().filter(|word| !word.starts_with("--"));
+    let of_app = names.next().is_some_and(|name| name.split(':').next() == Some(&*request.app));
+    assert!(of_app && name_fault(&request.app).is_none(), "{words:?}");
+    let number = names.next().is_none_or(|number| number.parse::<i32>().is_ok());
+    assert!(number && names.next().is_none(), "{words:?}");
+}
+
 /// Configuration files: there is an answer, it can be shown, and what has no error has settings.
 /// The first byte says which file it is.
 pub fn configuration(input: &[u8]) {
@@ -145,19 +163,22 @@ pub fn configuration(input: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 7] = [
+    const TARGETS: [Target; 8] = [
         ("session_protocol", session_protocol),
         ("request_head", request_head),
         ("response_head", response_head),
         ("proxy_header", proxy_header),
         ("chunked_body", chunked_body),
         ("exchange", exchange),
+        ("helper_request", helper_request),
         ("configuration", configuration),
     ];
 
@@ -187,6 +208,41 @@ mod tests {
             assert!(manifest.contains(&format!("name = \"{target}\"")), "{target}");
         }
         assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len(), "each is tested here");
+    }
+
+    /// What is fuzzed is the program with the dependencies that it has.
+    #[test]
+    fn the_lock_file_of_the_targets_is_up_to_date() {
+        let packages = |lock: &str| -> BTreeSet<(String, String)> {
+            let value = |line: Option<&str>| Some(line?.split('"').nth(1)?.to_owned());
+            let packages = lock.split("[[package]]").skip(1).filter_map(|package| {
+                let mut lines = package.lines().skip(1);
+                Some((value(lines.next())?, value(lines.next())?))
+            });
+            packages.collect()
+        };
+        let ours = packages(include_str!("../Cargo.lock"));
+        let theirs = packages(include_str!("../fuzz/Cargo.lock"));
+        let known: BTreeSet<_> = ours.iter().map(|(name, _)| name).collect();
+        let stale: Vec<_> =
+            theirs.difference(&ours).filter(|(name, _)| known.contains(name)).collect();
+        let own = |lock: &str| -> BTreeSet<String> {
+            let (_, own) = lock.split_once("name = \"roundsman\"\n").expect("the program");
+            let own = own.split("\n]").next().unwrap_or_default();
+            let names = own.lines().filter_map(|line| line.strip_prefix(" \""));
+            names.filter_map(|line| line.split(['"', ' ']).next()).map(str::to_owned).collect()
+        };
+        let theirs = own(include_str!("../fuzz/Cargo.lock"));
+        let (_, direct) = include_str!("../Cargo.toml").split_once("\n[dependencies]\n").unwrap();
+        let direct = direct.lines().take_while(|line| !line.starts_with('['));
+        let direct = direct.filter_map(|line| line.split_once(" = "));
+        let missing: Vec<_> =
+            direct.map(|(name, _)| name).filter(|name| !theirs.contains(*name)).collect();
+        assert!(
+            stale.is_empty() && missing.is_empty(),
+            "run `cp Cargo.lock fuzz/ && cargo update --workspace --manifest-path fuzz/Cargo.toml`: \
+             {stale:?} are other versions than the program's, {missing:?} are missing"
+        );
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use crate::base::exit;
 use crate::base::file::{Links, read_text};
 use crate::base::paths;
 use crate::base::unit::Instance;
-use crate::base::user::User;
+use crate::base::user::{self, User};
 use crate::config::copy::{self, AppCopy, CREDENTIAL};
 use crate::config::settings::{Address, App};
 use crate::config::{Sources, load};
@@ -138,10 +138,12 @@ impl Worker {
         if self.config.is_some() {
             return true;
         }
-        let user = rustix::process::geteuid().as_raw();
+        let uid = rustix::process::geteuid().as_raw();
         let known = |name: &str| User::named(name).ok().flatten().map(|user| user.uid);
-        let caller = Caller { user, name: std::env::var("USER").ok() };
-        match refusal::check(app, self.instance.number, &caller, known) {
+        let known_group = |name: &str| user::group(name).ok().flatten();
+        let group = rustix::process::getegid().as_raw();
+        let caller = Caller { user: uid, group, name: std::env::var("USER").ok() };
+        match refusal::check(app, self.instance.number, &caller, known, known_group) {
             Ok(()) => true,
             Err(refusal) => {
                 tracing::error!(roundsman_app = app.name, "{refusal}");

@@ -24,18 +24,38 @@ pub(crate) const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 /// front reads the keys of certificates, and whoever is the session store everybody's sessions.
 pub(crate) const OURS: [&str; 2] = [ROUNDSMAN, "roundsman-session"];
 
-/// Why no app's file may say that it runs as this user, and what it should say.
-pub(super) fn user_fault(user: &str) -> Option<(String, &'static str)> {
-    let own = "write another user, or leave `user` out: the app then has one of its own";
-    if user == ROUNDSMAN || user.starts_with("roundsman-") {
-        return Some((format!("`{user}` is a user of Roundsman's own, not one for apps"), own));
+/// What an account is: the names and numbers of ours, and of apps without `user`, are the same for
+/// both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AccountKind {
+    /// As whom an app runs.
+    User,
+    /// What it may do beside.
+    Group,
+}
+
+/// Why no app's file may say that it runs as this user, or in this group, and what it should say.
+/// Whoever is in the group of Roundsman's own has its control sockets, and in another app's that
+/// app's files.
+pub(super) fn fault(kind: AccountKind, name: &str) -> Option<(String, &'static str)> {
+    let (what, own) = match kind {
+        AccountKind::User => {
+            ("user", "write another user, or leave `user` out: the app then has one of its own")
+        }
+        AccountKind::Group => {
+            ("group", "write another group, or leave `group` out: the app then has its user's own")
+        }
+    };
+    if name == ROUNDSMAN || name.starts_with("roundsman-") {
+        return Some((format!("`{name}` is a {what} of Roundsman's own, not one for apps"), own));
     }
-    if user.starts_with(PREFIX) || user.starts_with(PREFIX_OF_LONG) {
-        let why = format!("`{user}` is a name of users that apps without `user` get by themselves");
+    if name.starts_with(PREFIX) || name.starts_with(PREFIX_OF_LONG) {
+        let why =
+            format!("`{name}` is a name of {what}s that apps without `user` get by themselves");
         return Some((why, own));
     }
-    if user.parse().is_ok_and(|number| DYNAMIC.contains(&number)) {
-        let why = format!("user number {user} is systemd's to give, to any service and any app");
+    if name.parse().is_ok_and(|number| DYNAMIC.contains(&number)) {
+        let why = format!("{what} number {name} is systemd's to give, to any service and any app");
         return Some((why, own));
     }
     None
@@ -94,10 +114,13 @@ mod tests {
             "65519",
             "061184",
         ] {
-            assert!(user_fault(user).is_some(), "{user}");
+            assert!(fault(AccountKind::User, user).is_some(), "{user}");
+            let (why, _) = fault(AccountKind::Group, user).expect("nor is it in such a group");
+            assert!(why.contains("group"), "{why}");
         }
         for user in ["deploy", "root", "0", "1000", "65520", "roundsmans", "rm", "nobody"] {
-            assert_eq!(user_fault(user), None, "{user}");
+            assert_eq!(fault(AccountKind::User, user), None, "{user}");
+            assert_eq!(fault(AccountKind::Group, user), None, "{user}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use super::account::AccountKind;
 use super::diagnostic::{Place, Problem, Problems};
 use super::fragment::{Node, Table, Value};
 use super::input::{
@@ -113,8 +114,8 @@ pub(super) fn read(
     let mut app = App {
         name: name.to_owned(),
         directory,
-        user: top.optional("user", problems, user),
-        group: top.optional("group", problems, account),
+        user: top.optional("user", problems, |n, p| account(AccountKind::User, n, p)),
+        group: top.optional("group", problems, |n, p| account(AccountKind::Group, n, p)),
         workers,
         environment: top
             .get("environment", BTreeMap::new(), problems, |n, p| environment(n, listen, p)),
@@ -314,18 +315,18 @@ fn health(section: Input<'_>, problems: &mut Problems) -> Option<Health> {
     Some(Health { path, host, interval, timeout })
 }
 
-/// As whom it runs: anybody but those whose rights no app is to have.
-fn user(node: &Node, problems: &mut Problems) -> Read<String> {
-    let user = account(node, problems)?;
-    if let Some((title, help)) = account::user_fault(&user) {
+/// As whom it runs, and in which group: anybody but those whose rights no app is to have.
+fn account(kind: AccountKind, node: &Node, problems: &mut Problems) -> Read<String> {
+    let name = account_name(node, problems)?;
+    if let Some((title, help)) = account::fault(kind, &name) {
         problems.error(&node.place, title, "cannot be so", help);
         return None;
     }
-    Some(user)
+    Some(name)
 }
 
 /// A user or group: a name that systemd takes, or a number.
-fn account(node: &Node, problems: &mut Problems) -> Read<String> {
+fn account_name(node: &Node, problems: &mut Problems) -> Read<String> {
     if let Value::Integer(id @ 0..=4_294_967_294) = node.value {
         return Some(id.to_string());
     }

@@ -22,6 +22,8 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use crate::base::text;
+
 /// Entries that may wait for the journal: some seconds of a busy service, about 2 MiB at worst.
 const QUEUE: usize = 4096;
 
@@ -181,6 +183,34 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// As it is printed. An app may have written any of it, and a terminal obeys what it is told.
+    fn shown(&self, terminal: bool) -> String {
+        let level = self.level.unwrap_or(Level::INFO);
+        let said = text::lines(&self.text);
+        let mut line = match (terminal, level) {
+            (true, Level::ERROR) => format!("\x1b[31m{level:>5}\x1b[0m {said}"),
+            (true, Level::WARN) => format!("\x1b[33m{level:>5}\x1b[0m {said}"),
+            _ => format!("{level:>5} {said}"),
+        };
+        let fields = [
+            ("app", &self.app),
+            ("worker", &self.worker),
+            ("route", &self.route),
+            ("server", &self.server),
+            ("client", &self.client),
+            ("request", &self.request),
+            ("reason", &self.reason),
+        ];
+        for (name, value) in fields {
+            if let Some(value) = value {
+                let _ = write!(line, " {name}={}", text::one_line(value));
+            }
+        }
+        line
+    }
+}
+
 impl Visit for Entry {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.put(field.name(), value.to_owned());
@@ -237,30 +267,31 @@ fn print(items: &Receiver<Item>) {
     let mut told = 0;
     for item in items {
         let Some(entry) = item.entry() else { continue };
-        let level = entry.level.unwrap_or(Level::INFO);
-        let mut line = match (terminal, level) {
-            (true, Level::ERROR) => format!("\x1b[31m{level:>5}\x1b[0m {}", entry.text),
-            (true, Level::WARN) => format!("\x1b[33m{level:>5}\x1b[0m {}", entry.text),
-            _ => format!("{level:>5} {}", entry.text),
-        };
-        let fields = [
-            ("app", &entry.app),
-            ("worker", &entry.worker),
-            ("route", &entry.route),
-            ("server", &entry.server),
-            ("client", &entry.client),
-            ("request", &entry.request),
-            ("reason", &entry.reason),
-        ];
-        for (name, value) in fields {
-            if let Some(value) = value {
-                let _ = write!(line, " {name}={value}");
-            }
-        }
+        let mut line = entry.shown(terminal);
         if let Some(lost) = newly_dropped(&mut told) {
             let _ = write!(line, "\n WARN {lost} log entries were lost");
         }
         // Nobody is left to tell when stderr is closed.
         let _ = writeln!(std::io::stderr(), "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_app_writes_is_no_command_to_a_terminal() {
+        let entry = Entry {
+            level: Some(Level::WARN),
+            text: "the app says \u{1b}]0;root\u{7}x\r\nand \u{9b}2Jmore".to_owned(),
+            server: Some("a\n ERROR all is lost\u{1b}[2J".to_owned()),
+            ..Entry::default()
+        };
+        assert_eq!(
+            entry.shown(false),
+            " WARN the app says �]0;root�x�\nand �2Jmore server=a� ERROR all is lost�[2J"
+        );
+        assert!(entry.shown(true).starts_with("\x1b[33m WARN\x1b[0m the app"), "ours are");
     }
 }

@@ -9,6 +9,8 @@ use crate::config::settings::App;
 pub(crate) struct Caller {
     /// The effective user.
     pub user: u32,
+    /// The effective group.
+    pub group: u32,
     /// The user's name, as systemd says it (`$USER`).
     pub name: Option<String>,
 }
@@ -38,6 +40,17 @@ pub(crate) enum Refusal {
         /// Whose user it is.
         ours: &'static str,
     },
+    /// A group of Roundsman's own, by its number.
+    #[error(
+        "app {app:?} would run in {ours}, a group of Roundsman's own: change `group` in its file, then \
+         `systemctl daemon-reload`"
+    )]
+    OurGroup {
+        /// The app.
+        app: String,
+        /// Whose group it is.
+        ours: &'static str,
+    },
     /// Another user.
     #[error(
         "app {app:?} is to run as {wanted}, and this is user {user}: start the worker by its unit after \
@@ -65,7 +78,7 @@ pub(crate) enum Refusal {
     },
 }
 
-/// Decides. `known` gives the number of an account of the machine.
+/// Decides. `known` gives the number of a user of the machine, and `known_group` of a group.
 ///
 /// # Errors
 /// When the process may not be this worker.
@@ -74,6 +87,7 @@ pub(crate) fn check(
     number: u16,
     caller: &Caller,
     known: impl Fn(&str) -> Option<u32>,
+    known_group: impl Fn(&str) -> Option<u32>,
 ) -> Result<(), Refusal> {
     let name = || app.name.clone();
     if number > app.workers {
@@ -85,6 +99,9 @@ pub(crate) fn check(
     // A file can name it by its number, which says whose it is on this machine only.
     if let Some(ours) = OURS.into_iter().find(|ours| known(ours) == Some(caller.user)) {
         return Err(Refusal::Ours { app: name(), ours });
+    }
+    if let Some(ours) = OURS.into_iter().find(|ours| known_group(ours) == Some(caller.group)) {
+        return Err(Refusal::OurGroup { app: name(), ours });
     }
     let wanted = account::user(app);
     let has_name = caller.name.as_ref() == Some(&wanted);
@@ -107,9 +124,18 @@ mod tests {
     use crate::config::settings::Listen;
 
     fn check(user: Option<&str>, number: u16, caller: (u32, &str)) -> Result<(), String> {
+        check_in(1000, user, number, caller)
+    }
+
+    fn check_in(
+        group: u32,
+        user: Option<&str>,
+        number: u16,
+        caller: (u32, &str),
+    ) -> Result<(), String> {
         let mut app = crate::worker::tests::app(Listen::Fd, &["x"]);
         app.user = user.map(str::to_owned);
-        let caller = Caller { user: caller.0, name: Some(caller.1.to_owned()) };
+        let caller = Caller { user: caller.0, group, name: Some(caller.1.to_owned()) };
         let known = |name: &str| match name {
             "alice" => Some(1000),
             "root" | "toor" => Some(0),
@@ -117,7 +143,9 @@ mod tests {
             "roundsman-session" => Some(997),
             _ => None,
         };
-        super::check(&app, number, &caller, known).map_err(|refusal| refusal.to_string())
+        let known_group = |name: &str| known(name).map(|user| user - 10);
+        super::check(&app, number, &caller, known, known_group)
+            .map_err(|refusal| refusal.to_string())
     }
 
     #[test]
@@ -158,6 +186,10 @@ mod tests {
         for (user, caller) in [("998", 998), ("997", 997), ("alias", 998)] {
             let error = check(Some(user), 1, (caller, user)).unwrap_err();
             assert!(error.contains("a user of Roundsman's own"), "{error}");
+        }
+        for group in [988, 987] {
+            let error = check_in(group, Some("alice"), 1, (1000, "alice")).unwrap_err();
+            assert!(error.contains("a group of Roundsman's own"), "{error}");
         }
     }
 

@@ -51,7 +51,7 @@ pub(crate) fn listening(configuration: &str) -> (Server, u16) {
 }
 
 /// A file that nobody else may read.
-fn write_secret(path: &Path, text: &str) {
+pub(crate) fn write_secret(path: &Path, text: &str) {
     fs::write(path, text).expect("written");
     fs::set_permissions(path, Permissions::from_mode(0o600)).expect("ours");
 }
@@ -145,4 +145,20 @@ fn it_goes_when_nobody_is_connected_for_long_enough() {
     assert!(server.log().contains("nobody is connected"), "{}", server.log());
     server.start_again();
     assert_eq!(server.client().say("strlen a"), Value::Integer(1));
+}
+
+/// Most files of apps are none that the service may read; they are never about it.
+#[test]
+fn only_errors_of_its_own_file_are_told() {
+    for (file, told) in [("apps/shop.toml", false), ("roundsman.toml", true)] {
+        let mut server = Server::prepare(&[]);
+        let file = server.directory.path().join("configuration").join(file);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
+        fs::write(&file, "nonsense = 1\n").expect("written");
+        let configuration = server.directory.path().join("configuration");
+        server.add_arguments(&["--config", path(&configuration)]);
+        server.start_again();
+        eventually("it serves", || server.log().contains("serving sessions"));
+        assert_eq!(server.log().contains("has errors"), told, "{}", server.log());
+    }
 }

@@ -1,8 +1,11 @@
 //! The tools that look at, copy and move sessions while the store serves them.
 
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
+use crate::session::access::write_secret;
 use crate::session::client::{Client, Value, bulk, ok};
 use crate::session::redis::Redis;
 use crate::session::server::{Server, eventually, path, tool};
@@ -263,7 +266,11 @@ fn what_cannot_be_reached_is_said_clearly() {
     let (done, text) = migrate(&server, &with, &[]);
     assert!(!done && text.contains("WRONGPASS") && !text.contains("wrong@"), "{text}");
     let file = server.directory.path().join("password");
-    std::fs::write(&file, "secret\n").expect("it can be written");
+    write_secret(&file, "secret\n");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("ours");
+    let (done, text) = migrate(&server, &url, &["--password-file", path(&file)]);
+    assert!(!done && text.contains("others may read it"), "{text}");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("ours");
     let (done, text) = migrate(&server, &url, &["--password-file", path(&file)]);
     assert!(done && text.contains("1 copied"), "{text}");
     let mut there = redis.client();

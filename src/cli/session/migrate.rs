@@ -1,6 +1,5 @@
 //! `roundsman session migrate`: an app's sessions to a Redis or Valkey server, while the app runs.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::live::Live;
+use super::passwords;
 use crate::base::exit;
 use crate::base::paths;
 use crate::cli::failure::{Done, Failure};
@@ -59,9 +59,7 @@ impl Migrate {
         let mut url = Url::parse(&self.to)
             .map_err(|error: UrlError| Failure::with(exit::USAGE, format!("--to: {error}")))?;
         if let Some(path) = &self.password_file {
-            let text = fs::read_to_string(path)
-                .map_err(|error| Failure::with(exit::OS, format!("{}: {error}", path.display())))?;
-            url.password = Some(text.trim_end_matches(['\r', '\n']).to_owned());
+            url.password = Some(passwords::of_server(path)?);
         }
         let live = Live::at(&self.socket);
         let app = self.app(&live)?;

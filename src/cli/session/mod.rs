@@ -2,13 +2,13 @@
 
 mod live;
 mod migrate;
+mod passwords;
 mod stats;
 mod transfer;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,13 +19,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::dial;
 use crate::base::exit;
-use crate::base::file::{self, Links};
 use crate::base::paths;
 use crate::cli::failure::{Done, Failure};
 use crate::cli::manage;
 use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
-use crate::session::command::{ServerInfo, is_namespace};
+use crate::session::command::ServerInfo;
 use crate::session::server::{self, Listener, handover};
 use crate::session::store::{Options, Store};
 use crate::systemd::{activation, journal, notify};
@@ -108,8 +107,6 @@ struct Salvage {
     json: bool,
 }
 
-/// The most that is read of a file of passwords.
-const MOST_PASSWORDS: u64 = 1024 * 1024;
 /// What `FileDescriptorName=` calls the optional listener over TCP.
 const TCP_NAME: &str = "session-tcp";
 
@@ -142,7 +139,7 @@ impl Serve {
         journal::init();
         let settings = self.settings();
         let passwords = match &settings.password_file {
-            Some(path) => read_passwords(path)?,
+            Some(path) => passwords::of_namespaces(path)?,
             None => BTreeMap::new(),
         };
         let listeners = self.listeners(inherited, &settings, passwords.is_empty())?;
@@ -262,10 +259,12 @@ impl Serve {
     fn settings(&self) -> Settings {
         let sources = self.config.as_ref().map_or_else(Sources::system, Sources::directory);
         let loaded = config::load(&sources);
-        // An error in an app's file is none of this service's; what is wrong in its own section
-        // has a default in its place, and is said.
-        if loaded.problems.errors() > 0 {
-            tracing::warn!("the configuration has errors; see them with: roundsman check");
+        // Apps' files are none of this service's, and often none that it may read.
+        if !loaded.front_is_right {
+            tracing::warn!(
+                "roundsman.toml has errors, so the store does as if there were none; see them with: \
+                 roundsman check"
+            );
         }
         let mut settings = loaded.settings.front.session;
         if let Some(sync) = self.sync {
@@ -312,45 +311,6 @@ fn listen_tcp(address: SocketAddr) -> Done<Listener> {
     TcpListener::bind(address)
         .map(Listener::Tcp)
         .map_err(|error| Failure::with(exit::OS, format!("cannot listen on {address}: {error}")))
-}
-
-fn read_passwords(path: &Path) -> Done<BTreeMap<String, String>> {
-    let failed = |what: String| Failure::with(exit::CONFIG, format!("{}: {what}", path.display()));
-    let unread = |error: std::io::Error| failed(error.to_string());
-    let opened = file::open(path, Links::Follow).map_err(unread)?;
-    let mode = opened.metadata().map_err(unread)?.mode();
-    // Of its group alone, as which the service runs; and whoever may write to it chooses who comes.
-    if mode & 0o027 != 0 {
-        return Err(failed(format!(
-            "others may read it, or write to it, and so come in: chgrp roundsman-session {0} && \
-             chmod 640 {0}",
-            path.display()
-        )));
-    }
-    let text = file::content(&opened, MOST_PASSWORDS).map_err(unread)?;
-    let text = String::from_utf8_lossy(&text);
-    let mut passwords = BTreeMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        match line.split_once(':') {
-            Some((namespace, password)) if is_namespace(namespace) && !password.is_empty() => {
-                passwords.insert(namespace.to_owned(), password.to_owned());
-            }
-            _ => {
-                return Err(failed(format!(
-                    "line {} is not NAMESPACE:PASSWORD (a namespace is [a-z0-9_-]+)",
-                    number + 1
-                )));
-            }
-        }
-    }
-    if passwords.is_empty() {
-        return Err(failed("there is no line of NAMESPACE:PASSWORD in it".to_owned()));
-    }
-    Ok(passwords)
 }
 
 // === impl Check ===

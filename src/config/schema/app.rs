@@ -22,7 +22,12 @@ pub(in crate::config) const APP: Section = Section {
              (DynamicUser=). \"root\" only where this says so; no user of Roundsman's own, nor what another app has \
              without this key.",
         ),
-        key("group", "string", "", "Its group, when it is not the user's own."),
+        key(
+            "group",
+            "string",
+            "",
+            "Its group, when it is not the user's own; no group of Roundsman's own, nor another app's.",
+        ),
         key(
             "workers",
             "1 to 250 or \"auto\"",
