@@ -7,9 +7,9 @@ occupy PATH N MIB [TEXT] keep N connections open; each sends TEXT, or so many Mi
 """
 import os
 import resource
+import signal
 import socket
 import sys
-import time
 
 
 def say(path, text):
@@ -65,8 +65,7 @@ def occupy(path, count, mebibytes, text=None):
             pass  # refused, closed, or not read from any more
         clients.append(client)
     print("occupied", flush=True)
-    while True:
-        time.sleep(60)
+    signal.pause()  # until it is ended
 
 
 verb, *rest = sys.argv[1:]

@@ -111,6 +111,16 @@ on_every_debian! {
     }
 }
 
+/// Gives the file that it is told an access list (version 2: the owner, one user, the group, the mask,
+/// everybody), as setfacl would.
+const LET_MALLORY_WRITE: &str = "
+import os, pwd, struct, sys
+entry = lambda tag, may, who=0xffffffff: struct.pack(\"<HHI\", tag, may, who)
+mallory = pwd.getpwnam(\"mallory\").pw_uid
+list = [entry(1, 6), entry(2, 6, mallory), entry(4, 4), entry(16, 6), entry(32, 4)]
+os.setxattr(sys.argv[1], \"system.posix_acl_access\", struct.pack(\"<I\", 2) + b\"\".join(list))
+";
+
 /// What `import pm2` does with the ecosystem files of others.
 fn a_program_of_others_runs_as_theirs(machine: &Machine) {
     // An ecosystem file is a program: it runs with the rights of the one who could have written
@@ -144,6 +154,14 @@ fn a_program_of_others_runs_as_theirs(machine: &Machine) {
         !said.ok() && said.stderr.contains("alice") && said.stderr.contains("mallory"),
         "{said}"
     );
+    // Nor where an access list, of which its mode says nothing, lets others write to it.
+    machine.run(&format!(
+        ": > /srv/ran-as && install -D -m 644 /home/mallory/pm2/ecosystem.config.js \
+         /root/pm2/listed.config.js && python3 -c '{LET_MALLORY_WRITE}' /root/pm2/listed.config.js"
+    ));
+    let said = machine.try_run("roundsman import pm2 /root/pm2/listed.config.js");
+    assert_eq!(machine.run("cat /srv/ran-as"), "", "mallory could have written it: {said}");
+    assert!(!said.ok() && said.stderr.contains("access list"), "{said}");
     // Nor where others can put modules for it, though each entry stays its owner's.
     machine.write("/tmp/roots/till.config.js", "module.exports = require('theirs')\n");
     by(
