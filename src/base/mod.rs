@@ -9,6 +9,7 @@ pub(crate) mod origin;
 pub mod paths;
 pub(crate) mod peer;
 pub(crate) mod places;
+pub(crate) mod program;
 pub(crate) mod replace;
 pub(crate) mod rights;
 pub(crate) mod text;

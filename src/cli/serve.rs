@@ -26,7 +26,7 @@ use crate::health;
 use crate::lifecycle::control::{Control, https_port};
 use crate::lifecycle::last_good::LastGood;
 use crate::lifecycle::server;
-use crate::lifecycle::state;
+use crate::lifecycle::state::{self, Kept};
 use crate::registry::dns;
 use crate::systemd::activation::{self, Inherited, Socket};
 use crate::systemd::dbus::workers;
@@ -122,8 +122,8 @@ impl Serve {
                 ),
             }
         }
-        let last_good = state.as_deref().map(LastGood::new);
-        let (settings, files, uses_last_good) = configuration(&sources, last_good.as_ref())?;
+        let kept = Kept::of_unit(state.as_deref());
+        let (settings, files, uses_last_good) = configuration(&sources, kept.last_good.as_ref())?;
 
         let listeners = describe(&sockets);
         let sockets = sockets
@@ -157,7 +157,7 @@ impl Serve {
             front,
             threads,
             sources,
-            last_good,
+            kept,
             uses_last_good,
             lacks_certificates,
             listeners,
@@ -282,6 +282,7 @@ async fn run(
     let watched = Rc::clone(&control);
     tokio::task::spawn_local(watchdog::run(move || watched.threads().heartbeats()));
     follow_bus(&control).await;
+    control.apply_all();
 
     tokio::task::spawn_local(tell_changes(Rc::clone(&control)));
     control.threads().accept(sockets);

@@ -14,6 +14,7 @@ use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done, say};
 use super::{AdminSocket, names, rights, taken, whose};
 use crate::base::exit;
+use crate::base::program::{self, SERVICE_PATH};
 use crate::base::unit;
 use crate::config::settings::{App, HostPattern, RouteTarget, Settings};
 use crate::deploy::{record, release};
@@ -247,7 +248,7 @@ impl Start {
         if !new.is_empty() {
             machine.start_workers(app, &new).await?;
         }
-        // It wants them all, so it is done when they are.
+        // What else it wants: the watch and the timer. And so the app is stopped with it.
         machine.systemd.job(Verb::Start, &unit::target(&app.name)).await?;
         if writes && !run.is_empty() {
             deploy::deploy(machine, app, &Options::default()).await?;
@@ -288,28 +289,20 @@ fn absolute(path: &Path) -> Done<PathBuf> {
 /// A program that services do not find by its name alone gets its path: Node from a version
 /// manager, for instance.
 fn resolve_program(mut command: Vec<String>) -> Done<Vec<String>> {
-    let Some(program) = command.first_mut().filter(|program| !program.contains('/')) else {
+    let Some(name) = command.first_mut().filter(|name| !name.contains('/')) else {
         return Ok(command);
     };
-    let is_there = |directory: &Path| {
-        let file = directory.join(&*program);
-        fs::metadata(&file)
-            .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-            .then_some(file)
-    };
-    // systemd's own search path for services.
-    let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
-    if system.iter().any(|directory| is_there(Path::new(directory)).is_some()) {
+    if program::find(name, SERVICE_PATH).is_some() {
         return Ok(command);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let Some(file) = std::env::split_paths(&path).find_map(|directory| is_there(&directory)) else {
+    let Some(file) = program::find(name, path) else {
         return Err(Failure::new(format!(
-            "there is no program \"{program}\"; install it, or give its whole path. (sudo has a search \
+            "there is no program \"{name}\"; install it, or give its whole path. (sudo has a search \
              path of its own: sudo env \"PATH=$PATH\" roundsman start … keeps yours.)"
         )));
     };
-    *program = file.display().to_string();
+    *name = file.display().to_string();
     Ok(command)
 }
 

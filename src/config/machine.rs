@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml_edit::{DocumentMut, TableLike};
 
@@ -14,8 +14,16 @@ use super::diagnostic::{Problem, Severity};
 use super::load::Loaded;
 use super::secrecy;
 use super::settings::App;
+use crate::base::file::{self, Links};
+use crate::base::program::{self, SERVICE_PATH};
+use crate::base::rights::Rights;
+use crate::base::user::{self, ROUNDSMAN, User};
 
-/// A warning for everything that would keep an app from starting on this machine as it is now.
+/// Why an environment file, a program or another file of an app counts as missing.
+const NO_START: &str = "without it the app does not start";
+
+/// An error for every file that the front may not read, and a warning for everything else that would
+/// keep an app from starting on this machine as it is now.
 pub(crate) fn missing(loaded: &Loaded) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for app in loaded.settings.apps.values() {
@@ -28,7 +36,26 @@ pub(crate) fn missing(loaded: &Loaded) -> Vec<Problem> {
         }
     }
     warnings.extend(exposed(loaded));
+    // Without the package there is no such user, and nobody to read them.
+    if let Some(rights) = User::named(ROUNDSMAN).ok().flatten().and_then(|u| Rights::of(&u).ok()) {
+        warnings.extend(unreadable(loaded, &rights));
+    }
     warnings
+}
+
+/// An error for every file that cannot be read with these rights, which are the front's: it would
+/// refuse the reload.
+fn unreadable(loaded: &Loaded, rights: &Rights) -> Vec<Problem> {
+    let read = |path: &Path| rights.with(|| file::open(path, Links::Follow).map(drop));
+    let denied = |path: &&PathBuf| matches!(read(path), Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied);
+    let problem = |path: &PathBuf| {
+        let title = format!("the front, which is the user {ROUNDSMAN}, may not read this file");
+        Problem::file(Severity::Error, path, title).help(format!(
+            "`chgrp roundsman {0} && chmod 640 {0}`; directories on the way must let it in too",
+            path.display()
+        ))
+    };
+    loaded.paths.iter().filter(denied).map(problem).collect()
 }
 
 /// A warning for every file that everybody may read and that has what looks like a secret.
@@ -86,6 +113,16 @@ fn of_app(app: &App) -> Vec<(String, String)> {
             Err(_) => {}
         }
     }
+    found.extend(of_whom(app));
+    found.extend(of_name(app));
+    for (name, path) in &app.supervision.credentials {
+        if is_missing(path) {
+            found.push((
+                format!("the file {} of the credential {name} is not there", path.display()),
+                format!("create it, or correct `credentials`: {NO_START}"),
+            ));
+        }
+    }
     if let Some(program) = app.command.first().filter(|program| program.contains('/')) {
         let path = app.directory.as_deref().unwrap_or(Path::new("/")).join(program);
         match fs::metadata(&path) {
@@ -111,13 +148,48 @@ fn of_app(app: &App) -> Vec<(String, String)> {
             )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => found.push((
                 format!("the environment file {} is not there", file.display()),
-                "create it, or correct `environment-files`: without it the app does not start"
-                    .to_owned(),
+                format!("create it, or correct `environment-files`: {NO_START}"),
             )),
             _ => {}
         }
     }
     found
+}
+
+/// Whether nothing is there. Not being allowed to look says nothing.
+fn is_missing(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The user and the group that nobody has made.
+fn of_whom(app: &App) -> Vec<(String, String)> {
+    let is_number = |name: &str| name.parse::<u32>().is_ok();
+    let mut found = Vec::new();
+    if let Some(name) = app.user.as_deref().filter(|name| !is_number(name))
+        && matches!(User::named(name), Ok(None))
+    {
+        let help = format!("`adduser --system --group {name}`, or leave `user` out");
+        found.push((format!("there is no user {name}"), help));
+    }
+    if let Some(name) = app.group.as_deref().filter(|name| !is_number(name))
+        && matches!(user::group(name), Ok(None))
+    {
+        found.push((format!("there is no group {name}"), format!("`addgroup --system {name}`")));
+    }
+    found
+}
+
+/// A program that is looked for by its name.
+fn of_name(app: &App) -> Option<(String, String)> {
+    let name = app.command.first().filter(|program| !program.contains('/'))?;
+    let path = app.environment.get("PATH").map_or(SERVICE_PATH, String::as_str);
+    if name.is_empty() || program::find(name, path).is_some() {
+        return None;
+    }
+    Some((
+        format!("there is no program \"{name}\" in {path}"),
+        "install it, or write its whole path in `command`".to_owned(),
+    ))
 }
 
 #[cfg(test)]
@@ -147,9 +219,20 @@ mod tests {
         fs::create_dir(root.path().join("apps")).unwrap();
         for (name, text) in [
             ("fine", app("./run", &format!("{directory}"), &format!("{directory}/secret.env"))),
-            ("node", app("node", &format!("{directory}"), &format!("{directory}/secret.env"))),
+            ("sh", app("sh", &format!("{directory}"), &format!("{directory}/secret.env"))),
             ("a", app("./gone", &format!("{directory}/nowhere"), &format!("{directory}/open.env"))),
             ("b", app("./plain", &format!("{directory}"), &format!("{directory}/gone.env"))),
+            (
+                "c",
+                app("no-such-program", &format!("{directory}"), &format!("{directory}/secret.env"))
+                    + "user = \"no-such-user\"\ngroup = \"no-such-group\"\n\
+                       credentials = { key = \"/no/such/key\" }\n",
+            ),
+            (
+                "d",
+                app("run", &format!("{directory}"), &format!("{directory}/secret.env"))
+                    + &format!("environment = {{ PATH = \"{directory}\" }}\nuser = \"root\"\n"),
+            ),
         ] {
             fs::write(root.path().join(format!("apps/{name}.toml")), text).unwrap();
         }
@@ -167,8 +250,34 @@ mod tests {
                 "everybody may read D/open.env",
                 "D/./plain cannot be executed",
                 "the environment file D/gone.env is not there",
+                "there is no user no-such-user",
+                "there is no group no-such-group",
+                "there is no program \"no-such-program\" in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
+                "the file /no/such/key of the credential key is not there",
             ]
         );
+    }
+
+    #[test]
+    fn a_file_that_the_front_may_not_read_is_an_error() {
+        if !rustix::process::geteuid().is_root() {
+            return; // whose own files are not to be read by others is for root to find out
+        }
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("apps")).unwrap();
+        let file = root.path().join("apps/shop.toml");
+        fs::write(&file, "command = [\"/bin/true\"]\n").unwrap();
+        let errors = |directory: u32, mode: u32| {
+            fs::set_permissions(root.path(), fs::Permissions::from_mode(directory)).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = load(&Sources::directory(root.path()));
+            let found = unreadable(&loaded, &Rights::of_nobody());
+            assert!(found.iter().all(Problem::is_error), "{found:?}");
+            found.len()
+        };
+        assert_eq!(errors(0o755, 0o644), 0);
+        assert_eq!(errors(0o755, 0o600), 1);
+        assert_eq!(errors(0o700, 0o644), 1, "nor what is in a directory that it may not enter");
     }
 
     #[test]

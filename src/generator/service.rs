@@ -27,6 +27,7 @@ pub(super) fn service(
     let (name, workers) = (&app.name, app.workers);
     let mut out = head(&format!("{name}, worker {number} of {workers}"), source);
     line!(out, "PartOf=roundsman-app@{name}.target");
+    line!(out, "After=roundsman-app@{name}.target");
     if app.has_socket() {
         // The main process inherits its listener, so there is no starting without it.
         line!(out, "Requires=roundsman-worker@%i.socket");

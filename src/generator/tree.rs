@@ -109,6 +109,7 @@ fn companions(app: &App, source: Option<&Path>, tree: &mut Tree) {
         let mut out = head(&format!("{name}, time to replace its workers"), source);
         line!(out, "Documentation=man:roundsman.toml(5)");
         line!(out, "PartOf=roundsman-app@{name}.target");
+        line!(out, "After=roundsman-app@{name}.target");
         line!(out, "\n[Timer]");
         for event in &app.supervision.restart_at {
             line!(out, "OnCalendar={event}");
@@ -149,6 +150,7 @@ fn socket(app: &App, number: u16, source: Option<&Path>) -> String {
     let mut out = head(&format!("{name}, listener of worker {number} of {workers}"), source);
     // Stops with the app, but unlike with PartOf= it is not restarted with it: connections wait.
     line!(out, "StopPropagatedFrom=roundsman-app@{name}.target");
+    line!(out, "After=roundsman-app@{name}.target");
     if let (Transport::Tcp, Address::Tcp(address)) = (app.transport, app.worker_address(number)) {
         line!(out, "\n[Socket]");
         line!(out, "ListenStream=");

@@ -4,7 +4,7 @@
 //! need to know of it reaches them through [`Front`].
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::held::Held;
 use super::last_good::LastGood;
+use super::state::Kept;
 use super::worker_units::WorkerUnits;
 use crate::admin::model;
 use crate::balance::{Server, State};
@@ -49,7 +51,9 @@ pub(crate) struct Control {
     /// Whether the bus was ever out of reach, so that it is said once.
     bus_missed: Cell<bool>,
     /// Workers that an administrator drained and has not undrained.
-    held: RefCell<HashSet<String>>,
+    held: Held,
+    /// Whether the last reload was refused.
+    refused: Cell<bool>,
     /// Since when workers drain: a unit that stops after a deploy has drained it waits no more.
     draining: RefCell<HashMap<String, Instant>>,
 }
@@ -62,11 +66,12 @@ impl Control {
         front: Arc<Front>,
         threads: Threads,
         sources: Sources,
-        last_good: Option<LastGood>,
+        kept: Kept,
         uses_last_good: bool,
         lacks_certificates: bool,
         listeners: Vec<model::Listener>,
     ) -> Self {
+        let Kept { last_good, held } = kept;
         Self {
             front,
             threads,
@@ -79,7 +84,8 @@ impl Control {
             units: RefCell::new(None),
             bus: Cell::new(false),
             bus_missed: Cell::new(false),
-            held: RefCell::default(),
+            held,
+            refused: Cell::new(false),
             draining: RefCell::default(),
         }
     }
@@ -128,7 +134,8 @@ impl Control {
         }
     }
 
-    fn apply_all(&self) {
+    /// Gives every worker its state, before the first request may go to one that is held.
+    pub(crate) fn apply_all(&self) {
         for (_, server) in self.front.snapshot().servers() {
             self.apply(server);
         }
@@ -141,7 +148,7 @@ impl Control {
         if !snapshot.settings.apps.contains_key(app) {
             return; // something else runs it
         }
-        let state = if self.held.borrow().contains(&server.name) {
+        let state = if self.held.contains(&server.name) {
             State::Draining
         } else {
             match &*self.units.borrow() {
@@ -202,6 +209,8 @@ impl Control {
         };
         let warning = if self.uses_last_good.get() {
             "; THE CONFIGURATION HAS ERRORS, the last good one is used: run roundsman check"
+        } else if self.refused.get() {
+            "; THE LAST RELOAD WAS REFUSED, the configuration has errors: run roundsman check"
         } else if self.lacks_certificates.get() {
             "; CERTIFICATES CANNOT BE USED: journalctl -u roundsman says why"
         } else {
@@ -265,11 +274,15 @@ impl Control {
                 message_id = message::RELOAD_REFUSED,
                 "the configuration has errors, the old one stays at work:\n{errors}"
             );
+            self.refused.set(true);
             Err(errors)
         } else {
             self.front.replace_with(settings, tls);
             self.uses_last_good.set(false);
+            self.refused.set(false);
             self.lacks_certificates.set(false);
+            let snapshot = self.front.snapshot();
+            self.held.keep_only(|worker| snapshot.server(worker).is_some());
             if !problems.is_empty() {
                 tracing::warn!("the configuration has warnings:\n{}", problems.render(false));
             }
@@ -329,7 +342,7 @@ impl Control {
                 .map_or(Duration::from_secs(30), |a| a.drain_timeout);
             timeout = timeout.max(app_timeout);
             if drain.hold {
-                self.held.borrow_mut().insert(server.name.clone());
+                self.held.hold(&server.name);
             } else if let Some(units) = &mut *self.units.borrow_mut() {
                 // The unit is stopping and the bus will say so, perhaps after this call.
                 units.set(server.name.clone(), UnitState::Deactivating, true);
@@ -364,7 +377,7 @@ impl Control {
     /// When no worker has that name.
     pub(crate) fn undrain(&self, target: &str) -> Result<(), String> {
         for server in self.targets(target)? {
-            self.held.borrow_mut().remove(&server.name);
+            self.held.release(&server.name);
             self.apply(&server);
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The life of the front as a service: readiness, watchdog, reload, drain.
 
 pub(crate) mod control;
+pub(crate) mod held;
 pub(crate) mod last_good;
 pub(crate) mod server;
 pub(crate) mod state;

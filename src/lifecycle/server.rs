@@ -154,13 +154,14 @@ mod tests {
     use super::*;
     use crate::config::{Settings, Sources};
     use crate::front::Front;
+    use crate::lifecycle::state::Kept;
     use crate::thread::Threads;
 
     fn control() -> Rc<Control> {
         let front = Arc::new(Front::new(Settings::default(), 1));
         let threads = Threads::start(Arc::clone(&front), &[0], false).unwrap();
         let sources = Sources::directory("/no/such");
-        Rc::new(Control::new(front, threads, sources, None, false, false, Vec::new()))
+        Rc::new(Control::new(front, threads, sources, Kept::default(), false, false, Vec::new()))
     }
 
     /// What a client gets for these bytes, after which it says nothing more, and when.

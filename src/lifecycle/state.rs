@@ -1,4 +1,4 @@
-//! What the front keeps from one start to the next: its unit's state directory and the secret in it.
+//! Where the front keeps what it has from one start to the next, and the secret that is there.
 
 use std::fs;
 use std::io;
@@ -6,11 +6,37 @@ use std::path::{Path, PathBuf};
 
 use rustls::crypto::aws_lc_rs;
 
+use super::held::Held;
+use super::last_good::LastGood;
 use crate::base::file::write_atomically;
+
+/// What the front keeps of itself, beside the secret.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// The files that were at work last.
+    pub last_good: Option<LastGood>,
+    /// The workers that are drained by hand.
+    pub held: Held,
+}
 
 /// The state directory of this process's unit (`StateDirectory=`), if it has one.
 pub(crate) fn directory() -> Option<PathBuf> {
-    let list = std::env::var("STATE_DIRECTORY").ok()?;
+    first_of("STATE_DIRECTORY")
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// What is kept for this process's unit: in this state directory, and in its runtime directory
+    /// (`RuntimeDirectory=`), which is there until the next boot.
+    pub(crate) fn of_unit(state: Option<&Path>) -> Self {
+        let until_boot = first_of("RUNTIME_DIRECTORY");
+        Self { last_good: state.map(LastGood::new), held: Held::noted_in(until_boot.as_deref()) }
+    }
+}
+
+fn first_of(variable: &str) -> Option<PathBuf> {
+    let list = std::env::var(variable).ok()?;
     // systemd joins several directories with colons; ours is the first.
     list.split(':').next().filter(|first| !first.is_empty()).map(PathBuf::from)
 }

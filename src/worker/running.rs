@@ -138,7 +138,8 @@ impl Running {
         }
         let status = self.status();
         self.notifier.send(&[NotifyState::Ready, NotifyState::Status(&status)]).await;
-        self.hub.life("ready", json!({ "seconds": self.process.uptime() }));
+        let seconds = (self.process.uptime() * 1000.0).round() / 1000.0;
+        self.hub.life("ready", json!({ "seconds": seconds }));
         self.tell(true, false);
         report!(info, self.identity; WORKER_READY,
             "ready after {:.1} s: {status}", self.process.uptime());

@@ -29,8 +29,10 @@ fn directory(roundsman_toml: &str) -> tempfile::TempDir {
 
 /// Starts the front there; with a watchdog, it is told of one.
 fn start(directory: tempfile::TempDir, watchdog: Option<Duration>) -> Program {
-    let mut environment =
-        vec![("STATE_DIRECTORY", directory.path().join("state").into_os_string())];
+    let mut environment = vec![
+        ("STATE_DIRECTORY", directory.path().join("state").into_os_string()),
+        ("RUNTIME_DIRECTORY", directory.path().join("state").into_os_string()),
+    ];
     if let Some(watchdog) = watchdog {
         environment.push(("WATCHDOG_USEC", watchdog.as_micros().to_string().into()));
     }
@@ -186,7 +188,9 @@ fn a_bad_configuration_fails_the_reload_and_the_old_one_stays() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("cuont") && text.contains("roundsman.toml"), "{text}");
     front.notified("RELOADING=1");
-    front.notified("READY=1"); // also after a failure: systemd waits for it
+    // Also after a failure, systemd waits for it; and `systemctl reload` shows no errors itself.
+    let status = front.notified("READY=1");
+    assert!(status.contains("THE LAST RELOAD WAS REFUSED"), "{status}");
     assert!(get(front.address, "/").ends_with("hello"));
 }
 
@@ -217,6 +221,33 @@ fn starts_with_the_last_good_configuration_when_the_present_one_is_broken() {
     let front = start(broken, None);
     assert!(get(front.address, "/").ends_with("hello"));
     assert_eq!(status(&front)["last_good"], true);
+}
+
+#[test]
+fn a_worker_that_was_drained_by_hand_stays_so_when_the_front_restarts() {
+    let app = "command = [\"/bin/true\"]\nlisten = \"fd\"\nworkers = 2\n";
+    let again = |before: Option<Program>| {
+        let directory = directory("");
+        fs::create_dir(directory.path().join("etc/apps")).unwrap();
+        fs::write(directory.path().join("etc/apps/shop.toml"), app).unwrap();
+        if let Some(mut before) = before {
+            before.signal(Signal::KILL);
+            before.process.wait().unwrap();
+            fs::remove_dir(directory.path().join("state")).unwrap();
+            fs::rename(before.path("state"), directory.path().join("state")).unwrap();
+        }
+        start(directory, None)
+    };
+    let is_drained = |front: &Program| status(front).to_string().contains("\"draining\"");
+    let front = again(None);
+    assert!(!is_drained(&front));
+    assert!(front.roundsman(&["drain", "shop:1"]).status.success());
+    assert!(is_drained(&front));
+    let front = again(Some(front));
+    assert!(is_drained(&front), "{}", status(&front));
+    assert!(front.roundsman(&["undrain", "shop:1"]).status.success());
+    let front = again(Some(front));
+    assert!(!is_drained(&front), "{}", status(&front));
 }
 
 #[test]

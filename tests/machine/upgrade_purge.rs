@@ -12,15 +12,17 @@ const PATHS: &str = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o
 
 on_every_pristine_debian! {
     /// Whatever was configured, enabled and running: after a purge nothing of it is left, except
-    /// the system user, which is Debian's rule.
+    /// the system users, which is Debian's rule; and the next installation starts the same app.
     fn purge_leaves_nothing(machine: &Machine) {
+        machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hello"), "/srv/hello");
         let before = machine.run(PATHS);
         machine.install(&Package::built());
-        machine.write("/etc/roundsman/apps/hello.toml", "command = [\"node\", \"hello.js\"]\n");
-        machine.run("systemctl daemon-reload && systemctl enable roundsman-app@hello.target");
+        let start = "roundsman start /srv/hello/server.js --name hello -n 2";
+        machine.run(start);
+        machine.run("roundsman drain hello:2");
         machine.run("systemctl enable roundsman-https.socket");
-        // Of extra workers, and of workers that ran.
-        machine.run("mkdir -p /run/roundsman.d/apps/hello.toml.d /run/roundsman-workers");
+        // Of extra workers.
+        machine.run("mkdir -p /run/roundsman.d/apps/hello.toml.d");
 
         machine.run("apt-get purge -y roundsman");
 
@@ -35,6 +37,10 @@ on_every_pristine_debian! {
         assert!(left.is_empty(), "left behind: {left:#?}");
         let units = machine.run("systemctl list-units --all --no-legend -t service,socket,target 'roundsman*'");
         assert!(units.is_empty(), "units are still known:\n{units}");
+
+        machine.install(&Package::built());
+        machine.run(start);
+        assert!(machine.curl("/").starts_with("Hello from worker"));
     }
 }
 

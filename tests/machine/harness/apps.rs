@@ -19,15 +19,14 @@ impl Machine {
         self.run(&format!("roundsman start {name}"));
     }
 
-    /// Stops an app and waits until its worker 1 has ended: a target is down as soon as the stop of
-    /// what belongs to it has begun.
+    /// Stops an app, after which its worker 1 has ended and its listener is closed.
     #[track_caller]
     pub(crate) fn stop_app(&self, name: &str) {
         self.run(&format!("systemctl stop roundsman-app@{name}.target"));
-        self.eventually("the app has ended", |machine| {
-            let state = machine.worker(&format!("{name}:1"), "ActiveState");
-            matches!(state.as_str(), "inactive" | "failed")
-        });
+        for kind in ["service", "socket"] {
+            let state = self.property(&format!("roundsman-worker@{name}:1.{kind}"), "ActiveState");
+            assert!(matches!(state.as_str(), "inactive" | "failed"), "the {kind} is {state}");
+        }
     }
 
     /// A property of the service of a worker, such as `shop:1`.

@@ -449,6 +449,9 @@ on_every_debian_in_soak! {
             assert!(said.ok(), "{said}");
             said
         };
+        member("roundsman session stats");
+        let said = by(machine, "stranger", "roundsman session stats");
+        assert!(!said.ok(), "{said}");
         let load = machine.load(Clients::new(6, 2).with(2, 1, 0).slow(Duration::from_millis(700)).unhurried());
         load.goes_on_for(100);
         shop::release(machine, "two", "well");

@@ -1,0 +1,38 @@
+//! Programs by their names, as systemd finds those of services.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// systemd's own search path for services.
+pub(crate) const SERVICE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
+
+/// The program of this name in the first of these directories, joined by colons, that has it.
+pub(crate) fn find(name: &str, path: impl AsRef<OsStr>) -> Option<PathBuf> {
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| is_program(file))
+}
+
+/// Whether this is a file that may be executed.
+fn is_program(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_an_executable_file_in_one_of_the_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = format!("/no/such:{}", directory.path().display());
+        let file = directory.path().join("tool");
+        assert_eq!(find("tool", &path), None);
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(find("tool", &path), None, "it cannot be executed");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(find("tool", &path), Some(file));
+        assert!(find("sh", SERVICE_PATH).is_some());
+    }
+}
