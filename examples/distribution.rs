@@ -1,5 +1,5 @@
 //! Draws how each algorithm spreads requests, from real picks: `cargo run --example distribution`
-//! writes the pictures of `docs/balancing.md` to `docs/balancing/`.
+//! writes the pictures of `docs/balancing.md` to `docs/pictures/`.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 const COLOURS: [&str; 5] = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#aa3377"];
 
 fn main() -> io::Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/balancing");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures");
     std::fs::create_dir_all(&folder)?;
     let write = |name: &str, picture: String| std::fs::write(folder.join(name), picture);
     write("turns.svg", turns())?;

@@ -1,7 +1,7 @@
 //! Roundsman, a systemd-native HTTP application cluster.
 //!
 //! The crate is a library with a thin binary; each module is one part of the product, and
-//! `docs/architecture.md` shows how they work together.
+//! `docs/internals/architecture.md` shows how they work together.
 
 mod admin;
 pub mod balance;

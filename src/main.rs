@@ -1,4 +1,4 @@
-//! The one binary; the role is the subcommand. See `docs/architecture.md`.
+//! The one binary; the role is the subcommand. See `docs/internals/architecture.md`.
 
 use std::process::ExitCode;
 

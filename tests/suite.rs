@@ -5,6 +5,7 @@ mod balance_wire;
 mod common;
 mod config;
 mod deploy_roll;
+mod docs;
 mod front;
 mod health;
 mod http;

@@ -1,4 +1,4 @@
-//! The house stands as `docs/architecture.md` plans it: what is imported is on a floor below, and
+//! The house stands as `docs/internals/architecture.md` plans it: what is imported is on a floor below, and
 //! nothing imports in a circle.
 
 mod imports;
@@ -36,11 +36,12 @@ fn sources() -> Sources {
 
 #[test]
 fn the_house_stands_as_planned() {
-    let plan = Plan::read(&fs::read_to_string(root().join("docs/architecture.md")).unwrap());
+    let plan =
+        Plan::read(&fs::read_to_string(root().join("docs/internals/architecture.md")).unwrap());
     let faults = plan.faults(&sources());
     assert!(
         faults.is_empty(),
-        "src/ is not as docs/architecture.md plans it (\"The plan of the house\"):\n{}",
+        "src/ is not as docs/internals/architecture.md plans it (\"The plan of the house\"):\n{}",
         faults.join("\n")
     );
 }

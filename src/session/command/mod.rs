@@ -160,7 +160,7 @@ fn wrong_arity(name: &str) -> CommandError {
 /// A part of the protocol that this store does not have, said so that people understand it.
 fn not_supported(reply: &mut Reply<'_>, name: &str) {
     reply.error(&format!(
-        "ERR {name} is not supported by the Roundsman session store; see docs/sessions.md for \
-         what is"
+        "ERR {name} is not supported by the Roundsman session store; see \
+         /usr/share/doc/roundsman/sessions.md for what is"
     ));
 }
