@@ -4,14 +4,12 @@ use super::PATIENCE;
 use super::origin::Origin;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use crate::common::program::Program;
 
 /// `roundsman.toml` of a front that believes its clients, which are on this machine.
 pub(crate) fn settings(threads: usize) -> String {
@@ -29,10 +27,9 @@ fn write(root: &Path, path: &str, text: &str) {
 
 /// A running front.
 pub(crate) struct Front {
-    process: Child,
+    program: Program,
     /// The line that `systemctl status` would show.
     status_line: Arc<Mutex<String>>,
-    directory: tempfile::TempDir,
     pub(crate) address: SocketAddr,
 }
 
@@ -56,45 +53,22 @@ impl Front {
         for (path, text) in files {
             write(root, path, text);
         }
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("it is bound");
-        let listener = OwnedFd::from(listener);
-        fcntl_setfd(&listener, FdFlags::empty()).expect("the child inherits it");
-        let notify = UnixDatagram::bind(root.join("notify")).expect("a socket");
-        notify.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let script = format!(
-            "exec 3<&{} && LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec {} serve \
-             --config {root}/etc --admin {root}/admin.sock",
-            listener.as_raw_fd(),
-            env!("CARGO_BIN_EXE_roundsman"),
-            root = root.display(),
-        );
-        let process = Command::new("bash")
-            .args(["-c", &script])
-            .env("NOTIFY_SOCKET", root.join("notify"))
-            .stdin(Stdio::null())
-            .stderr(fs::File::create(root.join("log")).expect("a file"))
-            .spawn()
-            .expect("bash is there");
-        let (ready, is_ready) = std::sync::mpsc::channel();
+        let program = Program::start::<&str>(directory, &[]);
+        let notifications = program.notifications();
         let status_line: Arc<Mutex<String>> = Arc::default();
         let line = Arc::clone(&status_line);
         // All it says is read, or it would wait for us.
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            while let Ok(size) = notify.recv(&mut buffer) {
+            while let Ok(size) = notifications.recv(&mut buffer) {
                 for said in String::from_utf8_lossy(&buffer[..size]).lines() {
-                    if said == "READY=1" {
-                        let _ = ready.send(());
-                    } else if let Some(status) = said.strip_prefix("STATUS=") {
+                    if let Some(status) = said.strip_prefix("STATUS=") {
                         status.clone_into(&mut line.lock().expect("nobody panics with it"));
                     }
                 }
             }
         });
-        let front = Self { process, status_line, directory, address };
-        is_ready.recv_timeout(PATIENCE).expect("it becomes ready");
-        front
+        Self { address: program.address, program, status_line }
     }
 
     /// The line that `systemctl status` would show now.
@@ -104,15 +78,15 @@ impl Front {
 
     /// Changes a file of the configuration and has it put to work.
     pub(crate) fn reload_with(&self, path: &str, text: &str) {
-        write(self.directory.path(), path, text);
+        write(&self.program.path("."), path, text);
         let answer = self.admin("POST /v1/reload", "");
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     /// CPU time that it has used so far, in seconds.
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        let stat =
-            fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("it runs");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.program.process.id()))
+            .expect("it runs");
         let fields: Vec<_> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
         let ticks = |at: usize| fields[at].parse::<f64>().expect("a number");
         (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
@@ -120,24 +94,19 @@ impl Front {
 
     /// What it said so far.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).expect("a file")
+        fs::read_to_string(self.program.path("stderr")).expect("a file")
     }
 
     /// What `roundsman explain` prints with these arguments, asking this front.
     pub(crate) fn explain(&self, arguments: &[&str]) -> serde_json::Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_roundsman"))
-            .args(["explain", "--json", "--admin"])
-            .arg(self.directory.path().join("admin.sock"))
-            .args(arguments)
-            .output()
-            .expect("it runs");
+        let output = self.program.roundsman(&[&["explain", "--json"], arguments].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     fn admin(&self, request: &str, body: &str) -> String {
-        let path = self.directory.path().join("admin.sock");
-        let mut stream = UnixStream::connect(path).expect("the admin socket");
+        let mut stream =
+            UnixStream::connect(self.program.path("admin.sock")).expect("the admin socket");
         let length = body.len();
         write!(
             stream,
@@ -179,13 +148,6 @@ impl Front {
                 (state, server["requests"].as_u64().expect("a number"))
             })
             .collect()
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

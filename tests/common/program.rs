@@ -71,6 +71,11 @@ impl Program {
         }
     }
 
+    /// The socket of its notifications, for who reads all of them.
+    pub(crate) fn notifications(&self) -> UnixDatagram {
+        self.notifications.try_clone().expect("descriptors are left")
+    }
+
     /// Runs `roundsman` with these arguments against it.
     pub(crate) fn roundsman(&self, args: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_roundsman"))
