@@ -45,9 +45,9 @@ stop: ## End what `make run` has started
 # The release build leaves a core alone for most of its time, machines wait for most of theirs, and
 # two cores are all there may be: what does not need the other is done beside it.
 .PHONY: test
-test: nextest target/tools/bin/cargo-deb ## Run every test: format, lints, unit, integration, package, machines
+test: ## Run every test: format, lints, unit, integration, package, machines
 	packaging/need $(UNIT_NEEDS) $(DEB_NEEDS) $(MACHINE_NEEDS)
-	$(MAKE) --jobs=3 --output-sync=line lint build-tests lint-deb machines
+	$(MAKE) --jobs=4 --output-sync=line lint build-tests lint-deb images machines
 	cargo nextest run --locked --profile all
 
 .PHONY: lint
@@ -68,11 +68,11 @@ UNIT_NEEDS := redis-server=redis-server python3=python3-venv curl=curl openssl=o
     wrk=wrk slowhttptest=slowhttptest chromium=chromium certutil=libnss3-tools h2load=nghttp2-client sslscan=sslscan
 
 .PHONY: test-unit
-test-unit: nextest build-tests ## Run the tests that need no machine but this one, with a Redis server, Python packages and HTTP tools to compare with
+test-unit: build-tests ## Run the tests that need no machine but this one, with a Redis server, Python packages and HTTP tools to compare with
 	cargo nextest run --locked
 
 .PHONY: build-tests
-build-tests:
+build-tests: nextest
 	packaging/need $(UNIT_NEEDS)
 	tests/python/venv > /dev/null
 	cargo nextest run --locked --no-run
@@ -175,5 +175,5 @@ target/tools/bin/cargo-fuzz: tool = cargo-fuzz@$(CARGO_FUZZ)
 target/tools/bin/cargo-deny: tool = cargo-deny@$(CARGO_DENY)
 # Without optimisation: these tools work for seconds, but would build for minutes.
 target/tools/bin/%:
-	CARGO_TARGET_DIR=target/tools/build cargo install --debug --locked --root target/tools $(tool)
-	rm -rf target/tools/build
+	CARGO_TARGET_DIR=target/tools/build-$(@F) cargo install --debug --locked --root target/tools $(tool)
+	rm -rf target/tools/build-$(@F)
