@@ -26,9 +26,17 @@ const { pathToFileURL } = require('node:url');
 const path = process.argv[1];
 (async () => {
   let value;
-  try { value = require(path); } catch (error) {
-    if (error.code !== 'ERR_REQUIRE_ESM' && !/\.mjs$/.test(path)) throw error;
-    value = await import(pathToFileURL(path));
+  if (/\.json$/.test(path)) {
+    // PM2 takes it for a value of a program's: comments, single quotes and last commas are fine.
+    const text = require('node:fs').readFileSync(path, 'utf8').replace(/^\uFEFF/, '');
+    try { value = JSON.parse(text); } catch {
+      value = require('node:vm').runInNewContext('(' + text + '\n)', {}, { filename: path });
+    }
+  } else {
+    try { value = require(path); } catch (error) {
+      if (error.code !== 'ERR_REQUIRE_ESM' && !/\.mjs$/.test(path)) throw error;
+      value = await import(pathToFileURL(path));
+    }
   }
   if (value && value.default && value.apps === undefined) value = value.default;
   const plain = (key, value) =>
@@ -69,7 +77,10 @@ pub(super) fn evaluate(path: &Path, file: &Path) -> Done<(Value, Option<User>)> 
             }
             None => read(),
         };
-        let value = serde_saphyr::from_str(&text.map_err(unreadable)?).map_err(|error| {
+        // YAML 1.2, as PM2 reads it: `no` and `y` are texts.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let text = text.map_err(unreadable)?;
+        let value = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
             Failure::config(format!("{} is not valid YAML: {error}", file.display()))
         })?;
         return Ok((value, user));

@@ -11,7 +11,7 @@
 
 pub(crate) mod account;
 mod app;
-mod calendar;
+pub(crate) mod calendar;
 pub(crate) mod copy;
 mod cores;
 mod diagnostic;

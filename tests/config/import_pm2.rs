@@ -66,6 +66,8 @@ fn a_cluster_app_keeps_everything_that_has_a_counterpart() {
         assert!(said.contains(&format!("web-shop: {option}: ")), "{option} is not named:\n{said}");
     }
     assert!(said.contains("deploy: "), "{said}");
+    let restart = &app.supervision.restart;
+    assert_eq!((restart.limit, restart.delay.as_millis()), (Some(10), 100));
     for silent in ["web-shop: watch:", "merge_logs", "exec_mode", "loading"] {
         assert!(!said.contains(silent), "{silent}:\n{said}");
     }
@@ -75,7 +77,11 @@ fn a_cluster_app_keeps_everything_that_has_a_counterpart() {
 fn several_apps_are_told_apart_by_host() {
     let (settings, said) = written("several.yaml", &[]);
     assert_eq!(settings.apps.keys().collect::<Vec<_>>(), ["api", "site"]);
-    assert_eq!(settings.apps["api"].command, ["python3", "main.py"]);
+    let [python, script] = &settings.apps["api"].command[..] else { panic!("{said}") };
+    assert!(
+        python.starts_with("python") && script == "main.py",
+        "as PM2: python, or python3: {said}"
+    );
     assert_eq!(settings.apps["api"].workers, 2);
     assert_eq!(settings.apps["site"].command, ["npm", "start"]);
     assert_eq!(settings.apps["site"].directory, Some(data("site").into()));
@@ -102,6 +108,40 @@ fn json_is_fine_too() {
     assert_eq!(app.supervision.stop_exit_codes, [0, 3].into());
     assert_eq!(app.supervision.watch, Some(config::settings::Watch::All));
     assert!(!said.contains("autorestart"), "{said}");
+}
+
+/// What PM2 takes for a value of a program's, and people keep.
+#[test]
+fn json_may_have_comments_single_quotes_and_last_commas() {
+    let directory = folder();
+    let file = directory.path().join("ecosystem.json");
+    let text =
+        "{\n // weekly\n \"apps\": [{ \"name\": 'reports', \"script\": \"report.js\", /* leaks */
+                \"cron_restart\": \"0 4 * * 0\", \"args\": [\"--out\", \"/srv\",],},],\n} // end";
+    std::fs::write(&file, text).unwrap();
+    let (settings, _) = written(file.to_str().unwrap(), &[]);
+    let app = &settings.apps["reports"];
+    assert_eq!(app.command, ["node", "report.js", "--out", "/srv"]);
+    assert_eq!(app.supervision.restart_at, ["Sun 04:00"]);
+}
+
+/// YAML 1.2 has no other words for true and false than these.
+#[test]
+fn yaml_is_read_as_pm2_reads_it() {
+    let directory = folder();
+    let file = directory.path().join("ecosystem.yaml");
+    let text = "apps:\n  - name: y\n    script: app.js\n    args: [a, no, 007, 1.50]\n    env:\n      A: no\n      \
+                B: yes\n      C: on\n      D: 0o17\n      E: 017\n      H: 1e3\n      J: 0x1F\n      K: .5\n      \
+                M: 12:30\n      N: True\n      Q: 1.0\n      T: 3.140\n      U: +5\n      X: OFF\n      Y: y\n      Z: TRUE\n";
+    std::fs::write(&file, text).unwrap();
+    let (settings, _) = written(file.to_str().unwrap(), &[]);
+    let app = &settings.apps["y"];
+    assert_eq!(app.command, ["node", "app.js", "a", "no", "7", "1.5"]);
+    let environment: Vec<String> =
+        app.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let as_pm2 = "A=no B=yes C=on D=15 E=17 H=1000 J=31 K=0.5 M=12:30 N=true Q=1 T=3.14 U=5 \
+                  X=OFF Y=y Z=true";
+    assert_eq!(environment.join(" "), as_pm2);
 }
 
 /// Beside it, and above, others could put modules for it.

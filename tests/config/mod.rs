@@ -6,6 +6,7 @@ mod certificates;
 mod check;
 mod generator;
 mod handoff;
+mod import_cases;
 mod import_nginx;
 mod import_pm2;
 mod import_real;

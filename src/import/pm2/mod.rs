@@ -1,0 +1,167 @@
+//! PM2's ecosystem files, evaluated already: apps to app files, option by option.
+
+mod app;
+mod command;
+mod cron;
+mod options;
+mod rest;
+mod restart;
+mod value;
+mod words;
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use self::app::Place;
+use super::{Author, Import, ImportError};
+
+/// Makes app files of an evaluated ecosystem file.
+///
+/// `directory` is where the file is, for apps without `cwd`; `environment` chooses `env_NAME`; `to` is
+/// where the files will be; `author` is who wrote it, unless it is root or who runs this.
+///
+/// # Errors
+/// When it has no apps.
+pub fn import(
+    value: &Value,
+    directory: &Path,
+    environment: Option<&str>,
+    to: &Path,
+    author: Option<&Author>,
+) -> Result<Import, ImportError> {
+    let apps: Vec<&Value> = match value {
+        Value::Array(apps) => apps.iter().collect(),
+        Value::Object(object) => match object.get("apps").or_else(|| object.get("pm2")) {
+            Some(Value::Array(apps)) => apps.iter().collect(),
+            Some(app @ Value::Object(_)) => vec![app],
+            _ if script(object).is_some() => vec![value],
+            _ => Vec::new(),
+        },
+        _ => Vec::new(),
+    };
+    if apps.is_empty() {
+        return Err(ImportError {
+            at: "the file".to_owned(),
+            problem: "there is no list `apps` in it".to_owned(),
+        });
+    }
+    let mut import = Import::default();
+    let shares = apps.len() > 1;
+    for (index, app) in apps.iter().enumerate() {
+        let Some(app) = app.as_object() else {
+            import.note(format!("apps[{index}]"), "this is no object, and was left out");
+            continue;
+        };
+        let place = Place { directory, to, shares, author };
+        app::import(app, index, place, environment, &mut import);
+    }
+    if let Some(object) = value.as_object() {
+        for key in object.keys().filter(|key| !matches!(key.as_str(), "apps" | "pm2")) {
+            if script(object).is_none() {
+                import.note(key.clone(), match key.as_str() {
+                    "deploy" => "deploying over SSH is not done here: copy the new release, point the app's directory (a link) at it, and run roundsman reload APP",
+                    _ => "has no counterpart",
+                });
+            }
+        }
+    }
+    Ok(import)
+}
+
+fn script(app: &Map<String, Value>) -> Option<&str> {
+    ["script", "exec", "cmd", "command"].iter().find_map(|key| app.get(*key)?.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::user::User;
+
+    fn imported(app: &Value, author: Option<&Author>) -> (toml_edit::DocumentMut, String) {
+        imported_from(app, Path::new("/srv"), author)
+    }
+
+    /// The file of the app `a`, and all notes.
+    pub(super) fn imported_from(
+        app: &Value,
+        directory: &Path,
+        author: Option<&Author>,
+    ) -> (toml_edit::DocumentMut, String) {
+        let mut app = app.clone();
+        app["name"] = json!("a");
+        let app = json!({ "apps": [app] });
+        let import = import(&app, directory, None, Path::new("/etc"), author).unwrap();
+        let notes: Vec<String> =
+            import.notes.iter().map(|note| format!("{}: {}\n", note.at, note.text)).collect();
+        (import.files[0].text.parse().unwrap(), notes.concat())
+    }
+
+    #[test]
+    fn an_author_gives_an_app_no_rights_of_others() {
+        let nobody = User::named("nobody").unwrap().unwrap();
+        let author = Author::of(&nobody).unwrap();
+        let group = crate::base::user::group_name(nobody.gid).unwrap().unwrap();
+        let roots = json!({ "script": "a.js", "user": "root", "group": "root" });
+        let (file, notes) = imported(&roots, Some(&author));
+        assert!(file.get("user").is_none() && file.get("group").is_none(), "{file}");
+        assert!(notes.contains("a: user: \"root\" was left out: nobody could have"), "{notes}");
+        assert!(notes.contains("a: group: \"root\" was left out"), "{notes}");
+        let own = json!({ "script": "a.js", "uid": "nobody", "gid": group });
+        let (file, _) = imported(&own, Some(&author));
+        assert_eq!(file["user"].as_str(), Some("nobody"));
+        assert_eq!(file["group"].as_str(), Some(&*group));
+        let (file, _) = imported(&roots, None);
+        assert_eq!(file["user"].as_str(), Some("root"), "root may say anything");
+    }
+
+    #[test]
+    fn switches_that_are_texts_and_what_is_watched() {
+        for (value, line, note) in [
+            (json!("false"), None, "takes for the name of a file"),
+            (json!("true"), Some("true"), "takes for the name of a file"),
+            (json!(false), None, ""),
+            (json!("src"), Some("[\"src\"]"), ""),
+            (json!(["./src", "lib/*.js"]), Some("[\"src\", \"lib/*.js\"]"), ""),
+            (json!(["../x"]), Some("true"), "cannot be written"),
+        ] {
+            let (file, notes) = imported(&json!({ "script": "a.js", "watch": value }), None);
+            let watch = file.get("watch").map(|item| item.to_string().trim().to_owned());
+            assert_eq!(watch.as_deref(), line, "{value}");
+            assert_eq!(notes.contains("a: watch: "), !note.is_empty(), "{notes}");
+            assert!(notes.contains(note), "{notes}");
+        }
+    }
+
+    #[test]
+    fn every_form_of_cron_is_written_or_named() {
+        for (cron, line) in [
+            ("0 1 * * *", Some("\"01:00\"")),
+            ("0 4 * * 0", Some("\"Sun 04:00\"")),
+            ("0 0 13 * 5", Some("[\"*-*-13 00:00\", \"Fri 00:00\"]")),
+            ("0 0 L * *", None),
+        ] {
+            let (file, notes) = imported(&json!({ "script": "a.js", "cron_restart": cron }), None);
+            let at = file.get("restart-at").map(|item| item.to_string().trim().to_owned());
+            assert_eq!(at.as_deref(), line, "{cron}");
+            assert_eq!(notes.contains("a: cron_restart: "), line.is_none(), "{notes}");
+        }
+    }
+
+    #[test]
+    fn what_two_options_say_is_said_once() {
+        let twice = json!({
+            "script": "a.js", "user": "www", "uid": "web", "cron": "0 3 * * *",
+            "cron_restart": "0 4 * * *", "kill_timeout": 1000, "killTimeout": 2000, "port": 1,
+            "env": { "PORT": 2 }
+        });
+        let (file, notes) = imported(&twice, None);
+        for key in ["user", "restart-at", "stop-timeout"] {
+            assert!(file.contains_key(key), "{file}");
+            assert!(notes.contains(&format!("a: {key}: two options say this")), "{notes}");
+        }
+        assert_eq!(file["environment"]["PORT"].as_str(), Some("1"));
+    }
+}
