@@ -9,5 +9,6 @@ mod docs;
 mod front;
 mod health;
 mod http;
+mod packaging;
 mod session;
 mod worker;

@@ -61,8 +61,8 @@ const BUS: &str = "busctl --system call org.freedesktop.systemd1 /org/freedeskto
     org.freedesktop.systemd1.Manager StartTransientUnit";
 
 on_every_debian! {
-    /// No name makes systemd run a member's command as root: polkit lets members manage units that
-    /// the package has, and a transient unit cannot take the name of one.
+    /// No name makes systemd run a member's command as root: polkit lets members start what cannot be
+    /// a transient unit, whether the package's files are there or not.
     fn a_member_never_gets_a_command_of_their_own(machine: &Machine) {
         shop_with_users(machine);
         let before = shop::runs(machine, 2);
@@ -107,6 +107,7 @@ on_every_debian! {
             "start roundsman-app@..target",
             "start roundsman-app@shop:1.target",
             "start roundsman-worker@shop.service",
+            "start roundsman-worker@shop:1.service",
             "start roundsman-worker@shop:01.service",
             "start roundsman-worker@shop:251.service",
             "kill roundsman-worker@shop:1.service",
@@ -125,8 +126,23 @@ on_every_debian! {
         broken.unless(!machine.exists("/run/proof"), "root has run a command of a member's");
         broken.unless(shop::runs(machine, 2) == before, "a worker was restarted meanwhile");
 
+        // Nor while the package is removed: dpkg takes one file after the other, and the rules may be
+        // the last.
+        let template = "/usr/lib/systemd/system/roundsman-worker@.service";
+        machine.run(&format!("mv {template} /root/template && systemctl daemon-reload"));
+        for unit in ["roundsman-worker@zz:1.service", "roundsman-worker@shop:9.service"] {
+            let call = format!("{BUS} 'ssa(sv)a(sa(sv))' {unit} replace 1 ExecStart {command} 0");
+            let said = by(machine, "member", &call);
+            broken.unless(!said.ok(), said);
+        }
+        machine.run(&format!("mv /root/template {template} && systemctl daemon-reload"));
+        machine.run("sleep 0.5"); // what a started unit would have taken
+        broken.unless(!machine.exists("/run/proof"), "root has run a command of a member's");
+
         // What docs/commands.md promises.
         for command in [
+            "stop roundsman-worker@shop:2.service",
+            "restart roundsman-worker@shop:2.service",
             "restart roundsman-worker@shop:1.service",
             "reset-failed roundsman-worker@shop:1.service",
             "reload roundsman.service",

@@ -1,0 +1,3 @@
+//! What the package has beside the program.
+
+mod polkit;

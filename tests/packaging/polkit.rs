@@ -1,0 +1,70 @@
+//! What the rules for polkit say to whom: they are a program, and are run here as polkit runs them.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use crate::common::skip::may_skip;
+
+/// Loads the rules, asks them about every unit with every verb, and prints what they allow.
+const ASK: &str = r#"
+let rule;
+const polkit = { Result: { YES: "yes", NOT_HANDLED: "no" }, addRule: (f) => { rule = f; },
+  spawn: () => "0::/user.slice" };
+new Function("polkit", require("node:fs").readFileSync(process.argv[1], "utf8"))(polkit);
+const member = { isInGroup: (name) => name === "roundsman", user: "member", pid: 1, system_unit: "" };
+const [units, verbs] = [process.argv[2].split(" "), process.argv[3].split(" ")];
+for (const unit of units) for (const verb of verbs) {
+  const action = { id: "org.freedesktop.systemd1.manage-units", lookup: (key) => ({ unit, verb })[key] };
+  if (rule(action, member) === "yes") console.log(verb + " " + unit);
+}
+"#;
+
+const KINDS: [&str; 8] =
+    ["service", "socket", "timer", "scope", "slice", "path", "mount", "automount"];
+
+#[test]
+fn a_member_starts_targets_alone_since_any_other_unit_may_be_made_up() {
+    if Command::new("node").arg("--version").output().is_err() {
+        return may_skip("there is no node to run the rules with");
+    }
+    let names = [
+        "roundsman",
+        "roundsman-app@shop",
+        "roundsman-worker@shop:1",
+        "roundsman-worker@zz:250",
+        "roundsman-restart@shop",
+        "roundsman-watch@shop",
+        "roundsman-helper@1",
+        "roundsman-http",
+        "anything",
+    ];
+    let mut units: Vec<String> =
+        names.iter().flat_map(|name| KINDS.map(|kind| format!("{name}.{kind}"))).collect();
+    units.extend(names.map(|name| format!("{name}.target")));
+    let verbs = "start stop restart try-restart reload reload-or-restart reset-failed kill freeze \
+                 clean set-property enable ref";
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/polkit/50-roundsman.rules");
+    let said = Command::new("node")
+        .args(["-e", ASK, rules, &units.join(" "), verbs])
+        .output()
+        .expect("node is there");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let allowed = String::from_utf8(said.stdout).expect("it is text");
+    let allowed: BTreeSet<&str> = allowed.lines().collect();
+    let expected: BTreeSet<&str> = [
+        "reload roundsman.service",
+        "start roundsman-app@shop.target",
+        "stop roundsman-app@shop.target",
+        "restart roundsman-app@shop.target",
+        "stop roundsman-worker@shop:1.service",
+        "restart roundsman-worker@shop:1.service",
+        "try-restart roundsman-worker@shop:1.service",
+        "reset-failed roundsman-worker@shop:1.service",
+        "stop roundsman-worker@zz:250.service",
+        "restart roundsman-worker@zz:250.service",
+        "try-restart roundsman-worker@zz:250.service",
+        "reset-failed roundsman-worker@zz:250.service",
+    ]
+    .into();
+    assert_eq!(allowed, expected);
+}
