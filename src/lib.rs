@@ -3,6 +3,9 @@
 //! The crate is a library with a thin binary; each module is one part of the product, and
 //! `docs/internals/architecture.md` shows how they work together.
 
+// They panic when what reads them is gone, as in `roundsman status | head -1`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod admin;
 pub mod balance;
 pub mod base;

@@ -34,6 +34,9 @@ pub(crate) enum AdminError {
     /// The front says no.
     #[error("{0}")]
     Refused(String),
+    /// The front does not take the configuration.
+    #[error("{0}")]
+    Configuration(String),
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -113,6 +116,9 @@ async fn exchange<Q: Serialize, A: DeserializeOwned>(
     }
     Err(serde_json::from_slice::<ErrorResponse>(&body).map_or_else(
         |_| broken(&format_args!("status {status}")),
-        |failure| AdminError::Refused(failure.error),
+        |failure| match status {
+            StatusCode::UNPROCESSABLE_ENTITY => AdminError::Configuration(failure.error),
+            _ => AdminError::Refused(failure.error),
+        },
     ))
 }

@@ -15,7 +15,8 @@ use crate::front::Snapshot;
 pub(crate) struct Query {
     /// Its host.
     pub host: String,
-    /// Its path and query.
+    /// Its path and query; `/` when absent.
+    #[serde(default = "root")]
     pub path: String,
     /// Its client, as `trusted-proxies` make it known.
     pub ip: Option<IpAddr>,
@@ -28,6 +29,10 @@ pub(crate) struct Query {
     /// What is drawn where something is drawn.
     #[serde(default)]
     pub random: u64,
+}
+
+fn root() -> String {
+    "/".to_owned()
 }
 
 /// What would become of it.

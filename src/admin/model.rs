@@ -85,6 +85,7 @@ pub(crate) struct Drain {
     /// `shop:1`, or `shop` for all its workers.
     pub target: String,
     /// Whether it stays drained until `/v1/undrain`; otherwise the unit's next state ends it.
+    #[serde(default)]
     pub hold: bool,
     /// How long to wait for what is in flight; the app's `drain-timeout` when absent.
     pub timeout_ms: Option<u64>,

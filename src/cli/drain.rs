@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::send::{AppOrWorker, Runtime};
-use super::{AdminSocket, names};
+use super::{AdminSocket, manage, names};
 use crate::admin::client::{self, AdminError};
 use crate::admin::model::{Drain as Request, Drained, Undrain as UndrainRequest};
 use crate::base::exit;
@@ -77,7 +77,7 @@ impl Drain {
                 let result = if in_flight == 0 { "drained" } else { "not drained" };
                 let target = &self.target;
                 let report = json!({ "result": result, "target": target, "in-flight": in_flight });
-                println!("{report}");
+                manage::print(&report.to_string());
             }
         };
         let request = Request {
@@ -89,24 +89,25 @@ impl Drain {
             Ok(Drained { in_flight: 0 }) => {
                 tell(0);
                 if !self.worker && !self.json {
-                    println!("{} is drained; roundsman undrain {0} ends it", self.target);
+                    let target = &self.target;
+                    manage::print(&format!(
+                        "{target} is drained; roundsman undrain {target} ends it"
+                    ));
                 }
                 ExitCode::from(exit::OK)
             }
             Ok(Drained { in_flight }) => {
                 tell(in_flight);
-                eprintln!(
-                    "{}: {in_flight} requests were still in flight when the time was up",
+                let plural = if in_flight == 1 { "request was" } else { "requests were" };
+                manage::say(&format!(
+                    "{}: {in_flight} {plural} still in flight when the time was up",
                     self.target
-                );
+                ));
                 // For a unit that stops this is not a failure: it said how long it waits.
                 ExitCode::from(if self.worker { exit::OK } else { exit::FAILURE })
             }
             Err(AdminError::Refused(_)) if self.worker => ExitCode::from(exit::OK),
-            Err(error) => {
-                eprintln!("error: {error}");
-                ExitCode::from(exit::UNAVAILABLE)
-            }
+            Err(error) => manage::end(Err(error.into())),
         }
     }
 
@@ -129,7 +130,7 @@ impl Drain {
             match worker_socket::control(limit, &socket) {
                 Ok(mut stream) => drop(stream.write_all(b"draining\n")),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    eprintln!("warning: {}: {error}", socket.display());
+                    manage::say(&format!("warning: {}: {error}", socket.display()));
                 }
                 Err(_) => {}
             }
@@ -145,7 +146,8 @@ impl Undrain {
         let request = UndrainRequest { target: self.target.clone() };
         self.admin.call::<_, serde_json::Value>("POST", "/v1/undrain", Some(&request), |_| {
             if self.json {
-                println!("{}", json!({ "result": "undrained", "target": self.target }));
+                let report = json!({ "result": "undrained", "target": self.target });
+                manage::print(&report.to_string());
             }
         })
     }

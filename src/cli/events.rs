@@ -100,7 +100,7 @@ impl Events {
         self.look(&mut workers, since, &sender);
         if workers.is_empty() {
             let who = self.target.as_ref().map_or("any app", |target| &target.app);
-            eprintln!("no worker of {who} runs; waiting for one");
+            manage::say(&format!("no worker of {who} runs; waiting for one"));
         }
         let mut looked = Instant::now();
         loop {
@@ -125,7 +125,7 @@ impl Events {
                     if workers.values().all(|followed| followed.refused) {
                         return Err(failure);
                     }
-                    eprintln!("warning: {}", failure.message);
+                    manage::say(&format!("warning: {}", failure.message));
                     Ok(())
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
@@ -180,11 +180,13 @@ impl Events {
         // The socket is in the hands of the app's user, who may write on it what he likes.
         let name = format!("{}:{}", worker.0, worker.1);
         let Ok(event) = serde_json::from_slice::<BTreeMap<&str, &RawValue>>(line) else {
-            eprintln!("warning: {name} says what is no event");
+            manage::say(&format!("warning: {name} says what is no event"));
             return Ok(());
         };
         if !is_of(&event, &name) {
-            eprintln!("warning: {name} says that it is another worker; its event is not shown");
+            manage::say(&format!(
+                "warning: {name} says that it is another worker; its event is not shown"
+            ));
             return Ok(());
         }
         let at = event.get("at").and_then(|raw| raw.get().parse::<u64>().ok());

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::AdminSocket;
+use super::{AdminSocket, manage};
 use crate::admin::explain::{Explained, Query, explain};
 use crate::base::exit;
 use crate::config::{Sources, load};
@@ -62,9 +62,9 @@ impl Explain {
         let query = Query { host, path, ip, headers: header, cookies: cookie, random: 0 };
         let show = |explained: Explained| {
             if json {
-                println!("{}", serde_json::to_string_pretty(&explained).unwrap_or_default());
+                manage::print_json(&explained);
             } else {
-                print!("{}", text(&explained));
+                manage::print(&text(&explained));
             }
         };
         let Some(directory) = config else {
@@ -72,7 +72,7 @@ impl Explain {
         };
         let loaded = load(&Sources::directory(directory));
         if loaded.problems.errors() > 0 {
-            eprint!("{}", loaded.problems.render(false));
+            manage::say(loaded.problems.render(false).trim_end());
             return ExitCode::from(exit::CONFIG);
         }
         show(explain(&Front::new(loaded.settings, 1).snapshot(), &query));

@@ -54,9 +54,15 @@ impl From<SystemdError> for Failure {
 
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
-        let code = match error {
+        let code = match &error {
             AdminError::Refused(_) => exit::FAILURE,
-            _ => exit::UNAVAILABLE,
+            AdminError::Configuration(_) => exit::CONFIG,
+            AdminError::Connect { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                exit::DENIED
+            }
+            AdminError::Connect { .. } | AdminError::Broken(_) => exit::UNAVAILABLE,
         };
         Self::with(code, error.to_string())
     }

@@ -11,6 +11,7 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
+use super::manage;
 use crate::base::exit;
 use crate::base::paths;
 use crate::config::schema::{FILES, Key, SHARED, Section};
@@ -39,7 +40,7 @@ impl Generate {
         match write(&self.directory, program) {
             Ok(()) => ExitCode::from(exit::OK),
             Err(error) => {
-                eprintln!("error: {}: {error}", self.directory.display());
+                manage::say(&format!("error: {}: {error}", self.directory.display()));
                 ExitCode::from(exit::FAILURE)
             }
         }

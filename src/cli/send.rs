@@ -131,14 +131,13 @@ impl Send {
 
     fn show(&self, sent: &Sent) {
         if self.json {
-            let _ = writeln!(io::stdout(), "{}", serde_json::to_string(sent).unwrap_or_default());
-            return;
+            return manage::print(&serde_json::to_string(sent).unwrap_or_default());
         }
         for worker in &sent.sent {
-            let _ = writeln!(io::stdout(), "{worker} got it"); // nobody may be listening any more
+            manage::print(&format!("{worker} got it"));
         }
         for (worker, why) in &sent.failed {
-            eprintln!("error: {worker} did not get it: {why}");
+            manage::say(&format!("error: {worker} did not get it: {why}"));
         }
     }
 }

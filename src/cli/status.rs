@@ -10,10 +10,9 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::send::AppOrWorker;
-use super::{AdminSocket, describe};
+use super::{AdminSocket, describe, manage};
 use crate::admin::model;
 use crate::base::paths;
-use crate::base::text::lines;
 use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState};
@@ -41,11 +40,11 @@ impl Status {
             let unwell = unwell();
             if self.json {
                 let all = All { status: &status, unwell };
-                println!("{}", serde_json::to_string_pretty(&all).unwrap_or_default());
+                manage::print_json(&all);
             } else {
                 // A reason may be an app's word.
                 let text = table(&status, &unwell) + &messages(&status);
-                print!("{}", lines(&text));
+                manage::print(&text);
             }
         })
     }

@@ -12,6 +12,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::manage;
 use crate::base::exit;
 use crate::base::file::{Links, read_text};
 use crate::base::paths;
@@ -119,7 +120,7 @@ impl Worker {
         let mut loaded = load(&sources);
         let Some(app) = loaded.settings.apps.remove(name) else {
             if loaded.problems.errors() > 0 {
-                eprint!("{}", loaded.problems.render(false));
+                manage::say(loaded.problems.render(false).trim_end());
             }
             let roots: Vec<String> =
                 sources.roots().iter().map(|root| root.display().to_string()).collect();

@@ -6,7 +6,7 @@
 //! app. It also ties the app's life to the shim's: without a shim nobody speaks on its channel.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -27,17 +27,22 @@ pub(crate) struct Stage {
     pub command: Vec<OsString>,
 }
 
+/// Says why there is no app, for the journal; one that is gone is no reason to die of it.
+fn say(why: &str) {
+    let _ = writeln!(io::stderr(), "error: {why}");
+}
+
 impl Stage {
     /// Becomes the app; returns an exit code only if that is not possible.
     pub(crate) fn run(self) -> u8 {
         let Some((program, arguments)) = self.command.split_first() else {
-            eprintln!("error: no command to run");
+            say("no command to run");
             return NOT_FOUND;
         };
         let mut command = Command::new(program);
         command.args(arguments);
         if let Err(error) = self.tie() {
-            eprintln!("error: cannot prepare the app's process: {error}");
+            say(&format!("cannot prepare the app's process: {error}"));
             return NOT_EXECUTABLE;
         }
         let error = if self.listener {
@@ -46,7 +51,7 @@ impl Stage {
         } else {
             command.exec()
         };
-        eprintln!("error: cannot run {}: {error}", program.display());
+        say(&format!("cannot run {}: {error}", program.display()));
         match error.kind() {
             io::ErrorKind::NotFound => NOT_FOUND,
             _ => NOT_EXECUTABLE,

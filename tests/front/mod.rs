@@ -3,6 +3,8 @@
 //! The test plays systemd: it passes sockets, listens on `NOTIFY_SOCKET`, sends signals.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin;
+
 use crate::common::program;
 use crate::common::waiting::PATIENCE;
 
@@ -184,7 +186,7 @@ fn a_bad_configuration_fails_the_reload_and_the_old_one_stays() {
     let front = start(directory, None);
     fs::write(front.path("etc/roundsman.toml"), "[threads]\ncuont = 1\n").unwrap();
     let output = front.roundsman(&["reload"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("cuont") && text.contains("roundsman.toml"), "{text}");
     front.notified("RELOADING=1");

@@ -78,10 +78,10 @@ impl Migrate {
             total.kept = done.kept;
             total.unsupported = done.unsupported;
             if pass == 1 && self.follow && !self.json {
-                println!(
+                manage::print(&format!(
                     "{} of {} keys of {app} copied to {url}; following",
                     done.copied, done.seen
-                );
+                ));
             }
             let ended =
                 if self.follow { INTERRUPTED.load(Ordering::Relaxed) } else { pass == PASSES };
@@ -100,9 +100,9 @@ impl Migrate {
                 "unsupported": unsupported,
             }));
         } else {
-            println!(
+            manage::print(&format!(
                 "{app}: {seen} keys; {copied} copied to {url}, {kept} kept there, {removed} removed there"
-            );
+            ));
         }
         if unsupported > 0 {
             return Err(Failure::new(format!(

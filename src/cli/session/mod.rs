@@ -326,15 +326,15 @@ impl Check {
             }));
         } else {
             for problem in &report.problems {
-                println!("problem: {problem}");
+                manage::print(&format!("problem: {problem}"));
             }
         }
         if report.problems.is_empty() {
             if !self.json {
-                println!(
+                manage::print(&format!(
                     "{} keys and {} log records after them: no problem found",
                     report.keys, report.records
-                );
+                ));
             }
             return Ok(());
         }
@@ -361,13 +361,13 @@ impl Salvage {
             return Ok(());
         }
         for what in &lost {
-            println!("could not be read: {what}");
+            manage::print(&format!("could not be read: {what}"));
         }
-        println!(
+        manage::print(&format!(
             "{keys} keys are in {}; to serve them, stop the service and put these files in the \
              place of its own",
             made.display()
-        );
+        ));
         Ok(())
     }
 }

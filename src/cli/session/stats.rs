@@ -142,13 +142,16 @@ fn print(figures: &Figures) {
         ("writes", figures.refusal.clone().unwrap_or_else(|| "taken".to_owned())),
     ];
     for (name, text) in lines {
-        println!("{name:<9} {text}");
+        manage::print(&format!("{name:<9} {text}"));
     }
     if !figures.namespaces.is_empty() {
-        println!("\n{:<24} {:>8} {:>10} {:>10}", "NAMESPACE", "DATABASE", "KEYS", "SIZE");
+        manage::print(&format!(
+            "\n{:<24} {:>8} {:>10} {:>10}",
+            "NAMESPACE", "DATABASE", "KEYS", "SIZE"
+        ));
     }
     for Namespace { name, database, keys, bytes } in &figures.namespaces {
-        println!("{name:<24} {database:>8} {keys:>10} {:>10}", size(*bytes));
+        manage::print(&format!("{name:<24} {database:>8} {keys:>10} {:>10}", size(*bytes)));
     }
 }
 

@@ -84,7 +84,7 @@ impl Export {
             failure.map_or(Ok(()), |error| Err(output_failed(&error)))?;
         }
         out.flush().map_err(|error| output_failed(&error))?;
-        eprintln!("{count} keys exported");
+        manage::say(&format!("{count} keys exported"));
         Ok(())
     }
 }
@@ -151,7 +151,7 @@ impl Import {
         if self.json {
             manage::print_json(&json!({ "imported": written, "expired": expired }));
         } else {
-            println!("{written} keys imported, {expired} had expired");
+            manage::print(&format!("{written} keys imported, {expired} had expired"));
         }
         Ok(())
     }
