@@ -126,11 +126,12 @@ bench-session: build ## Compare the session store with redis-server; ROUNDS=N ON
 # Hundreds of deaths instead of the dozen of `make test`, seeds that nobody has tried, and the long
 # machine tests on the other Debian.
 .PHONY: soak
-soak: nextest machines ## Kill the session store under load, CYCLES times for each kind of sync (300); other seeds (SEED); long machine tests
+soak: nextest machines ## Kill the session store under load, CYCLES times for each kind of sync (300); other seeds (SEED); long machine tests; fuzz
 	seed=$(or $(SEED),$$(date +%s)); echo "SEED=$$seed" >&2; \
 	ROUNDSMAN_SEED=$$seed ROUNDSMAN_RUNS=20000 ROUNDSMAN_CRASH_CYCLES=$(or $(CYCLES),300) \
 	    cargo nextest run --locked --profile soak
 	cargo nextest run --locked --profile machine-soak
+	$(MAKE) fuzz
 
 # libFuzzer's C++ is built from the crate. With the stable toolchain: coverage needs no sanitizer, and
 # the program has one module with unsafe code.

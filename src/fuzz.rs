@@ -5,10 +5,13 @@ use std::path::Path;
 
 use crate::base::unit::name_fault;
 use crate::config::{self, Sources};
+use crate::handoff::{Record, receive_connections};
 use crate::helper::Request;
+use crate::import::nginx;
 use crate::io::preface;
 use crate::proxy::{chunk, field::MAX_FIELDS, request, response};
 use crate::session::protocol::{Limits, Parser};
+use crate::session::remote;
 
 /// A stream of a session client: in pieces of any size it means what it means whole, and memory
 /// follows the bytes that came, not the lengths that they promise.
@@ -146,19 +149,102 @@ pub fn helper_request(input: &[u8]) {
     assert!(number && names.next().is_none(), "{words:?}");
 }
 
+/// A directory that is there, in which nobody can put a configuration.
+const EMPTY: &str = "/proc/self";
+
 /// Configuration files: there is an answer, it can be shown, and what has no error has settings.
 /// The first byte says which file it is.
 pub fn configuration(input: &[u8]) {
     const FILES: [&str; 4] = ["roundsman.toml", "apps/a.toml", "upstreams/u.toml", "routes/r.toml"];
     let Some((&which, text)) = input.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
-    let directory = Path::new("/nonexistent");
+    let directory = Path::new(EMPTY);
     let file = directory.join(FILES[usize::from(which) % FILES.len()]);
     let sources = Sources::directory(directory).with_cores(2).with_file(file, Some(text.into()));
     let loaded = config::load(&sources);
     assert!(loaded.problems.is_empty() || !loaded.problems.render(false).is_empty());
     let errors = loaded.problems.errors();
     assert_eq!(loaded.strict().is_ok(), errors == 0);
+}
+
+/// A head of HTTP/2: see `proxy::http2::sans_io`.
+pub fn http2_head(input: &[u8]) {
+    crate::proxy::http2::sans_io::head(input);
+}
+
+/// Records of the session store's log, and entries: see `session::store::untrusted`.
+pub fn stored_records(input: &[u8]) {
+    crate::session::store::untrusted::bytes(input);
+}
+
+/// What a server answers that calls itself Redis: in pieces of any size it is what it is whole, it
+/// takes no more memory than it is long, and what is read of it is the same in a file.
+pub fn remote_reply(input: &[u8]) {
+    let Some((&step, answer)) = input.split_first() else { return };
+    let step = usize::from(step % 17) + 1;
+    let replies = |step| {
+        let mut client = remote::Client::of_answer(answer, step);
+        let mut replies = Vec::new();
+        while let Ok(reply) = client.call(&["PING"]) {
+            replies.push(reply);
+        }
+        replies
+    };
+    let whole = replies(answer.len().max(1));
+    assert!(whole.iter().map(bytes_of).sum::<usize>() <= answer.len());
+    assert_eq!(whole, replies(step), "the same in pieces of {step}");
+    let keys = [b"a".to_vec(), b"b".to_vec()];
+    let read = remote::read(&mut remote::Client::of_answer(answer, step), &keys);
+    for item in read.map(|(items, _)| items).unwrap_or_default() {
+        let line = serde_json::to_string(&item).expect("it has no key that is no text");
+        assert_eq!(serde_json::from_str::<remote::Item>(&line).ok(), Some(item), "{line}");
+    }
+}
+
+fn bytes_of(reply: &remote::Value) -> usize {
+    match reply {
+        remote::Value::Null | remote::Value::Integer(_) => 1,
+        remote::Value::Simple(text) | remote::Value::Error(text) => text.len(),
+        remote::Value::Bulk(bytes) => bytes.len(),
+        remote::Value::Array(replies) => 1 + replies.iter().map(bytes_of).sum::<usize>(),
+    }
+}
+
+/// A configuration of nginx: what is made of it is TOML, whatever was in its names and quotes, and it
+/// can be told what is wrong with it.
+pub fn nginx_file(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(import) = nginx::import_text(text) else { return };
+    let directory = Path::new(EMPTY);
+    let sources = Sources::directory(directory).with_cores(2);
+    let sources = import.files.iter().fold(sources, |sources, file| {
+        let table = file.text.parse::<toml::Table>();
+        table.unwrap_or_else(|error| panic!("{error}\n{}", file.text));
+        sources.with_file(directory.join(&file.path), Some(file.text.clone()))
+    });
+    let problems = config::load(&sources).problems;
+    assert_eq!(problems.is_empty(), problems.render(false).is_empty());
+}
+
+/// What a worker and the front say to each other in hand-off mode.
+pub fn handoff_wire(input: &[u8]) {
+    for bytes in input.as_chunks().0 {
+        if let Some(record) = Record::read(*bytes) {
+            assert_eq!(Record::read(record.bytes()), Some(record));
+        }
+    }
+    let sent = &input[..input.len().min(128)];
+    if sent.is_empty() {
+        return;
+    }
+    let (mut front, worker) = std::os::unix::net::UnixStream::pair().expect("descriptors are left");
+    std::io::Write::write_all(&mut front, sent).expect("there is room for it");
+    let received = receive_connections(std::os::fd::AsFd::as_fd(&worker));
+    assert_eq!(received.is_ok(), sent.len().is_multiple_of(4), "{}", sent.len());
+    for (bytes, (number, connection)) in sent.chunks(4).zip(received.unwrap_or_default()) {
+        assert_eq!(bytes, number.to_be_bytes());
+        assert!(connection.is_none(), "none was sent");
+    }
 }
 
 #[cfg(test)]
@@ -171,7 +257,7 @@ mod tests {
 
     type Target = (&'static str, fn(&[u8]));
 
-    const TARGETS: [Target; 8] = [
+    const TARGETS: [Target; 13] = [
         ("session_protocol", session_protocol),
         ("request_head", request_head),
         ("response_head", response_head),
@@ -180,6 +266,11 @@ mod tests {
         ("exchange", exchange),
         ("helper_request", helper_request),
         ("configuration", configuration),
+        ("http2_head", http2_head),
+        ("stored_records", stored_records),
+        ("remote_reply", remote_reply),
+        ("nginx_file", nginx_file),
+        ("handoff_wire", handoff_wire),
     ];
 
     fn seeds(target: &str) -> Vec<Vec<u8>> {

@@ -13,14 +13,23 @@ use super::{File, Import, ImportError, nginx_rest, quoted};
 /// # Errors
 /// When a file cannot be read or is not in nginx's syntax.
 pub fn import(path: &Path) -> Result<Import, ImportError> {
-    let directives = nginx_syntax::read(path)?;
+    Ok(import_directives(&nginx_syntax::read(path)?))
+}
+
+/// The same of a text that includes no other file.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn import_text(text: &str) -> Result<Import, ImportError> {
+    Ok(import_directives(&nginx_syntax::parse(text, "nginx.conf")?))
+}
+
+fn import_directives(directives: &[Directive]) -> Import {
     let mut reader = Reader {
         import: Import::default(),
         upstreams: BTreeMap::new(),
         names: BTreeMap::new(),
         taken: BTreeSet::new(),
     };
-    reader.top(&directives);
+    reader.top(directives);
     let Reader { mut import, upstreams, .. } = reader;
     for (name, upstream) in upstreams {
         if upstream.servers.is_empty() {
@@ -41,7 +50,7 @@ pub fn import(path: &Path) -> Result<Import, ImportError> {
             });
         }
     }
-    Ok(import)
+    import
 }
 
 impl Reader {

@@ -28,6 +28,13 @@ enum Token {
 /// How deep files may include each other.
 const DEEPEST: usize = 16;
 
+/// How many files may be included in all: those that include each other twice double with each level.
+const MOST_FILES: usize = 1000;
+
+/// How deep blocks may be in each other. nginx has no use for more than six or so, and what goes
+/// through them does so by recursion.
+const DEEPEST_BLOCK: usize = 64;
+
 /// Reads a file, or all files of a directory, with all that they include.
 pub(super) fn read(path: &Path) -> Result<Vec<Directive>, ImportError> {
     let is_directory = path.is_dir();
@@ -42,12 +49,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<Directive>, ImportError> {
         None => Path::new("/etc/nginx"),
     };
     if !is_directory {
-        return file(path, prefix, 0);
+        return file(path, &mut Files { prefix, left: MOST_FILES }, 0);
     }
     let mut all = Vec::new();
+    let mut files = Files { prefix, left: MOST_FILES };
     for path in listed(path, "*")? {
         if path.is_file() {
-            all.extend(file(&path, prefix, 0)?);
+            all.extend(file(&path, &mut files, 0)?);
         }
     }
     Ok(all)
@@ -56,25 +64,34 @@ pub(super) fn read(path: &Path) -> Result<Vec<Directive>, ImportError> {
 /// The most that is read of one file.
 const MOST: u64 = 4 * 1024 * 1024;
 
-fn file(path: &Path, prefix: &Path, depth: usize) -> Result<Vec<Directive>, ImportError> {
+/// The files that are read.
+struct Files<'a> {
+    /// What is relative is relative to this.
+    prefix: &'a Path,
+    /// How many more may be read.
+    left: usize,
+}
+
+fn file(path: &Path, files: &mut Files<'_>, depth: usize) -> Result<Vec<Directive>, ImportError> {
     let at = path.display().to_string();
     let failed = |problem: String| ImportError { at: at.clone(), problem };
-    if depth > DEEPEST {
+    if depth > DEEPEST || files.left == 0 {
         return Err(failed("files include each other without end".to_owned()));
     }
+    files.left -= 1;
     let text = read_file(path, Links::Follow, MOST)
         .map_err(|error| failed(format!("cannot read it: {error}")))?;
     let text = String::from_utf8_lossy(&text);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut directives = parse(&text, &name)?;
-    include(&mut directives, prefix, depth)?;
+    include(&mut directives, files, depth)?;
     Ok(directives)
 }
 
 /// Puts the contents of included files in place of the `include`s.
 fn include(
     directives: &mut Vec<Directive>,
-    prefix: &Path,
+    files: &mut Files<'_>,
     depth: usize,
 ) -> Result<(), ImportError> {
     let mut all = Vec::with_capacity(directives.len());
@@ -82,23 +99,23 @@ fn include(
         match (directive.name.as_str(), directive.arguments.first()) {
             // Tables of content types; nothing of it concerns us.
             ("include", Some(what)) if !what.ends_with("mime.types") => {
-                let pattern = prefix.join(what);
+                let pattern = files.prefix.join(what);
                 let (folder, name) = match (pattern.parent(), pattern.file_name()) {
                     (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
                     _ => continue,
                 };
                 if name.contains('*') {
                     for path in listed(folder, &name).unwrap_or_default() {
-                        all.extend(file(&path, prefix, depth + 1)?);
+                        all.extend(file(&path, files, depth + 1)?);
                     }
                 } else if pattern.exists() {
-                    all.extend(file(&pattern, prefix, depth + 1)?);
+                    all.extend(file(&pattern, files, depth + 1)?);
                 } else {
                     all.push(directive); // to be told that it is not there
                 }
             }
             _ => {
-                include(&mut directive.block, prefix, depth)?;
+                include(&mut directive.block, files, depth)?;
                 all.push(directive);
             }
         }
@@ -154,6 +171,9 @@ pub(super) fn parse(text: &str, file: &str) -> Result<Vec<Directive>, ImportErro
                 let arguments = words.map(|(word, _)| word).collect();
                 let directive =
                     Directive { name, arguments, block: Vec::new(), at: format!("{file}:{line}") };
+                if opens && stack.len() == DEEPEST_BLOCK {
+                    return Err(error("blocks are too deep in each other"));
+                }
                 if opens {
                     stack.push(directive);
                 } else {
@@ -264,9 +284,47 @@ mod tests {
             ("\n\"x", "f:2"),
             (";", "f:1"),
             ("a { b }", "f:1"),
+            ("a \"b", "f:1"),
+            (&format!("{}\na {{", "a {\n".repeat(DEEPEST_BLOCK)), "f:66"),
         ] {
             assert_eq!(parse(text, "f").unwrap_err().at, at, "{text}");
         }
+    }
+
+    /// Whatever goes through blocks does so by recursion, and a stack has an end.
+    #[test]
+    fn blocks_are_only_so_deep() {
+        let nested = |depth: usize| "a { ".repeat(depth) + &"} ".repeat(depth);
+        assert_eq!(parse(&nested(DEEPEST_BLOCK), "f").unwrap().len(), 1);
+        let error = parse(&nested(1_000_000), "f").unwrap_err();
+        assert_eq!(error.to_string(), "f:1: blocks are too deep in each other");
+    }
+
+    #[test]
+    fn files_that_include_each_other_come_to_an_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("nginx.conf"), "include nginx.conf;").unwrap();
+        fs::write(at("a"), "include ab*; include ab*;").unwrap();
+        for name in ["ab1", "ab2"] {
+            fs::write(at(name), "include ab*;").unwrap();
+        }
+        for name in ["nginx.conf", "a"] {
+            let error = read(&at(name)).unwrap_err();
+            assert_eq!(error.problem, "files include each other without end", "{name}");
+        }
+        // Twice as many with each level, and no circle.
+        for level in 0..15 {
+            let next = level + 1;
+            fs::write(at(&format!("l{level}")), format!("include l{next}; include l{next};"))
+                .unwrap();
+        }
+        fs::write(at("l15"), "x;").unwrap();
+        let error = read(&at("l0")).unwrap_err();
+        assert_eq!(error.problem, "files include each other without end");
+        fs::write(at("one"), "include l15; include none; include *.none;").unwrap();
+        let names: Vec<String> = read(&at("one")).unwrap().into_iter().map(|d| d.name).collect();
+        assert_eq!(names, ["x", "include"], "what is not there is told");
     }
 
     proptest::proptest! {

@@ -240,3 +240,217 @@ fn read_fields(lines: &[u8], fields: &mut HeaderMap) -> io::Result<(Option<Heade
 fn broken_head() -> io::Error {
     invalid("a head that HTTP/2 cannot carry")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request of HTTP/2, as h2 hands it on: `METHOD URI`, and fields.
+    fn request(
+        first: &str,
+        fields: &[(&str, &str)],
+        protocol: Option<&'static str>,
+    ) -> request::Parts {
+        let (method, uri) = first.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        if let Some(protocol) = protocol {
+            request = request.extension(Protocol::from_static(protocol));
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn written(parts: &request::Parts, has_body: bool) -> Result<String, Reason> {
+        let mut out = Vec::new();
+        request_to_http1(&mut out, parts, has_body)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn requests_are_written_as_what_they_mean() {
+        type Case = (&'static str, &'static [(&'static str, &'static str)], bool, &'static str);
+        const CASES: &[Case] = &[
+            ("GET https://a/", &[], false, "GET / HTTP/1.1|host: a"),
+            ("GET https://a/x?y=%20", &[("b", "c")], false, "GET /x?y=%20 HTTP/1.1|host: a|b: c"),
+            ("GET http://a:81/", &[], false, "GET / HTTP/1.1|host: a:81"),
+            // The scheme is left out by clients that send `Host`.
+            ("GET /", &[("host", "b")], false, "GET / HTTP/1.1|host: b"),
+            ("GET https://a/", &[("host", "A")], false, "GET / HTTP/1.1|host: a"),
+            ("OPTIONS *", &[("host", "a")], false, "OPTIONS * HTTP/1.1|host: a"),
+            ("CONNECT a:443", &[], false, "CONNECT a:443 HTTP/1.1|host: a:443"),
+            ("POST https://a/", &[], true, "POST / HTTP/1.1|host: a|transfer-encoding: chunked"),
+            (
+                "POST https://a/",
+                &[("content-length", "3")],
+                true,
+                "POST / HTTP/1.1|host: a|content-length: 3",
+            ),
+            // Two lengths are for the strict parser to refuse.
+            (
+                "POST https://a/",
+                &[("content-length", "3"), ("content-length", "4")],
+                true,
+                "POST / HTTP/1.1|host: a|content-length: 3|content-length: 4",
+            ),
+            (
+                "GET https://a/",
+                &[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2; c=3")],
+                false,
+                "GET / HTTP/1.1|host: a|x: y|cookie: a=1; b=2; c=3",
+            ),
+            ("GET https://a/", &[("te", "trailers")], false, "GET / HTTP/1.1|host: a|te: trailers"),
+        ];
+        for (first, fields, has_body, expected) in CASES {
+            let head = written(&request(first, fields, None), *has_body).expect(first);
+            assert_eq!(head.trim_end().replace("\r\n", "|"), *expected);
+            assert!(head.ends_with("\r\n\r\n"));
+        }
+    }
+
+    #[test]
+    fn what_no_request_may_be_is_refused() {
+        type Case =
+            (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>, Reason);
+        const CASES: &[Case] = &[
+            ("GET https://a/", &[("host", "b")], None, Reason::MalformedHost),
+            ("GET https://a/", &[("host", "a"), ("host", "a")], None, Reason::MalformedHost),
+            ("GET https://a:443/", &[("host", "a")], None, Reason::MalformedHost),
+            ("GET https://a/", &[("connection", "close")], None, Reason::MalformedHead),
+            ("GET https://a/", &[("transfer-encoding", "chunked")], None, Reason::MalformedHead),
+            ("GET https://a/", &[("upgrade", "h2c")], None, Reason::MalformedHead),
+            ("GET ftp://a/", &[], None, Reason::MalformedTarget),
+            ("GET a:80", &[], None, Reason::MalformedTarget),
+            ("CONNECT https://a/", &[], Some("connect-udp"), Reason::Connect),
+            (
+                "CONNECT https://a/",
+                &[("content-length", "1")],
+                Some("websocket"),
+                Reason::MalformedFraming,
+            ),
+        ];
+        for (first, fields, protocol, expected) in CASES {
+            let result = written(&request(first, fields, *protocol), false);
+            assert_eq!(result, Err(*expected), "{first} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_is_a_get_with_a_key_of_ours() {
+        let fields = [("sec-websocket-key", "theirs"), ("sec-websocket-version", "13")];
+        for protocol in ["websocket", "WebSocket"] {
+            let parts = request("CONNECT https://a/chat", &fields, Some(protocol));
+            assert!(is_websocket(&parts));
+            let head = written(&parts, true).unwrap();
+            let start = "GET /chat HTTP/1.1\r\nhost: a\r\nsec-websocket-version: 13\r\n\
+                         connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ";
+            let key = head.strip_prefix(start).unwrap_or_else(|| panic!("{head}"));
+            let key = key.strip_suffix("==\r\n\r\n").unwrap_or_else(|| panic!("{head}"));
+            let digit = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
+            assert!(key.len() == 22 && key.bytes().all(digit), "16 bytes in base64: {key}");
+            // The last digit has two bits of its own.
+            assert!("AQgw".contains(&key[21..]), "{key}");
+        }
+    }
+
+    #[test]
+    fn responses_are_read_as_the_proxy_writes_them() {
+        let read = |head: &str| {
+            let (response, framing) = response_from_http1(head.replace('|', "\r\n").as_bytes())?;
+            let fields: Vec<_> = response
+                .headers()
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+                .collect();
+            io::Result::Ok((response.status().as_u16(), fields.join("|"), framing))
+        };
+        for (head, status, fields, framing) in [
+            ("HTTP/1.1 200 OK||", 200, "", Framing::Length(0)),
+            ("HTTP/1.1 404 |a:  b |c: d||", 404, "a: b|c: d", Framing::Length(0)),
+            ("HTTP/1.1 200 OK|content-length: 7||", 200, "content-length: 7", Framing::Length(7)),
+            ("HTTP/1.1 200 OK|transfer-encoding: chunked||", 200, "", Framing::Chunked),
+            (
+                "HTTP/1.1 101 x|connection: upgrade|upgrade: websocket||",
+                101,
+                "",
+                Framing::Length(0),
+            ),
+        ] {
+            assert_eq!(read(head).expect(head), (status, fields.to_owned(), framing), "{head}");
+        }
+        for broken in [
+            "",
+            "HTTP/1.1",
+            "HTTP/1.1 20||",
+            "HTTP/1.1 abc OK||",
+            "HTTP/1.1 200 OK|no colon||",
+            "HTTP/1.1 200 OK|a b: c||",
+            "HTTP/1.1 200 OK|content-length: x||",
+        ] {
+            assert!(read(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn requests_are_read_as_the_proxy_writes_them() {
+        let read = |head: &str| {
+            let (request, framing) = request_from_http1(head.replace('|', "\r\n").as_bytes())?;
+            assert_eq!(request.version(), http::Version::HTTP_2);
+            let fields = request.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>();
+            io::Result::Ok((
+                format!("{} {}", request.method(), request.uri()),
+                fields.join(","),
+                framing,
+            ))
+        };
+        for (head, first, fields, framing) in [
+            ("GET /a?b HTTP/1.1|Host: x|A: b||", "GET http://x/a?b", "a", Framing::Length(0)),
+            ("GET / HTTP/1.1||", "GET http://localhost/", "", Framing::Length(0)),
+            (
+                "PUT / HTTP/1.1|Content-Length: 3||",
+                "PUT http://localhost/",
+                "content-length",
+                Framing::Length(3),
+            ),
+            (
+                "PUT / HTTP/1.1|Transfer-Encoding: chunked||",
+                "PUT http://localhost/",
+                "",
+                Framing::Chunked,
+            ),
+            (
+                "GET / HTTP/1.1|Connection: x|Upgrade: y||",
+                "GET http://localhost/",
+                "",
+                Framing::Length(0),
+            ),
+        ] {
+            assert_eq!(read(head).expect(head), (first.to_owned(), fields.to_owned(), framing));
+        }
+        for broken in ["", "GET||", "G(T / HTTP/1.1||", "GET / HTTP/1.1|Host: a b||"] {
+            assert!(read(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn heads_and_trailers_end_where_they_end() {
+        assert_eq!(end(b"a\r\n\r\nb"), Some(5));
+        assert_eq!(end(b"a\r\n\r"), None);
+        let trailers = read_trailers(b"a: b\r\nc: d\r\n\r\ne: f\r\n").unwrap();
+        assert_eq!(trailers.len(), 2, "nothing behind the empty line");
+        let mut out = Vec::new();
+        write_fields(&mut out, &trailers);
+        assert_eq!(out, b"a: b\r\nc: d\r\n");
+        for (body, expected) in [
+            (Body::Unframed, ""),
+            (Body::Empty, "content-length: 0\r\n"),
+            (Body::Chunked, "transfer-encoding: chunked\r\n"),
+        ] {
+            let mut out = Vec::new();
+            response_to_http1(&mut out, StatusCode::NO_CONTENT, &trailers, body);
+            let expected = format!("HTTP/1.1 204 \r\na: b\r\nc: d\r\n{expected}\r\n");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod head;
 mod job;
 mod links;
 mod meter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod sans_io;
 mod share;
 mod stream;
 mod tasks;

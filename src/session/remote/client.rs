@@ -69,8 +69,7 @@ impl Client {
     pub(crate) fn connect(url: &Url) -> Result<Self, RemoteError> {
         let name = url.to_string();
         let stream = open(&url.address).map_err(|error| RemoteError::Io(name.clone(), error))?;
-        let stream = BufReader::with_capacity(64 * 1024, stream);
-        let mut client = Self { name, stream, output: Vec::new(), pending: 0 };
+        let mut client = Self::over(name, stream);
         if url.user.is_some() || url.password.is_some() {
             let password = url.password.as_deref().unwrap_or("any");
             let mut words = vec!["AUTH"];
@@ -88,6 +87,19 @@ impl Client {
             Value::Simple(_) => Ok(client),
             other => Err(RemoteError::Foreign(client.name, format!("{other:?}"))),
         }
+    }
+
+    /// A client of what is at the other end, which is called so.
+    fn over(name: String, stream: Box<dyn Stream>) -> Self {
+        let stream = BufReader::with_capacity(64 * 1024, stream);
+        Self { name, stream, output: Vec::new(), pending: 0 }
+    }
+
+    /// A client of somebody who answers this, in pieces of at most `step` bytes.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of_answer(answer: &[u8], step: usize) -> Self {
+        let answer = io::Cursor::new(answer.to_vec());
+        Self::over("it".to_owned(), Box::new(super::canned::Canned { answer, step }))
     }
 
     /// Adds a command to those that [`Client::replies`] sends.
@@ -165,6 +177,9 @@ impl Client {
             }
             "*" if depth < DEEPEST => {
                 let length = number()?;
+                if length < 0 {
+                    return Err(foreign(&format!("{length} replies")));
+                }
                 (0..length)
                     .map(|_| self.receive(depth + 1))
                     .collect::<Result<_, _>>()

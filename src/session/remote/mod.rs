@@ -1,6 +1,8 @@
 //! The store, or any server that speaks its protocol, seen from outside: for the tools that count,
 //! copy and move sessions while apps use them.
 
+#[cfg(any(test, fuzzing))]
+mod canned;
 mod client;
 mod copy;
 mod item;

@@ -28,6 +28,8 @@ mod replay;
 mod settle;
 mod spaces;
 mod syncer;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod untrusted;
 pub(crate) mod value;
 mod verify;
 mod watched;

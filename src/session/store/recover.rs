@@ -221,3 +221,143 @@ fn set_aside(directory: &Path, with_file: bool) -> io::Result<PathBuf> {
     fs::File::open(directory)?.sync_all()?;
     Ok(aside)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame;
+    use super::super::op::Op;
+    use super::super::value::{Entry, Value};
+    use super::super::{NOWHERE, key};
+    use super::*;
+    use crate::config::settings::SessionSync;
+
+    fn open(directory: &Path) -> Result<(Store, Vec<Problem>), OpenError> {
+        Store::open(Options {
+            directory: directory.to_owned(),
+            sync: SessionSync::EverySecond,
+            max_size: 1 << 30,
+            memory: 1 << 20,
+        })
+    }
+
+    fn stored(name: &str) -> Vec<u8> {
+        let mut stored = Vec::new();
+        key::build(&mut stored, 1, name.as_bytes());
+        stored
+    }
+
+    /// Whether a key of the space is there.
+    fn has(store: &Store, name: &str) -> bool {
+        store.find(&stored(name), 0).unwrap().is_some()
+    }
+
+    fn string(name: &str) -> Vec<u8> {
+        let entry = Entry { expires: 0, value: Value::String(name.as_bytes().into()) };
+        let mut out = Vec::new();
+        Op::Put(&stored(name), entry).encode(&mut out);
+        out
+    }
+
+    fn define() -> Vec<u8> {
+        let mut out = Vec::new();
+        Op::Define(1, 0, "shop").encode(&mut out);
+        out
+    }
+
+    /// Writes a segment with these records; the first one has this sequence.
+    fn segment(directory: &Path, number: u64, first: u64, payloads: &[Vec<u8>]) {
+        let mut bytes = Vec::new();
+        for (sequence, payload) in (first..).zip(payloads) {
+            let at = frame::begin(&mut bytes);
+            bytes.extend_from_slice(payload);
+            frame::end(&mut bytes, at, sequence);
+        }
+        fs::write(log::path(directory, number), bytes).unwrap();
+    }
+
+    /// Three segments of one record and more: a space, then a key in each.
+    fn three_segments(directory: &Path) {
+        segment(directory, 1, 1, &[define(), string("a")]);
+        segment(directory, 2, 3, &[string("b"), string("c")]);
+        segment(directory, 3, 5, &[string("d")]);
+    }
+
+    #[test]
+    fn all_segments_are_replayed_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        three_segments(directory.path());
+        let (store, problems) = open(directory.path()).unwrap();
+        assert_eq!(problems, []);
+        assert_eq!(store.keys(1), 4);
+        assert!(["a", "b", "c", "d"].into_iter().all(|name| has(&store, name)));
+    }
+
+    #[test]
+    fn damage_in_an_older_segment_ends_the_replay_there_and_all_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        three_segments(directory.path());
+        let path = log::path(directory.path(), 2);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[20] ^= 1; // in the record of "b"
+        fs::write(&path, bytes).unwrap();
+        let (store, problems) = open(directory.path()).unwrap();
+        let [Problem { what, aside }] = &*problems else { panic!("{problems:?}") };
+        assert!(what.contains("log-000000000002 is damaged at byte 0"), "{what}");
+        assert!(has(&store, "a") && !has(&store, "b") && !has(&store, "d"));
+        for number in 1..=3 {
+            let name = log::path(aside, number);
+            assert!(name.exists(), "{}", name.display());
+        }
+        assert!(aside.join(disk::FILE).exists());
+        store.close();
+        // It is said once, and what is left is kept.
+        let (store, problems) = open(directory.path()).unwrap();
+        assert_eq!(problems, []);
+        assert!(has(&store, "a") && store.keys(1) == 1);
+    }
+
+    #[test]
+    fn a_damaged_file_and_a_damaged_log_are_set_aside_together() {
+        let directory = tempfile::tempdir().unwrap();
+        three_segments(directory.path());
+        fs::write(log::path(directory.path(), 2), b"no record at all, and then zeros").unwrap();
+        fs::write(directory.path().join(disk::FILE), b"this was a database once").unwrap();
+        let (store, problems) = open(directory.path()).unwrap();
+        let [Problem { what, aside }] = &*problems else { panic!("{problems:?}") };
+        assert!(what.contains(disk::FILE), "{what}");
+        // The log alone says nothing without the file that it goes on from.
+        assert_eq!(store.space("shop", 0), NOWHERE);
+        assert_eq!(fs::read_dir(aside).unwrap().count(), 4);
+    }
+
+    /// The checksum is right, and what it is of is not: a later version, or a mistake of ours.
+    #[test]
+    fn changes_that_make_no_sense_are_damage_or_do_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut strange = Vec::new();
+        for op in [
+            Op::Define(u32::MAX, 9, "shop"),
+            Op::SetFields(&stored("a"), vec![(b"f", b"v")]),
+            Op::AddMembers(&stored("a"), vec![b"m"]),
+            Op::RemoveFields(&stored("a"), vec![b"f"]),
+            Op::RemoveMembers(&stored("none"), vec![b"m"]),
+            Op::Expire(&stored("none"), 7),
+            Op::Remove(b""),
+            Op::Clear(77),
+            Op::SetFields(b"short", vec![]),
+        ] {
+            op.encode(&mut strange);
+        }
+        segment(directory.path(), 1, 1, &[define(), string("a"), strange, string("b"), vec![200]]);
+        let (mut store, problems) = open(directory.path()).unwrap();
+        let [Problem { what, .. }] = &*problems else { panic!("{problems:?}") };
+        assert!(what.contains("is damaged at byte"), "the kind 200 is none: {what}");
+        assert!(has(&store, "b"));
+        let found = store.find(&stored("a"), 0).unwrap().unwrap();
+        assert_eq!(found.string(), Some(&b"a"[..]), "a string stays one");
+        drop(found);
+        // And it goes on from there.
+        let space = store.define_space("blog", 0).unwrap();
+        assert!(space != 1 && space != NOWHERE, "{space}");
+    }
+}

@@ -41,7 +41,7 @@ pub(super) fn segment<'a>(
         if offset == 0 && sequence <= in_file {
             return Segment::Old;
         }
-        if sequence != reached + 1 {
+        if Some(sequence) != reached.checked_add(1) {
             break;
         }
         let Some(ops) = decode(payload) else {
@@ -76,7 +76,7 @@ pub(super) fn salvage<'a>(bytes: &'a [u8], last: u64, mut apply: impl FnMut(u64,
 fn later_record(bytes: &[u8], offset: usize, last: u64) -> Option<(usize, u64, &[u8])> {
     // Not a real bound: it keeps checksums from being computed over every stretch of bytes that
     // could be a header. No store writes so many records in one segment.
-    let plausible = last + 1..last + (1 << 32);
+    let plausible = last.saturating_add(1)..last.saturating_add(1 << 32);
     (offset..bytes.len().saturating_sub(frame::HEADER_BYTES - 1)).find_map(|at| {
         if !may_begin(bytes, at, &plausible) {
             return None;

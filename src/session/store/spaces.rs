@@ -24,7 +24,13 @@ impl Spaces {
 
     /// The number that a new space gets.
     pub(super) fn next(&self) -> Space {
-        self.records.last_key_value().map_or(NOWHERE, |(space, _)| *space) + 1
+        let last = self.records.last_key_value().map_or(NOWHERE, |(space, _)| *space);
+        // Nobody has so many; a damaged log may say so.
+        last.checked_add(1).unwrap_or_else(|| {
+            (NOWHERE + 1..Space::MAX)
+                .find(|space| !self.records.contains_key(space))
+                .unwrap_or(NOWHERE)
+        })
     }
 
     /// Adds a space, with no keys if it was not there.
