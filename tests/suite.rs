@@ -11,4 +11,5 @@ mod health;
 mod http;
 mod packaging;
 mod session;
+mod simulated;
 mod worker;

@@ -12,6 +12,8 @@ thread_local! {
     static LISTENERS: Cell<usize> = const { Cell::new(0) };
     /// That somebody listens, or has: from then on the kernel ends nobody for these signals.
     static CAUGHT: Rc<Notify> = Rc::default();
+    /// Whether one was heard, by whomever.
+    static HEARD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Listens for them. They end the process as usual only until there is the first of these.
@@ -42,7 +44,13 @@ impl Interrupts {
     /// The next one.
     pub(crate) async fn recv(&mut self) {
         self.0.recv().await;
+        HEARD.set(true);
     }
+}
+
+/// Whether there was one already: who does several things one after the other begins no further one.
+pub(crate) fn heard() -> bool {
+    HEARD.get()
 }
 
 impl Drop for Interrupts {

@@ -12,6 +12,8 @@ use super::describe;
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, print, print_json, say};
 use super::{AdminSocket, companions, rights};
+use crate::base::exit;
+use crate::base::interrupts;
 use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::config::Settings;
@@ -59,6 +61,12 @@ impl Apply {
             machine.apply_files().await?;
             let mut failed = Vec::new();
             for step in &steps {
+                if interrupts::heard() {
+                    return Err(Failure::with(
+                        exit::INTERRUPTED,
+                        format!("interrupted before: {step}\nroundsman apply goes on"),
+                    ));
+                }
                 // One app that fails is no reason to leave the others as they are.
                 if let Err(failure) = take(&machine, &settings, step).await {
                     say(&format!("error: {}", failure.message));

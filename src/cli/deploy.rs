@@ -17,7 +17,7 @@ use crate::base::unit;
 use crate::config::settings::App;
 use crate::deploy::execute::{Executor, settle};
 use crate::deploy::progress::Progress;
-use crate::deploy::{Outcome, Plan, record, release, surge};
+use crate::deploy::{Outcome, Plan, Roll, record, release, surge};
 use crate::helper::request::Deploy;
 
 /// How a deploy goes about it.
@@ -94,7 +94,8 @@ pub(super) async fn deploy(machine: &Machine, app: &App, options: &Options) -> D
     // Its own process is what runs this; it looks at the files itself. Who has had to wait long
     // enough is not made to wait for it.
     if !options.by_watch && !interrupted {
-        super::companions::settle(machine, app).await?;
+        let settled = super::companions::settle(machine, app).await;
+        return done.and(settled); // what became of the deploy is what is told
     }
     done
 }
@@ -171,26 +172,14 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
         Outcome::Interrupted => Err(Failure::with(
             exit::INTERRUPTED,
             format!(
-                "interrupted: {done} of {} workers of {name} run the new code, the others the old \
+                "interrupted: {done} of {} workers of {name} {} the new code, the others the old \
                  one, and all serve.\nroundsman reload {name} --resume goes on",
-                app.workers
+                app.workers,
+                run(done)
             ),
         )),
         Outcome::Failed { worker, reason } => {
-            let others = match (done, roll.surging().is_empty()) {
-                _ if matches!(&back, Some(Ok(_))) => {
-                    "The app is back on the release before; every worker serves.".to_owned()
-                }
-                (0, true) => "No other worker was touched: the old code serves.".to_owned(),
-                (0, false) => {
-                    "An extra worker serves in its place, the others run the old code.".to_owned()
-                }
-                _ => format!("{done} workers run the new code, the others the old one."),
-            };
-            let others = match &back {
-                Some(Err(why)) => format!("{others} It could not go back: {}.", why.message),
-                _ => others,
-            };
+            let others = others(app, &roll, back.as_ref());
             Err(Failure::new(format!(
                 "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: \
                  roundsman reload {name}",
@@ -199,6 +188,33 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
             )))
         }
     }
+}
+
+/// How the app's other workers are after one has failed.
+fn others(app: &App, roll: &Roll, back: Option<&Done<PathBuf>>) -> String {
+    let done = roll.done().len();
+    let others = match (done, roll.surging().is_empty()) {
+        _ if matches!(back, Some(Ok(_))) => {
+            "The app is back on the release before; every worker serves.".to_owned()
+        }
+        (0, true) => "No other worker was touched: the old code serves.".to_owned(),
+        (0, false) => {
+            "An extra worker serves in its place, the others run the old code.".to_owned()
+        }
+        _ => {
+            let all = app.workers;
+            format!("{done} of {all} workers {} the new code, the others the old one.", run(done))
+        }
+    };
+    match back {
+        Some(Err(why)) => format!("{others} It could not go back: {}.", why.message),
+        _ => others,
+    }
+}
+
+/// What this many of them do.
+fn run(workers: usize) -> &'static str {
+    if workers == 1 { "runs" } else { "run" }
 }
 
 /// Whether single workers can be replaced: that they exist, and that no extra one serves already.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::failure::{Done, Failure};
 use super::manage::say;
 use super::steps::show;
+use crate::base::interrupts;
 use crate::base::text;
 use crate::deploy::execute::Executor;
 use crate::deploy::progress::Progress;
@@ -47,15 +48,15 @@ pub(super) async fn put_back(
         if plan.done.len() == plan.workers.len() && plan.surge.is_empty() {
             continue;
         }
+        let interrupted =
+            || Failure::new(format!("it was interrupted; roundsman reload {} goes on", app.name));
+        if interrupts::heard() {
+            return Err(interrupted());
+        }
         let progress = Progress { release: Some(to.clone()), ..Progress::default() };
         match executor.run(plan, progress, |step| show(app, step)).await?.0 {
             Outcome::Done => {}
-            Outcome::Interrupted => {
-                return Err(Failure::new(format!(
-                    "it was interrupted; roundsman reload {} goes on",
-                    app.name
-                )));
-            }
+            Outcome::Interrupted => return Err(interrupted()),
             Outcome::Failed { worker, reason } => {
                 let worker = app.instance(worker);
                 return Err(Failure::new(format!("{worker} does not run it either: {reason}")));

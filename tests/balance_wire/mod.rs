@@ -8,7 +8,7 @@ mod faults;
 mod names;
 mod origin;
 mod support;
-mod zone;
+pub(crate) mod zone;
 
 use crate::common::guide;
 use crate::common::waiting::{PATIENCE, eventually};
