@@ -33,7 +33,7 @@ fn output(kind: &str, file: &Path, more: &[&str]) -> String {
         return all;
     }
     let own = |line: &&str| line.starts_with("user = ") || line.contains(": user: ");
-    all.lines().filter(|line| !own(line)).map(|line| format!("{line}\n")).collect()
+    all.split_inclusive('\n').filter(|line| !own(line)).collect()
 }
 
 #[test]
