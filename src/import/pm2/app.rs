@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::super::{Author, File, Import, array, environment_file, quoted};
-use super::script;
+use super::value::script;
 use crate::base::origin::{self, Maker};
 use crate::base::user::User;
 use crate::config::secrecy;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::array;
 use super::app::App;
-use super::value::text;
+use super::value::{script, text};
 use super::words;
 use crate::base::file::{self, Links};
 
@@ -83,7 +83,7 @@ impl App<'_> {
 
     /// Whether it is Node that runs it.
     pub(super) fn is_node(&self) -> bool {
-        let command = super::script(self.options).map(|script| self.words(script));
+        let command = script(self.options).map(|script| self.words(script));
         let program = command.iter().flatten().next();
         let name = program.and_then(|program| Path::new(program).file_stem()?.to_str());
         matches!(name, Some("node" | "nodejs" | "npm" | "npx" | "yarn" | "pnpm"))

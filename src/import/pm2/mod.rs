@@ -11,7 +11,7 @@ mod words;
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use self::app::Place;
 use super::{Author, Import, ImportError};
@@ -35,7 +35,7 @@ pub fn import(
         Value::Object(object) => match object.get("apps").or_else(|| object.get("pm2")) {
             Some(Value::Array(apps)) => apps.iter().collect(),
             Some(app @ Value::Object(_)) => vec![app],
-            _ if script(object).is_some() => vec![value],
+            _ if value::script(object).is_some() => vec![value],
             _ => Vec::new(),
         },
         _ => Vec::new(),
@@ -58,7 +58,7 @@ pub fn import(
     }
     if let Some(object) = value.as_object() {
         for key in object.keys().filter(|key| !matches!(key.as_str(), "apps" | "pm2")) {
-            if script(object).is_none() {
+            if value::script(object).is_none() {
                 import.note(key.clone(), match key.as_str() {
                     "deploy" => "deploying over SSH is not done here: copy the new release, point the app's directory (a link) at it, and run roundsman reload APP",
                     _ => "has no counterpart",
@@ -67,10 +67,6 @@ pub fn import(
         }
     }
     Ok(import)
-}
-
-fn script(app: &Map<String, Value>) -> Option<&str> {
-    ["script", "exec", "cmd", "command"].iter().find_map(|key| app.get(*key)?.as_str())
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! Values of an ecosystem file, which come as numbers, texts and lists alike.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// What an app runs, by whichever key.
+pub(super) fn script(app: &Map<String, Value>) -> Option<&str> {
+    ["script", "exec", "cmd", "command"].iter().find_map(|key| app.get(*key)?.as_str())
+}
 
 /// As it stands in the environment or in a list.
 pub(super) fn text(value: &Value) -> Option<String> {
