@@ -47,7 +47,7 @@ stop: ## End what `make run` has started
 .PHONY: test
 test: ## Run every test: format, lints, unit, integration, package, machines
 	packaging/need $(UNIT_NEEDS) $(DEB_NEEDS) $(MACHINE_NEEDS)
-	$(MAKE) --jobs=4 --output-sync=line lint build-tests lint-deb images machines
+	$(MAKE) --jobs=4 lint build-tests lint-deb images machines
 	cargo nextest run --locked --profile all
 
 .PHONY: lint

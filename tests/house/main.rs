@@ -1,6 +1,7 @@
 //! The house stands as `docs/internals/architecture.md` plans it: what is imported is on a floor below, and
 //! nothing imports in a circle.
 
+mod compiled;
 mod imports;
 mod plan;
 
