@@ -12,6 +12,7 @@ CARGO_DEB := 3.8.0
 NEXTEST := 0.9.143
 CARGO_FUZZ := 0.13.2
 CARGO_DENY := 0.20.2
+CARGO_MUTANTS := 27.1.0
 
 .PHONY: help
 help: ## List the targets
@@ -145,6 +146,11 @@ fuzz: target/tools/bin/cargo-fuzz ## Fuzz the parsers, each for a minute; TARGET
 	        -artifact_prefix=target/fuzz/artifacts/$$target/ -print_final_stats=1 || exit 1; \
 	done
 
+# .cargo/mutants.toml says which files, and what may live. Each change is a build: hours for all of them.
+.PHONY: mutants
+mutants: nextest target/tools/bin/cargo-mutants ## Change the pure files line by line and see a test fail for each change; FILE=src/x.rs for one
+	nice -n 15 cargo mutants --cargo-arg=--locked --output target $(if $(FILE),--file '$(FILE)')
+
 .PHONY: bench-messages
 bench-messages: build ## Measure messages a second between two workers
 	packaging/need node=nodejs
@@ -174,6 +180,7 @@ target/tools/bin/cargo-deb: tool = cargo-deb@$(CARGO_DEB)
 target/tools/bin/cargo-nextest: tool = cargo-nextest@$(NEXTEST)
 target/tools/bin/cargo-fuzz: tool = cargo-fuzz@$(CARGO_FUZZ)
 target/tools/bin/cargo-deny: tool = cargo-deny@$(CARGO_DENY)
+target/tools/bin/cargo-mutants: tool = cargo-mutants@$(CARGO_MUTANTS)
 # Without optimisation: these tools work for seconds, but would build for minutes.
 target/tools/bin/%:
 	CARGO_TARGET_DIR=target/tools/build-$(@F) cargo install --debug --locked --root target/tools $(tool)

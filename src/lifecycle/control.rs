@@ -433,3 +433,125 @@ fn describe(server: &Server) -> model::Server {
 fn count(n: usize, word: &str) -> String {
     if n == 1 { format!("1 {word}") } else { format!("{n} {word}s") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::text;
+
+    /// A front with the app `shop` of two workers, which nobody runs.
+    fn control() -> Control {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("apps")).unwrap();
+        let file = "command = [\"/bin/true\"]\nworkers = 2\ndrain-timeout = \"20s\"\n";
+        std::fs::write(directory.path().join("apps/shop.toml"), file).unwrap();
+        let sources = Sources::directory(directory.path());
+        let settings = config::load(&sources).strict().unwrap();
+        let front = Arc::new(Front::new(settings, 1));
+        let threads = Threads::start(Arc::clone(&front), &[0], false).unwrap();
+        Control::new(front, threads, sources, Kept::default(), false, false, Vec::new())
+    }
+
+    fn server(control: &Control, worker: &str) -> Arc<Server> {
+        Arc::clone(control.front.snapshot().server(worker).expect("it is configured"))
+    }
+
+    fn states(control: &Control) -> [State; 2] {
+        ["shop:1", "shop:2"].map(|worker| server(control, worker).state())
+    }
+
+    fn asks(target: &str, hold: bool, timeout_ms: Option<u64>) -> model::Drain {
+        model::Drain { target: target.to_owned(), hold, timeout_ms }
+    }
+
+    /// Whether something took as long as this, and no longer than the next look.
+    #[track_caller]
+    fn took(since: Instant, expected: Duration) {
+        let took = since.elapsed();
+        assert!(took >= expected && took <= expected + DRAIN_POLL * 2, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_with_the_last_request_or_with_its_time() {
+        let control = control();
+        let worker = server(&control, "shop:1");
+        let request = worker.begin(0).expect("it is up");
+        let begin = Instant::now();
+        let drained = control.drain(&asks("shop:1", true, Some(5000))).await.unwrap();
+        assert_eq!(drained.in_flight, 1);
+        took(begin, Duration::from_secs(5) + LAST_WORDS);
+        control.undrain("shop:1").unwrap();
+
+        // Without a time of its own it is the app's.
+        let begin = Instant::now();
+        assert_eq!(control.drain(&asks("shop", true, None)).await.unwrap().in_flight, 1);
+        took(begin, Duration::from_secs(20) + LAST_WORDS);
+        control.undrain("shop").unwrap();
+
+        let begin = Instant::now();
+        let drain = asks("shop:1", true, None);
+        let (drained, ()) = tokio::join!(control.drain(&drain), async {
+            sleep(Duration::from_secs(3)).await;
+            drop(request);
+        });
+        assert_eq!(drained.unwrap().in_flight, 0);
+        took(begin, Duration::from_secs(3));
+    }
+
+    /// A unit that stops after a deploy has drained it has had its time.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_drain_does_not_begin_anew() {
+        let control = control();
+        let worker = server(&control, "shop:1");
+        let _request = worker.begin(0).expect("it is up");
+        let begin = Instant::now();
+        let (first, second) = (asks("shop:1", true, None), asks("shop:1", false, None));
+        let (first, second) = tokio::join!(control.drain(&first), async {
+            sleep(Duration::from_secs(15)).await;
+            control.drain(&second).await
+        });
+        assert_eq!((first.unwrap().in_flight, second.unwrap().in_flight), (1, 1));
+        took(begin, Duration::from_secs(20) + LAST_WORDS);
+        let begin = Instant::now();
+        control.drain(&asks("shop:1", false, None)).await.unwrap();
+        took(begin, LAST_WORDS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_stays_out_whatever_its_unit_does() {
+        let control = control();
+        let all = ["shop:1", "shop:2"].map(|worker| (worker.to_owned(), UnitState::Active));
+        control.on_bus(WorkerEvent::All(all.into()));
+        assert_eq!(states(&control), [State::Up, State::Up]);
+        control.drain(&asks("shop:1", true, None)).await.unwrap();
+        for state in [UnitState::Deactivating, UnitState::Inactive, UnitState::Active] {
+            control.on_bus(WorkerEvent::Changed("shop:1".to_owned(), state));
+            assert_eq!(states(&control), [State::Draining, State::Up], "{state:?}");
+        }
+        control.undrain("shop:1").unwrap();
+        assert_eq!(states(&control), [State::Up, State::Up]);
+
+        // Without it the unit's next state counts.
+        control.drain(&asks("shop:2", false, None)).await.unwrap();
+        assert_eq!(states(&control), [State::Up, State::Draining]);
+        control.on_bus(WorkerEvent::Changed("shop:2".to_owned(), UnitState::Inactive));
+        assert_eq!(states(&control), [State::Up, State::Down]);
+        control.on_bus(WorkerEvent::Lost("it is gone".to_owned()));
+        assert_eq!(states(&control), [State::Up, State::Down], "the last states stay");
+        assert!(!control.status().bus);
+        control.on_bus(WorkerEvent::Changed("shop:2".to_owned(), UnitState::Active));
+        assert_eq!(states(&control), [State::Up, State::Up]);
+        assert_eq!(control.status_line(), "serving 1 app, 2 of 2 workers up");
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_so_in_words() {
+        let control = control();
+        for target in ["nobody", "shop:3", "app:shop", ""] {
+            let error = control.drain(&asks(target, true, None)).await.unwrap_err();
+            assert!(error.contains(&format!("no worker or app \"{target}\"")), "{error}");
+            assert_eq!(control.undrain(target).unwrap_err(), text::one_line(&error));
+        }
+        assert_eq!(states(&control), [State::Up, State::Up]);
+    }
+}

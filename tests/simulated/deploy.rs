@@ -1,7 +1,5 @@
 //! `roundsman reload APP`: what it does to workers and front, whatever becomes of them.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::{Fate, Machine, service};
@@ -107,12 +105,16 @@ fn the_only_worker_is_left_to_systemd() {
 #[test]
 fn a_worker_that_ends_while_it_is_watched_was_not_ready() {
     let Some(machine) = Machine::with_shop(2, "") else { return };
-    machine.systemd.fates(&service(1), &[Fate::Crashes(Duration::from_millis(50))]);
-    let said = machine.run("reload shop --settle 30");
+    machine.systemd.fates(&service(1), &[Fate::Crashes]);
+    machine.history.hold_up("end of shop:1");
+    let reload = machine.begin("reload shop --settle 30");
+    reload.says("shop:1 is ready, and is watched");
+    machine.history.go_on();
+    let said = reload.end();
     assert_eq!(said.status, 1);
     let text = "shop:1: it was ready, but then it exited with status 1";
     assert!(said.stderr.contains(text), "{said:?}");
-    let failed = ["drain shop:1", "restart shop:1"].map(str::to_owned);
+    let failed = ["drain shop:1", "restart shop:1", "end of shop:1"].map(str::to_owned);
     assert_eq!(machine.steps(), [&failed[..], &stopped(1)].concat());
 }
 

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::task::{LocalSet, spawn_local};
 use zbus::connection::Builder;
@@ -27,8 +27,8 @@ pub(super) enum Fate {
     Well,
     /// It ends before it is ready, with this exit status.
     Exits(i32),
-    /// It is ready, and ends so much later.
-    Crashes(Duration),
+    /// It is ready, and ends when "end of" it may go on.
+    Crashes,
     /// The job is done, and the unit has ended.
     EndsAtOnce,
     /// The job ends with this word of systemd's, and the unit is as it was.
@@ -274,12 +274,12 @@ impl Systemd {
         let job = OwnedObjectPath::try_from(format!("/org/freedesktop/systemd1/job/{number}"))?;
         connection.reply(&call.header(), &job).await?;
         history.begin(&format!("{verb} {}", short(unit))).await;
-        let result = self.do_job(starts, unit, fate);
+        let result = self.do_job(starts, unit, fate, history);
         let body = (number, job, unit, result);
         connection.send(&signal("JobRemoved", &body)?).await
     }
 
-    fn do_job(&self, starts: bool, unit: &str, fate: Fate) -> &'static str {
+    fn do_job(&self, starts: bool, unit: &str, fate: Fate, history: &History) -> &'static str {
         let mut state = self.lock();
         if !starts {
             state.end_unit(unit, "inactive", "success", 0);
@@ -304,12 +304,12 @@ impl Systemd {
             Fate::EndsAtOnce => state.end_unit(unit, "inactive", "success", 0),
             Fate::Job(result) => return result,
             Fate::Refused(_) => unreachable!("it has no job"),
-            Fate::Crashes(after) => {
+            Fate::Crashes => {
                 state.start_unit(unit);
-                let (systemd, unit) = (self.clone(), unit.to_owned());
+                let (systemd, history, unit) = (self.clone(), history.clone(), unit.to_owned());
                 let run = state.units[&unit].run.clone();
                 spawn_local(async move {
-                    tokio::time::sleep(after).await;
+                    history.begin(&format!("end of {}", short(&unit))).await;
                     let mut state = systemd.lock();
                     if state.units[&unit].run == run {
                         state.end_unit(&unit, "activating", "exit-code", 1);
