@@ -78,9 +78,12 @@ pub(crate) fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
     error
 }
 
+/// Makes an empty keyring the one of the session (keyctl(2)).
+const JOIN_SESSION_KEYRING: libc::c_long = 1;
+
 /// Has a command that is started next have nothing of this one's terminal: it gets a session of its
-/// own, which has no terminal and gets none that another session has, and inherits no descriptor but
-/// the first three. Else whatever runs there could type into the shell from which root has started
+/// own, which has no terminal and gets none that another session has, and inherits neither a
+/// descriptor but the first three nor the keys of the session. Else whatever runs there could type into the shell from which root has started
 /// it. It is the head of its group of processes, too.
 pub(crate) fn set_apart(command: &mut Command) {
     let apart = || {
@@ -89,9 +92,21 @@ pub(crate) fn set_apart(command: &mut Command) {
         // program takes this one's place, and with it whoever owns a descriptor here is gone.
         let result =
             unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let no_name = std::ptr::null::<libc::c_char>();
+        // SAFETY: without a name it takes numbers only, and changes the keyring of this process alone.
+        let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, no_name) };
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            _ if result >= 0 => Ok(()),
+            // A kernel, or a container, without keys for anybody.
+            Some(libc::ENOSYS | libc::EPERM) => Ok(()),
+            _ => Err(error),
+        }
     };
-    // SAFETY: between fork and exec there are two system calls, which take no lock and no memory. By
+    // SAFETY: between fork and exec there are three system calls, which take no lock and no memory. By
     // then the child may have the other user's rights already; but nobody can trace it before exec,
     // because a process that has changed its user is not dumpable.
     unsafe { command.pre_exec(apart) };
@@ -292,6 +307,34 @@ pub(crate) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     }
 }
 
+/// Every user that can be listed: their number, and that of their first group.
+pub(crate) fn every_user() -> io::Result<Vec<(u32, u32)>> {
+    static LISTING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _alone = LISTING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut users = Vec::new();
+    // SAFETY: the list and its place in it are the process's; nobody else here asks for it, and one
+    // thread at a time does (see the lock). What it returns is null or an entry that lives until the
+    // next call, and only two numbers are copied from it.
+    unsafe {
+        libc::setpwent();
+        loop {
+            *libc::__errno_location() = 0;
+            let entry = libc::getpwent();
+            if entry.is_null() {
+                break;
+            }
+            users.push(((*entry).pw_uid, (*entry).pw_gid));
+        }
+        let error = io::Error::last_os_error();
+        libc::endpwent();
+        match error.raw_os_error() {
+            // Of none of the places where users are, more is known.
+            Some(0 | libc::ENOENT) => Ok(users),
+            _ => Err(error),
+        }
+    }
+}
+
 /// Has the runtime watch a listening socket that it shall not accept from itself.
 pub(crate) fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an owned descriptor stays the same and open until it is dropped, and it is dropped
@@ -329,6 +372,38 @@ mod tests {
         let fields = fields(&said);
         assert!(!said.contains("inherited"), "{said}");
         assert_eq!((&fields[4], &fields[5], &*fields[6]), (&fields[0], &fields[0], "0"));
+    }
+
+    #[test]
+    fn what_is_set_apart_has_no_keys_of_this_session() {
+        const GET_KEYRING_ID: libc::c_long = 0;
+        const OF_SESSION: libc::c_long = -3;
+        // In a thread that ends with the test: a keyring of its own, which what it starts inherits.
+        let thread = std::thread::spawn(|| {
+            let call = |what: libc::c_long, which: libc::c_long| {
+                // SAFETY: these calls take numbers only, and change this thread's keyring alone.
+                unsafe { libc::syscall(libc::SYS_keyctl, what, which, 0) }
+            };
+            if call(JOIN_SESSION_KEYRING, 0) < 0 {
+                return; // no keys here for anybody
+            }
+            let own = call(GET_KEYRING_ID, OF_SESSION).to_string();
+            let of_child = |is_apart: bool| {
+                let ask = format!(
+                    "import ctypes; print(ctypes.CDLL(None).syscall({}, 0, -3, 0))",
+                    libc::SYS_keyctl
+                );
+                let mut command = Command::new("python3");
+                command.args(["-c", &ask]);
+                if is_apart {
+                    set_apart(&mut command);
+                }
+                String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
+            };
+            assert_eq!(of_child(false), own);
+            assert_ne!(of_child(true), own);
+        });
+        thread.join().unwrap();
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! While root alone could have, nobody else can change what the path leads to between this answer
 //! and what is done because of it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -16,18 +16,30 @@ use super::user::{self, User};
 /// Links that are followed: as many as the kernel follows.
 const MOST_LINKS: usize = 40;
 
+/// Who may write where everybody may.
+const EVERYBODY: &str = "everybody";
+
+/// Who may write where an access list says it.
+const LISTED: &str = "whoever its access list names (getfacl shows it)";
+
 /// Who could have.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Makers {
-    /// Owners beside root, and what the first of each owns on the way.
-    owners: Vec<(u32, PathBuf)>,
-    /// What a group or everybody may write to.
-    open: Vec<(PathBuf, String)>,
-    /// Directories in which a group or everybody may make entries, but change no other's, as in
-    /// `/tmp`.
-    sticky: Vec<(PathBuf, String)>,
-    /// What the path leads to.
+    /// Every directory, link and file on the way.
+    way: Vec<Place>,
+    /// What the path leads to; of several, the last.
     pub leads_to: PathBuf,
+}
+
+/// Something on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    path: PathBuf,
+    owner: u32,
+    /// Who may write to it beside its owner.
+    writers: Option<String>,
+    /// A directory in which they may make entries, but change no other's, as in `/tmp`.
+    sticky: bool,
 }
 
 /// The one who could have made it.
@@ -44,13 +56,22 @@ pub(crate) enum Maker {
 /// # Errors
 /// When it leads to nothing, or where one may not look.
 pub(crate) fn of(path: &Path) -> io::Result<Makers> {
+    of_all([path])
+}
+
+/// The same for several paths, all of which are used together.
+///
+/// # Errors
+/// As [`of`].
+pub(crate) fn of_all<'a>(paths: impl IntoIterator<Item = &'a Path>) -> io::Result<Makers> {
     let mut makers = Makers::default();
-    let mut seen = BTreeSet::new();
-    let end = walk(path, |at, data| {
-        makers.look(at, data, &mut seen);
-        true
-    })?;
-    makers.leads_to = end.unwrap_or_default();
+    for path in paths {
+        let end = walk(path, |at, data| {
+            makers.look(at, data);
+            true
+        })?;
+        makers.leads_to = end.unwrap_or_default();
+    }
     Ok(makers)
 }
 
@@ -121,18 +142,25 @@ fn parts_of(path: &Path) -> impl Iterator<Item = OsString> + '_ {
 // === impl Makers ===
 
 impl Makers {
-    fn look(&mut self, path: &Path, data: &fs::Metadata, seen: &mut BTreeSet<u32>) {
-        if data.uid() != 0 && seen.insert(data.uid()) {
-            self.owners.push((data.uid(), path.to_owned()));
+    fn look(&mut self, path: &Path, data: &fs::Metadata) {
+        if self.way.iter().any(|place| place.path == path) {
+            return;
         }
-        if data.is_symlink() {
-            return; // its mode says nothing
-        }
-        let Some(who) = writers(path, data) else { return };
-        // In a sticky directory others make entries, and nobody changes another's.
+        // A link's mode says nothing.
+        let writers = if data.is_symlink() { None } else { writers(path, data) };
         let sticky = data.is_dir() && data.mode() & 0o1000 != 0;
-        let places = if sticky { &mut self.sticky } else { &mut self.open };
-        places.push((path.to_owned(), who));
+        self.way.push(Place { path: path.to_owned(), owner: data.uid(), writers, sticky });
+    }
+
+    /// Users beside root who own something on the way, with the first that each owns.
+    fn owners(&self) -> Vec<&Place> {
+        let mut owners: Vec<&Place> = Vec::new();
+        for place in self.way.iter().filter(|place| place.owner != 0) {
+            if owners.iter().all(|other| other.owner != place.owner) {
+                owners.push(place);
+            }
+        }
+        owners
     }
 
     /// The one who could have made it.
@@ -149,8 +177,10 @@ impl Makers {
     /// # Errors
     /// As [`Makers::only`].
     pub(crate) fn only_of_program(&self) -> Result<Maker, String> {
-        match self.sticky.first() {
-            Some((path, who)) => Err(format!("{who} may put files into {}", shown(path))),
+        let sticky = self.way.iter().filter(|place| place.sticky);
+        let filled = sticky.filter_map(|place| Some((place, place.writers.as_ref()?))).next();
+        match filled {
+            Some((place, who)) => Err(format!("{who} may put files into {}", shown(&place.path))),
             None => self.only(),
         }
     }
@@ -164,23 +194,47 @@ impl Makers {
     }
 
     fn only_with(&self, shared: Option<&Path>) -> Result<Maker, String> {
-        let is_open = |(path, who): &&(PathBuf, String)| {
-            who == "everybody" || shared.is_none_or(|shared| shared != path)
-        };
-        if let Some((path, who)) = self.open.iter().find(is_open) {
-            return Err(format!("{who} may write to {}", shown(path)));
+        for place in self.way.iter().filter(|place| !place.sticky) {
+            let Some(who) = &place.writers else { continue };
+            if who == EVERYBODY || shared.is_none_or(|shared| shared != place.path) {
+                return Err(format!("{who} may write to {}", shown(&place.path)));
+            }
         }
-        match self.owners.as_slice() {
+        match self.owners().as_slice() {
             [] => Ok(Maker::Root),
-            [(uid, _)] => Ok(Maker::User(*uid)),
-            [(one, at), (other, there), ..] => Err(format!(
+            [one] => Ok(Maker::User(one.owner)),
+            [one, other, ..] => Err(format!(
                 "{} belongs to {}, and {} to {}",
-                shown(at),
-                name_of(*one),
-                shown(there),
-                name_of(*other)
+                shown(&one.path),
+                name_of(one.owner),
+                shown(&other.path),
+                name_of(other.owner)
             )),
         }
+    }
+
+    /// Whether nobody could have made it who could not have made `present` as well. A group that works
+    /// together on the one may work on the other.
+    ///
+    /// # Errors
+    /// When somebody could; the error says who, and where.
+    pub(crate) fn nobody_beyond(&self, present: &Self) -> Result<(), String> {
+        for place in &self.way {
+            if present.way.iter().any(|other| other.path == place.path) {
+                continue; // on the way to both
+            }
+            let owner = place.owner;
+            if owner != 0 && present.way.iter().all(|other| other.owner != owner) {
+                return Err(format!("{} belongs to {}", shown(&place.path), name_of(owner)));
+            }
+            let Some(who) = &place.writers else { continue };
+            let is_group = who != EVERYBODY && who != LISTED && !place.sticky;
+            let alike = |other: &Place| !other.sticky && other.writers.as_ref() == Some(who);
+            if !(is_group && present.way.iter().any(alike)) {
+                return Err(format!("{who} may write to {}", shown(&place.path)));
+            }
+        }
+        Ok(())
     }
 
     /// Whether nobody could have but root, and who this process runs as.
@@ -192,7 +246,7 @@ impl Makers {
             Maker::Root => Ok(()),
             Maker::User(uid) if uid == rustix::process::geteuid().as_raw() => Ok(()),
             Maker::User(uid) => {
-                let at = self.owners.first().map(|(_, at)| shown(at)).unwrap_or_default();
+                let at = self.owners().first().map(|place| shown(&place.path)).unwrap_or_default();
                 Err(format!("{at} belongs to {}", name_of(uid)))
             }
         }
@@ -202,16 +256,16 @@ impl Makers {
 /// Who may write to it beside its owner, root, and a group that nobody else is in.
 fn writers(path: &Path, data: &fs::Metadata) -> Option<String> {
     if data.mode() & 0o002 != 0 {
-        return Some("everybody".to_owned());
+        return Some(EVERYBODY.to_owned());
     }
     if data.mode() & 0o020 == 0 {
         return None; // nor does an access list let anybody: these bits are its mask
     }
     // Before the group: with a list it is the list that says who may.
     if has_access_list(path) {
-        return Some("whoever its access list names (getfacl shows it)".to_owned());
+        return Some(LISTED.to_owned());
     }
-    if data.gid() == 0 || is_users_own_group(data.uid(), data.gid()) {
+    if is_users_own_group(data.uid(), data.gid()) {
         return None;
     }
     let name = user::group_name(data.gid()).ok().flatten();
@@ -229,12 +283,22 @@ pub(crate) fn name_of(uid: u32) -> String {
     known.map_or_else(|| format!("user number {uid}"), |user| user.name)
 }
 
-/// Whether a group is the one that a user was made with, and nobody else is in.
+/// Whether a group is root's, or the one that a user was made with, and nobody else is in.
 fn is_users_own_group(uid: u32, gid: u32) -> bool {
     let Ok(Some(user)) = User::numbered(uid) else { return false };
-    user.gid == gid
-        && user::group_name(gid).ok().flatten().as_deref() == Some(&*user.name)
-        && user::members(gid).is_ok_and(|members| members.iter().all(|name| *name == user.name))
+    let is_own =
+        user.gid == gid && user::group_name(gid).ok().flatten().as_deref() == Some(&*user.name);
+    let (Ok(members), Ok(first)) = (user::members(gid), user::with_group(gid)) else {
+        return false;
+    };
+    (is_own || gid == 0) && is_alone(&user, &members, &first)
+}
+
+/// Whether nobody but a user, and root, is in a group with these members, which is the first group of
+/// these users: the list of members need not have those.
+fn is_alone(user: &User, members: &[String], first: &[u32]) -> bool {
+    members.iter().all(|name| *name == user.name || name == "root")
+        && first.iter().all(|other| [0, user.uid].contains(other))
 }
 
 /// Whether more users may write to a file than its mode says.
@@ -306,6 +370,69 @@ mod tests {
         assert!(why.starts_with("everybody may put files into "), "{why}");
         mode(0o755).unwrap();
         assert_eq!(makers().only_of_program(), Ok(Maker::User(4000)));
+    }
+
+    #[test]
+    fn what_is_used_together_is_judged_together() {
+        let Some(root) = folder() else { return };
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir_all(at("app/plugin")).unwrap();
+        fs::write(at("app/plugin/server.js"), "").unwrap();
+        chown(at("app"), Some(4000), None).unwrap();
+        let maker = || of_all([&*at("app"), &at("app/plugin/server.js")]).unwrap().only();
+        assert_eq!(maker(), Ok(Maker::User(4000)));
+        chown(at("app/plugin"), Some(4001), None).unwrap();
+        let why = maker().unwrap_err();
+        assert!(why.contains("4000") && why.contains("plugin to user number 4001"), "{why}");
+    }
+
+    #[test]
+    fn nobody_gets_a_hand_in_what_takes_the_place_of_another() {
+        let Some(root) = folder() else { return };
+        let at = |path: &str| root.path().join(path);
+        let mode = |path: &str, mode| {
+            fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for release in ["releases/1", "releases/2"] {
+            fs::create_dir_all(at(release)).unwrap();
+            chown(at(release), Some(4000), Some(4000)).unwrap();
+        }
+        let judge =
+            || of(&at("releases/2")).unwrap().nobody_beyond(&of(&at("releases/1")).unwrap());
+        assert_eq!(judge(), Ok(()));
+        mode("releases", 0o1777);
+        assert_eq!(judge(), Ok(()), "nobody changes another's there");
+        for open in [0o777, 0o1777, 0o775] {
+            mode("releases/2", open);
+            assert!(judge().is_err(), "{open:o}");
+        }
+        mode("releases/1", 0o775);
+        assert_eq!(judge(), Ok(()), "a group that may write to both");
+        mode("releases/1", 0o777);
+        mode("releases/2", 0o777);
+        assert!(judge().is_err(), "everybody is no group");
+        mode("releases/2", 0o755);
+        chown(at("releases/2"), Some(4001), None).unwrap();
+        let why = judge().unwrap_err();
+        assert!(why.contains("releases/2 belongs to user number 4001"), "{why}");
+        chown(at("releases/2"), Some(0), None).unwrap();
+        assert_eq!(judge(), Ok(()), "root could anyway");
+    }
+
+    #[test]
+    fn a_group_is_a_users_own_only_while_nobody_else_is_in_it() {
+        // Every Debian has this user, with a group of the same name.
+        let games = User::named("games").unwrap().expect("every Debian has it");
+        assert!(is_users_own_group(games.uid, games.gid));
+        assert!(!is_users_own_group(0, games.gid), "that is another's");
+        assert!(is_users_own_group(0, 0) && is_users_own_group(games.uid, 0));
+        let alone = |members: &[&str], first: &[u32]| {
+            let members: Vec<String> = members.iter().map(|name| (*name).to_owned()).collect();
+            is_alone(&games, &members, first)
+        };
+        assert!(alone(&[], &[games.uid]) && alone(&["games", "root"], &[0]));
+        assert!(!alone(&["mate"], &[games.uid]), "a member");
+        assert!(!alone(&[], &[games.uid, 4000]), "a user whose first group it is");
     }
 
     #[test]

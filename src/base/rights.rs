@@ -31,6 +31,14 @@ impl Rights {
         Ok(Self { uid: user.uid, gid: user.gid, groups: super::user::groups_of(user)? })
     }
 
+    /// Those of the user with this number, who need have no name.
+    ///
+    /// # Errors
+    /// When those who know the users and groups cannot be asked.
+    pub(crate) fn of_owner(uid: u32) -> io::Result<Self> {
+        User::numbered(uid)?.map_or_else(|| Ok(Self::of_number(uid)), |user| Self::of(&user))
+    }
+
     /// Of a number that no user has.
     pub(crate) fn of_number(uid: u32) -> Self {
         Self { uid, gid: NOBODY, groups: Vec::new() }

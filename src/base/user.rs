@@ -85,6 +85,16 @@ pub(crate) fn members(gid: u32) -> io::Result<Vec<String>> {
     Ok(Group::from_gid(Gid::from_raw(gid))?.map(|group| group.mem).unwrap_or_default())
 }
 
+/// The numbers of all users whose first group this is, as far as those who know the users list them
+/// (a directory service may list none).
+///
+/// # Errors
+/// When they cannot be asked.
+pub(crate) fn with_group(gid: u32) -> io::Result<Vec<u32>> {
+    let users = crate::sys::every_user()?;
+    Ok(users.into_iter().filter_map(|(uid, first)| (first == gid).then_some(uid)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +106,12 @@ mod tests {
         assert_eq!(User::numbered(0).unwrap(), Some(root));
         assert_eq!(group("root").unwrap(), Some(0));
         assert_eq!(group_name(0).unwrap().as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn a_group_has_those_in_it_whose_first_one_it_is() {
+        assert_eq!(with_group(0).unwrap(), [0]);
+        assert!(members(0).unwrap().is_empty(), "a group does not name those");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::manage::{Machine, last_lines, print, print_json, say};
 use super::put_back;
 use super::steps::show;
 use crate::base::exit;
+use crate::base::paths;
 use crate::base::text;
 use crate::base::unit;
 use crate::config::settings::App;
@@ -19,6 +20,7 @@ use crate::deploy::execute::{Executor, settle};
 use crate::deploy::progress::Progress;
 use crate::deploy::{Outcome, Plan, Roll, record, release, surge};
 use crate::helper::request::Deploy;
+use crate::supervise::crashes::Crashes;
 
 /// How a deploy goes about it.
 #[derive(Debug, Clone, Default, Args)]
@@ -295,12 +297,7 @@ fn plan(app: &App, options: &Options, progress: &Progress, left: &BTreeSet<u16>)
 
 /// The release that the workers run now, if it is another one than they shall run.
 async fn old_release(machine: &Machine, app: &App, new: Option<&Path>) -> Option<PathBuf> {
-    for worker in machine.running(&app.name).await.ok()? {
-        let unit = machine.systemd.unit(&unit::service(&app.name, worker)).await.ok()?;
-        let runs = unit.main_pid().and_then(release::of_process);
-        if runs.is_some() && runs.as_deref() != new {
-            return runs;
-        }
-    }
-    None
+    let running = machine.running(&app.name).await.ok()?;
+    let runs = |worker: u16| Crashes::release(Path::new(paths::CRASHES), &app.instance(worker));
+    running.into_iter().filter_map(runs).find(|runs| Some(&**runs) != new)
 }

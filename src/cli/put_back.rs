@@ -32,6 +32,7 @@ pub(super) async fn put_back(
         .ok_or_else(|| Failure::new(format!("{} has no directory", app.name)))?;
     // Never by age: what did not run before need not work.
     let to = before.ok_or_else(|| Failure::new("it ran this release before, too"))?.to_owned();
+    release::still(directory, &to).map_err(why)?;
     release::switch(directory, &to).map_err(why)?;
     say(&format!("{} -> {}, since rollback = true", text::path(directory), text::path(&to)));
 

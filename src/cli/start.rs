@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueHint};
+use clap::Args;
 use serde_json::json;
 
 use super::deploy::{self, Options};
@@ -37,7 +37,7 @@ use crate::systemd::dbus::Verb;
                             roundsman start --name APP [OPTIONS] -- COMMAND [ARGUMENTS...]")]
 pub(super) struct Start {
     /// A Node or Python file, a program, a directory with a package.json, or an app that was stopped
-    #[arg(value_name = "FILE|DIR|APP", add = names::apps(), value_hint = ValueHint::AnyPath)]
+    #[arg(value_name = "FILE|DIR|APP", add = names::apps())]
     what: Option<PathBuf>,
     /// Number of workers [default: 1]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250))]
@@ -189,18 +189,20 @@ impl Start {
                 found
             }
         };
-        let name = self.name.clone().or(found.name).ok_or_else(|| {
+        let name = self.name.clone().or_else(|| found.name.clone()).ok_or_else(|| {
             Failure::new("there is no name to be found for it; give it one with --name")
         })?;
         let loaded = manage::load();
         let is_new = !loaded.app_files.contains_key(&name) && !edit::path(&name).exists();
         // Only once: with a link on the way it may lead elsewhere the next time.
         let whose = match &self.user {
-            None => Some(whose::look(&found.directory)?),
+            None => Some(whose::look(&found.paths())?),
             Some(_) => None,
         };
         if !self.replace {
-            taken::refuse(&loaded, &name, &found.directory, whose.as_ref())?;
+            let directory = &found.directory;
+            let of_directory = whose::look(std::slice::from_ref(directory))?;
+            taken::refuse(&loaded, &name, directory, whose.as_ref(), &of_directory)?;
         }
         let mut change = self.options();
         // Another's code does not run as the one whose place it takes.

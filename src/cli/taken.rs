@@ -12,8 +12,14 @@ use crate::config::settings::App;
 
 /// Fails when the app with this name is another one than that which is in `directory`: it has another
 /// directory, or runs as another user than the one whose the directory is by now. `whose` is nothing
-/// where it was said as whom to run.
-pub(super) fn refuse(loaded: &Loaded, name: &str, directory: &Path, whose: Option<&Whose>) -> Done {
+/// where it was said as whom to run; `of_directory` is the same without the files that are in it.
+pub(super) fn refuse(
+    loaded: &Loaded,
+    name: &str,
+    directory: &Path,
+    whose: Option<&Whose>,
+    of_directory: &Whose,
+) -> Done {
     let Some(file) = loaded.app_files.get(name) else { return Ok(()) };
     let Some(app) = loaded.settings.apps.get(name) else {
         return Err(Failure::config(format!(
@@ -23,7 +29,7 @@ pub(super) fn refuse(loaded: &Loaded, name: &str, directory: &Path, whose: Optio
         )));
     };
     let why = match (other_directory(app, directory), whose) {
-        (None, Some(whose)) => other_owner(app, directory, whose)?,
+        (None, Some(whose)) => other_owner(app, directory, whose, of_directory)?,
         (why, _) => why,
     };
     why.map_or(Ok(()), |why| {
@@ -46,8 +52,13 @@ fn other_directory(app: &App, directory: &Path) -> Option<String> {
 }
 
 /// The app would run the code of whose the directory is as somebody else; or it cannot be told whose.
-fn other_owner(app: &App, directory: &Path, whose: &Whose) -> Done<Option<String>> {
-    if app.user.is_none() && app.directory.as_deref() == Some(directory) {
+fn other_owner(
+    app: &App,
+    directory: &Path,
+    whose: &Whose,
+    of_directory: &Whose,
+) -> Done<Option<String>> {
+    if app.user.is_none() && app.directory.as_deref() == Some(directory) && whose == of_directory {
         return Ok(None); // as it was: nobody gets a right by it
     }
     let uid = match whose {
@@ -79,13 +90,18 @@ mod tests {
         let code = root.path().join("code");
         let link = root.path().join("link");
         std::os::unix::fs::symlink(&code, &link).unwrap();
-        let refused = |user: &str, directory: &Path, whose: Option<Whose>| {
+        let refused_with = |user: &str, directory: &Path, whose: Option<Whose>, of_it: &Whose| {
             let text =
                 format!("command = [\"/bin/true\"]\ndirectory = \"{}\"\n{user}\n", code.display());
             fs::write(root.path().join("apps/shop.toml"), text).unwrap();
             let loaded = load(&Sources::directory(root.path()));
             assert_eq!(loaded.problems.errors(), 0, "{}", loaded.problems);
-            refuse(&loaded, "shop", directory, whose.as_ref()).err().map(|failure| failure.message)
+            let refused = refuse(&loaded, "shop", directory, whose.as_ref(), of_it);
+            refused.err().map(|failure| failure.message)
+        };
+        let refused = |user: &str, directory: &Path, whose: Option<Whose>| {
+            let of_it = whose.clone().unwrap_or(Ok(Maker::Root));
+            refused_with(user, directory, whose, &of_it)
         };
         let (daemon, bin) = (Ok(Maker::User(1)), Ok(Maker::User(2)));
         let several: Whose = Err("two".to_owned());
@@ -107,10 +123,13 @@ mod tests {
             ("user = \"daemon\"", &code, bin, "belongs to bin"),
             ("user = \"daemon\"", &link, several.clone(), "--user NAME"),
             ("", &link, several, "--user NAME"),
-            ("", &link, daemon, "a user of its own, and"),
+            ("", &link, daemon.clone(), "a user of its own, and"),
         ] {
             let said = refused(user, directory, Some(whose)).expect(user);
             assert!(said.contains(why), "{said}");
         }
+        // The directory is as it was, and the file that is named now is another's.
+        let said = refused_with("", &code, Some(daemon), &Ok(Maker::Root)).expect("a stranger's");
+        assert!(said.contains("a user of its own, and"), "{said}");
     }
 }

@@ -2,21 +2,25 @@
 //! all that the path leads to, so that nobody chooses who runs their code by where a link of theirs
 //! points, now or later.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::failure::{Done, Failure};
 use super::manage::say;
 use crate::base::origin::{self, Maker};
+use crate::base::text;
 use crate::base::user::User;
 
 /// Who could have made it, or why it is not a single one; looked at once, for all that is decided.
 pub(super) type Whose = Result<Maker, String>;
 
-/// Looks at everything on the way to a folder, links too.
-pub(super) fn look(folder: &Path) -> Done<Whose> {
-    let makers = origin::of(folder)
-        .map_err(|error| Failure::new(format!("cannot look at {}: {error}", folder.display())))?;
-    Ok(makers.only())
+/// Looks at everything on the way to what an app consists of, links too, and at where others could put
+/// a program's modules.
+pub(super) fn look(paths: &[PathBuf]) -> Done<Whose> {
+    let makers = origin::of_all(paths.iter().map(PathBuf::as_path)).map_err(|error| {
+        let paths: Vec<String> = paths.iter().map(|path| text::path(path).to_string()).collect();
+        Failure::new(format!("cannot look at {}: {error}", paths.join(", ")))
+    })?;
+    Ok(makers.only_of_program())
 }
 
 /// The user's name; `None` for root, which nothing runs as that need not.
@@ -50,7 +54,7 @@ pub(super) fn not_one(folder: &Path, reason: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{lchown, symlink};
+    use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 
     use super::*;
 
@@ -68,7 +72,7 @@ mod tests {
         fs::create_dir_all(at("releases/1")).unwrap();
         fs::create_dir(at("home")).unwrap();
         symlink(at("releases/1"), at("home/current")).unwrap();
-        let as_whom = |path: &str| look(&at(path)).and_then(|whose| user(&at(path), &whose));
+        let as_whom = |path: &str| look(&[at(path)]).and_then(|whose| user(&at(path), &whose));
 
         assert_eq!(as_whom("home/current").unwrap(), None, "all of it is root's");
         lchown(at("releases/1"), Some(DAEMON), None).unwrap();
@@ -82,5 +86,30 @@ mod tests {
         lchown(at("releases/1"), Some(0), None).unwrap();
         assert_eq!(as_whom("home/current").unwrap().as_deref(), Some("bin"), "theirs at most");
         assert!(as_whom("home/none").is_err());
+    }
+
+    #[test]
+    fn nobody_runs_code_as_another_user_by_having_it_in_their_folder() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir_in("/root").unwrap();
+        let app = root.path().join("app");
+        let file = app.join("server.js");
+        fs::create_dir(&app).unwrap();
+        fs::write(&file, "").unwrap();
+        lchown(&app, Some(DAEMON), None).unwrap();
+        lchown(&file, Some(DAEMON), None).unwrap();
+        let as_whom = || {
+            let whose = look(&[app.clone(), file.clone()]).unwrap();
+            user(&app, &whose).map_err(|failure| failure.message)
+        };
+        assert_eq!(as_whom().unwrap().as_deref(), Some("daemon"));
+        lchown(&file, Some(BIN), None).unwrap();
+        assert!(as_whom().unwrap_err().contains("server.js to bin"));
+        // Where others can put files, they can put modules that the program loads.
+        lchown(&file, Some(DAEMON), None).unwrap();
+        fs::set_permissions(&app, fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(as_whom().unwrap_err().contains("everybody may put files into"));
     }
 }

@@ -1,15 +1,18 @@
 //! `roundsman worker-ended`: not for people; what a worker's unit runs when the worker has ended.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::manage;
 use crate::base::exit;
+use crate::base::file::{self, Links};
 use crate::base::paths;
 use crate::base::unit;
 use crate::base::unit::Instance;
+use crate::config::copy::{self, AppCopy};
+use crate::deploy::release;
 use crate::supervise::crashes::{Crashes, End};
 use crate::supervise::life::{self, Life};
 use crate::systemd::dbus::{Systemd, Verb};
@@ -26,12 +29,21 @@ pub(super) struct WorkerEnded {
     begins: bool,
 }
 
+/// What an app's workers are started with now, by the settings that they get.
+fn release_of(app: &str) -> Option<PathBuf> {
+    let copy = AppCopy::path(Path::new("/"), app);
+    let text = file::read_text(&copy, Links::Refuse, copy::MOST).ok()?;
+    let directory = AppCopy::from_text(&text)?.app().ok()?.directory?;
+    release::current(&directory)
+}
+
 impl WorkerEnded {
     /// Notes it; where the worker is not to be started again, sees to it that no connection does.
     pub(super) fn run(&self) -> ExitCode {
         if self.begins {
             let instance = self.instance.to_string();
-            let begun = Crashes::begin(Path::new(paths::CRASHES), &instance);
+            let release = release_of(&self.instance.app);
+            let begun = Crashes::begin(Path::new(paths::CRASHES), &instance, release.as_deref());
             return manage::run(async { Ok(begun?) });
         }
         let variable = |name| std::env::var(name).unwrap_or_default();

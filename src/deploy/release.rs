@@ -9,15 +9,13 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use crate::base::origin::{self, Maker};
+use crate::base::origin::{self, Maker, Makers};
 use crate::base::rights::Rights;
 use crate::base::text;
-use crate::base::user::User;
 
 /// The directory that a worker's process is in: the release that it runs. Root, and the user that
 /// the worker runs as, may know.
@@ -50,10 +48,16 @@ pub(crate) enum ReleaseError {
     /// told which.
     #[error(
         "{} is no release of this app: members of the group may go to the releases beside the \
-         present one that belong to its owner or to root, and root to any",
+         present one in which nobody has a hand who has none in that one, and root to any",
         text::path(.0)
     )]
     NotBeside(PathBuf),
+    /// Others have a hand in it.
+    #[error(
+        "{} is gone, or others than those who have made the present release may change it",
+        text::path(.0)
+    )]
+    NotLike(PathBuf),
     /// It is not where the releases are.
     #[error(
         "{} is not beside the present release, nor below the folder of the link {}: to have it all \
@@ -90,7 +94,8 @@ pub(crate) enum ReleaseError {
 }
 
 /// The release before the current one: `last`, if that is another one and still there; otherwise
-/// the youngest among the older neighbours of the current one.
+/// the youngest among the older neighbours of the current one. Neither if anybody has had a hand in it
+/// who has none in the current one.
 ///
 /// # Errors
 /// When the directory is no link, or there is no other release.
@@ -105,7 +110,8 @@ fn look_back(directory: &Path, last: Option<&Path>) -> Result<PathBuf, ReleaseEr
         return Err(ReleaseError::NoLink(directory.to_owned()));
     }
     let current = fs::canonicalize(directory).map_err(failed)?;
-    if let Some(last) = last.filter(|last| **last != current && last.is_dir()) {
+    let makers = origin::of(directory).map_err(failed)?;
+    if let Some(last) = last.filter(|last| **last != current && is_like(last, &makers)) {
         return Ok(last.to_owned());
     }
     let none = || ReleaseError::NoOther(directory.to_owned());
@@ -118,12 +124,33 @@ fn look_back(directory: &Path, last: Option<&Path>) -> Result<PathBuf, ReleaseEr
         if path == current || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        let modified = age(&path)?;
-        if modified <= mine && best.as_ref().is_none_or(|best| best.0 < modified) {
+        let Ok(modified) = age(&path) else { continue };
+        let is_better = best.as_ref().is_none_or(|best| best.0 < modified);
+        if modified <= mine && is_better && is_like(&path, &makers) {
             best = Some((modified, path));
         }
     }
     best.map(|(_, path)| path).ok_or_else(none)
+}
+
+/// Whether a directory may take the place of the present release: nobody has had, or may have, a hand
+/// in it who has none in that.
+fn is_like(release: &Path, present: &Makers) -> bool {
+    release.is_dir()
+        && origin::of(release).is_ok_and(|makers| makers.nobody_beyond(present).is_ok())
+}
+
+/// The release that a deploy goes back to by itself, if that is still what it was.
+///
+/// # Errors
+/// When somebody else has a hand in it by now.
+pub(crate) fn still(directory: &Path, release: &Path) -> Result<(), ReleaseError> {
+    with_rights_of_owner(directory, || {
+        let failed = |source| ReleaseError::Io { path: directory.to_owned(), source };
+        let present = origin::of(directory).map_err(failed)?;
+        let is_like = is_like(release, &present);
+        if is_like { Ok(()) } else { Err(ReleaseError::NotLike(release.to_owned())) }
+    })
 }
 
 /// The release that is meant by a path, if it is one of those beside the current one, and nobody put
@@ -151,10 +178,10 @@ fn look_beside(directory: &Path, release: &Path) -> Result<PathBuf, ReleaseError
         return Err(no());
     }
     let found = folder.join(name);
-    let now = fs::metadata(&current).map_err(failed)?;
+    let makers = origin::of(directory).map_err(failed)?;
     // A link leads anywhere.
-    let there = fs::symlink_metadata(&found).map_err(|_| no())?;
-    if there.is_dir() && [now.uid(), 0].contains(&there.uid()) { Ok(found) } else { Err(no()) }
+    let is_link = fs::symlink_metadata(&found).map_err(|_| no())?.is_symlink();
+    if !is_link && is_like(&found, &makers) { Ok(found) } else { Err(no()) }
 }
 
 /// Points the link at a release, at once for all who look.
@@ -182,10 +209,7 @@ fn with_rights_of_owner<T: Send>(
         .map_err(|reason| ReleaseError::Whose { link: directory.to_owned(), reason })?;
     let rights = match maker {
         Maker::Root => return work(),
-        Maker::User(uid) => match User::numbered(uid).map_err(failed)? {
-            Some(user) => Rights::of(&user).map_err(failed)?,
-            None => Rights::of_number(uid),
-        },
+        Maker::User(uid) => Rights::of_owner(uid).map_err(failed)?,
     };
     rights.with(work).map_err(failed)?
 }
@@ -303,6 +327,46 @@ mod tests {
             let error = beside(&link, &at(elsewhere)).unwrap_err();
             assert!(matches!(error, ReleaseError::NotBeside(_)), "{elsewhere}: {error}");
         }
+    }
+
+    #[test]
+    fn nobody_makes_a_release_of_anothers_app() {
+        use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
+        let root = releases();
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let at = |path: &str| fs::canonicalize(root.path()).unwrap().join(path);
+        let mode = |path: &str, mode| {
+            fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode("", 0o755);
+        for path in ["", "releases", "releases/1", "releases/2", "releases/3", "current"] {
+            lchown(at(path), Some(4000), Some(4000)).unwrap();
+        }
+        let (link, first) = (at("current"), at("releases/1"));
+        let ways = || {
+            let found = [
+                previous(&link, None),
+                previous(&link, Some(&first)),
+                beside(&link, &first),
+                still(&link, &first).map(|()| first.clone()),
+            ];
+            found.map(|found| found.ok() == Some(first.clone()))
+        };
+        assert_eq!(ways(), [true; 4]);
+        // Made by another user, as in a folder where everybody may make things.
+        mode("releases", 0o1777);
+        chown(&first, Some(4001), None).unwrap();
+        assert_eq!(ways(), [false; 4]);
+        // Or where others may put their code.
+        chown(&first, Some(4000), None).unwrap();
+        for open in [0o777, 0o1777, 0o775] {
+            mode("releases/1", open);
+            assert_eq!(ways(), [false; 4], "{open:o}");
+        }
+        mode("releases/1", 0o755);
+        assert_eq!(ways(), [true; 4]);
     }
 
     #[test]

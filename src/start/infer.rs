@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -21,6 +21,25 @@ pub(crate) struct Found {
     pub listen: Option<&'static str>,
     /// A name for the app.
     pub name: Option<String>,
+}
+
+// === impl Found ===
+
+impl Found {
+    /// Every path that says what runs, or is run: the directory, its `package.json`, and the files
+    /// that the command names. Who could have made one of them has a hand in what runs.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.directory.clone()];
+        // An option may name a file, too: `--import=./telemetry.js`.
+        let words = self.command.iter().map(|word| word.rsplit_once('=').map_or(&**word, |w| w.1));
+        for word in ["package.json"].into_iter().chain(words) {
+            let path = self.directory.join(word);
+            if fs::symlink_metadata(&path).is_ok() && !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
+    }
 }
 
 /// Why it is not known what to start.
@@ -85,7 +104,8 @@ fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, InferError> {
     let folder = file.parent().unwrap_or(Path::new("/"));
     // Node apps mean paths, and find modules, from where package.json is; but it may be that of
     // something else further up, so only a few levels.
-    let root = folder.ancestors().take(3).find(|folder| folder.join("package.json").is_file());
+    let is_of_it = |folder: &&Path| is_of(&folder.join("package.json"), file);
+    let root = folder.ancestors().take(3).find(is_of_it);
     let directory = match (runtime, root) {
         (Runtime::Node, Some(root)) if root != Path::new("/") => root,
         _ => folder,
@@ -106,6 +126,18 @@ fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, InferError> {
         listen: listen(runtime),
         name: name.or_else(|| folder_name(directory)).or_else(|| stem(file)),
     })
+}
+
+/// Whether there is such a package.json, and it is root's or of whose the file is: above the app's
+/// folder may be one where everybody can put things, and nobody else chooses the app's name.
+fn is_of(package: &Path, file: &Path) -> bool {
+    let owner = |path: &Path| {
+        Some([fs::symlink_metadata(path).ok()?.uid(), fs::metadata(path).ok()?.uid()])
+    };
+    let (Some(theirs), Some(of_file)) = (owner(package), owner(file)) else { return false };
+    package.is_file()
+        && (package.parent() == file.parent()
+            || theirs.iter().all(|uid| *uid == 0 || of_file.contains(uid)))
 }
 
 fn of_directory(directory: &Path) -> Result<Found, InferError> {
@@ -258,6 +290,31 @@ mod tests {
         assert_eq!(found.directory, folder);
         assert_eq!(found.name.as_deref(), Some("web-shop"));
         assert_eq!(found.listen, None);
+    }
+
+    #[test]
+    fn a_package_of_another_user_above_the_folder_chooses_nothing() {
+        let package = r#"{"name": "theirs"}"#;
+        let (_root, folder) = folder("up", &[("package.json", package), ("good/server.js", "")]);
+        let file = folder.join("good/server.js");
+        assert_eq!(find(&file).unwrap().name.as_deref(), Some("theirs"), "one's own");
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        std::os::unix::fs::chown(folder.join("package.json"), Some(4000), None).unwrap();
+        let found = find(&file).unwrap();
+        assert_eq!((found.directory, found.name.as_deref()), (folder.join("good"), Some("good")));
+    }
+
+    #[test]
+    fn what_has_a_hand_in_what_runs_is_named() {
+        let files = [("package.json", "{}"), ("dist/server.js", ""), ("pre.js", "")];
+        let (_root, folder) = folder("shop", &files);
+        let mut found = find(&folder.join("dist/server.js")).unwrap();
+        found.command.insert(1, "--import=./pre.js".to_owned());
+        let expected = ["", "package.json", "./pre.js", "dist/server.js"];
+        let expected: Vec<PathBuf> = expected.map(|path| folder.join(path)).into();
+        assert_eq!(found.paths(), expected);
     }
 
     #[test]

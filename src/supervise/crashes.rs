@@ -11,6 +11,7 @@
 //! the crash.
 
 use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,11 +91,16 @@ impl Crashes {
         write_atomically(&path, serde_json::to_string(self)?.as_bytes(), 0o644)
     }
 
-    /// Marks that a run begins. An earlier one whose end could not be noted counts as a crash.
+    /// Marks that a run begins, and of which release. An earlier one whose end could not be noted counts
+    /// as a crash.
     ///
     /// # Errors
     /// When the files cannot be written.
-    pub(crate) fn begin(directory: &Path, instance: &str) -> io::Result<()> {
+    pub(crate) fn begin(
+        directory: &Path,
+        instance: &str,
+        release: Option<&Path>,
+    ) -> io::Result<()> {
         let mark = Self::mark(directory, instance);
         if let Ok(began) = std::fs::metadata(&mark).and_then(|metadata| metadata.modified()) {
             let mut crashes = Self::load(directory, instance);
@@ -106,7 +112,16 @@ impl Crashes {
         if let Some(parent) = mark.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        std::fs::write(mark, "\n")
+        let release = release.unwrap_or(Path::new("")).as_os_str();
+        write_atomically(&mark, release.as_bytes(), 0o644)
+    }
+
+    /// The release that a worker runs, as root has seen it when the run began: no process of the app's
+    /// user is asked, which says what it likes.
+    pub(crate) fn release(directory: &Path, instance: &str) -> Option<PathBuf> {
+        let text = file::read(&Self::mark(directory, instance), Links::Refuse, super::MOST).ok()?;
+        let path = PathBuf::from(std::ffi::OsString::from_vec(text));
+        path.is_absolute().then_some(path)
     }
 
     /// Takes the mark of the run away: its end is noted.
@@ -220,19 +235,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_worker_runs_is_noted_when_it_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let runs = || Crashes::release(directory.path(), "shop:1");
+        assert_eq!(runs(), None);
+        Crashes::begin(directory.path(), "shop:1", Some(Path::new("/srv/shop/1"))).unwrap();
+        assert_eq!(runs().as_deref(), Some(Path::new("/srv/shop/1")));
+        Crashes::begin(directory.path(), "shop:1", None).unwrap();
+        assert_eq!(runs(), None, "an app without a directory");
+        Crashes::end(directory.path(), "shop:1");
+        assert_eq!(runs(), None);
+    }
+
+    #[test]
     fn an_end_that_nobody_noted_is_a_crash() {
         let directory = tempfile::tempdir().unwrap();
         let count = || Crashes::load(directory.path(), "shop:1").ready_for.len();
-        Crashes::begin(directory.path(), "shop:1").unwrap();
+        Crashes::begin(directory.path(), "shop:1", None).unwrap();
         Crashes::end(directory.path(), "shop:1");
-        Crashes::begin(directory.path(), "shop:1").unwrap();
+        Crashes::begin(directory.path(), "shop:1", None).unwrap();
         assert_eq!(count(), 0);
-        Crashes::begin(directory.path(), "shop:1").unwrap();
-        Crashes::begin(directory.path(), "shop:1").unwrap();
+        Crashes::begin(directory.path(), "shop:1", None).unwrap();
+        Crashes::begin(directory.path(), "shop:1", None).unwrap();
         assert_eq!(count(), 2);
         Crashes::end(directory.path(), "shop:1");
         Crashes::end(directory.path(), "shop:1");
-        Crashes::begin(directory.path(), "shop:1").unwrap();
+        Crashes::begin(directory.path(), "shop:1", None).unwrap();
         assert_eq!(count(), 2);
     }
 

@@ -369,6 +369,10 @@ impl State {
         self.runs += 1;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
         let directory = std::fs::canonicalize(&self.directory).unwrap_or_else(|_| "/".into());
+        if let Some(mark) = self.mark(unit) {
+            std::fs::create_dir_all(mark.parent().expect("it is no root")).expect("there is room");
+            std::fs::write(mark, directory.as_os_str().as_encoded_bytes()).expect("there is room");
+        }
         let process = is_like(unit, "roundsman-worker@*.service").then(|| {
             let mut command = Command::new("sleep");
             let command = command.arg("600").current_dir(directory).stdin(Stdio::null());
@@ -386,7 +390,17 @@ impl State {
         }
     }
 
+    /// Where the line of a worker's unit that root runs notes the release that it begins with.
+    fn mark(&self, unit: &str) -> Option<PathBuf> {
+        let instance = unit.strip_prefix("roundsman-worker@")?.strip_suffix(".service")?;
+        let root = self.directory.ancestors().nth(3)?;
+        Some(root.join("run/roundsman/crashes/running").join(instance))
+    }
+
     fn end_unit(&mut self, unit: &str, active: &'static str, result: &'static str, status: i32) {
+        if let Some(mark) = self.mark(unit) {
+            let _ = std::fs::remove_file(mark); // it may not have begun
+        }
         let unit = self.units.entry(unit.to_owned()).or_default();
         if let Some(mut process) = unit.process.take() {
             let _ = process.kill();

@@ -108,7 +108,67 @@ on_every_debian! {
         machine.run("roundsman rollback shop");
         assert_eq!(machine.run("readlink /home/alice/shop/current").trim(), "releases/1");
         assert_eq!(machine.run("stat -c %U /home/alice/shop/current").trim(), "alice", "it stays its owner's");
+        nobody_makes_the_release_that_root_goes_back_to(machine);
     }
+}
+
+/// What takes the place of a release is of those who made that one, whatever its age says, or root's
+/// note of what ran before, at a path that was deleted and made again.
+fn nobody_makes_the_release_that_root_goes_back_to(machine: &Machine) {
+    let releases = "/home/alice/shop/releases";
+    // Root has noted itself what the worker runs, and asks no process of the app's user.
+    let noted = machine.run("cat /run/roundsman/crashes/running/shop:1");
+    assert_eq!(noted.trim(), format!("{releases}/1"));
+    machine.run(&format!("chmod 1777 {releases} && mv {releases}/2 /home/alice/two"));
+    let evil = format!("{releases}/evil");
+    by(machine, "mallory", &format!("cp -r {releases}/1 {evil} && touch -r {releases}/1 {evil}"));
+    for note in ["".to_owned(), format!("{releases}/1\n{evil}\n")] {
+        machine.write("/var/lib/roundsman/releases/shop", &note);
+        let said = machine.try_run("roundsman rollback shop");
+        assert!(!said.ok() && said.stderr.contains("no earlier release"), "{said}");
+        assert_eq!(machine.run("readlink /home/alice/shop/current").trim(), "releases/1");
+    }
+    // One of the owner's that others may write into.
+    machine
+        .run(&format!("rm -r {evil} && mv /home/alice/two {releases}/2 && chmod 755 {releases}"));
+    machine.run(&format!("touch -r {releases}/1 {releases}/2 && chmod 1777 {releases}/2"));
+    let said = machine.try_run("roundsman rollback shop");
+    assert!(!said.ok() && said.stderr.contains("no earlier release"), "{said}");
+}
+
+/// Nobody has their code run as another user because it lies in that one's folder, or theirs in a
+/// folder where many may make things.
+fn nobody_runs_code_as_another_user(machine: &Machine) {
+    let server = "require('node:http').createServer((_, r) => r.end('mallory')).listen(3000)\n";
+    for folder in ["proj/plugin", "grp", "up/good"] {
+        machine.write(&format!("/srv/{folder}/server.js"), server);
+    }
+    machine.write("/srv/proj/package.json", "{\"name\": \"proj\"}");
+    machine.run(
+        "chown -R alice: /srv/proj /srv/grp /srv/up/good && chown -R mallory: /srv/proj/plugin",
+    );
+    machine.run("install -d -o alice -g alice -m 1777 /srv/drop && chmod 1777 /srv/up");
+    // A group has those in it, too, whose first one it is.
+    machine.run("useradd -M -g alice mate && chmod 775 /srv/grp");
+    by(machine, "mallory", "cp /srv/proj/plugin/server.js /srv/drop/");
+    machine.write("/srv/up/theirs.json", "{\"name\": \"theirs\"}");
+    by(machine, "mallory", "cp /srv/up/theirs.json /srv/up/package.json");
+    for (what, who) in [
+        ("/srv/proj/plugin/server.js", "plugin to mallory"),
+        ("/srv/drop/server.js", "everybody may put files into /srv/drop"),
+        ("/srv/drop", "everybody may put files into /srv/drop"),
+        ("/srv/grp", "the group alice may write to /srv/grp"),
+        ("/srv/up/good/server.js", "everybody may put files into /srv/up"),
+    ] {
+        let said = machine.try_run(&format!("roundsman start {what}"));
+        assert!(!said.ok() && said.stderr.contains("--user NAME"), "{said}");
+        assert!(said.stderr.contains(who), "{said}");
+    }
+    let files = machine.run("ls /etc/roundsman/apps");
+    assert!(
+        !["proj", "drop", "grp", "theirs", "good"].iter().any(|app| files.contains(app)),
+        "{files}"
+    );
 }
 
 /// Gives the file that it is told an access list (version 2: the owner, one user, the group, the mask,
@@ -226,6 +286,7 @@ on_every_debian! {
             assert_eq!(said.status.code(), Some(78), "{said}");
             assert!(said.stderr.contains(user), "{said}");
         }
+        nobody_runs_code_as_another_user(machine);
         machine.run("test ! -e /etc/roundsman/apps/dep.toml");
         assert_eq!(machine.run("cat /etc/roundsman/apps/shop.toml"), before);
         machine.run("roundsman start /home/mallory/web --name web --path /web");

@@ -385,13 +385,14 @@ on_every_debian! {
         // What is chosen is a release, and never other code.
         machine.run(
             "mkdir -p /home/member/evil /srv/shop/releases/mine /srv/shop/other && cp -r /srv/shop/releases/one/. /home/member/evil/
-             ln -s /home/member/evil /srv/shop/releases/link; chown -R member /home/member /srv/shop/releases/mine; chmod 755 /home/member",
+             ln -s /home/member/evil /srv/shop/releases/link; mkdir -m 1777 /srv/shop/releases/shared; chown -R member /home/member /srv/shop/releases/mine; chmod 755 /home/member",
         );
         for command in [
             "roundsman rollback shop --to /home/member/evil",
             "roundsman rollback shop --to /root",
             "roundsman rollback shop --to /srv/shop/releases/mine",
             "roundsman rollback shop --to /srv/shop/releases/link",
+            "roundsman rollback shop --to /srv/shop/releases/shared",
             "roundsman rollback shop --to /srv/shop/other",
             "roundsman rollback shop --to /srv/shop/releases/../../../etc",
             "roundsman reload shop --admin /home/member/socket",
