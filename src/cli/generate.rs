@@ -55,15 +55,31 @@ fn write(directory: &Path, program: Command) -> io::Result<()> {
     }
     let completions = directory.join("completions");
     fs::create_dir_all(&completions)?;
-    // Small scripts that ask the program, which knows the apps of the machine.
-    let shells: [(&dyn EnvCompleter, &str); 3] =
-        [(&Bash, "roundsman"), (&Zsh, "_roundsman"), (&Fish, "roundsman.fish")];
-    for (shell, file) in shells {
-        let mut script = Vec::new();
-        shell.write_registration("COMPLETE", "roundsman", "roundsman", "roundsman", &mut script)?;
+    for (file, script) in completions_of_shells()? {
         fs::write(completions.join(file), script)?;
     }
     Ok(())
+}
+
+/// The scripts for shells, by their names: small ones that ask the program, which knows the apps of the
+/// machine. Where it has nothing to offer the shell offers files itself, and quotes their names.
+fn completions_of_shells() -> io::Result<[(&'static str, String); 3]> {
+    let script = |shell: &dyn EnvCompleter| -> io::Result<String> {
+        let mut script = Vec::new();
+        shell.write_registration("COMPLETE", "roundsman", "roundsman", "roundsman", &mut script)?;
+        String::from_utf8(script).map_err(io::Error::other)
+    };
+    let bash = script(&Bash)?.replace("-o bashdefault", "-o bashdefault -o default");
+    let last = "_describe -V 'values' other\n    fi";
+    let zsh = script(&Zsh)?
+        .replace(last, "_describe -V 'values' other\n    else\n        _files\n    fi");
+    let mut fish = script(&Fish)?;
+    fish.push_str(
+        "complete --command roundsman --force-files --condition \
+         'not COMPLETE=fish roundsman -- (commandline --current-process --tokenize --cut-at-cursor) \
+         (commandline --current-token) | string length --quiet'\n",
+    );
+    Ok([("roundsman", bash), ("_roundsman", zsh), ("roundsman.fish", fish)])
 }
 
 /// Every page by its file name.

@@ -41,7 +41,7 @@ mod worker_exec;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueHint};
 
 use self::admin_socket::AdminSocket;
 use crate::generator;
@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
         return generator::main();
     }
     // A shell that completes a command line asks this very program, by a variable.
-    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
+    clap_complete::CompleteEnv::with_factory(completed).complete();
     match Cli::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Status(status) => status.run(),
@@ -125,9 +125,52 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The command line as shells complete it: commands, options, apps, and no paths. The names of files
+/// are other users' words, and what is offered here is put into the line as it is: the shell itself
+/// knows how to quote them.
+fn completed() -> clap::Command {
+    fn without_paths(command: clap::Command) -> clap::Command {
+        let closed = |arg: clap::Arg| match arg.get_action().takes_values() {
+            true => arg.value_hint(ValueHint::Other),
+            false => arg,
+        };
+        command.mut_args(closed).mut_subcommands(without_paths)
+    }
+    without_paths(Cli::command())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Every way to the value of an argument, as it is typed.
+    fn ways(command: &clap::Command, typed: &[String], all: &mut Vec<Vec<String>>) {
+        for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values()) {
+            let option = arg.get_long().map(|long| format!("--{long}"));
+            all.push(typed.iter().cloned().chain(option).collect());
+        }
+        for below in command.get_subcommands() {
+            let typed: Vec<String> =
+                typed.iter().cloned().chain([below.get_name().to_owned()]).collect();
+            ways(below, &typed, all);
+        }
+    }
+
+    #[test]
+    fn no_file_of_others_is_put_into_a_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("4;id>pwned;")).unwrap();
+        let mut all = Vec::new();
+        ways(&Cli::command(), &["roundsman".to_owned()], &mut all);
+        assert!(all.contains(&["roundsman", "rollback", "--to"].map(str::to_owned).into()));
+        for typed in all {
+            let words = typed.iter().map(Into::into).chain(["4".into()]).collect();
+            let (index, at) = (typed.len(), Some(folder.path()));
+            let offered = clap_complete::engine::complete(&mut completed(), words, index, at);
+            let offered = offered.unwrap_or_default();
+            assert!(offered.iter().all(|word| word.get_value() != "4;id>pwned;/"), "{typed:?}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -189,6 +189,11 @@ on_every_debian! {
         // Both are offered where both fit; and what is no app's name is not.
         let said = typed("roundsman logs \\t\\t");
         assert!(said.contains("shop") && said.contains("zebra"), "{said}");
+        // A file's name is its owner's word, and no part of the command line but quoted.
+        machine.run("mkdir '/srv/shop/releases/4;id>pwned;'");
+        let said = typed("cd /root; roundsman rollback shop --to /srv/shop/releases/4\\t");
+        assert!(said.contains("releases/4\\;id\\>pwned\\;"), "{said}");
+        assert!(!machine.exists("/root/pwned"), "root has run the name of a file");
         for (shell, file) in [("zsh", "vendor-completions/_roundsman"), ("fish", "vendor_completions.d/roundsman.fish")] {
             assert!(machine.exists(&format!("/usr/share/{shell}/{file}")), "{shell}");
         }

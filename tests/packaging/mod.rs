@@ -1,3 +1,4 @@
 //! What the package has beside the program.
 
+mod completion;
 mod polkit;
