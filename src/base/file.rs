@@ -2,10 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Mode, OFlags};
 
 /// What a symbolic link at the end of a path is. Where somebody else may write to a directory on
 /// the way, this says nothing of the links there.
@@ -17,16 +18,33 @@ pub(crate) enum Links {
     Refuse,
 }
 
-/// Opens a file for reading. What blocks (a FIFO that nobody writes to, a lease) does not.
+/// Opens a regular file for reading. Nothing else is opened, whatever a link leads to: to open a
+/// device, or a FIFO, does something already.
 ///
 /// # Errors
-/// When it cannot be opened.
+/// When it is none, or cannot be opened.
 pub(crate) fn open(path: &Path, links: Links) -> io::Result<File> {
-    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
     if links == Links::Refuse {
         flags |= OFlags::NOFOLLOW;
     }
-    File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+    // Only the place; what is there stays the same from here on.
+    let place = rustix::fs::open(path, flags, Mode::empty())?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode);
+    if kind.is_symlink() {
+        return Err(rustix::io::Errno::LOOP.into());
+    }
+    if !kind.is_file() {
+        return Err(not_regular());
+    }
+    // A lease may block, too.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let again = format!("/proc/self/fd/{}", place.as_raw_fd());
+    File::options().read(true).custom_flags(flags.bits().cast_signed()).open(again)
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")
 }
 
 /// The whole content of a regular file.
@@ -35,7 +53,7 @@ pub(crate) fn open(path: &Path, links: Links) -> io::Result<File> {
 /// When it is none, cannot be read, or has more than `most` bytes.
 pub(crate) fn content(file: &File, most: u64) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(not_regular());
     }
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -92,7 +110,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Resu
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    use rustix::fs::{CWD, Mode};
+    use rustix::fs::CWD;
 
     use super::*;
 
@@ -112,6 +130,21 @@ mod tests {
         assert_eq!(kind("none"), io::ErrorKind::NotFound);
         let link = read(&at("link"), Links::Refuse, 4).unwrap_err();
         assert_eq!(link.raw_os_error(), Some(rustix::io::Errno::LOOP.raw_os_error()));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_even_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        rustix::fs::mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+        symlink("fifo", directory.path().join("link")).unwrap();
+        let met = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::NONBLOCK).unwrap();
+        let opened = rustix::fs::inotify::WatchFlags::OPEN;
+        rustix::fs::inotify::add_watch(&met, &fifo, opened).unwrap();
+        assert!(open(&directory.path().join("link"), Links::Follow).is_err());
+        let mut events = [0_u8; 256];
+        let none = rustix::io::read(&met, &mut events).unwrap_err();
+        assert_eq!(none, rustix::io::Errno::AGAIN, "it was opened");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::manage;
 use crate::base::exit;
 use crate::base::file::{Links, read_text};
 use crate::base::paths;
+use crate::base::text;
 use crate::base::unit::Instance;
 use crate::base::user::{self, User};
 use crate::config::copy::{self, AppCopy, CREDENTIAL};
@@ -123,7 +124,7 @@ impl Worker {
                 manage::say(loaded.problems.render(false).trim_end());
             }
             let roots: Vec<String> =
-                sources.roots().iter().map(|root| root.display().to_string()).collect();
+                sources.roots().iter().map(|root| text::path(root).to_string()).collect();
             tracing::error!(
                 roundsman_app = name,
                 "there is no valid apps/{name}.toml in {}: `roundsman check` says what is wrong",

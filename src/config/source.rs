@@ -262,15 +262,12 @@ fn read(path: &Path, problems: &mut Problems) -> Content {
 
 /// At most one byte more than a file may have; none for the null device.
 fn read_bytes(path: &Path, problems: &mut Problems) -> io::Result<Vec<u8>> {
+    if is_null_device(&std::fs::metadata(path)?) {
+        return Ok(Vec::new());
+    }
     // Not blocking: a FIFO under this name must not hold up the boot.
     let file = file::open(path, Links::Follow)?;
     let metadata = file.metadata()?;
-    if is_null_device(&metadata) {
-        return Ok(Vec::new());
-    }
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is neither a regular file nor a link to one"));
-    }
     if metadata.mode() & 0o002 != 0 {
         let title = "everybody may write to this file, and so decide what is run";
         let problem = Problem::file(Severity::Warning, path, title);

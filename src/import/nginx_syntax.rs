@@ -1,10 +1,13 @@
 //! nginx's configuration as a tree of directives, with includes.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ImportError;
 use crate::base::file::{Links, read as read_file};
+use crate::base::origin::{self, Maker};
+use crate::base::rights::Rights;
 
 /// One directive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +82,36 @@ fn file(path: &Path, files: &mut Files<'_>, depth: usize) -> Result<Vec<Directiv
         return Err(failed("files include each other without end".to_owned()));
     }
     files.left -= 1;
-    let text = read_file(path, Links::Follow, MOST)
-        .map_err(|error| failed(format!("cannot read it: {error}")))?;
-    let text = String::from_utf8_lossy(&text);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut directives = parse(&text, &name)?;
-    include(&mut directives, files, depth)?;
-    Ok(directives)
+    let unread = |error: io::Error| failed(format!("cannot read it: {error}"));
+    let mut work = || {
+        let text = read_file(path, Links::Follow, MOST).map_err(unread)?;
+        let text = String::from_utf8_lossy(&text);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut directives = parse(&text, &name)?;
+        include(&mut directives, files, depth)?;
+        Ok(directives)
+    };
+    match rights(path).map_err(failed)? {
+        Some(rights) => rights.with(work).map_err(unread)?,
+        None => work(),
+    }
+}
+
+/// With whose rights root reads a file, and all that this includes: those of who could have made it,
+/// who would else be told by us what only root may read.
+fn rights(path: &Path) -> Result<Option<Rights>, String> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let unread = |error: io::Error| format!("cannot read it: {error}");
+    match origin::of(path).map_err(unread)?.only() {
+        Ok(Maker::Root) => Ok(None),
+        Ok(Maker::User(uid)) => Rights::of_owner(uid).map(Some).map_err(unread),
+        Err(reason) => Err(format!(
+            "root does not read it, since it cannot be told whose it is: {reason}. Look it through, and \
+             import a copy below /root"
+        )),
+    }
 }
 
 /// Puts the contents of included files in place of the `include`s.
@@ -264,6 +290,30 @@ fn tokens(text: &str, file: &str) -> Result<Vec<(Token, usize)>, ImportError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_includes_what_its_owner_may_read() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(at("secret.conf"), "key hunter2;").unwrap();
+        fs::set_permissions(at("secret.conf"), fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(at("theirs.conf"), "include secret.conf;").unwrap();
+        fs::write(at("main.conf"), "include theirs.conf;").unwrap();
+        assert_eq!(read(&at("main.conf")).unwrap().len(), 1, "all of it is root's");
+        chown(at("theirs.conf"), Some(4000), None).unwrap();
+        for name in ["theirs.conf", "main.conf"] {
+            let error = read(&at(name)).unwrap_err();
+            assert!(error.problem.contains("ermission denied"), "{name}: {error:?}");
+        }
+        fs::set_permissions(at("theirs.conf"), fs::Permissions::from_mode(0o666)).unwrap();
+        let error = read(&at("theirs.conf")).unwrap_err();
+        assert!(error.problem.contains("everybody may write to"), "{error:?}");
+    }
 
     #[test]
     fn words_quotes_blocks_and_comments() {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frame;
+use crate::base::file::{self, Links};
 
 /// Segments kept for recycling.
 const SPARES: usize = 1;
@@ -226,6 +227,14 @@ impl Segment {
 /// Where segment `number` lies.
 pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("log-{number:012}"))
+}
+
+/// The most that is read of a segment, which is made much smaller.
+const MOST: u64 = 1024 * 1024 * 1024;
+
+/// The content of a segment: of a file, and nothing that a link leads to.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    file::read(path, Links::Refuse, MOST)
 }
 
 /// All segments in `directory`, oldest first.

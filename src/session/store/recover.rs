@@ -136,7 +136,7 @@ impl Store {
         let mut damage = None;
         for (_, path) in segments {
             let bytes =
-                fs::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+                log::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
             let mut failure = None;
             let found = replay::segment(&bytes, in_file, last, |sequence, op| {
                 if failure.is_none() {

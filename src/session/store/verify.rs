@@ -2,6 +2,7 @@
 //! not.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::recover::open_file;
 use super::replay::{self, Segment};
 use super::value::{self, Entry};
 use super::{OpenError, Options, Store, StoreError, log};
+use crate::base::file::{self, Links};
 
 /// What the making of a salvaged store may take.
 const SALVAGE_MEMORY: usize = 128 * 1024 * 1024;
@@ -51,7 +53,8 @@ pub(crate) fn verify(directory: &Path) -> Result<Report, OpenError> {
     let segments = log::segments(directory)
         .map_err(|error| OpenError::Io { path: directory.to_path_buf(), error })?;
     for (_, path) in segments {
-        let bytes = fs::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        let bytes =
+            log::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
         match replay::segment(&bytes, in_file, last, |_, _| {}) {
             Segment::Old => {}
             Segment::Whole { last: reached } => last = reached,
@@ -110,6 +113,11 @@ fn verify_file(view: &View, report: &mut Report) -> Result<(), redb::Error> {
     Ok(())
 }
 
+/// Copies a file, and nothing that a link leads to, or that has no end.
+fn copy_of(from: &Path, to: &Path) -> io::Result<()> {
+    io::copy(&mut file::open(from, Links::Refuse)?, &mut fs::File::create(to)?).map(drop)
+}
+
 /// Makes a store in `scratch` out of whatever can be read in `damaged`, which is left as it is.
 /// Returns it with what could not be read.
 pub(crate) fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<String>), OpenError> {
@@ -125,15 +133,16 @@ pub(crate) fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<Stri
     };
     let (mut store, _) = Store::open(options)?;
     let mut last = 0;
-    match fs::copy(damaged.join(disk::FILE), copy.join(disk::FILE)) {
-        Ok(_) => match read_file(&copy, &mut store) {
+    match copy_of(&damaged.join(disk::FILE), &copy.join(disk::FILE)) {
+        Ok(()) => match read_file(&copy, &mut store) {
             Ok(sequence) => last = sequence,
             Err(error) => lost.push(format!("{}: {error}", damaged.join(disk::FILE).display())),
         },
         Err(error) => lost.push(format!("{}: {error}", damaged.join(disk::FILE).display())),
     }
     for (_, path) in log::segments(damaged).map_err(failed)? {
-        let bytes = fs::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        let bytes =
+            log::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
         let mut failure = None;
         let mut previous = last;
         last = replay::salvage(&bytes, last, |sequence, op| {
@@ -177,4 +186,25 @@ fn read_file(directory: &Path, store: &mut Store) -> Result<u64, redb::Error> {
 
 fn apply(store: &mut Store, op: super::Op<'_>) -> Result<(), redb::Error> {
     store.apply(op).map_err(|error| redb::Error::Corrupted(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_is_not_read() {
+        let root = tempfile::tempdir().unwrap();
+        let damaged = root.path().join("damaged");
+        fs::create_dir(&damaged).unwrap();
+        symlink("/dev/null", damaged.join(disk::FILE)).unwrap();
+        let (_, lost) = salvage(&damaged, &root.path().join("first")).unwrap();
+        assert!(lost.iter().any(|what| what.contains(disk::FILE)), "{lost:?}");
+        // Of another one there would be no end.
+        symlink("/dev/null", damaged.join("log-000000000001")).unwrap();
+        let error = salvage(&damaged, &root.path().join("second")).unwrap_err();
+        assert!(error.to_string().contains("log-000000000001"), "{error}");
+    }
 }

@@ -3,8 +3,10 @@
 //! Values whose `cmd` starts with `NODE_` are Node's own and never reach the app's `message`
 //! listeners; everything else belongs to the user.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A line from the app.
@@ -84,17 +86,42 @@ impl From<Value> for ClusterMessage {
     }
 }
 
-#[derive(Deserialize)]
-struct Head {
-    #[serde(default)]
-    cmd: Option<Cmd>,
-}
+/// The `cmd` of an object, if that is a text; of several the last, as in JavaScript.
+struct Head(Option<String>);
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Cmd {
     Text(String),
     Other(IgnoredAny),
+}
+
+impl<'de> Deserialize<'de> for Head {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Head;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Head, A::Error> {
+                let mut head = Head(None);
+                while let Some(key) = map.next_key::<String>()? {
+                    if key != "cmd" {
+                        map.next_value::<IgnoredAny>()?;
+                    } else if let Cmd::Text(text) = map.next_value()? {
+                        head.0 = Some(text);
+                    } else {
+                        head.0 = None;
+                    }
+                }
+                Ok(head)
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
 }
 
 impl Incoming {
@@ -154,14 +181,25 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 
 /// The `cmd` of a message of Node's own: longer than `NODE_`, which Node itself takes for a user's.
 fn internal_command(line: &[u8]) -> Option<String> {
-    let suspicious = line.starts_with(b"{") && memchr::memmem::find(line, b"\"NODE_").is_some();
-    if !suspicious {
+    if !is_suspicious(line) {
         return None; // the common case: no need to parse what only the user understands
     }
-    match serde_json::from_slice::<Head>(line).ok()?.cmd? {
-        Cmd::Text(text) if text.starts_with("NODE_") && text.len() > "NODE_".len() => Some(text),
-        Cmd::Text(_) | Cmd::Other(_) => None,
-    }
+    let Head(command) = serde_json::from_slice(line).ok()?;
+    command.filter(|text| text.starts_with("NODE_") && text.len() > "NODE_".len())
+}
+
+/// Whether a line may be an object with `NODE_` at the beginning of a text: as it is, or with a letter
+/// as an escape. There is no other way to write one.
+fn is_suspicious(line: &[u8]) -> bool {
+    let has = |part: &[u8]| memchr::memmem::find(line, part).is_some();
+    line.trim_ascii_start().starts_with(b"{") && (has(b"\"NODE_") || has(b"\\u"))
+}
+
+/// Whether Node may take a line for a message of its own. Where it cannot be told it may: Node reads
+/// texts that are none (half a surrogate pair, bytes that are no UTF-8).
+pub(crate) fn may_be_nodes(line: &[u8]) -> bool {
+    is_suspicious(line)
+        && (internal_command(line).is_some() || serde_json::from_slice::<Head>(line).is_err())
 }
 
 #[cfg(test)]
@@ -213,6 +251,30 @@ mod tests {
             (message.act.as_deref(), message.port, message.seq),
             (Some("queryServer"), Some(3000), Some(1))
         );
+    }
+
+    #[test]
+    fn no_way_of_writing_hides_a_message_of_nodes_own() {
+        for text in [
+            r#"{"cmd":"NODE_CLUSTER"}"#,
+            r#" {"cmd":"NODE_CLUSTER"}"#,
+            r#"{"cmd":"\u004eODE_CLUSTER"}"#,
+            r#"{"\u0063md":"NODE_CLUSTER"}"#,
+            r#"{"cmd":"x","cmd":"NODE_CLUSTER"}"#,
+            r#"{"\ud800":1,"cmd":"NODE_CLUSTER"}"#,
+        ] {
+            assert!(may_be_nodes(text.as_bytes()), "{text}");
+        }
+        assert!(may_be_nodes(b"{\"\xff\":1,\"cmd\":\"NODE_CLUSTER\"}"));
+        for text in [
+            r#"{"cmd":"NODE_"}"#,
+            r#"{"cmd":"NODE_CLUSTER","cmd":"x"}"#,
+            r#"{"a":"\u004eODE_CLUSTER"}"#,
+            r#"["\u004eODE_CLUSTER"]"#,
+            r#"{"cmd":"\u00e9"}"#,
+        ] {
+            assert!(!may_be_nodes(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(crate) use self::lines::{Line, Lines, MAX_LINE};
-pub(crate) use self::message::{ClusterMessage, Incoming};
+pub(crate) use self::message::{ClusterMessage, Incoming, may_be_nodes};
 
 /// What is read at once: what Node writes at once.
 const READ_SIZE: usize = 64 * 1024;

@@ -39,7 +39,7 @@ use self::access::{Access, Rights};
 pub(super) use self::hub::Hub;
 use self::hub::is_json;
 pub(super) use self::siblings::Siblings;
-use super::channel::{Incoming, Line, Lines};
+use super::channel::{Line, Lines, may_be_nodes};
 use super::cluster::{self, Undelivered};
 use super::identity::{Identity, report};
 use crate::base::paths;
@@ -363,7 +363,7 @@ fn message(line: &[u8], number: u16) -> Result<Vec<u8>, &'static str> {
     if !is_json(line) {
         return Err("this is not JSON");
     }
-    if !matches!(Incoming::parse(line), Incoming::User(_)) {
+    if may_be_nodes(line) {
         return Err("a `cmd` that begins with NODE_ is for Node's own messages");
     }
     let mut message = Vec::with_capacity(line.len() + 16);
@@ -398,8 +398,11 @@ mod tests {
         for bad in ["", " ", "{", "undefined", "'a'", "1 2", "\"\u{1}\"", r#"{"a":1,}"#] {
             assert!(of(bad).is_err(), "{bad}");
         }
-        for internal in [r#"{"cmd":"NODE_CLUSTER","act":"disconnect"}"#, r#"{"cmd":"NODE_HANDLE"}"#]
-        {
+        for internal in [
+            r#"{"cmd":"NODE_CLUSTER","act":"disconnect"}"#,
+            r#"{"cmd":"\u004eODE_CLUSTER","act":"disconnect"}"#,
+            r#"{"cmd":"NODE_HANDLE"}"#,
+        ] {
             assert!(of(internal).unwrap_err().contains("Node's own"), "{internal}");
         }
         for good in
