@@ -234,6 +234,12 @@ pub(crate) fn unacknowledged(socket: impl AsFd) -> Option<u64> {
     (result == 0).then_some(u64::from(count.unsigned_abs()))
 }
 
+/// Has the allocator give to the system what it keeps free.
+pub(crate) fn give_memory_back() {
+    // SAFETY: the call takes a number, and touches nothing but what the allocator has free.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// Who was at the other end of a UNIX socket when it connected, by its effective user and group. The
 /// number of the process is 0 where it has none here.
 pub(crate) fn peer_credentials(socket: impl AsFd) -> io::Result<libc::ucred> {

@@ -1,5 +1,7 @@
 //! One request at a server, from the pick to the end of the response.
 
+use std::cell::Cell;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +19,20 @@ pub struct InFlight {
     began: Option<Instant>,
     /// The server's place in its upstream, and whether the client must be told by a cookie.
     pub(super) pin: Option<usize>,
+    /// What was answered was a failure.
+    doubtful: Cell<bool>,
+    /// Whose request it is, where that is known.
+    client: Option<IpAddr>,
+}
+
+/// A request that failed at a server and goes to another one: it is the server's failure if that one
+/// does better.
+#[derive(Debug)]
+pub struct Suspicion {
+    server: Arc<Server>,
+    thread: usize,
+    trial: bool,
+    counts: bool,
 }
 
 /// In which way a server failed a request.
@@ -49,7 +65,15 @@ impl Server {
 
 impl InFlight {
     pub(super) fn new(server: Arc<Server>, thread: usize, entry: Entry) -> Self {
-        Self { server, thread, entry, began: None, pin: None }
+        Self {
+            server,
+            thread,
+            entry,
+            began: None,
+            pin: None,
+            doubtful: Cell::new(false),
+            client: None,
+        }
     }
 
     pub(super) fn begun(mut self, now: Instant) -> Self {
@@ -72,25 +96,89 @@ impl InFlight {
     /// Not for a kept-alive connection that turned out to be closed: that is no failure at all.
     pub fn failed(&self) {
         self.count_failure();
+        self.suspicion(true).confirm();
     }
 
-    /// Says in which way the server failed this request; whether it counts is configured.
+    /// Says in which way the server, and nobody else, failed this request; whether it counts is
+    /// configured.
     pub fn failed_by(&self, failure: ServerFailure) {
-        let counted = self.server.passive().failures;
-        let counts = match failure {
-            ServerFailure::Connect => counted.connect,
-            ServerFailure::Timeout => counted.timeout,
-            ServerFailure::InvalidResponse => counted.invalid_response,
-        };
+        if self.counts(failure) {
+            self.failed();
+        }
+    }
+
+    /// Says that the request failed here in a way that may be its own fault. It goes to another server,
+    /// which will show whose it was.
+    #[must_use]
+    pub fn suspect(self, failure: ServerFailure) -> Suspicion {
+        let counts = self.counts(failure);
         if counts {
             self.count_failure();
         }
+        self.suspicion(counts)
+    }
+
+    /// The same where no other server will show it: that counts if it happens again and again.
+    pub fn doubted(&self, failure: ServerFailure) {
+        if self.counts(failure) {
+            self.count_failure();
+            if self.entry.trial && failure == ServerFailure::Timeout {
+                // The next one that tries it would have to wait as long.
+                self.suspicion(true).confirm();
+            } else {
+                self.doubt();
+            }
+        }
+    }
+
+    /// Says whose request it is.
+    pub fn is_for(&mut self, client: Option<IpAddr>) {
+        self.client = client;
+    }
+
+    /// Says that the response came to its end.
+    pub fn served(&self) {
+        if self.doubtful.get() {
+            return;
+        }
+        self.server.row.end();
+        if let Some(shared) = self.server.shared() {
+            shared.answered.note(self.client);
+        }
+    }
+
+    fn doubt(&self) {
+        self.doubtful.set(true);
+        let passive = self.server.passive();
+        let answered = self.server.shared().map(|shared| &shared.answered);
+        let (window, most) = (passive.fail_window, passive.max_fails);
+        let row = self.server.row.add((Instant::now(), self.client), window, most, answered);
+        if let Some(count) = row {
+            self.server.in_rows.fetch_add(count.into(), Ordering::Release);
+            self.server.alert();
+        }
+    }
+
+    fn counts(&self, failure: ServerFailure) -> bool {
+        let counted = self.server.passive().failures;
+        match failure {
+            ServerFailure::Connect => counted.connect,
+            ServerFailure::Timeout => counted.timeout,
+            ServerFailure::InvalidResponse => counted.invalid_response,
+        }
+    }
+
+    fn suspicion(&self, counts: bool) -> Suspicion {
+        let (thread, trial) = (self.thread, self.entry.trial);
+        Suspicion { server: Arc::clone(&self.server), thread, trial, counts }
     }
 
     /// Says that the head of a final response came with this status.
     pub fn responded(&self, status: u16, now: Instant) {
         if status >= 400 && self.server.passive().statuses.contains(status) {
-            return self.count_failure();
+            // An app says 503 to whom it likes.
+            self.count_failure();
+            return self.doubt();
         }
         let error = status >= 500;
         let counters = &self.server.counters[self.thread];
@@ -129,11 +217,23 @@ impl InFlight {
 
     fn count_failure(&self) {
         self.server.counters[self.thread].failures.fetch_add(1, Ordering::Relaxed);
-        self.server.setbacks.fetch_add(1, Ordering::Relaxed);
         if self.server.is_measured() {
             self.server.errors.learn(true);
+            self.server.changed();
         }
-        if self.entry.trial {
+        self.server.alert(); // the rate of errors has risen
+    }
+}
+
+impl Suspicion {
+    /// Another server did better.
+    pub fn confirm(self) {
+        if !self.counts {
+            return;
+        }
+        self.server.counters[self.thread].blamed.fetch_add(1, Ordering::Relaxed);
+        self.server.setbacks.fetch_add(1, Ordering::Relaxed);
+        if self.trial {
             self.server.trials[1].fetch_add(1, Ordering::Release);
         }
         self.server.changed(); // effective weights fall

@@ -8,6 +8,7 @@ mod atomics {
     pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 }
 pub mod access;
+mod conduct;
 mod draw;
 mod gate;
 mod in_flight;
@@ -22,6 +23,7 @@ pub mod modulo;
 pub mod peak_ewma;
 mod pick;
 pub mod round_robin;
+mod row;
 mod server;
 mod shared;
 pub mod smooth;
@@ -31,7 +33,7 @@ pub(crate) mod sticky;
 mod upstream;
 mod view;
 
-pub use in_flight::{InFlight, ServerFailure};
+pub use in_flight::{InFlight, ServerFailure, Suspicion};
 pub use input::{NoKeys, PickInput, RequestKeys};
 pub use pick::{Explanation, Picked};
 pub use server::{Counts, Server, State};

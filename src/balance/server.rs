@@ -2,11 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::time::Instant;
 
+use super::conduct::Conduct;
 use super::gate::{Gate, UNLIMITED};
 use super::latency::{Errors, Latency};
+use super::row::Row;
 use super::shared::Shared;
 use super::status::{HealthReason, Status, Verdict};
 use crate::config::settings::ProxyVersion;
@@ -42,6 +46,10 @@ pub struct Server {
     pub(super) gate: Gate,
     pub(super) latency: Latency,
     pub(super) errors: Errors,
+    conduct: Conduct,
+    pub(super) row: Row,
+    /// Failures in rows that were long enough to say something.
+    pub(super) in_rows: AtomicU64,
     pub(super) counters: Box<[ThreadCounters]>,
     /// Whether somebody wants [`Gate::total`], [`Latency`] and [`Errors`]: they cost a little.
     measured: AtomicBool,
@@ -70,6 +78,7 @@ pub(super) struct ThreadCounters {
     pub(super) answered: AtomicU64,
     pub(super) errors: AtomicU64,
     pub(super) failures: AtomicU64,
+    pub(super) blamed: AtomicU64,
 }
 
 /// What has been counted about one server, over all threads.
@@ -81,12 +90,32 @@ pub struct Counts {
     pub answered: u64,
     /// Of these, those with a 5xx status.
     pub errors: u64,
-    /// Requests that it failed.
+    /// Requests that failed at it.
     pub failures: u64,
+    /// Of these, those that are its own doing.
+    pub blamed: u64,
+    /// Of the others, those that failed one after the other, without an answer in between.
+    pub in_rows: u64,
     /// Trial requests that passed.
     pub trials_passed: u64,
     /// Trial requests that failed.
     pub trials_failed: u64,
+}
+
+impl Counts {
+    /// What was counted since then.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(before.requests),
+            answered: self.answered.saturating_sub(before.answered),
+            errors: self.errors.saturating_sub(before.errors),
+            failures: self.failures.saturating_sub(before.failures),
+            blamed: self.blamed.saturating_sub(before.blamed),
+            in_rows: self.in_rows.saturating_sub(before.in_rows),
+            trials_passed: self.trials_passed.saturating_sub(before.trials_passed),
+            trials_failed: self.trials_failed.saturating_sub(before.trials_failed),
+        }
+    }
 }
 
 // === impl Server ===
@@ -115,6 +144,9 @@ impl Server {
             gate: Gate::new(threads),
             latency: Latency::default(),
             errors: Errors::default(),
+            conduct: Conduct::new(),
+            row: Row::new(),
+            in_rows: AtomicU64::new(0),
             counters: (0..threads).map(|_| ThreadCounters::default()).collect(),
             measured: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -150,6 +182,8 @@ impl Server {
                 self.over.store(false, Ordering::Relaxed);
                 self.latency.forget(); // it may be another process
                 self.errors.forget();
+                self.conduct.forget();
+                self.row.end();
             }
             self.changed();
             self.alert();
@@ -173,6 +207,17 @@ impl Server {
         self.gate.incarnation()
     }
 
+    /// Whether a connection to it may carry one request after another: whether it keeps to its turn.
+    pub fn may_reuse(&self, now: Instant) -> bool {
+        self.conduct.is_good(now)
+    }
+
+    /// Says that it sent what nobody asked for; for how long [`Self::may_reuse`] is false now, if it
+    /// was not already.
+    pub fn spoke_out_of_turn(&self, now: Instant) -> Option<Duration> {
+        self.conduct.spoke_out_of_turn(now)
+    }
+
     /// Requests in flight, over all threads.
     pub fn in_flight(&self) -> u32 {
         self.gate.in_flight()
@@ -193,6 +238,7 @@ impl Server {
         let mut counts = Counts {
             trials_passed: self.trials[0].load(Ordering::Acquire),
             trials_failed: self.trials[1].load(Ordering::Acquire),
+            in_rows: self.in_rows.load(Ordering::Acquire),
             ..Counts::default()
         };
         for thread in &self.counters {
@@ -200,6 +246,7 @@ impl Server {
             counts.answered += thread.answered.load(Ordering::Relaxed);
             counts.errors += thread.errors.load(Ordering::Relaxed);
             counts.failures += thread.failures.load(Ordering::Relaxed);
+            counts.blamed += thread.blamed.load(Ordering::Relaxed);
         }
         counts
     }

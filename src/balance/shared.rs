@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+use super::row::Answered;
+
 /// Shared by the servers of an upstream; it lives on as long as one of them does.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -19,6 +21,8 @@ pub(super) struct Shared {
     /// that each thread has it in its cache and knows for the price of one load that its own view
     /// of the servers is good.
     epoch: AtomicU64,
+    /// Whom a server failed and another one answered.
+    pub(super) answered: Answered,
     /// Wakes the monitor.
     monitor: OnceLock<Arc<Notify>>,
 }
@@ -32,6 +36,7 @@ impl Shared {
             turn: AtomicUsize::new(0),
             freed: Notify::new(),
             epoch: AtomicU64::new(0),
+            answered: Answered::new(),
             monitor: OnceLock::new(),
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod dial;
 pub(crate) mod exit;
 pub(crate) mod file;
 pub(crate) mod interrupts;
+pub(crate) mod limiter;
 pub(crate) mod lock;
 pub(crate) mod origin;
 pub mod paths;

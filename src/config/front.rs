@@ -23,6 +23,8 @@ pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Fro
     let mut front = Front {
         trusted_proxies: top
             .get("trusted-proxies", Vec::new(), problems, |n, p| list(n, p, input::network)),
+        pass_ambiguous_paths: top.get("pass-ambiguous-paths", false, problems, boolean),
+        serve_half_closed: top.get("serve-half-closed", false, problems, boolean),
         ..Front::default()
     };
     if let Some(node) = top.node("threads")

@@ -8,6 +8,7 @@ mod atomics {
 pub(crate) mod counters;
 pub(crate) mod current;
 pub mod found;
+pub(crate) mod path;
 pub(crate) mod presence;
 mod reason;
 pub(crate) mod router;
@@ -15,7 +16,7 @@ mod shared;
 mod snapshot;
 
 pub use counters::{ByReason, Totals};
-pub use reason::{REASONS, Reason};
+pub use reason::{Fault, REASONS, Reason};
 pub use router::Router;
 pub use shared::Front;
 pub use snapshot::Snapshot;

@@ -51,6 +51,8 @@ pub enum Reason {
     NoServer,
     /// More requests wait for a server than may.
     QueueFull,
+    /// This machine has no descriptor, port or memory left for a connection to a server.
+    Exhausted,
     /// No server could be connected to.
     ConnectFailed,
     /// The server closed the connection, or broke it, before its response was whole.
@@ -81,12 +83,28 @@ pub enum Reason {
     ProxyTimeout,
 }
 
+/// Whose doing it is that a request was not answered by a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The client's.
+    Clients,
+    /// This machine's: no server is to be blamed, and no other one would do better.
+    Ours,
+    /// The server's: no request can bring it about.
+    Servers,
+    /// The server's, or that of a request which does this to every server: what another server makes
+    /// of it tells.
+    Either,
+    /// Nobody's in particular: there was no server, or no time.
+    Nobodys,
+}
+
 /// Number of reasons, for tables by reason.
 pub const REASONS: usize = Reason::ALL.len();
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::MalformedHead,
         Self::MalformedTarget,
         Self::MalformedHost,
@@ -110,6 +128,7 @@ impl Reason {
         Self::NothingConfigured,
         Self::NoServer,
         Self::QueueFull,
+        Self::Exhausted,
         Self::ConnectFailed,
         Self::ServerGone,
         Self::BadResponse,
@@ -156,6 +175,7 @@ impl Reason {
             Self::NothingConfigured
             | Self::NoServer
             | Self::QueueFull
+            | Self::Exhausted
             | Self::TooManyConnections
             | Self::NoCertificate => 503,
             Self::ResponseTimeout | Self::TotalTimeout => 504,
@@ -189,6 +209,7 @@ impl Reason {
             Self::NothingConfigured => "nothing-configured",
             Self::NoServer => "no-server",
             Self::QueueFull => "queue-full",
+            Self::Exhausted => "exhausted",
             Self::ConnectFailed => "connect-failed",
             Self::ServerGone => "server-gone",
             Self::BadResponse => "bad-response",
@@ -234,6 +255,7 @@ impl Reason {
             Self::NothingConfigured => "No application is configured yet.",
             Self::NoServer => "No server of this application is up.",
             Self::QueueFull => "Too many requests wait for this application.",
+            Self::Exhausted => "This machine has no room for another connection.",
             Self::ConnectFailed => "The application could not be reached.",
             Self::ServerGone => "The application closed the connection without an answer.",
             Self::BadResponse => "The application sent an invalid answer.",
@@ -251,19 +273,23 @@ impl Reason {
         }
     }
 
-    /// Whether it is the server's doing, which administrators want to hear of.
-    pub fn is_servers(self) -> bool {
-        matches!(
-            self,
-            Self::NoServer
-                | Self::QueueFull
-                | Self::ConnectFailed
-                | Self::ServerGone
-                | Self::BadResponse
-                | Self::ResponseHeadTooLarge
-                | Self::ResponseTimeout
-                | Self::TotalTimeout
-        )
+    /// Whose doing it is.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::NoServer | Self::QueueFull | Self::TotalTimeout => Fault::Nobodys,
+            Self::Exhausted => Fault::Ours,
+            Self::ConnectFailed => Fault::Servers,
+            Self::ServerGone
+            | Self::BadResponse
+            | Self::ResponseHeadTooLarge
+            | Self::ResponseTimeout => Fault::Either,
+            _ => Fault::Clients,
+        }
+    }
+
+    /// Whether administrators want to hear of it. Of what clients do they do not.
+    pub fn is_worth_a_warning(self) -> bool {
+        self.fault() != Fault::Clients
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::path;
 use crate::config::settings::{HostPattern, Route};
 
 /// The longest host name of the DNS, with room for a final dot.
@@ -33,7 +34,7 @@ impl Router {
                 }
                 HostPattern::Any => &mut router.any,
             };
-            paths.0.push((route.path.as_bytes().into(), number));
+            paths.0.push((path::normal(route.path.as_bytes()).into(), number));
         }
         let all = router.exact.values_mut().chain(router.wildcard.values_mut());
         for paths in all.chain([&mut router.any]) {
@@ -43,9 +44,12 @@ impl Router {
         router
     }
 
-    /// The number of the route for this host (without a port) and path (with its query).
+    /// The number of the route for this host (without a port) and path (with its query), which is
+    /// compared in its normal form.
     pub fn find(&self, host: &[u8], path: &[u8]) -> Option<usize> {
         let path = &path[..memchr::memchr(b'?', path).unwrap_or(path.len())];
+        let normal = path::normal(path);
+        let path = &*normal;
         if self.exact.is_empty() && self.wildcard.is_empty() {
             return self.any.find(path);
         }
@@ -125,6 +129,9 @@ mod tests {
         assert_eq!(find("a.example", "/api"), Some(2));
         assert_eq!(find("a.example", "/api/x?y"), Some(2));
         assert_eq!(find("a.example", "/api?x"), Some(2));
+        for same in ["/%61pi", "//api/x", "/ap%69?x"] {
+            assert_eq!(find("a.example", same), Some(2), "{same}");
+        }
         assert_eq!(find("a.example", "/apix"), Some(1));
         assert_eq!(find("c.example", "/"), Some(3));
         assert_eq!(find("x.y.b.example", "/"), Some(4));

@@ -185,6 +185,7 @@ impl Link {
                 Some(Record::Taken(number)) => {
                     if let Some((_, in_flight)) = self.sent.borrow_mut().remove(&number) {
                         in_flight.responded(200, Instant::now());
+                        in_flight.served();
                     }
                 }
                 Some(Record::Refused(number)) => {

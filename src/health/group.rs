@@ -27,6 +27,19 @@ struct Member {
     counts: Counts,
 }
 
+impl Member {
+    /// Takes in what was counted so far; what of it is new.
+    fn take_in(&mut self, counts: Counts, now: Instant) -> Counts {
+        let news = counts.since(&std::mem::replace(&mut self.counts, counts));
+        let tally =
+            Tally { finished: news.answered + news.failures, bad: news.errors + news.failures };
+        if tally.finished > 0 {
+            self.window.add(tally, now);
+        }
+        news
+    }
+}
+
 /// What can be seen of a server at some moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Sight {
@@ -91,13 +104,17 @@ impl Group {
         now: Instant,
         mut note: impl FnMut(usize, Transition),
     ) {
-        for (i, &sight) in sights.iter().enumerate().take(self.members.len()) {
+        // All of what they did first: it takes the others to judge one.
+        let news: Vec<_> = (0..sights.len().min(self.members.len()))
+            .map(|at| self.members[at].take_in(sights[at].counts, now))
+            .collect();
+        for (i, (sight, news)) in sights.iter().zip(news).enumerate() {
             if self.members[i].state != sight.state {
                 self.members[i].state = sight.state;
                 self.event(i, Event::State(sight.state), now, &mut note);
             }
             self.event(i, Event::Tick, now, &mut note);
-            self.take_in(i, sight.counts, panic, now, &mut note);
+            self.judge(i, &news, panic, now, &mut note);
         }
         self.look_for_outliers(now, &mut note);
     }
@@ -153,35 +170,27 @@ impl Group {
         }
     }
 
-    fn take_in(
+    fn judge(
         &mut self,
         at: usize,
-        counts: Counts,
+        news: &Counts,
         panic: bool,
         now: Instant,
         note: &mut impl FnMut(usize, Transition),
     ) {
-        let member = &mut self.members[at];
-        let before = std::mem::replace(&mut member.counts, counts);
-        let failures = counts.failures.saturating_sub(before.failures);
-        let answered = counts.answered.saturating_sub(before.answered);
-        let errors = counts.errors.saturating_sub(before.errors);
-        let mut trials_failed = counts.trials_failed.saturating_sub(before.trials_failed);
-        let trials_passed = counts.trials_passed.saturating_sub(before.trials_passed);
-        let plain = failures.saturating_sub(trials_failed);
-
-        let tally = Tally { finished: answered + failures, bad: errors + failures };
-        if tally.finished > 0 {
-            member.window.add(tally, now);
-        }
-        let mut passed = trials_passed > 0;
-        if panic && member.machine.status() == Status::Suspect {
+        let mut trials_failed = news.trials_failed;
+        let plain = news.blamed.saturating_sub(trials_failed);
+        let mut passed = news.trials_passed > 0;
+        if panic && self.members[at].machine.status() == Status::Suspect {
             trials_failed += plain;
-            passed |= answered > 0;
+            passed |= news.answered > 0;
         }
+        let doubts =
+            if news.in_rows > 0 && self.others_do_better(at, now) { news.in_rows } else { 0 };
         // Before the trials: while it is tried it gets nothing else, so these were sent earlier.
-        if plain > 0 {
-            self.event(at, Event::Failures(plain.min(u32::MAX.into()) as u32), now, note);
+        if plain + doubts > 0 {
+            let count = (plain + doubts).min(u32::MAX.into()) as u32;
+            self.event(at, Event::Failures(count), now, note);
         }
         // One failure outweighs any number of successes: it is tried again soon enough.
         if trials_failed > 0 {
@@ -189,6 +198,14 @@ impl Group {
         } else if passed {
             self.event(at, Event::TrialPassed, now, note);
         }
+    }
+
+    /// Whether another server answers requests. Where none does, it may be the requests.
+    fn others_do_better(&mut self, at: usize, now: Instant) -> bool {
+        self.members.iter_mut().enumerate().any(|(other, member)| {
+            let tally = member.window.total(now);
+            other != at && tally.finished > tally.bad
+        })
     }
 
     fn look_for_outliers(&mut self, now: Instant, note: &mut impl FnMut(usize, Transition)) {

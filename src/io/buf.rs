@@ -268,7 +268,16 @@ impl Input {
         self.buffer.take().map(|buffer| (buffer, filled))
     }
 
-    /// Puts bytes back that were read too many.
+    /// Puts bytes back that were read before those that are there.
+    pub(crate) fn put_back(&mut self, bytes: &[u8]) {
+        if self.is_empty() {
+            return self.put(bytes);
+        }
+        let all = [bytes, self.bytes()].concat();
+        self.put(&all);
+    }
+
+    /// Has these bytes in place of all others.
     pub(crate) fn put(&mut self, bytes: &[u8]) {
         let mut buffer = Buf::for_bytes(self.headroom + bytes.len());
         buffer.grow(self.headroom + bytes.len());

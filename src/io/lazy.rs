@@ -89,7 +89,7 @@ impl<R: Register<S> + AsFd, S: AsFd> Lazy<R, S> {
     /// Copies what has come, and leaves it there for the next read; zero bytes are the end.
     fn poll_peek(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         if let Self::Raw(raw) = self
-            && let Some(result) = ready(peek(raw, into))
+            && let Some(result) = std::task::ready!(in_turn(cx, || peek(raw, into)))
         {
             return Poll::Ready(result);
         }
@@ -118,6 +118,10 @@ impl ByteStream for LazyTcp {
         self.descriptor()
     }
 
+    fn is_watched(&self) -> Option<bool> {
+        Some(matches!(self, Self::Registered(_)))
+    }
+
     fn is_plain_tcp(&self) -> bool {
         true
     }
@@ -139,7 +143,7 @@ impl ByteStream for LazyTcp {
             Ok(rustix::net::send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?)
         }
         if let Self::Raw(raw) = self
-            && let Some(result) = ready(send(raw, bytes))
+            && let Some(result) = std::task::ready!(in_turn(cx, || send(raw, bytes)))
         {
             return Poll::Ready(result);
         }
@@ -169,6 +173,10 @@ impl ByteStream for LazyUnix {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.descriptor()
     }
+
+    fn is_watched(&self) -> Option<bool> {
+        Some(matches!(self, Self::Registered(_)))
+    }
 }
 
 impl ByteStream for LazySocket {
@@ -176,6 +184,13 @@ impl ByteStream for LazySocket {
         match self {
             Self::Tcp(socket) => socket.socket(),
             Self::Unix(socket) => socket.socket(),
+        }
+    }
+
+    fn is_watched(&self) -> Option<bool> {
+        match self {
+            Self::Tcp(socket) => socket.is_watched(),
+            Self::Unix(socket) => socket.is_watched(),
         }
     }
 
@@ -222,6 +237,20 @@ impl<R: Register<S>, S> Lazy<R, S> {
     }
 }
 
+/// The same of a call that counts as the runtime counts those on registered sockets: who always finds
+/// something to do lets the others have their turn after so many of them.
+fn in_turn<T>(
+    cx: &mut Context<'_>,
+    call: impl FnOnce() -> io::Result<T>,
+) -> Poll<Option<io::Result<T>>> {
+    let share = std::task::ready!(tokio::task::coop::poll_proceed(cx));
+    let result = ready(call());
+    if result.is_some() {
+        share.made_progress();
+    }
+    Poll::Ready(result)
+}
+
 /// The result of a call on the raw socket, unless it would have had to wait.
 fn ready<T>(result: io::Result<T>) -> Option<io::Result<T>> {
     match result {
@@ -243,7 +272,8 @@ where
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Self::Raw(raw) = this
-            && let Some(result) = ready(raw.read(buffer.initialize_unfilled()))
+            && let Some(result) =
+                std::task::ready!(in_turn(cx, || raw.read(buffer.initialize_unfilled())))
         {
             return Poll::Ready(result.map(|count| buffer.advance(count)));
         }
@@ -263,7 +293,7 @@ where
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let Self::Raw(raw) = this
-            && let Some(result) = ready(raw.write(bytes))
+            && let Some(result) = std::task::ready!(in_turn(cx, || raw.write(bytes)))
         {
             return Poll::Ready(result);
         }
@@ -277,7 +307,7 @@ where
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if let Self::Raw(raw) = this
-            && let Some(result) = ready(raw.write_vectored(bytes))
+            && let Some(result) = std::task::ready!(in_turn(cx, || raw.write_vectored(bytes)))
         {
             return Poll::Ready(result);
         }

@@ -118,7 +118,10 @@ fn binary(bytes: &[u8]) -> Result<Option<(Said, usize)>, Malformed> {
             let from = SocketAddr::new(at(0).into(), port(32));
             (Said::From(from, SocketAddr::new(at(16).into(), port(34))), Some(36))
         }
-        (1, 0x31 | 0x32) => (Said::Nothing, Some(216)), // UNIX sockets have no address for us
+        (1, 0x31 | 0x32) => {
+            body.get(..216).ok_or(short)?;
+            (Said::Nothing, Some(216)) // UNIX sockets have no address for us
+        }
         (1, 0x12 | 0x22) => return Err(Malformed("this is no datagram")),
         (1, _) => return Err(Malformed("unknown address family")),
         _ => return Err(Malformed("unknown command")),

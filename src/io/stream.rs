@@ -25,6 +25,12 @@ pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {
         }
     }
 
+    /// Whether reading it, while nothing has come, asks the kernel for nothing: then its peer may be
+    /// watched all the time. `None` where the end of what is read says nothing about the peer.
+    fn is_watched(&self) -> Option<bool> {
+        None
+    }
+
     /// Whether it is TCP with nothing over it.
     fn is_plain_tcp(&self) -> bool {
         false

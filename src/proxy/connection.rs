@@ -11,7 +11,7 @@ use super::incoming::Request;
 use super::local::{About, Local};
 use super::pace::Pace;
 use super::reply::{self, Reply};
-use super::request::Framing;
+use super::request::{self, Framing};
 use super::rewrite::Connection as Persistence;
 use crate::front::Reason;
 use crate::io::ByteStream;
@@ -22,10 +22,14 @@ use crate::io::write::write_all;
 /// How long an idle connection is left to a client that may be sending already, when the front
 /// stops: its request is answered with `Connection: close` instead of being cut off.
 pub(crate) const STOPPING: Duration = Duration::from_secs(1);
+/// How long a connection is idle, in milliseconds, before it makes place for clients that wait for one.
+const IDLE: u64 = 5000;
 /// How long the client may take to read the last answer, and what it may still send meanwhile:
 /// closing with unread bytes would make its kernel throw the answer away.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 1024 * 1024;
+/// Requests that a client may have answered before others get their turn, if it sends them all at once.
+const AT_A_STRETCH: u32 = 8;
 /// A body that is not wanted is read up to this size, so that the connection stays usable.
 const DRAIN: u64 = 64 * 1024;
 
@@ -37,6 +41,8 @@ pub(crate) struct Connection<C> {
     pub(crate) origin: Origin,
     pub(crate) local: Rc<Local>,
     pub(crate) deadline: Deadline,
+    /// The client has ended its side, and is served all the same.
+    pub(super) half_closed: bool,
     requests: u64,
 }
 
@@ -108,7 +114,8 @@ pub(crate) async fn serve_one<C: ByteStream>(
         Ok(head) => (head, None),
         Err(reason) => (Input::new(0), Some(reason)),
     };
-    let mut connection = Connection { stream, input, origin, local, deadline, requests: 0 };
+    let mut connection =
+        Connection { stream, input, origin, local, deadline, half_closed: false, requests: 0 };
     match fault {
         None => connection.serve_requests().await,
         Some(reason) => connection.refuse(reason).await,
@@ -119,7 +126,7 @@ pub(crate) async fn serve_one<C: ByteStream>(
 impl<C: ByteStream> Connection<C> {
     fn new(local: Rc<Local>, stream: C, origin: Origin, input: Input) -> Self {
         let deadline = local.deadlines.add();
-        Self { stream, input, origin, local, deadline, requests: 0 }
+        Self { stream, input, origin, local, deadline, half_closed: false, requests: 0 }
     }
 
     /// Waits for the first byte of a request; false when none will come.
@@ -128,7 +135,7 @@ impl<C: ByteStream> Connection<C> {
             return true;
         }
         let local = &self.local;
-        let (mut first, mut set, mut stopping) = (true, false, false);
+        let (mut first, mut since, mut stopping) = (true, None, false);
         poll_fn(|cx| {
             // At first there is hardly ever anything.
             let may = !std::mem::take(&mut first) || self.stream.poll_may_read(cx).is_ready();
@@ -140,12 +147,17 @@ impl<C: ByteStream> Connection<C> {
             if let Poll::Ready(read) = read {
                 return Poll::Ready(read.is_ok_and(|count| count > 0));
             }
+            let now = local.deadlines.now();
             if local.stopping.get() && !std::mem::replace(&mut stopping, true) {
-                set = true;
+                since.get_or_insert(now);
                 self.deadline.set(STOPPING);
             }
-            if !std::mem::replace(&mut set, true) {
+            let since = *since.get_or_insert_with(|| {
                 self.deadline.set(local.snapshot().settings.front.timeouts.idle);
+                now
+            });
+            if local.crowded.get() >= since.saturating_add(IDLE) {
+                return Poll::Ready(false);
             }
             if self.deadline.poll_passed(cx) { Poll::Ready(false) } else { Poll::Pending }
         })
@@ -154,7 +166,7 @@ impl<C: ByteStream> Connection<C> {
 
     /// Serves what was sent until nothing of it is left.
     async fn serve_requests(&mut self) -> After {
-        loop {
+        for served in 1_u32.. {
             let mut request = match self.read_request().await {
                 Ok(request) => request,
                 Err(reason) => return Box::pin(self.refuse(reason)).await,
@@ -164,7 +176,12 @@ impl<C: ByteStream> Connection<C> {
             if after != After::Keep || self.input.is_empty() {
                 return after;
             }
+            // What is answered here waits for nobody, and others do.
+            if served.is_multiple_of(AT_A_STRETCH) {
+                tokio::task::yield_now().await;
+            }
         }
+        After::Close // after four thousand million requests
     }
 
     async fn read_request(&mut self) -> Result<Request, Reason> {
@@ -183,6 +200,11 @@ impl<C: ByteStream> Connection<C> {
                             return Poll::Ready(Ok(request));
                         }
                         Ok(None) => parsed = bytes.len(),
+                        Err(Reason::UnknownVersion)
+                            if request::read_as_1_1(self.input.bytes_mut()) =>
+                        {
+                            continue;
+                        }
                         Err(reason) => return Poll::Ready(Err(reason)),
                     }
                 }

@@ -1,25 +1,31 @@
 //! One request: to a server, to another one if that fails early enough, and the answer back.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::attempt::{Attempt, FailedAttempt};
+use super::attempt::Attempt;
 use super::connection::{After, Connection};
+use super::http2;
 use super::incoming::{Request, random};
 use super::local::About;
 use super::relay::Relay;
 use super::request::Framing;
-use crate::balance::{InFlight, PickInput, Picked, ServerFailure, Upstream};
-use crate::front::Reason;
+use crate::balance::{InFlight, PickInput, Picked, ServerFailure, Suspicion, Upstream};
+use crate::config::settings::ServerProtocol;
 use crate::front::counters::Counter;
+use crate::front::{Fault, Reason};
 use crate::io::ByteStream;
 
 /// How long a request waits for news when every server refused its connection: a crashed worker is
 /// known to be down within milliseconds, and then the request waits in the queue.
 const NEWS: Duration = Duration::from_millis(100);
+
+/// How often it is looked whether a client is still there whose body is yet to be read.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Counts a waiting request for as long as it waits.
 struct Waiting<'a> {
@@ -56,12 +62,18 @@ impl<C: ByteStream> Connection<C> {
             return Box::pin(self.answer(request, reason, &About::default())).await;
         }
 
+        if !can_be_sent(request) {
+            let about = About { detail: "HTTP/2 cannot carry it", ..About::default() };
+            return Box::pin(self.answer(request, Reason::MalformedTarget, &about)).await;
+        }
+
         let mut tried: Vec<u32> = Vec::new();
+        let mut suspicions: Vec<Suspicion> = Vec::new();
         let mut left = retries.attempts;
         loop {
             let in_flight = match self.try_pick(request, &tried) {
                 Some(in_flight) => Ok(in_flight),
-                None => Box::pin(self.wait_and_pick(request, &mut tried)).await,
+                None => Box::pin(self.wait_and_pick(request, &upload, &mut tried)).await,
             };
             let in_flight = match in_flight {
                 Ok(in_flight) => in_flight,
@@ -73,34 +85,44 @@ impl<C: ByteStream> Connection<C> {
             let mut attempt = Attempt::new(self, request, &mut upload, in_flight);
             let failed = match attempt.run().await {
                 Ok(after) => {
+                    if attempt.status < 500 {
+                        suspicions.into_iter().for_each(Suspicion::confirm);
+                    }
                     self.local.counters.body_in.add(upload.payload);
                     if !upload.rest().is_empty() {
-                        self.input.put(upload.rest());
+                        self.input.put_back(upload.rest());
                     }
                     return after;
                 }
                 Err(failed) => failed,
             };
             let in_flight = attempt.into_in_flight();
-            blame(&in_flight, &failed);
+            let server = Arc::clone(in_flight.server());
             let may = failed.retryable && left > 0 && !self.deadline.total_passed();
-            if may && self.local.budget.borrow_mut().take(self.local.deadlines.now()) {
+            // What reached no server is no load on any.
+            let free = failed.reason == Reason::ConnectFailed;
+            if may && (free || self.local.budget.borrow_mut().take(self.local.deadlines.now())) {
+                suspicions.extend(suspect(in_flight, failed.reason));
                 debug!(
-                    roundsman_worker = in_flight.server().name,
+                    roundsman_worker = server.name,
                     roundsman_reason = failed.reason.name(),
                     "trying another server: {}",
                     failed.detail
                 );
                 left -= 1;
                 self.local.counters.retries.add(1);
-                tried.push(in_flight.server().id);
+                tried.push(server.id);
                 continue;
             }
-            let about = About {
-                server: &in_flight.server().name,
-                detail: &failed.detail,
-                ..About::default()
-            };
+            match failed.reason.fault() {
+                // Several servers failed it: it is the request, or all of them.
+                Fault::Either if !suspicions.is_empty() => {
+                    let _ = suspect(in_flight, failed.reason);
+                }
+                Fault::Either => in_flight.doubted(failure(failed.reason)),
+                _ => drop(suspect(in_flight, failed.reason)),
+            }
+            let about = About { server: &server.name, detail: &failed.detail, ..About::default() };
             return Box::pin(self.give_up(request, &upload, failed.reason, &about)).await;
         }
     }
@@ -116,9 +138,9 @@ impl<C: ByteStream> Connection<C> {
         if upload.is_finished() {
             request.framing = Framing::Length(0); // nothing is left to be read
             if !upload.rest().is_empty() {
-                self.input.put(upload.rest());
+                self.input.put_back(upload.rest());
             }
-        } else if upload.moved > 0 || !reason.is_servers() {
+        } else if upload.moved > 0 || reason.fault() == Fault::Clients {
             // How much is left is no longer known, or not worth waiting for.
             request.keeps_alive = false;
         }
@@ -155,15 +177,19 @@ impl<C: ByteStream> Connection<C> {
             random: random(),
         };
         match upstream.pick_for(&input) {
-            Picked::Server(in_flight) => Some(in_flight),
+            Picked::Server(mut in_flight) => {
+                in_flight.is_for(request.client);
+                Some(in_flight)
+            }
             Picked::NoneUp => None,
         }
     }
 
     /// Waits until a server is up, and picks it.
     async fn wait_and_pick(
-        &self,
+        &mut self,
         request: &Request,
+        upload: &Relay,
         tried: &mut Vec<u32>,
     ) -> Result<InFlight, Reason> {
         let upstream = request.upstream().ok_or(Reason::NoRoute)?;
@@ -174,23 +200,27 @@ impl<C: ByteStream> Connection<C> {
             let _ = tokio::time::timeout(NEWS, changes.changed()).await;
             tried.clear();
         }
-        self.wait_for_server(request, upstream, changes).await
+        let picked = self.wait_for_server(request, upstream, changes, upload.is_finished()).await?;
+        // It may have gone just now, and the place is one that others wait for.
+        if self.is_gone() { Err(Reason::ClientGone) } else { Ok(picked) }
     }
 
     async fn wait_for_server(
-        &self,
+        &mut self,
         request: &Request,
         upstream: &Upstream,
         mut changes: tokio::sync::watch::Receiver<u64>,
+        all_read: bool,
     ) -> Result<InFlight, Reason> {
-        let waiting = Waiting::enter(upstream, &self.local.counters.waiting);
+        let local = Rc::clone(&self.local);
+        let waiting = Waiting::enter(upstream, &local.counters.waiting);
         let waiting = waiting.ok_or(Reason::QueueFull)?;
         let queue = upstream.balancing.queue_timeout;
         let total = request.snapshot.settings.front.timeouts.request;
         let until = Instant::now() + total.map_or(queue, |total| total.min(queue));
         loop {
             // A reload may have brought new servers.
-            let snapshot = self.local.snapshot();
+            let snapshot = local.snapshot();
             let current = snapshot.upstreams.get(&upstream.name).ok_or(Reason::NoServer)?;
             let freed = current.freed().notified();
             if let Some(in_flight) = self.try_pick_of(current, request, &[]) {
@@ -201,20 +231,42 @@ impl<C: ByteStream> Connection<C> {
                 changed = changes.changed() => changed.map_err(|_| Reason::NoServer)?,
                 () = freed => {}
                 () = tokio::time::sleep_until(until) => return Err(Reason::NoServer),
+                () = self.gone(), if all_read => return Err(Reason::ClientGone),
+                // Behind a body that waits to be read its end is not seen by reading.
+                () = tokio::time::sleep(LOOK), if !all_read => {
+                    if self.is_gone() {
+                        return Err(Reason::ClientGone);
+                    }
+                }
             }
         }
     }
 }
 
-/// Counts a failure against the server, if it is its own.
-fn blame(in_flight: &InFlight, failed: &FailedAttempt) {
-    match failed.reason {
-        Reason::ConnectFailed => in_flight.failed_by(ServerFailure::Connect),
-        Reason::ResponseTimeout => in_flight.failed_by(ServerFailure::Timeout),
-        Reason::ServerGone | Reason::BadResponse | Reason::ResponseHeadTooLarge => {
-            in_flight.failed_by(ServerFailure::InvalidResponse);
-        }
-        _ => {}
+/// Whether the request can be written to a server of its upstream. That one cannot is the client's
+/// doing, and no server need be troubled to find it out.
+fn can_be_sent(request: &Request) -> bool {
+    let server = request.upstream().and_then(|upstream| upstream.servers.first());
+    server.is_none_or(|server| server.protocol != ServerProtocol::H2c)
+        || http2::can_carry(&request.out[..request.head_len])
+}
+
+/// Counts a failure against the server, if no request can bring it about. If one can, what another
+/// server makes of it will show whose it was.
+fn suspect(in_flight: InFlight, reason: Reason) -> Option<Suspicion> {
+    match reason.fault() {
+        Fault::Servers => in_flight.failed_by(failure(reason)),
+        Fault::Either => return Some(in_flight.suspect(failure(reason))),
+        Fault::Clients | Fault::Ours | Fault::Nobodys => {}
+    }
+    None
+}
+
+fn failure(reason: Reason) -> ServerFailure {
+    match reason {
+        Reason::ConnectFailed => ServerFailure::Connect,
+        Reason::ResponseTimeout => ServerFailure::Timeout,
+        _ => ServerFailure::InvalidResponse,
     }
 }
 

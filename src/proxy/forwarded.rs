@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::field::{self, Field};
 use super::request::Head;
+use super::target::Authority;
 
 /// Where a connection comes from and where it arrived.
 #[derive(Debug, Clone, Default)]
@@ -26,12 +27,15 @@ pub(crate) struct Origin {
     pub(crate) port: Option<u16>,
     /// The fields that tell servers of the client's certificate, if they are to be told.
     pub(crate) identity: Option<Rc<[u8]>>,
+    /// A proxy in front opened it and did not say for whom. What is asked on it may be anybody's word.
+    pub(crate) nameless: bool,
 }
 
 impl Origin {
     /// Whether the peer is one of those whose word is believed.
     pub(crate) fn is_trusted(&self, trusted: &[IpNet]) -> bool {
-        self.peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
+        !self.nameless
+            && self.peer.is_some_and(|peer| trusted.iter().any(|net| net.contains(&peer)))
     }
 
     /// The ends of the connection as a server is told of them: the client's, and ours.
@@ -81,7 +85,7 @@ impl Origin {
                 .iter()
                 .filter(move |f| trusted && Field::of(f.name.as_bytes()) == wanted)
                 .map(|f| f.value)
-                .filter(|v| !v.is_empty())
+                .filter(move |value| makes_sense(wanted, value))
         };
         let mut text = [0; 48];
         let peer = self.peer_text(&mut text);
@@ -161,6 +165,37 @@ impl Origin {
     }
 }
 
+/// Whether a value that a trusted proxy sent is one of this field's. What is none would be read as
+/// anything, or hide what is written behind it.
+fn makes_sense(field: Field, value: &[u8]) -> bool {
+    match field {
+        Field::ForwardedProto => {
+            let last = field::list(value).last().unwrap_or_default();
+            [&b"http"[..], b"https", b"ws", b"wss"].iter().any(|p| last.eq_ignore_ascii_case(p))
+                && field::list(value).all(field::is_token)
+        }
+        Field::ForwardedHost => field::list(value).all(|host| Authority::parse(host).is_some()),
+        Field::ForwardedPort => {
+            field::list(value).all(|port| field::number(port).is_some_and(|port| port < 65536))
+        }
+        Field::Forwarded => quotes_are_closed(value),
+        _ => !value.is_empty(),
+    }
+}
+
+fn quotes_are_closed(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted && !value.is_empty()
+}
+
 /// An address in decimal. The standard library's way takes a thousand instructions.
 fn dotted(address: Ipv4Addr, text: &mut [u8; 48]) -> &[u8] {
     let mut end = 0;
@@ -183,6 +218,25 @@ pub(crate) fn decimal(out: &mut Vec<u8>, number: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_not_believed() {
+        let makes = |field, value: &str| makes_sense(field, value.as_bytes());
+        for good in ["https", "http", "HTTPS", "http, https"] {
+            assert!(makes(Field::ForwardedProto, good), "{good}");
+        }
+        for bad in ["javascript", "", "https;x", "https, javascript", "a b, https"] {
+            assert!(!makes(Field::ForwardedProto, bad), "{bad}");
+        }
+        assert!(makes(Field::ForwardedHost, "a.example:80") && !makes(Field::ForwardedHost, "a/b"));
+        assert!(makes(Field::ForwardedPort, "443") && !makes(Field::ForwardedPort, "65536"));
+        for good in ["for=1.2.3.4", r#"for="[::1]";host="a\"b""#] {
+            assert!(makes(Field::Forwarded, good), "{good}");
+        }
+        for bad in [r#"for="1.2.3.4"#, r#"for="a\""#, ""] {
+            assert!(!makes(Field::Forwarded, bad), "{bad}");
+        }
+    }
 
     #[test]
     fn addresses_are_written_as_the_standard_library_does() {

@@ -13,8 +13,8 @@ use super::{reply, rewrite};
 use crate::balance::key::Random;
 use crate::balance::{RequestKeys, Upstream, split};
 use crate::config::settings::{Https, RouteTarget};
-use crate::front::Reason;
 use crate::front::current::CurrentSnapshot;
+use crate::front::{Reason, path};
 use crate::io::buf::Out;
 
 /// One request whose head was read and found good.
@@ -74,6 +74,12 @@ impl Request {
             b"" => b"/",
             path => path,
         };
+        if !settings.pass_ambiguous_paths {
+            let end = memchr::memchr(b'?', path).unwrap_or(path.len());
+            if path::is_ambiguous(&path[..end]) {
+                return Err(Reason::MalformedTarget);
+            }
+        }
         let route = snapshot.router.find(host, path);
         let mut out = Out::new();
         let offered = rewrite::request(&mut out, buffer, &head, origin, trusted);

@@ -4,22 +4,26 @@ use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::budget::Budget;
 use super::http2::{Links, Workers};
-use super::server::Pool;
-use crate::front::Front;
-use crate::front::Reason;
+use super::pool::Pool;
+use super::server::ServerStream;
+use crate::base::limiter::Limiter;
 use crate::front::counters::Counters;
 use crate::front::current::{CurrentSnapshot, ThreadSnapshot};
+use crate::front::{Fault, Front, Reason};
 use crate::io::deadline::Deadlines;
 
 /// Warnings a second that a thread writes: enough to see what is wrong, too few to do harm.
 const WARNINGS: u32 = 20;
+const SECOND: Duration = Duration::from_secs(1);
+/// How often it is said that this machine has no room: it is the same for every request.
+const EXHAUSTED: Duration = Duration::from_mins(1);
 
 /// A thread's own part of the front.
 #[derive(Debug)]
@@ -28,26 +32,24 @@ pub(crate) struct Local {
     pub(crate) front: Arc<Front>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) deadlines: Rc<Deadlines>,
-    pub(crate) pool: RefCell<Pool>,
+    pub(crate) pool: RefCell<Pool<ServerStream>>,
     /// Connections to servers that many requests share.
     pub(crate) links: RefCell<Links>,
     /// Tasks that wait for a stream of a client.
     pub(crate) workers: Workers,
     pub(crate) budget: RefCell<Budget>,
+    /// Bytes that wait for HTTP/2 clients to read them.
+    pub(crate) backlog: Rc<Cell<usize>>,
     pub(crate) stopping: Cell<bool>,
+    /// When it was said last that clients wait for a place, in the thread's milliseconds; 0 for never.
+    pub(crate) crowded: Cell<u64>,
     /// Whose turn it is to work on a TLS handshake.
     pub(crate) handshakes: Semaphore,
     snapshot: ThreadSnapshot,
     ids: Cell<u64>,
     id_key: RandomState,
-    warnings: Cell<Warnings>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Warnings {
-    since: Instant,
-    written: u32,
-    left_out: u64,
+    warnings: Limiter,
+    exhausted: Limiter,
 }
 
 /// What an event in the journal is about.
@@ -73,12 +75,15 @@ impl Local {
             pool: RefCell::default(),
             links: RefCell::default(),
             workers: Workers::default(),
+            backlog: Rc::default(),
             stopping: Cell::new(false),
+            crowded: Cell::new(0),
             handshakes: Semaphore::new(1),
             snapshot,
             ids: Cell::new(0),
             id_key: RandomState::new(),
-            warnings: Cell::new(Warnings { since: Instant::now(), written: 0, left_out: 0 }),
+            warnings: Limiter::new(),
+            exhausted: Limiter::new(),
         })
     }
 
@@ -96,7 +101,7 @@ impl Local {
     /// Counts and logs that a request ended without a server's answer, or that a connection did.
     pub(crate) fn refused(&self, reason: Reason, about: &About<'_>) {
         self.counters.reasons.of(reason).add(1);
-        if !reason.is_servers() {
+        if !reason.is_worth_a_warning() {
             debug!(
                 roundsman_request = about.id,
                 roundsman_client = about.client.map(tracing::field::display),
@@ -108,9 +113,15 @@ impl Local {
             );
             return;
         }
-        let Some(left_out) = self.may_warn() else { return };
+        let ours = reason.fault() == Fault::Ours;
+        let (left_out, what) = if ours {
+            (self.exhausted.may_write(1, EXHAUSTED), "requests that found no room")
+        } else {
+            (self.warnings.may_write(WARNINGS, SECOND), "warnings about requests")
+        };
+        let Some(left_out) = left_out else { return };
         if left_out > 0 {
-            warn!("{left_out} further warnings about requests were left out");
+            warn!("{left_out} further {what} were left out");
         }
         warn!(
             roundsman_request = about.id,
@@ -124,24 +135,5 @@ impl Local {
             about.id,
             about.detail
         );
-    }
-
-    /// Whether a warning may be written now, and how many were not since the last one.
-    fn may_warn(&self) -> Option<u64> {
-        let mut warnings = self.warnings.get();
-        if warnings.since.elapsed().as_secs() >= 1 {
-            warnings.since = Instant::now();
-            warnings.written = 0;
-        }
-        let may = warnings.written < WARNINGS;
-        let left_out = warnings.left_out;
-        if may {
-            warnings.written += 1;
-            warnings.left_out = 0;
-        } else {
-            warnings.left_out += 1;
-        }
-        self.warnings.set(warnings);
-        may.then_some(left_out)
     }
 }

@@ -232,12 +232,28 @@ fn has_bare_lf(head: &[u8]) -> bool {
 /// What is wrong with a version that the parser refused: another one, or none at all.
 fn version_error(buffer: &[u8]) -> Reason {
     let line = &buffer[..memchr::memchr(b'\r', buffer).unwrap_or(buffer.len())];
+    if memchr::memchr_iter(b' ', line).count() != 2 {
+        return Reason::MalformedHead; // a target with a space, whatever comes behind it
+    }
     let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
     match version.strip_prefix(b"HTTP/") {
         Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit() => {
             Reason::UnknownVersion
         }
         _ => Reason::MalformedHead,
+    }
+}
+
+/// Makes a request of a later minor version, as which it may be read (RFC 9112 2.3), one of HTTP/1.1.
+/// False when it is none.
+pub(crate) fn read_as_1_1(buffer: &mut [u8]) -> bool {
+    let end = memchr::memchr(b'\r', buffer).unwrap_or(buffer.len());
+    match buffer[..end].last_chunk_mut::<9>() {
+        Some([b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', minor @ b'2'..=b'9']) => {
+            *minor = b'1';
+            true
+        }
+        _ => false,
     }
 }
 

@@ -53,7 +53,8 @@ pub(crate) fn request(
             | Field::ForwardedPort
             | Field::Forwarded
             | Field::Dropped => false,
-            Field::OtherForwarded => trusted && !head.options.nominates(name),
+            // What a proxy says of its client is not the client's to take away.
+            Field::OtherForwarded => trusted,
             Field::ContentLength => {
                 // A leading zero may be octal to somebody.
                 length_is_copied = field.value == b"0" || field.value.first() != Some(&b'0');
@@ -129,6 +130,7 @@ pub(crate) fn response(
     }
     // 1xx and 204 have no length, and what is chunked to us may not be so to the client.
     let mut lengths = u8::from(head.is_interim() || head.status == 204);
+    let mut length = None;
     field::copy_fields(out, buffer, head.fields, head.len - 2, copied, |at, field| {
         let name = field.name.as_bytes();
         match head.kinds.of(at, name) {
@@ -140,13 +142,23 @@ pub(crate) fn response(
             Field::Dropped if !name.eq_ignore_ascii_case(b"proxy") => false,
             Field::ContentLength => {
                 lengths += 1;
-                lengths == 1
+                // A leading zero may be octal to somebody.
+                let octal = field.value.len() > 1 && field.value.first() == Some(&b'0');
+                if lengths == 1 && octal {
+                    length = field::number(field.value);
+                }
+                lengths == 1 && !octal
             }
             Field::Trailer => chunked,
             _ if hsts.is_some() && name.eq_ignore_ascii_case(https::FIELD) => false,
             _ => !head.options.nominates(name),
         }
     });
+    if let Some(length) = length {
+        out.extend_from_slice(b"Content-Length: ");
+        decimal(out, length);
+        out.extend_from_slice(b"\r\n");
+    }
     if let Some(hsts) = hsts {
         hsts.write(out);
     }
@@ -191,6 +203,7 @@ mod tests {
         http2: false,
         port: Some(443),
         identity: None,
+        nameless: false,
     };
 
     fn rewritten(head: &str) -> String {
@@ -241,6 +254,16 @@ mod tests {
             let head = format!("{line}\r\n{rest}");
             assert_eq!(response_to(&head), format!("{written}\r\n{kept}"), "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_length_has_no_leading_zeros() {
+        let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 0010\r\nA: 1\r\n\r\n";
+        let parsed = response::Head::parse(head, &mut slots, 128, false).unwrap().unwrap();
+        let mut out = Vec::new();
+        response(&mut out, head, &parsed, false, Connection::Persistent, None, None);
+        assert_eq!(out, b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 10\r\n\r\n");
     }
 
     #[test]

@@ -1,7 +1,6 @@
-//! A connection to a server, and the idle ones that a thread keeps.
+//! A connection to a server.
 
 use std::io;
-use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,16 +8,16 @@ use rustix::net::RecvFlags;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::http2::Exchange;
-use crate::balance::Server;
+use super::pool::{Seen, Unused};
 use crate::base::worker_socket;
 use crate::config::settings::Address;
 use crate::io::stream::{ByteStream, forward_to_variants};
 
-/// How much earlier than the server we stop using an idle connection: the request must arrive
-/// there before the server's own timer runs out.
-const MARGIN: Duration = Duration::from_secs(1);
 /// A UNIX listener whose backlog is full refuses at once; this is how soon it is asked again.
 const FULL_BACKLOG: Duration = Duration::from_millis(10);
+
+/// Bytes of a response that say its status.
+const BEGINNING: usize = b"HTTP/1.1 408".len();
 
 /// A stream to a server.
 #[derive(Debug)]
@@ -49,29 +48,41 @@ impl ServerStream {
         }
     }
 
-    /// Whether the server closed this idle connection, or said something on it unasked.
-    ///
-    /// Costs no system call unless an event came in.
-    pub(crate) fn is_stale(&self) -> bool {
-        let mut byte = [0];
-        let read = match self {
-            Self::Tcp(stream) => stream.try_read(&mut byte),
-            Self::Unix(stream) => stream.try_read(&mut byte),
-            Self::Http2(_) => return false,
-        };
-        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    /// The same, by asking the kernel: for requests that cannot be sent twice.
-    pub(crate) fn is_stale_now(&self) -> bool {
-        let mut byte = [0];
+    /// What the kernel has for this unused connection, by asking it: for requests that cannot be sent
+    /// twice.
+    pub(crate) fn look_now(&self) -> Seen {
+        let mut bytes = [0; BEGINNING];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = match self {
-            Self::Tcp(stream) => rustix::net::recv(stream, &mut byte[..], flags),
-            Self::Unix(stream) => rustix::net::recv(stream, &mut byte[..], flags),
-            Self::Http2(_) => return false,
+            Self::Tcp(stream) => rustix::net::recv(stream, &mut bytes[..], flags),
+            Self::Unix(stream) => rustix::net::recv(stream, &mut bytes[..], flags),
+            Self::Http2(_) => return Seen::Nothing,
         };
-        !matches!(peeked, Err(rustix::io::Errno::AGAIN))
+        seen(peeked.map(|(count, _)| count).map_err(Into::into), &bytes)
+    }
+}
+
+impl Unused for ServerStream {
+    /// Costs no system call unless an event came in.
+    fn look(&self) -> Seen {
+        let mut bytes = [0; BEGINNING];
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut bytes),
+            Self::Unix(stream) => stream.try_read(&mut bytes),
+            Self::Http2(_) => return Seen::Nothing,
+        };
+        seen(read, &bytes)
+    }
+}
+
+fn seen(read: io::Result<usize>, bytes: &[u8; BEGINNING]) -> Seen {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Seen::Nothing,
+        // Says that nobody has asked in time, and is the only thing that may be said unasked (RFC 9110
+        // 15.5.9).
+        Ok(1..) if bytes.starts_with(b"HTTP/1.") && bytes[8..] == *b" 408" => Seen::End,
+        Ok(1..) => Seen::Bytes,
+        Ok(0) | Err(_) => Seen::End,
     }
 }
 
@@ -94,95 +105,5 @@ impl ByteStream for ServerStream {
             Self::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
             Self::Unix(_) | Self::Http2(_) => Poll::Ready(()),
         }
-    }
-}
-
-/// A thread's idle connections, by server.
-#[derive(Debug, Default)]
-pub(crate) struct Pool {
-    /// Sorted by the server's id: there are few servers, and looking one up is all that is done.
-    servers: Vec<(u32, Vec<Idle>)>,
-}
-
-#[derive(Debug)]
-struct Idle {
-    stream: ServerStream,
-    incarnation: u32,
-    /// The only client whose requests may go here.
-    client: Option<IpAddr>,
-    /// When it is closed, in the thread's milliseconds.
-    until: u64,
-}
-
-impl Pool {
-    /// The connection that was used last, if one can be used again.
-    ///
-    /// `client` is whom the server was told that a connection comes from, if it was told.
-    pub(crate) fn take(
-        &mut self,
-        server: &Server,
-        client: Option<IpAddr>,
-        now: u64,
-    ) -> Option<ServerStream> {
-        let at = self.find(server.id).ok()?;
-        let idle = &mut self.servers[at].1;
-        let incarnation = server.incarnation();
-        while let Some(at) = idle.iter().rposition(|idle| idle.client == client) {
-            let connection = idle.remove(at);
-            if connection.incarnation == incarnation
-                && connection.until > now
-                && !connection.stream.is_stale()
-            {
-                return Some(connection.stream);
-            }
-        }
-        None
-    }
-
-    /// Keeps a connection for `idle`, or for less when the server said so.
-    pub(crate) fn put(
-        &mut self,
-        server: &Server,
-        (incarnation, client): (u32, Option<IpAddr>),
-        stream: ServerStream,
-        limits: (Duration, usize),
-        servers_own: Option<u64>,
-        now: u64,
-    ) {
-        let (idle, most) = limits;
-        let own = servers_own.map(|s| Duration::from_secs(s).saturating_sub(MARGIN));
-        let idle = own.map_or(idle, |own| own.min(idle));
-        if idle.is_zero() || most == 0 || incarnation != server.incarnation() {
-            return;
-        }
-        let until = now.saturating_add(idle.as_millis() as u64);
-        let at = self.find(server.id).unwrap_or_else(|at| {
-            self.servers.insert(at, (server.id, Vec::new()));
-            at
-        });
-        let list = &mut self.servers[at].1;
-        if list.len() >= most {
-            list.remove(0); // the one that would time out first
-        }
-        list.push(Idle { stream, incarnation, client, until });
-    }
-
-    /// Closes every idle connection to this server.
-    pub(crate) fn forget(&mut self, id: u32) {
-        if let Ok(at) = self.find(id) {
-            self.servers.remove(at);
-        }
-    }
-
-    /// Closes those whose time is up and those that the server closed.
-    pub(crate) fn sweep(&mut self, now: u64) {
-        for (_, list) in &mut self.servers {
-            list.retain(|idle| idle.until > now && !idle.stream.is_stale());
-        }
-        self.servers.retain(|(_, list)| !list.is_empty());
-    }
-
-    fn find(&self, id: u32) -> Result<usize, usize> {
-        self.servers.binary_search_by_key(&id, |(id, _)| *id)
     }
 }

@@ -41,6 +41,8 @@ pub(crate) const SERVER_SUSPECT: &str = "7639a7fd72344b3da1fcb6a5938c094b";
 pub(crate) const PANIC: &str = "546f3dbc78644d2aac3e365adbf962aa";
 /// Enough servers of an upstream look healthy again.
 pub(crate) const PANIC_OVER: &str = "de48d13206404182bbf55b2a487e9645";
+/// A server sent more than its answer: its connections are not used again for a while.
+pub(crate) const SERVER_SPOKE: &str = "8f0d1c8a2b7e4f3f9b1f6f0f4b6a52d7";
 /// A name of servers does not resolve; those of its last answer stay.
 pub(crate) const DNS_FAILED: &str = "48ef1c74adde4b00a86cfd24a248e1cb";
 /// A name of servers that did not resolve does so again.

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::process::{Resource, getrlimit};
 use tracing::{info, warn};
 
 use super::batch::{Accepted, Batch, Source};
 use super::begin::begin;
 use super::links::Links;
 use super::listener::{Listener, Socket};
+use crate::base::limiter::Limiter;
 use crate::config::settings::HandOff;
 use crate::front::Reason;
 use crate::handoff::Handing;
@@ -25,6 +27,10 @@ use crate::proxy::local::{About, Local};
 const BATCH: usize = 64;
 /// How long to wait when the process has no descriptor left, or as many connections as it may.
 const FULL: Duration = Duration::from_millis(50);
+/// One of so many descriptors is no client's.
+const KEPT_BACK: u64 = 8;
+/// How often it is said that accepting fails, which it does again and again then.
+const EVERY: Duration = Duration::from_mins(1);
 
 /// Accepts from one listener until told to stop.
 pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) {
@@ -56,12 +62,17 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
     };
     let mut next = 0;
     let mut handoff: Option<Handing> = None;
+    let failures = Limiter::new();
+    let most = room_for_clients();
     loop {
         let Ok(mut ready) = socket.readable().await else { return };
         loop {
             let limits = &local.snapshot().settings.front.limits;
-            let room = limits.connections.saturating_sub(links.open());
+            let room = limits.connections.min(most).saturating_sub(links.open());
             if room == 0 {
+                // Who has been served has had his turn.
+                local.deadlines.tick();
+                links.crowded(local.deadlines.now());
                 // What waits in the backlog is served later; what is accepted and closed is not.
                 tokio::time::sleep(FULL).await;
                 continue;
@@ -97,12 +108,21 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
                     break;
                 }
                 End::Failed(error) => {
-                    warn!("listener {name}: accepting failed: {error}");
+                    if let Some(more) = failures.may_write(1, EVERY) {
+                        warn!("listener {name}: accepting failed ({more} times more): {error}");
+                    }
                     tokio::time::sleep(FULL).await;
                 }
             }
         }
     }
+}
+
+/// Clients that there are descriptors for, when some are kept back for servers and for whoever looks
+/// after the front.
+fn room_for_clients() -> usize {
+    let all = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(all - all / KEPT_BACK).unwrap_or(usize::MAX)
 }
 
 /// Why a batch ended.

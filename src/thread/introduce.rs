@@ -49,7 +49,7 @@ pub(super) async fn introduced(
             port: Some(to.port()),
             ..origin
         }),
-        Some(Ok(Said::Nothing)) => Some(origin),
+        Some(Ok(Said::Nothing)) => Some(Origin { nameless: true, ..origin }),
         Some(Err(ProxyProtocolError::Silent)) => None,
         Some(Err(ProxyProtocolError::Gone)) => {
             refused(Reason::ProxyMalformed, "the connection ended in it")

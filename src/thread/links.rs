@@ -23,6 +23,8 @@ pub(super) enum Command {
     ForgetIdle(u32),
     /// Have every connection look whether it must end.
     Look,
+    /// Have those connections end that have been idle for a while: others wait for their place.
+    Crowded,
     /// Finish what is in flight and keep nothing alive.
     Stop,
     /// End everything now.
@@ -42,7 +44,12 @@ pub(super) struct Links {
     /// The other end of `gone`.
     pub(super) leave: UnboundedSender<IpAddr>,
     pub(super) counting: Cell<bool>,
+    /// When [`Self::crowded`] was said last, in the accepting thread's milliseconds.
+    pub(super) said: Cell<u64>,
 }
+
+/// How often the threads are told that it is crowded.
+const CROWDED: u64 = 1000;
 
 impl Links {
     pub(super) fn len(&self) -> usize {
@@ -63,6 +70,16 @@ impl Links {
     pub(super) fn hand(&self, thread: usize, batch: Batch) {
         self.counters[thread].connections.hand(batch.connections.len());
         let _ = self.commands[thread].send(Command::Connections(batch));
+    }
+
+    /// Tells every thread that clients wait for a place, if it was not told just now.
+    pub(super) fn crowded(&self, now: u64) {
+        if now >= self.said.get() + CROWDED {
+            self.said.set(now);
+            for thread in &self.commands {
+                let _ = thread.send(Command::Crowded);
+            }
+        }
     }
 
     /// Leaves out the connections of clients that have too many.

@@ -23,6 +23,9 @@ const IDLE_TICK: Duration = Duration::from_millis(500);
 /// those that nobody needs any more.
 const SWEEP: u64 = 500;
 
+/// Bytes for HTTP/2 clients that are worth giving back to the system when they have been sent.
+const BURST: usize = 8 * 1024 * 1024;
+
 /// What a thread needs to begin.
 #[derive(Debug)]
 pub(super) struct Start {
@@ -66,6 +69,7 @@ async fn obey(mut start: Start) {
         gone: RefCell::new(start.gone_receiver.take().unwrap_or_else(|| unbounded_channel().1)),
         leave: start.gone.clone(),
         counting: Cell::new(false),
+        said: Cell::new(0),
     });
     let mut accepting: Vec<JoinHandle<()>> = Vec::new();
     while let Some(command) = start.receiver.recv().await {
@@ -94,6 +98,11 @@ async fn obey(mut start: Start) {
                 local.links.borrow_mut().forget(server);
             }
             Command::Look => local.deadlines.wake_all(),
+            Command::Crowded => {
+                local.deadlines.tick();
+                local.crowded.set(local.deadlines.now());
+                local.deadlines.wake_all();
+            }
             Command::Stop => {
                 local.stopping.set(true);
                 local.deadlines.wake_all();
@@ -110,7 +119,7 @@ async fn obey(mut start: Start) {
 
 /// Moves the heartbeat and the clock, and sweeps the pools.
 async fn look_after(local: Rc<Local>) {
-    let mut swept = 0;
+    let (mut swept, mut most) = (0, 0);
     loop {
         let tick = if local.deadlines.len() == 0 { IDLE_TICK } else { TICK };
         tokio::time::sleep(tick).await;
@@ -119,9 +128,16 @@ async fn look_after(local: Rc<Local>) {
         let now = local.deadlines.now();
         if now >= swept + SWEEP {
             swept = now;
-            local.pool.borrow_mut().sweep(now);
+            local.pool.borrow_mut().sweep(tokio::time::Instant::now());
             local.links.borrow_mut().sweep(now);
             crate::io::trim();
+            // The allocator keeps what a burst took unless it is asked.
+            let backlog = local.backlog.get();
+            most = backlog.max(most);
+            if most > BURST && backlog < most / 4 {
+                crate::sys::give_memory_back();
+                most = backlog;
+            }
         }
     }
 }

@@ -121,6 +121,10 @@ impl<S: ByteStream> ByteStream for TlsStream<S> {
     fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.io.socket()
     }
+
+    fn is_watched(&self) -> Option<bool> {
+        self.io.is_watched()
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {

@@ -1,5 +1,6 @@
 //! Balancing and health over the wire: the real binary, real servers, two and four threads.
 
+mod blame;
 mod checks;
 mod distributions;
 mod examples;

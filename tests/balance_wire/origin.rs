@@ -130,14 +130,30 @@ impl Shared {
 
     fn serve(&self, stream: &TcpStream) {
         let mut reader = BufReader::new(stream);
-        while read_request(&mut reader).is_some() {
-            if self.respond(stream).is_err() {
+        while let Some(line) = read_request(&mut reader) {
+            if self.respond(stream, &line).is_err() {
+                let _ = stream.shutdown(Shutdown::Both);
                 return;
             }
         }
     }
 
-    fn respond(&self, mut stream: &TcpStream) -> std::io::Result<()> {
+    /// Answers; to some targets in a way that is the target's fault and not the server's.
+    fn respond(&self, mut stream: &TcpStream, line: &str) -> std::io::Result<()> {
+        let number = self.number;
+        match line.split(' ').nth(1) {
+            Some("/destroyed") => return Err(std::io::ErrorKind::ConnectionReset.into()),
+            Some("/unavailable") => {
+                let head = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n";
+                return stream.write_all(format!("{head}s{number}").as_bytes());
+            }
+            Some("/large-head") => {
+                let head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: ";
+                let value = "x".repeat(40_000);
+                return stream.write_all(format!("{head}{value}\r\n\r\ns{number}").as_bytes());
+            }
+            _ => {}
+        }
         let manner = Manner::of(self.manner.load(Ordering::SeqCst));
         let status = match manner {
             Manner::Failing => "500 Internal Server Error",
@@ -156,7 +172,6 @@ impl Shared {
         }
         // Before the answer: with it the client may come back at once.
         self.now.fetch_sub(1, Ordering::SeqCst);
-        let number = self.number;
         let response = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\ns{number}");
         stream.write_all(response.as_bytes())?;
         match manner {
@@ -173,18 +188,21 @@ impl Shared {
     }
 }
 
-/// Reads a request with its body.
-fn read_request(reader: &mut impl BufRead) -> Option<()> {
+/// Reads a request with its body; its first line.
+fn read_request(reader: &mut impl BufRead) -> Option<String> {
     let mut length = 0;
     let mut line = String::new();
+    let mut first = None;
     while line != "\r\n" {
         line.clear();
         if reader.read_line(&mut line).ok()? == 0 {
             return None;
         }
+        first.get_or_insert_with(|| line.clone());
         if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
     }
-    reader.read_exact(&mut vec![0; length]).ok()
+    reader.read_exact(&mut vec![0; length]).ok()?;
+    first
 }

@@ -92,6 +92,14 @@ impl Front {
         (ticks(11) + ticks(12)) / rustix::param::clock_ticks_per_second() as f64
     }
 
+    /// Lets it have so many descriptors.
+    pub(crate) fn limit_descriptors(&self, most: u64) {
+        use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+        let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
+        prlimit(Some(Pid::from_child(&self.program.process)), Resource::Nofile, limit)
+            .expect("it is ours");
+    }
+
     /// What it said so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.program.path("stderr")).expect("a file")
@@ -128,6 +136,13 @@ impl Front {
     /// How often the health of a server of its first upstream became what, and why.
     pub(crate) fn transitions(&self, server: usize) -> serde_json::Value {
         self.status()["upstreams"][0]["servers"][server]["transitions"].clone()
+    }
+
+    /// Requests that failed at each server of its first upstream.
+    pub(crate) fn failures(&self) -> Vec<u64> {
+        let status = self.status();
+        let servers = status["upstreams"][0]["servers"].as_array().expect("servers");
+        servers.iter().map(|s| s["failures"].as_u64().expect("a number")).collect()
     }
 
     fn status(&self) -> serde_json::Value {

@@ -58,6 +58,7 @@ fn what_was_sent_before_an_ejection_does_not_count_when_the_server_is_back() {
         let bad = |bench: &mut Bench, count| {
             if failures {
                 bench.counts[0].failures += count;
+                bench.counts[0].blamed += count;
             } else {
                 bench.counts[0].answered += count;
                 bench.counts[0].errors += count;
@@ -79,4 +80,17 @@ fn what_was_sent_before_an_ejection_does_not_count_when_the_server_is_back() {
         bench.counts[1].answered += 1000;
         assert_eq!(bench.after(Duration::from_millis(10)), [], "it is well");
     }
+}
+
+#[test]
+fn failures_in_rows_count_only_while_another_server_answers() {
+    let mut bench = Bench::new();
+    let row = |bench: &mut Bench| {
+        bench.counts[0].failures += 3;
+        bench.counts[0].in_rows += 3;
+        bench.look()
+    };
+    assert_eq!(row(&mut bench), [], "it may be the requests");
+    bench.counts[1].answered += 1;
+    assert_eq!(row(&mut bench), [(Status::Ejected, HealthReason::Failures)]);
 }

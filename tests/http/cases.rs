@@ -179,7 +179,6 @@ fn at_the_backend(id: &str, requests: &[Message]) {
         }
         "rl-leading-crlf" => assert_eq!(targets, ["/g", "/after"]),
         "rl-method-lowercase" => assert_eq!(first.method(), "get"),
-        "rl-percent-nul" => assert_eq!(first.target(), "/a%00b"),
         "rl-asterisk-options" => assert_eq!(first.start, "OPTIONS * HTTP/1.1"),
         "up-h2c" | "up-without-connection" => {
             assert_eq!(first.one("upgrade"), None, "{id}");

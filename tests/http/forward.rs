@@ -1,20 +1,23 @@
 //! Plain forwarding: what arrives at a server and what comes back.
 
-use super::support::{Backend, Proxy, Wire, get, ok};
+use roundsman::config::settings::{Address, HostPattern, ServerOptions, UpstreamServer};
+
+use super::support::{Backend, Proxy, Wire, add, get, ok, until_reused};
 
 #[test]
-fn a_kept_alive_client_is_served_over_one_server_connection() {
+fn a_kept_alive_client_is_served_over_kept_connections() {
     let backend = Backend::named("hello");
     let proxy = Proxy::over(&[&backend]);
     let mut client = proxy.connect();
-    for number in 0..20 {
+    let mut number = 0;
+    until_reused(&backend, || {
         let response = client.get(&format!("/{number}"));
         assert_eq!((response.status(), response.text()), (200, "hello"));
         assert_eq!(response.one("connection"), None);
-    }
-    assert_eq!(backend.connections(), 1);
-    assert_eq!(backend.requests().len(), 20);
-    assert_eq!(proxy.totals().requests, 20);
+        number += 1;
+    });
+    assert_eq!(backend.requests().len(), number);
+    assert_eq!(proxy.totals().requests, number as u64);
 }
 
 #[test]
@@ -24,6 +27,35 @@ fn servers_take_turns() {
     let mut client = proxy.connect();
     let answers: Vec<_> = (0..10).map(|_| client.get("/").text().to_owned()).collect();
     assert!(answers.windows(2).all(|pair| pair[0] != pair[1]), "{answers:?}");
+}
+
+#[test]
+fn routes_are_found_by_what_servers_take_a_path_for() {
+    let (site, admin) = (Backend::new(|r| ok(r.target())), Backend::named("admin"));
+    let front = |passes: bool| {
+        Proxy::with(&[&site], |settings| {
+            settings.front.pass_ambiguous_paths = passes;
+            let address = Address::Tcp(admin.address);
+            let server = UpstreamServer { address, options: ServerOptions::default() };
+            add(settings, "admin", vec![server], HostPattern::Any, "/admin");
+        })
+    };
+    let proxy = front(false);
+    for path in ["/admin", "/%61dmin", "//admin", "/%41dmin/../admin", "/ad%6Din/x?y"] {
+        let response = proxy.ask(get(path));
+        let expected = if path.contains("..") { 400 } else { 200 };
+        assert_eq!(response.status(), expected, "{path}");
+        assert!(expected == 400 || response.text() == "admin", "{path}");
+    }
+    assert!(admin.requests().iter().any(|r| r.target() == "/%61dmin"), "it goes on as it came");
+    let ambiguous = ["/x/..%2fadmin", "/x/..;/admin", "/a%5cb", "/a%00", "/@scope%2Fname"];
+    for path in ambiguous {
+        assert_eq!(proxy.ask(get(path)).status(), 400, "{path}");
+    }
+    let passes = front(true);
+    for path in ambiguous {
+        assert_eq!(passes.ask(get(path)).text(), path);
+    }
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn framing_that_two_parsers_read_differently() {
 
 #[test]
 fn targets_that_two_parsers_read_differently() {
-    refused("CVE-2013-4547 (nginx)", "GET /p /x HTTP/1.1\r\nHost: a.example\r\n\r\n", 505);
+    refused("CVE-2013-4547 (nginx)", "GET /p /x HTTP/1.1\r\nHost: a.example\r\n\r\n", 400);
     refused("CVE-2013-4547 (nginx)", "GET /p\\ HTTP/1.1 HTTP/1.1\r\nHost: a.example\r\n\r\n", 400);
     let backend = Backend::named("ok");
     let front = program(&[&backend], "");

@@ -153,6 +153,18 @@ fn connections_of_one_client() {
 }
 
 #[test]
+fn who_has_been_idle_for_a_while_makes_place() {
+    let backend = Backend::named("ok");
+    let proxy = Proxy::with(&[&backend], |s| s.front.limits.connections = 2);
+    let mut idle: Vec<_> = (0..2).map(|_| proxy.connect()).collect();
+    for client in &mut idle {
+        assert_eq!(client.get("/").status(), 200);
+    }
+    assert_eq!(proxy.ask(get("/")).status(), 200);
+    assert!(idle.iter_mut().any(super::support::message::Reader::is_closed));
+}
+
+#[test]
 fn connections_in_all_wait_in_the_backlog() {
     let backend = Backend::named("ok");
     let proxy = Proxy::with(&[&backend], |s| s.front.limits.connections = 1);

@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
 use super::support::message::Reader;
 use super::support::pki::{Authority, https, https_for};
-use super::support::{Backend, PATIENCE, Proxy, eventually, get, ok};
+use super::support::{Backend, PATIENCE, Proxy, eventually, get, ok, until_reused};
 
 pub(super) const BOTH: &[&rustls::SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
@@ -244,8 +244,8 @@ fn a_new_certificate_is_for_new_connections_and_the_old_ones_stay() {
     let fresh = Arc::new(authority.client(BOTH, None));
     let client = connect(&proxy, &fresh, "a.example").unwrap();
     assert_ne!(shown(&client), first);
-    assert_eq!(ask(&mut stays), "ok");
-    assert_eq!(backend.connections(), 1, "the pooled connection stays, too");
+    // The pooled connections stay, too.
+    until_reused(&backend, || assert_eq!(ask(&mut stays), "ok"));
 }
 
 #[test]

@@ -13,6 +13,25 @@ pub(in crate::config) const FRONT: Section = Section {
             "Addresses or networks, as in \"10.0.0.0/8\", of proxies in front of this one. What they say in \
              X-Forwarded-* and Forwarded is believed; from everybody else these fields are removed.",
         ),
+        key(
+            "pass-ambiguous-paths",
+            "boolean",
+            "false",
+            "Whether requests go on whose path one server reads as another one does not: with an escaped \
+             slash, backslash or NUL (%2f, %5c, %00), or a dot segment with parameters (`..;`). They get \
+             400 otherwise. Some apps need the first, as npm registries do and whatever has names with \
+             slashes in its paths. Routes are found by the path in its normal form in any case \
+             (/%61dmin and //admin are /admin), and servers get it as it came.",
+        ),
+        key(
+            "serve-half-closed",
+            "boolean",
+            "false",
+            "Whether a client that has ended its side of an HTTP/1.1 connection still waits for its \
+             answer, as `nc -N` does. Nearly all that do so have gone: a browser whose user went to \
+             another page, a program that was ended. So their requests end, in the queue and at the \
+             server, unless this is true; it must be for clients that half-close.",
+        ),
         key("threads", "table", "", "See [threads]."),
         key("listen", "tables", "", "See [listen.NAME]."),
         key("timeouts", "table", "", "See [timeouts]."),

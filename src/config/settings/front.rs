@@ -14,6 +14,10 @@ use crate::config::listener::{ListenProtocol, Listener};
 pub struct Front {
     /// Networks whose `X-Forwarded-*`, `Forwarded` and PROXY headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether paths go on that servers disagree about.
+    pub pass_ambiguous_paths: bool,
+    /// Whether clients are served that have ended their side of the connection.
+    pub serve_half_closed: bool,
     /// The worker threads.
     pub threads: Threads,
     /// Listeners by the name that `FileDescriptorName=` gives them.

@@ -5,11 +5,15 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::super::connection::After;
 use super::super::frames::Frames;
 use super::super::local::About;
+use super::super::pool::{self, Usable};
 use super::super::reading::Reading;
 use super::super::relay::{Relay, Waits};
+use super::super::request::Framing;
 use super::super::rewrite::Connection as Persistence;
 use super::super::server::ServerStream;
 use super::super::tunnel;
@@ -26,7 +30,7 @@ impl<C: ByteStream> Attempt<'_, C> {
         &mut self,
         stream: &mut ServerStream,
         ready: &Ready,
-    ) -> Result<(After, Option<Option<u64>>), FailedAttempt> {
+    ) -> Result<(After, Option<Usable>), FailedAttempt> {
         let most = self.request.snapshot.settings.front.limits.header_bytes;
         let mut download = Relay::new(ready.framing, ready.chunked, None, most);
         if ready.persistence == Persistence::Close {
@@ -39,10 +43,12 @@ impl<C: ByteStream> Attempt<'_, C> {
             }
         }
         let Ready { status, persistence, mut reusable, idle, is_events, .. } = *ready;
+        self.status = status;
         self.in_flight.responded_now(status);
         let local = Rc::clone(&self.connection.local);
         local.counters.statuses[usize::from(status / 100).min(5)].add(1);
 
+        self.watches |= is_events; // they may say nothing for hours
         let mut waits_for = None;
         let mut reading = Reading::default();
         let result = poll_fn(|cx| {
@@ -58,6 +64,10 @@ impl<C: ByteStream> Attempt<'_, C> {
             }
             if !self.upload.is_finished() && self.poll_send(cx, stream).is_err() {
                 self.refused = true;
+            }
+            if download.waits() == Waits::Source && self.poll_client(cx).is_ready() {
+                let gone = (Reason::ClientGone, "while the response was awaited".to_owned());
+                return Poll::Ready(Err(gone));
             }
             let waits = (download.waits(), download.moved);
             if waits_for != Some(waits) {
@@ -79,8 +89,16 @@ impl<C: ByteStream> Attempt<'_, C> {
             self.broke_off(reason, &detail);
             return Ok((After::Close, None));
         }
+        self.in_flight.served();
         let sent = self.upload.is_finished() && !self.refused;
-        let keep = (reusable && sent && download.rest().is_empty()).then_some(idle);
+        let alone = download.rest().is_empty();
+        if !alone && reusable {
+            pool::distrust(self.in_flight.server(), Instant::now());
+        }
+        // A body that comes to HEAD all the same may take as long as it likes.
+        let usable = reusable && sent && alone && !self.request.is_head && status != 408;
+        let bodiless = ready.framing == Framing::Length(0);
+        let keep = usable.then_some(Usable { idle, bodiless });
         let after = match persistence {
             _ if !sent => After::Linger,
             Persistence::Close => After::Close,
@@ -142,14 +160,16 @@ impl<C: ByteStream> Attempt<'_, C> {
             self.connection.stream.discard_unread();
         }
         if matches!(reason, Reason::ServerGone | Reason::BadResponse | Reason::ResponseTimeout) {
-            self.in_flight.failed_by(ServerFailure::InvalidResponse);
+            self.in_flight.doubted(ServerFailure::InvalidResponse);
         }
     }
 
     /// Hands both connections to the other protocol.
     pub(super) async fn switch(&mut self, stream: &mut ServerStream, ready: &Ready) -> After {
         self.response.consume(ready.len);
+        self.status = ready.status;
         self.in_flight.responded_now(ready.status);
+        self.in_flight.served();
         let timeouts = self.timeouts();
         let (write, idle) = (timeouts.client_write, timeouts.tunnel_idle);
         let connection = &mut *self.connection;

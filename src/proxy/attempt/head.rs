@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use super::super::connection;
 use super::super::field::MAX_FIELDS;
+use super::super::gone;
 use super::super::relay::{RelayError, Waits};
 use super::super::request::Framing;
 use super::super::response::Head;
@@ -60,6 +61,9 @@ impl<C: ByteStream> Attempt<'_, C> {
                 && let Poll::Ready(result) = self.poll_head(cx, stream, &mut parsed)
             {
                 return Poll::Ready(result);
+            }
+            if self.poll_client(cx).is_ready() {
+                return Poll::Ready(Err((Reason::ClientGone, "while it waited".to_owned())));
             }
             self.poll_time(cx, &mut waits_for).map(|r| Err((r, String::new())))
         })
@@ -126,6 +130,15 @@ impl<C: ByteStream> Attempt<'_, C> {
         }
     }
 
+    /// Ready when the client has gone that has sent all of its request.
+    pub(super) fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.upload.is_finished() {
+            return Poll::Pending; // who reads the body sees it
+        }
+        let connection = &mut *self.connection;
+        if self.watches { connection.poll_gone(cx) } else { connection.poll_gone_if_watched(cx) }
+    }
+
     /// Whether whom this waits for takes too long.
     fn poll_time(
         &mut self,
@@ -148,7 +161,8 @@ impl<C: ByteStream> Attempt<'_, C> {
             let front = &self.request.snapshot.settings.front;
             let after = match phase {
                 Phase::Sending => front.timeouts.upstream_write,
-                Phase::Answering => front.timeouts.response_header,
+                Phase::Answering if self.watches => front.timeouts.response_header,
+                Phase::Answering => front.timeouts.response_header.min(gone::PATIENCE),
                 Phase::Receiving => {
                     let (rate, most) = (front.limits.body_rate, front.timeouts.client_body);
                     self.pace.wait(now, self.upload.payload, rate, most)
@@ -160,6 +174,20 @@ impl<C: ByteStream> Attempt<'_, C> {
         if !connection.deadline.poll_passed(cx) {
             return Poll::Pending;
         }
+        if phase == Phase::Answering && !self.watches && !connection.deadline.total_passed() {
+            // It takes long enough to be worth watching the client, and it may take longer.
+            self.watches = true;
+            if self.poll_client(cx).is_ready() {
+                return Poll::Ready(Reason::ClientGone);
+            }
+            let all = self.timeouts().response_header;
+            let deadline = &self.connection.deadline;
+            deadline.set(all.saturating_sub(gone::PATIENCE));
+            if !deadline.poll_passed(cx) {
+                return Poll::Pending;
+            }
+        }
+        let connection = &self.connection;
         Poll::Ready(match phase {
             _ if connection.deadline.total_passed() => Reason::TotalTimeout,
             Phase::Receiving => Reason::BodyTimeout,

@@ -3,10 +3,15 @@
 mod body;
 mod head;
 mod reach;
+mod retry;
+
+use retry::Fate;
+use tokio::time::Instant;
 
 use super::connection::{After, Connection};
 use super::incoming::Request;
 use super::pace::Pace;
+use super::pool::{self, Usable};
 use super::relay::{HEADROOM, Relay};
 use super::server::ServerStream;
 use crate::balance::InFlight;
@@ -34,6 +39,14 @@ pub(crate) struct Attempt<'a, C> {
     refused: bool,
     /// The server said that it has not begun with the request.
     unprocessed: bool,
+    /// It takes so long that the client is watched even if that costs something.
+    watches: bool,
+    /// The server's connection has carried a request before.
+    reused: bool,
+    /// The status of the final response.
+    pub(crate) status: u16,
+    /// Something of an interim response went to the client.
+    interim: bool,
     /// How slowly the client sends its body.
     pace: Pace,
 }
@@ -63,6 +76,10 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
             sent: 0,
             refused: false,
             unprocessed: false,
+            watches: false,
+            reused: false,
+            status: 0,
+            interim: false,
             pace: Pace::default(),
         }
     }
@@ -77,27 +94,35 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
         let incarnation = self.in_flight.server().incarnation();
         let mut pooled = self.take_pooled();
         loop {
-            let reused = pooled.is_some();
+            self.reused = pooled.is_some();
             let mut stream = match pooled.take() {
                 Some(stream) => stream,
                 None => Box::pin(self.connect()).await?,
             };
             match self.respond(&mut stream).await {
                 Ok((after, keep)) => {
-                    if let Some(idle) = keep {
-                        self.keep(stream, incarnation, idle);
+                    if let Some(usable) = keep {
+                        self.keep(stream, incarnation, usable);
                     }
                     return Ok(after);
                 }
-                // The server closed it while it was idle: no fault of anybody's, and the others
-                // in the pool are likely to be as old.
-                Err(failed) if reused && failed.retryable => {
-                    self.connection.local.counters.stale.add(1);
+                Err(failed) => {
+                    let out_of_turn = self.reused && failed.reason == Reason::BadResponse;
+                    if out_of_turn {
+                        // What is no response was no answer to this request.
+                        pool::distrust(self.in_flight.server(), Instant::now());
+                    }
+                    // Or the server closed it while it was idle: no fault of anybody's, and the
+                    // others in the pool are likely to be as old.
+                    if !self.reused || !failed.retryable {
+                        return Err(failed);
+                    }
+                    self.connection.local.counters.stale.add(u64::from(!out_of_turn));
+                    self.response = Input::new(HEADROOM);
                     self.sent = 0;
                     self.refused = false;
                     self.unprocessed = false;
                 }
-                Err(failed) => return Err(failed),
             }
         }
     }
@@ -106,16 +131,21 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
         &self.request.snapshot.settings.front.timeouts
     }
 
-    /// Everything on one connection; with the connection's idle time if it can be used again.
+    /// Everything on one connection; with what is to be known of it if it can be used again.
     async fn respond(
         &mut self,
         stream: &mut ServerStream,
-    ) -> Result<(After, Option<Option<u64>>), FailedAttempt> {
+    ) -> Result<(After, Option<Usable>), FailedAttempt> {
         let mut interim = 0;
         loop {
             let ready = self.response_head(stream).await?;
             if ready.status == 101 {
                 return Ok((Box::pin(self.switch(stream, &ready)).await, None));
+            }
+            if ready.status == 408 && self.reused && self.request.idempotent {
+                // The server gave up waiting for a request just when this one was on its way (RFC 9110
+                // 15.5.9).
+                return Err(self.failed(Reason::ServerGone, "408 on a connection that was idle"));
             }
             if ready.status >= 200 {
                 return self.relay(stream, &ready).await;
@@ -129,6 +159,7 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
             let wanted = ready.status != 100 || self.request.expects_continue;
             if wanted && !self.request.old {
                 self.connection.local.counters.statuses[1].add(1);
+                self.interim = true;
                 let timeout = self.timeouts().client_write;
                 let connection = &mut *self.connection;
                 write_all(&mut connection.stream, &ready.head, &connection.deadline, timeout)
@@ -139,12 +170,18 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
     }
 
     fn failed(&self, reason: Reason, detail: &str) -> FailedAttempt {
-        // The request can be sent again as long as nothing of it is gone that is not in `out`,
-        // and unless the server may have acted on it already.
-        let untouched = self.upload.moved == 0;
-        let unanswered = self.response.is_empty();
-        let harmless = self.request.idempotent || self.sent == 0 || self.unprocessed;
-        let retryable = reason == Reason::ServerGone && untouched && unanswered && harmless;
+        let fate = Fate {
+            sent: self.sent > 0,
+            // It can be sent again as long as nothing of it is gone that is not in `out`.
+            whole: self.upload.moved == 0,
+            unprocessed: self.unprocessed,
+            // Who switches to another protocol begins a conversation.
+            repeatable: self.request.idempotent && self.request.offered.is_none(),
+            answered: !self.response.is_empty(),
+            reused: self.reused,
+            interim: self.interim,
+        };
+        let retryable = retry::may_repeat(reason, fate);
         FailedAttempt { reason, retryable, detail: detail.to_owned() }
     }
 }

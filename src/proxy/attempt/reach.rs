@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
 
 use super::super::http2;
+use super::super::pool::{self, Seen, Usable};
 use super::super::server::ServerStream;
 use super::{Attempt, FailedAttempt};
 use crate::config::settings::ServerProtocol;
@@ -14,32 +16,35 @@ use crate::io::{ByteStream, preface};
 impl<C: ByteStream> Attempt<'_, C> {
     pub(super) fn take_pooled(&self) -> Option<ServerStream> {
         let local = &self.connection.local;
-        let now = local.deadlines.now();
         let server = self.in_flight.server();
         if server.protocol == ServerProtocol::H2c {
             return local.links.borrow_mut().take(server).map(ServerStream::Http2);
         }
+        let now = Instant::now();
         loop {
             let stream = local.pool.borrow_mut().take(server, self.told(), now)?;
             // What cannot be sent twice is worth a system call to know better.
-            if self.request.idempotent && self.upload.is_finished() || !stream.is_stale_now() {
+            if self.request.idempotent && self.upload.is_finished() {
                 return Some(stream);
             }
-            local.counters.stale.add(1);
+            match stream.look_now() {
+                Seen::Nothing => return Some(stream),
+                Seen::End => local.counters.stale.add(1),
+                Seen::Bytes => pool::distrust(server, now),
+            }
         }
     }
 
-    pub(super) fn keep(&self, stream: ServerStream, incarnation: u32, idle: Option<u64>) {
+    pub(super) fn keep(&self, stream: ServerStream, incarnation: u32, usable: Usable) {
         if matches!(stream, ServerStream::Http2(_)) {
             return; // its connection is kept elsewhere
         }
         let front = &self.request.snapshot.settings.front;
         let limits = (front.timeouts.upstream_idle, front.limits.upstream_idle_connections);
-        let local = &self.connection.local;
-        let now = local.deadlines.now();
         let server = self.in_flight.server();
         let of = (incarnation, self.told());
-        local.pool.borrow_mut().put(server, of, stream, limits, idle, now);
+        let mut pool = self.connection.local.pool.borrow_mut();
+        pool.put(server, of, (stream, usable), limits, Instant::now());
     }
 
     /// Whom a server that is told of clients is told of.
@@ -58,24 +63,62 @@ impl<C: ByteStream> Attempt<'_, C> {
     }
 
     pub(super) async fn connect(&self) -> Result<ServerStream, FailedAttempt> {
-        let failed =
-            |detail| FailedAttempt { reason: Reason::ConnectFailed, retryable: true, detail };
         let server = self.in_flight.server();
         let address = &server.address;
-        let mut connect = std::pin::pin!(async {
-            let mut stream = ServerStream::connect(address).await?;
-            self.introduce(&mut stream).await?;
-            match server.protocol {
-                ServerProtocol::Http1 => Ok(stream),
-                ServerProtocol::H2c => http2::connect(&self.connection.local, server, stream).await,
-            }
-        });
+        let failed = |reason, detail| {
+            Err(FailedAttempt { reason, retryable: reason == Reason::ConnectFailed, detail })
+        };
         let timeout = self.timeouts().connect;
         let deadline = &self.connection.deadline;
-        match deadline.within(timeout, |cx| connect.as_mut().poll(cx)).await {
-            Some(Ok(stream)) => Ok(stream),
-            Some(Err(error)) => Err(failed(format!("connecting to {address}: {error}"))),
-            None => Err(failed(format!("connecting to {address} took too long"))),
+        let mut again = true;
+        loop {
+            let mut connect = std::pin::pin!(self.open());
+            match deadline.within(timeout, |cx| connect.as_mut().poll(cx)).await {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(error)) if is_ours(&error) => {
+                    // What nobody uses just now takes the same room.
+                    let freed = self.connection.local.pool.borrow_mut().clear();
+                    if !freed || !std::mem::take(&mut again) {
+                        let detail = format!("connecting to {address}: {error}");
+                        return failed(Reason::Exhausted, detail);
+                    }
+                }
+                Some(Err(error)) => {
+                    let detail = format!("connecting to {address}: {error}");
+                    return failed(Reason::ConnectFailed, detail);
+                }
+                None => {
+                    let detail = format!("connecting to {address} took too long");
+                    return failed(Reason::ConnectFailed, detail);
+                }
+            }
         }
     }
+
+    async fn open(&self) -> std::io::Result<ServerStream> {
+        let server = self.in_flight.server();
+        let mut stream = ServerStream::connect(&server.address).await?;
+        self.introduce(&mut stream).await?;
+        match server.protocol {
+            ServerProtocol::Http1 => Ok(stream),
+            ServerProtocol::H2c => http2::connect(&self.connection.local, server, stream).await,
+        }
+    }
+}
+
+/// Whether it is for want of something of this machine's, of which no server knows: descriptors,
+/// memory, ports.
+fn is_ours(error: &std::io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::MFILE
+                | Errno::NFILE
+                | Errno::NOMEM
+                | Errno::NOBUFS
+                | Errno::NOSPC
+                | Errno::ADDRNOTAVAIL
+        )
+    )
 }

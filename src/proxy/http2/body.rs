@@ -2,6 +2,7 @@
 //! a length or in chunks on the other. Flow control is the back-pressure.
 
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::io::ReadBuf;
 
 use super::super::chunk::{Decoder, Event};
 use super::super::request::Framing;
+use super::backlog::Backlog;
 use super::{broken, head, invalid};
 
 /// Bytes of a trailer section; more than the limit on heads may ever be.
@@ -21,6 +23,8 @@ pub(super) struct Sender {
     stream: SendStream<Bytes>,
     coding: Coding,
     ended: bool,
+    /// Of the connection, where that has a limit.
+    backlog: Option<Rc<Backlog>>,
 }
 
 enum Coding {
@@ -41,13 +45,17 @@ pub(super) struct Receiver {
 
 impl Sender {
     /// For a body that is there, and not of length zero.
-    pub(super) fn new(stream: SendStream<Bytes>, framing: Framing) -> Self {
+    pub(super) fn new(
+        stream: SendStream<Bytes>,
+        framing: Framing,
+        backlog: Option<Rc<Backlog>>,
+    ) -> Self {
         let coding = match framing {
             Framing::Length(length) => Coding::Length(length),
             Framing::Chunked => Coding::Chunked(Box::new(Decoder::new(MAX_TRAILERS))),
             Framing::Close => Coding::Length(u64::MAX), // a conversation, until `finish`
         };
-        Self { stream, coding, ended: false }
+        Self { stream, coding, ended: false, backlog }
     }
 
     /// Takes bytes of the message, as many as the other side has opened its window for.
@@ -63,6 +71,7 @@ impl Sender {
             Poll::Ready(room) => room?,
             Poll::Pending => 0,
         };
+        let room = self.backlog.as_ref().map_or(room, |backlog| room.min(backlog.room(cx)));
         let (data, used, trailers) = match &mut self.coding {
             Coding::Length(left) => {
                 let len = (bytes.len().min(room) as u64).min(*left) as usize;
@@ -81,7 +90,11 @@ impl Sender {
         }
         let last = self.ended && trailers.is_none();
         if !data.is_empty() || last {
+            let count = data.len();
             self.stream.send_data(data, last).map_err(broken)?;
+            if let Some(backlog) = &self.backlog {
+                backlog.given(self.stream.stream_id().as_u32(), count);
+            }
         }
         if let Some(trailers) = trailers {
             self.stream.send_trailers(trailers).map_err(broken)?;
@@ -117,6 +130,9 @@ impl Sender {
 
     pub(super) fn reset(&mut self, reason: Reason) {
         self.stream.send_reset(reason);
+        if let Some(backlog) = &self.backlog {
+            backlog.reset(self.stream.stream_id().as_u32());
+        }
     }
 
     /// Ready when the other side wants no more of it.

@@ -14,6 +14,7 @@ use tracing::debug;
 use super::super::connection::{self as http1, STOPPING};
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
+use super::backlog::Backlog;
 use super::job::{Job, Open, Streams};
 use super::meter::{Meter, Metered};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW, tasks};
@@ -66,7 +67,8 @@ pub(crate) async fn serve<C: ByteStream>(local: Rc<Local>, stream: C, origin: Or
 async fn serve_from<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin, begun: Input) {
     let snapshot = local.snapshot();
     let front = &snapshot.settings.front;
-    let meter = Meter::new(&local.deadlines);
+    let backlog = Backlog::new(&local.backlog);
+    let meter = Meter::new(&local.deadlines, &backlog);
     let deadline = local.deadlines.add();
     let handshake = server::Builder::new()
         .max_concurrent_streams(front.limits.streams_per_connection)
@@ -82,7 +84,7 @@ async fn serve_from<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin, 
         deadline.within(front.timeouts.client_header, |cx| handshake.as_mut().poll(cx)).await;
     drop(snapshot);
     let Some(Ok(inner)) = opened else { return };
-    let shared = Rc::<Streams>::default();
+    let shared = Streams::new(backlog);
     Connection { local, inner, origin, meter, deadline, shared, served: 0, phase: Phase::Busy }
         .run()
         .await;

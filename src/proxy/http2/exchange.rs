@@ -80,7 +80,7 @@ impl Exchange {
         let (response, body) = link.send_request(request, bodiless).map_err(unprocessed)?;
         self.response = Receiving::Awaited(response);
         self.request =
-            if bodiless { Sending::Ended } else { Sending::Body(Sender::new(body, framing)) };
+            if bodiless { Sending::Ended } else { Sending::Body(Sender::new(body, framing, None)) };
         Poll::Ready(Ok(end - before))
     }
 

@@ -63,6 +63,10 @@ pub(super) fn request_to_http1(
             // What follows is a conversation; and the key is ours to write.
             header::CONTENT_LENGTH if websocket => return Err(Reason::MalformedFraming),
             header::SEC_WEBSOCKET_KEY if websocket => {}
+            // Some take the space off and some do not (RFC 9113 8.2.1).
+            _ if value.as_bytes().trim_ascii() != value.as_bytes() => {
+                return Err(Reason::MalformedHead);
+            }
             _ => {
                 has_length |= *name == header::CONTENT_LENGTH;
                 line(out, &[name.as_str().as_bytes(), b": ", value.as_bytes()]);
@@ -139,6 +143,12 @@ pub(super) fn request_from_http1(head: &[u8]) -> io::Result<(Request<()>, Framin
         .path_and_query(target);
     *request.uri_mut() = uri.build().map_err(|_| broken_head())?;
     Ok((request, framing))
+}
+
+/// Whether HTTP/2 can carry a request's head as the proxy writes it: what stands in a target by the
+/// letter of HTTP/1.1 parsers need not be a URI.
+pub(crate) fn can_carry(head: &[u8]) -> bool {
+    request_from_http1(head).is_ok()
 }
 
 /// Writes a server's response as the HTTP/1.1 head that it means.

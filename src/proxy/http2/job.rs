@@ -10,6 +10,7 @@ use h2::server::SendResponse;
 use http::Request;
 
 use super::super::forwarded::Origin;
+use super::backlog::Backlog;
 
 /// A stream that is to be served.
 #[derive(Debug)]
@@ -22,8 +23,9 @@ pub(super) struct Job {
 }
 
 /// What a connection and its streams know of each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Streams {
+    pub(super) backlog: Rc<Backlog>,
     pub(super) open: Cell<usize>,
     pub(super) waker: RefCell<Option<Waker>>,
 }
@@ -33,6 +35,10 @@ pub(super) struct Streams {
 pub(super) struct Open(Rc<Streams>);
 
 impl Streams {
+    pub(super) fn new(backlog: Rc<Backlog>) -> Rc<Self> {
+        Rc::new(Self { backlog, open: Cell::new(0), waker: RefCell::default() })
+    }
+
     /// Remembers whom to wake when the last stream has ended.
     pub(super) fn remember(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
@@ -46,6 +52,10 @@ impl Open {
     pub(super) fn new(shared: &Rc<Streams>) -> Self {
         shared.open.set(shared.open.get() + 1);
         Self(Rc::clone(shared))
+    }
+
+    pub(super) fn backlog(&self) -> Rc<Backlog> {
+        Rc::clone(&self.0.backlog)
     }
 }
 

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::backlog::Backlog;
 use crate::io::buf::Input;
 use crate::io::deadline::Deadlines;
 
@@ -51,6 +52,7 @@ struct Frame {
     kind: u8,
     flags: u8,
     len: usize,
+    stream: u32,
 }
 
 /// Finds the frames in a stream of bytes that comes in pieces.
@@ -71,6 +73,8 @@ pub(super) struct Meter {
     clock: Rc<Deadlines>,
     read: RefCell<Frames>,
     written: RefCell<Frames>,
+    /// What waits to be written of bodies.
+    backlog: Rc<Backlog>,
 }
 
 /// A client's stream whose frames are counted. Nothing more is read from a client without credit.
@@ -97,11 +101,12 @@ impl Frames {
             self.have += part;
             bytes = &bytes[part..];
             if self.have == HEADER {
-                let [a, b, c, kind, flags, ..] = self.header;
+                let [a, b, c, kind, flags, stream @ ..] = self.header;
+                let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
                 let len = u32::from_be_bytes([0, a, b, c]) as usize;
                 self.have = 0;
                 self.skip = len;
-                each(Frame { kind, flags, len });
+                each(Frame { kind, flags, len, stream });
             }
         }
     }
@@ -134,13 +139,14 @@ impl Frame {
 }
 
 impl Meter {
-    pub(super) fn new(clock: &Rc<Deadlines>) -> Rc<Self> {
+    pub(super) fn new(clock: &Rc<Deadlines>, backlog: &Rc<Backlog>) -> Rc<Self> {
         Rc::new(Self {
             credit: Cell::new(BURST),
             at: Cell::new(clock.now()),
             clock: Rc::clone(clock),
             read: RefCell::new(Frames::new(PREFACE)),
             written: RefCell::new(Frames::new(0)),
+            backlog: Rc::clone(backlog),
         })
     }
 
@@ -151,7 +157,15 @@ impl Meter {
 
     fn count(&self, frames: &RefCell<Frames>, bytes: &[u8], value: fn(Frame) -> i64) {
         let mut sum = 0;
-        frames.borrow_mut().feed(bytes, |frame| sum += value(frame));
+        let is_written = std::ptr::eq(frames, &raw const self.written);
+        frames.borrow_mut().feed(bytes, |frame| {
+            match frame.kind {
+                DATA if is_written => self.backlog.sent(frame.stream, frame.len),
+                RST_STREAM => self.backlog.reset(frame.stream),
+                _ => {}
+            }
+            sum += value(frame);
+        });
         if sum == 0 {
             return;
         }
@@ -253,7 +267,7 @@ mod tests {
     }
 
     fn meter() -> Rc<Meter> {
-        Meter::new(&Deadlines::new())
+        Meter::new(&Deadlines::new(), &Backlog::new(&Rc::default()))
     }
 
     /// How many of these a client may send, for each of which it gets that.

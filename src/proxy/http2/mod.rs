@@ -5,6 +5,7 @@
 //! there is one set of rules, one way of picking, retrying, limiting and logging, whatever is
 //! spoken on either side. Frames, flow control and header compression are the h2 crate's.
 
+mod backlog;
 mod body;
 mod connect;
 mod connection;
@@ -23,6 +24,7 @@ mod workers;
 pub(crate) use connect::connect;
 pub(crate) use connection::{serve, serve_either};
 pub(crate) use exchange::Exchange;
+pub(crate) use head::can_carry;
 pub(crate) use links::Links;
 pub(crate) use workers::Workers;
 

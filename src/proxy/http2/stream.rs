@@ -17,6 +17,7 @@ use super::super::connection;
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
 use super::super::request::Framing;
+use super::backlog::Backlog;
 use super::body::{Receiver, Sender};
 use super::job::Job;
 use super::{broken, head, invalid};
@@ -39,6 +40,8 @@ struct Answer {
     bodiless: bool,
     /// It answers who wants a WebSocket.
     websocket: bool,
+    /// What waits of all responses of the connection.
+    backlog: Rc<Backlog>,
 }
 
 enum State {
@@ -50,7 +53,7 @@ enum State {
 /// Serves one request to its end, or until the client wants no answer any more. In the first case
 /// the deadline comes back.
 pub(super) async fn serve(local: &Rc<Local>, job: Job, deadline: Deadline) -> Option<Deadline> {
-    let Job { request, answer, origin, open: _open } = job;
+    let Job { request, answer, origin, open } = job;
     let client = origin.peer;
     let origin = Origin { http2: true, ..origin };
     let (parts, body) = request.into_parts();
@@ -69,6 +72,7 @@ pub(super) async fn serve(local: &Rc<Local>, job: Job, deadline: Deadline) -> Op
         partial: Vec::new(),
         bodiless: parts.method == Method::HEAD,
         websocket,
+        backlog: open.backlog(),
     }));
     drop(parts);
     let stream = Stream { request: Receiver::new(body, chunked), response: Rc::clone(&response) };
@@ -147,7 +151,11 @@ impl Answer {
         let none =
             self.bodiless || framing == Framing::Length(0) || matches!(status.as_u16(), 204 | 304);
         let body = answer.send_response(response, none).map_err(broken)?;
-        self.state = if none { State::Ended } else { State::Body(Sender::new(body, framing)) };
+        self.state = if none {
+            State::Ended
+        } else {
+            State::Body(Sender::new(body, framing, Some(Rc::clone(&self.backlog))))
+        };
         Ok(used)
     }
 

@@ -239,6 +239,41 @@ fn floods_of_small_frames() {
 }
 
 #[test]
+fn large_responses_that_nobody_reads() {
+    const CONNECTIONS: usize = 8;
+    const STREAMS: usize = 100;
+    let large = vec![b'x'; 1_000_000];
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", large.len());
+    let backend = Backend::new(move |_| [head.as_bytes(), &large].concat());
+    let program = talking_program(&[&backend], FRONT);
+    assert_eq!(program.ask(get("/")).body.len(), 1_000_000);
+    let (before, _) = used(&program);
+    let widest = 0x7fff_ffff_u32;
+    let connections: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let mut socket = TcpStream::connect(program.address).unwrap();
+            let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+            bytes.extend(settings(&[(4, widest)]));
+            let more = (widest - 65_535).to_be_bytes();
+            bytes.extend(frame(WINDOW_UPDATE, 0, 0, &more));
+            (0..STREAMS).for_each(|round| bytes.extend(ask(round)));
+            socket.write_all(&bytes).unwrap();
+            socket
+        })
+        .collect();
+    eventually("all have been asked for", || backend.requests().len() > CONNECTIONS * STREAMS);
+    // Now everything that waits anywhere comes, and there is no end to wait for.
+    let mut most = 0;
+    for _ in 0..30 {
+        most = most.max(used(&program).0 - before);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(most < 64 * 1024, "{most} KB");
+    assert_eq!(program.ask(get("/")).body.len(), 1_000_000, "others are served");
+    drop(connections);
+}
+
+#[test]
 fn windows_of_one_byte() {
     // CVE-2019-9511: each byte of the response is asked for by itself.
     let begin = [settings(&[(4, 1)]), ask(0)].concat();

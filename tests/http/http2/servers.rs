@@ -45,6 +45,21 @@ fn http1_clients_are_served_over_one_connection() {
 }
 
 #[test]
+fn what_cannot_be_written_to_a_server_is_its_clients_fault() {
+    let server = Server::new(|_, respond, _| async move { answer(respond, "ok") });
+    let proxy = server.proxy();
+    let mut client = proxy.connect();
+    for _ in 0..5 {
+        assert_eq!(client.get("/a`b").status(), 400);
+    }
+    assert_eq!(client.get("/").text(), "ok");
+    assert_eq!(server.asked().len(), 1);
+    assert_eq!((proxy.totals().retries, proxy.totals().of(Reason::ServerGone)), (0, 0));
+    let snapshot = proxy.front.snapshot();
+    assert!(snapshot.servers().all(|(_, server)| (server.requests(), server.failures()) == (1, 0)));
+}
+
+#[test]
 fn a_conversation_goes_both_ways_at_once() {
     let proxy = echo().proxy();
     run(async {

@@ -200,3 +200,12 @@ impl Reader<TcpStream> {
 pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n")
 }
+
+/// Asks until that goes over a connection to the server that was used before.
+pub(crate) fn until_reused(backend: &Backend, mut ask: impl FnMut()) {
+    eventually("a connection is used again", || {
+        let before = backend.connections();
+        ask();
+        before == backend.connections()
+    });
+}
