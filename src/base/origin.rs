@@ -177,8 +177,8 @@ impl Makers {
     /// # Errors
     /// As [`Makers::only`].
     pub(crate) fn only_of_program(&self) -> Result<Maker, String> {
-        let sticky = self.way.iter().filter(|place| place.sticky);
-        let filled = sticky.filter_map(|place| Some((place, place.writers.as_ref()?))).next();
+        let mut sticky = self.way.iter().filter(|place| place.sticky);
+        let filled = sticky.find_map(|place| Some((place, place.writers.as_ref()?)));
         match filled {
             Some((place, who)) => Err(format!("{who} may put files into {}", shown(&place.path))),
             None => self.only(),

@@ -130,9 +130,8 @@ pub fn main() -> ExitCode {
 /// knows how to quote them.
 fn completed() -> clap::Command {
     fn without_paths(command: clap::Command) -> clap::Command {
-        let closed = |arg: clap::Arg| match arg.get_action().takes_values() {
-            true => arg.value_hint(ValueHint::Other),
-            false => arg,
+        let closed = |arg: clap::Arg| {
+            if arg.get_action().takes_values() { arg.value_hint(ValueHint::Other) } else { arg }
         };
         command.mut_args(closed).mut_subcommands(without_paths)
     }

@@ -17,7 +17,7 @@ pub(super) type Whose = Result<Maker, String>;
 /// a program's modules.
 pub(super) fn look(paths: &[PathBuf]) -> Done<Whose> {
     let makers = origin::of_all(paths.iter().map(PathBuf::as_path)).map_err(|error| {
-        let paths: Vec<String> = paths.iter().map(|path| text::path(path).to_string()).collect();
+        let paths: Vec<String> = paths.iter().map(|path| text::path(path)).collect();
         Failure::new(format!("cannot look at {}: {error}", paths.join(", ")))
     })?;
     Ok(makers.only_of_program())

@@ -123,8 +123,7 @@ impl Worker {
             if loaded.problems.errors() > 0 {
                 manage::say(loaded.problems.render(false).trim_end());
             }
-            let roots: Vec<String> =
-                sources.roots().iter().map(|root| text::path(root).to_string()).collect();
+            let roots: Vec<String> = sources.roots().iter().map(|root| text::path(root)).collect();
             tracing::error!(
                 roundsman_app = name,
                 "there is no valid apps/{name}.toml in {}: `roundsman check` says what is wrong",
