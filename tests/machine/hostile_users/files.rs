@@ -206,7 +206,8 @@ fn a_program_of_others_runs_as_theirs(machine: &Machine) {
     let said = machine.try_run("script --quiet --command 'roundsman import pm2 /home/mallory/pm2/types.config.js' /dev/null").stdout;
     assert!(said.contains("terminal-is-closed"), "{said}");
     // Nor have what it describes run as root.
-    assert!(said.contains("user: \"root\" was left out") && !said.contains("user = "), "{said}");
+    assert!(said.contains("user: \"root\" was left out"), "{said}");
+    assert!(said.contains("user = \"mallory\"") && !said.contains("user = \"root\""), "{said}");
     machine.run("chown alice: /home/mallory/pm2/ecosystem.config.js && : > /srv/ran-as");
     let said = machine.try_run("roundsman import pm2 /home/mallory/pm2/ecosystem.config.js");
     assert_eq!(machine.run("cat /srv/ran-as"), "", "mallory cannot have it run as alice");
