@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::session::client::{Value, ok};
 use crate::session::server::{Server, eventually, path, tool};
 
@@ -25,6 +27,15 @@ impl Remote {
         let mut reply = String::new();
         self.0.read_line(&mut reply).expect("a reply");
         reply.trim_end().to_owned()
+    }
+
+    /// `INFO`, whole.
+    fn info(&mut self) -> String {
+        let length = self.say("info");
+        let length = length.strip_prefix('$').expect("a text").parse::<usize>().expect("a number");
+        let mut text = vec![0; length + 2];
+        self.0.read_exact(&mut text).expect("it is there");
+        String::from_utf8(text).expect("text")
     }
 }
 
@@ -160,5 +171,123 @@ fn only_errors_of_its_own_file_are_told() {
         server.start_again();
         eventually("it serves", || server.log().contains("serving sessions"));
         assert_eq!(server.log().contains("has errors"), told, "{}", server.log());
+    }
+}
+
+/// Each wrong password costs more time than the one before, also over new connections; it is counted,
+/// and said. Whoever knows the password waits for nothing.
+#[test]
+fn passwords_are_not_to_be_guessed() {
+    let (server, port) = listening("");
+    let mut times = Vec::new();
+    for guess in 0..6 {
+        let mut client = Remote::connect(port);
+        let began = Instant::now();
+        let line = if guess % 2 == 0 { "auth shop guess" } else { "hello 3 auth shop guess" };
+        assert!(client.say(line).starts_with("-WRONGPASS "));
+        times.push(began.elapsed());
+    }
+    // From the second on; a right one in between changes nothing for the others.
+    assert!(times[5] >= Duration::from_secs(1), "{times:?}");
+    assert!(
+        times.windows(2).all(|pair| pair[1] + Duration::from_millis(20) > pair[0]),
+        "{times:?}"
+    );
+    let mut shop = Remote::connect(port);
+    assert_eq!(shop.say("auth shop 'open sesame:1'"), "+OK");
+    // While one waits for its answer, the others are served; and what it sent beside is not answered
+    // sooner.
+    let mut guessing = Remote::connect(port);
+    guessing
+        .0
+        .get_mut()
+        .write_all(b"auth shop guess\r\nauth shop 'open sesame:1'\r\n")
+        .expect("sent");
+    assert_eq!(shop.say("ping"), "+PONG");
+    eventually("all are counted", || {
+        let Value::Bulk(text) = server.client().say("info stats") else { panic!("no text") };
+        String::from_utf8_lossy(&text).contains("acl_access_denied_auth:7\r\n")
+    });
+    let log = server.log();
+    assert!(
+        log.contains("WARN") && log.contains("wrong password") && log.contains("127.0.0.1"),
+        "{log}"
+    );
+}
+
+/// What an app reads of the store says nothing of the other apps.
+#[test]
+fn an_app_sees_nothing_of_the_others() {
+    let (server, port) = listening("");
+    let mut others: Vec<_> = (0..7).map(|_| server.client()).collect();
+    for (number, other) in others.iter_mut().enumerate() {
+        other.say(&format!("set k{number} {}", "v".repeat(10_000)));
+        other.say("get nothing");
+    }
+    let mut shop = Remote::connect(port);
+    assert_eq!(shop.say("auth shop 'open sesame:1'"), "+OK");
+    assert_eq!(shop.say("set mine 1"), "+OK");
+    let text = shop.info();
+    let field = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::to_owned)
+    };
+    assert_eq!(field("connected_clients").as_deref(), Some("1"), "{text}");
+    assert_eq!(field("db0").as_deref().map(|db| db.starts_with("keys=1")), Some(true), "{text}");
+    let used: u64 = field("used_memory").expect("a size").parse().expect("a number");
+    assert!(used < 1000, "of its own alone: {text}");
+    for name in [
+        "total_connections_received",
+        "total_commands_processed",
+        "keyspace_hits",
+        "keyspace_misses",
+        "evicted_keys",
+        "expired_keys",
+        "rejected_connections",
+        "acl_access_denied_auth",
+        "used_memory_peak",
+        "aof_current_size",
+    ] {
+        assert_eq!(field(name), None, "{text}");
+    }
+}
+
+/// How often its threads have gone to sleep.
+fn sleeps(server: &Server) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    tasks
+        .map(|task| {
+            let path = task.expect("a thread").path().join("status");
+            let status = fs::read_to_string(path).expect("it is there");
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.expect("a count").trim().parse::<u64>().expect("a number")
+        })
+        .sum()
+}
+
+/// An idle store costs nothing: no thread of it wakes up, with sessions and without.
+#[test]
+fn an_idle_store_does_not_wake_up() {
+    for sync in ["everysec", "always"] {
+        let server = Server::start(&["--sync", sync, "--memory", "100000"]);
+        for filled in [false, true] {
+            let mut client = server.client();
+            for number in 0..if filled { 2000 } else { 0 } {
+                client.say(&format!("set k{number} v ex {}", 10_000 + number));
+            }
+            // Whether a client is connected or not.
+            if filled {
+                drop(client);
+            }
+            eventually("it sleeps for two seconds on end", || {
+                let before = sleeps(&server);
+                std::thread::sleep(Duration::from_secs(2));
+                sleeps(&server) == before
+            });
+        }
+        // And what is to be done is done in time.
+        let mut client = server.client();
+        client.say("set short v px 1500");
+        eventually("it has expired", || client.say("dbsize") == Value::Integer(2000));
     }
 }

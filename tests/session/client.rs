@@ -17,6 +17,7 @@ pub(crate) enum Value {
     Array(Vec<Value>),
     Set(Vec<Value>),
     Map(Vec<(Value, Value)>),
+    Push(Vec<Value>),
 }
 
 pub(crate) struct Client {
@@ -65,6 +66,7 @@ impl Client {
             "$" => Value::Bulk(self.bytes(length()?)?),
             "=" => Value::Verbatim(self.bytes(length()?)?),
             "*" => Value::Array(self.values(length()?)?),
+            ">" => Value::Push(self.values(length()?)?),
             "~" => Value::Set(self.values(length()?)?),
             "%" => {
                 let values = self.values(length()? * 2)?;

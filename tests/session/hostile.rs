@@ -149,3 +149,91 @@ fn what_is_no_protocol_gets_an_error_and_the_end() {
     assert_eq!(client.receive().expect("a reply"), ok());
     assert_eq!(client.receive().expect("a reply"), bulk("a b"));
 }
+
+/// Transactions of tiny requests: what they take is counted as it is, so that all clients together
+/// stay within their bound.
+#[test]
+fn transactions_of_many_tiny_requests_are_bounded_together() {
+    let server = Server::start(&[]);
+    let before = server.memory();
+    let tiny = b"*1\r\n$4\r\nPING\r\n".repeat(4096);
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        let mut client = server.client();
+        assert_eq!(client.say("multi"), ok());
+        let mut writer = client.stream().try_clone().expect("a second handle");
+        let tiny = tiny.clone();
+        // Until it is refused, or its connection ends.
+        std::thread::spawn(move || while writer.write_all(&tiny).is_ok() {});
+        let end = loop {
+            match client.receive() {
+                Ok(Value::Simple(_)) => {}
+                other => break other,
+            }
+        };
+        if let Ok(Value::Error(text)) = &end {
+            assert!(text.contains("larger than") || text.contains("too large"), "{text}");
+        }
+        let _ = client.stream().shutdown(Shutdown::Write);
+        clients.push(client);
+    }
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 400 * MIB, "memory grew by {grown}");
+    assert_eq!(server.client().say("set a 1"), ok());
+}
+
+/// Replies that wait for a client to take them are counted too.
+#[test]
+fn replies_that_nobody_takes_are_bounded_together() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    client.say(&format!("set big {}", "x".repeat(MIB)));
+    let before = server.memory();
+    let mut request = Vec::new();
+    let mut words = vec!["mget"];
+    words.extend(std::iter::repeat_n("big", 100));
+    encode(&mut request, &words);
+    let deaf: Vec<_> = (0..8)
+        .map(|_| {
+            let client = server.client();
+            client.stream().write_all(&request).expect("it is taken");
+            client
+        })
+        .collect();
+    // Each has an answer, whatever it is, and takes no more than its begin.
+    for client in &deaf {
+        let _ = client.stream().read(&mut [0; 100]);
+    }
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 400 * MIB, "memory grew by {grown}");
+    drop(deaf);
+}
+
+/// A web page that has a browser send a form to the store, with commands in its body: nothing of it
+/// may be carried out.
+#[test]
+fn an_http_request_is_no_request() {
+    for head in [
+        "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        "post / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        "PUT /x HTTP/1.1\r\nAccept: */*\r\nHOST: 127.0.0.1\r\n\r\n",
+        "GET / HTTP/1.0\r\nAccept: */*\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nX: y\r\n\r\n",
+        "nonsense\r\nhost: x\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
+        let server = Server::start(&[]);
+        let client = server.client();
+        let body = format!("{head}set a of-a-browser\r\n*3\r\n$3\r\nset\r\n$1\r\na\r\n$1\r\nx\r\n");
+        client.stream().write_all(body.as_bytes()).expect("it is taken");
+        let mut rest = Vec::new();
+        let _ = client.stream().read_to_end(&mut rest);
+        assert!(!String::from_utf8_lossy(&rest).contains("+OK"), "{head:?}");
+        assert_eq!(server.client().say("exists a"), Value::Integer(0), "{head:?}");
+        eventually("the log says so", || {
+            let log = server.log();
+            log.contains("WARN") && log.contains("HTTP")
+        });
+    }
+}

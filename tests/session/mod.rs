@@ -2,13 +2,17 @@
 
 mod access;
 mod client;
+mod collections;
 mod crash;
 mod damage;
 mod differential;
 mod disk;
 mod hostile;
+mod libraries;
 mod persistence;
 mod redis;
 mod server;
 mod shares;
+mod syncs;
 mod tools;
+mod watch;

@@ -14,6 +14,7 @@ pub(crate) struct Server {
     pub(crate) directory: TempDir,
     child: Option<Child>,
     arguments: Vec<String>,
+    variables: Vec<(&'static str, String)>,
     /// Whose mounts it sees: a process of the test's.
     mounts_of: Option<u32>,
 }
@@ -36,12 +37,17 @@ impl Server {
             if memory.is_dir() { builder.tempdir_in(memory) } else { builder.tempdir() };
         let directory = directory.expect("a directory");
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        Self { directory, child: None, arguments, mounts_of: None }
+        Self { directory, child: None, arguments, variables: Vec::new(), mounts_of: None }
     }
 
     /// Has it, from its next start on, see the mounts that this process sees.
     pub(crate) fn with_mounts_of(&mut self, process: u32) {
         self.mounts_of = Some(process);
+    }
+
+    /// Has it, from its next start on, have this variable.
+    pub(crate) fn set_variable(&mut self, name: &'static str, value: &str) {
+        self.variables.push((name, value.to_owned()));
     }
 
     /// The binary, where it sees its data.
@@ -80,6 +86,7 @@ impl Server {
             .arg("--listen")
             .arg(self.socket())
             .args(&self.arguments)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

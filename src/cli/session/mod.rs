@@ -3,6 +3,7 @@
 mod live;
 mod migrate;
 mod passwords;
+mod rescue;
 mod stats;
 mod transfer;
 
@@ -26,7 +27,7 @@ use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
 use crate::session::command::ServerInfo;
 use crate::session::server::{self, Listener, handover};
-use crate::session::store::{Options, Store};
+use crate::session::store::Options;
 use crate::systemd::{activation, journal, notify};
 
 /// Serve the shared session store, or look after it
@@ -150,16 +151,7 @@ impl Serve {
             memory: settings.memory,
         };
         let directory = options.directory.display().to_string();
-        let (store, problems) = Store::open(options)?;
-        for problem in &problems {
-            // Loud on purpose, and with the way out: sessions may be lost.
-            tracing::error!(
-                "session data was damaged: {}. It was set aside in {aside}; a store of what can be \
-                 read in it is made by: roundsman session salvage {aside} --to DIR",
-                problem.what,
-                aside = problem.aside.display(),
-            );
-        }
+        let (store, damaged) = rescue::open(options)?;
         let info = ServerInfo {
             passwords,
             started: crate::session::now(),
@@ -183,12 +175,9 @@ impl Serve {
                     notify::stopping("answering the last requests");
                 };
                 let ready = || {
-                    let status = match problems.first() {
+                    let status = match &damaged {
                         None => format!("serving sessions from {directory}"),
-                        Some(problem) => format!(
-                            "serving sessions; damaged data is in {}",
-                            problem.aside.display()
-                        ),
+                        Some(aside) => format!("serving sessions; damaged data is in {aside}"),
                     };
                     tracing::info!("{status}");
                     notify::ready(&status);

@@ -1,12 +1,17 @@
 //! What the server knows about one connection.
 
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::super::protocol::Version;
 use super::super::store::key::Space;
-use super::super::store::{NOWHERE, Touched};
+use super::super::store::{NOWHERE, Tracker};
 use super::sets::next_random;
-use super::transactions::{Queue, WatchedKey};
+use super::transactions::Queue;
+use super::watching::Watching;
 
 /// Who is at the other end, as far as the kernel or a password says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,11 +49,19 @@ pub struct Client {
     pub since: u64,
     /// It closes after the replies so far.
     pub closing: bool,
-    /// Set when a key that it watches was touched.
-    pub touched: Touched,
+    /// It keeps copies of what it reads, and is told when they are stale.
+    pub tracker: Option<Rc<Tracker>>,
+    /// The request can be answered if it is asked again when the checkpoint has ended.
+    pub again: bool,
+    /// For so long the replies so far are put off.
+    pub put_off: Option<Duration>,
+    /// Connections of its namespace, this one among them.
+    pub neighbours: Rc<Cell<usize>>,
+    /// When it sent its last request, in milliseconds since 1970.
+    pub active: u64,
     pub(super) namespace: String,
     pub(super) queue: Option<Queue>,
-    pub(super) watched: Vec<WatchedKey>,
+    pub(super) watching: Watching,
     random: u64,
 }
 
@@ -88,10 +101,14 @@ impl Client {
             address,
             since: now,
             closing: false,
-            touched: Touched::default(),
+            tracker: None,
+            again: false,
+            put_off: None,
+            neighbours: Rc::default(),
+            active: now,
             namespace,
             queue: None,
-            watched: Vec::new(),
+            watching: Watching::default(),
             random: id.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ now,
         }
     }
@@ -99,7 +116,10 @@ impl Client {
     /// What is needed to go on with it in another process; `None` within a transaction, which is
     /// bound to this one.
     pub fn memento(&self) -> Option<Memento> {
-        let alone = self.queue.is_none() && self.watched.is_empty() && !self.closing;
+        let alone = self.queue.is_none()
+            && self.watching.is_empty()
+            && self.tracker.is_none()
+            && !self.closing;
         alone.then(|| Memento {
             identity: self.identity.clone(),
             authenticated: self.authenticated,
@@ -132,7 +152,8 @@ impl Client {
     /// Bytes that it holds between requests.
     pub fn memory(&self) -> usize {
         self.queue.as_ref().map_or(0, Queue::memory)
-            + self.watched.iter().map(|watched| watched.key.len() + 64).sum::<usize>()
+            + self.watching.memory()
+            + self.tracker.as_ref().map_or(0, |tracker| tracker.memory())
     }
 
     pub(super) fn set_namespace(&mut self, namespace: &str) {
@@ -141,9 +162,8 @@ impl Client {
     }
 
     pub(super) fn unwatch(&mut self) {
-        // A new cell: the registry keeps only weak references to the old one.
-        self.touched = Touched::default();
-        self.watched.clear();
+        // With a new cell: the store keeps only weak references to the old one.
+        self.watching = Watching::default();
     }
 
     pub(super) fn random(&mut self) -> u64 {

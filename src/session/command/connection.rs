@@ -1,10 +1,13 @@
 //! The connection itself: who it is, what it speaks, which database it uses.
 
+use std::net::SocketAddr;
+
 use super::super::protocol::{Arguments, Reply, Version};
 use super::super::store::NOWHERE;
 use super::client::{DEFAULT_NAMESPACE, Identity};
 use super::number::integer;
 use super::{CommandError, Context, DATABASES, Outcome, is, not_supported, unknown_subcommand};
+use crate::base::text::one_line;
 use crate::base::unit;
 
 pub(super) fn ping(_cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -46,6 +49,7 @@ pub(super) fn reset(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Repl
     let client = &mut *cx.client;
     client.queue = None;
     client.unwatch();
+    client.tracker = None;
     client.name.clear();
     client.database = 0;
     client.space = NOWHERE;
@@ -80,7 +84,12 @@ pub(super) fn auth(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
 fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
     let wrong =
         || CommandError::other("WRONGPASS invalid username-password pair or user is disabled.");
-    let user = std::str::from_utf8(user).map_err(|_| wrong())?;
+    // One guess has its answer before the next is looked at, within a transaction too.
+    if cx.client.put_off.is_some() {
+        return Err(wrong());
+    }
+    let user = String::from_utf8_lossy(user);
+    let user = &*user;
     let allowed = match &cx.client.identity {
         Identity::Worker(app) => user == app || user == DEFAULT_NAMESPACE,
         Identity::Admin => is_namespace(user),
@@ -91,6 +100,7 @@ fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
             .is_some_and(|expected| constant_time_eq(expected.as_bytes(), password)),
     };
     if !allowed {
+        put_off(cx, user);
         return Err(wrong());
     }
     if !matches!(cx.client.identity, Identity::Worker(_)) {
@@ -98,6 +108,23 @@ fn authenticate(cx: &mut Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
     }
     cx.client.authenticated = true;
     Ok(())
+}
+
+/// Has a wrong password wait for its answer, and says so: at the first, and whenever there are twice
+/// as many.
+fn put_off(cx: &mut Context<'_>, user: &str) {
+    if cx.client.identity != Identity::Remote {
+        return; // no password decides there
+    }
+    let Ok(address) = cx.client.address.parse::<SocketAddr>() else { return };
+    let (count, delay) = cx.server.guesses.borrow_mut().wrong(address.ip(), cx.now);
+    cx.client.put_off = Some(delay);
+    if count.is_power_of_two() {
+        let (user, address) = (one_line(user), &cx.client.address);
+        tracing::warn!(
+            "wrong password for namespace '{user}' from {address}: {count} from there lately"
+        );
+    }
 }
 
 /// Whether this can be a namespace: the rule for the names of apps.
@@ -219,9 +246,22 @@ pub(super) fn client(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
             reply.ok();
         }
         // A client sees itself only: who else is connected is not its business.
-        b"INFO" | b"LIST" => {
-            let line = describe(cx);
-            reply.verbatim(&line);
+        b"INFO" => {
+            exactly(2)?;
+            reply.verbatim(&describe(cx, "info"));
+        }
+        b"LIST" => {
+            let listed = is_listed(cx, args)?;
+            reply.verbatim(&if listed { describe(cx, "list") } else { String::new() });
+        }
+        b"GETREDIR" => {
+            exactly(2)?;
+            // What is told goes to nobody else.
+            reply.integer(if cx.client.tracker.is_some() { 0 } else { -1 });
+        }
+        b"TRACKING" => {
+            track(cx, args)?;
+            reply.ok();
         }
         // Nothing here evicts clients or counts accesses, so both are so already.
         b"NO-EVICT" | b"NO-TOUCH" => {
@@ -231,8 +271,7 @@ pub(super) fn client(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
             }
             reply.ok();
         }
-        b"TRACKING" | b"CACHING" | b"REPLY" | b"KILL" | b"PAUSE" | b"UNPAUSE" | b"UNBLOCK"
-        | b"GETREDIR" | b"TRACKINGINFO" => {
+        b"CACHING" | b"REPLY" | b"KILL" | b"PAUSE" | b"UNPAUSE" | b"UNBLOCK" | b"TRACKINGINFO" => {
             not_supported(reply, &format!("CLIENT {}", String::from_utf8_lossy(&word)));
         }
         _ => return Err(unknown_subcommand("CLIENT", args)),
@@ -240,19 +279,71 @@ pub(super) fn client(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
     Ok(())
 }
 
-fn describe(cx: &Context<'_>) -> String {
+/// Has the client told when what it has read changes, on this connection: the part of Redis's tracking that
+/// libraries with a cache of their own use.
+fn track(cx: &mut Context<'_>, args: Arguments<'_>) -> Outcome {
+    match args.get(2) {
+        Some(word) if is(word, "ON") && args.len() == 3 => {
+            if cx.client.version == Version::Two {
+                return Err(CommandError::other(
+                    "ERR CLIENT TRACKING needs RESP3 here: HELLO 3 comes first",
+                ));
+            }
+            cx.client.tracker.get_or_insert_default();
+        }
+        Some(word) if is(word, "OFF") && args.len() == 3 => cx.client.tracker = None,
+        Some(word) if is(word, "ON") => {
+            return Err(CommandError::other(
+                "ERR options of CLIENT TRACKING are not supported by the Roundsman session store",
+            ));
+        }
+        _ => return Err(CommandError::Syntax),
+    }
+    Ok(())
+}
+
+/// Whether the connection is among those that `CLIENT LIST` was asked for.
+fn is_listed(cx: &Context<'_>, args: Arguments<'_>) -> Result<bool, CommandError> {
+    let Some(word) = args.get(2) else { return Ok(true) };
+    if is(word, "TYPE") && args.len() == 4 {
+        let kinds = ["normal", "master", "replica", "slave", "pubsub"];
+        let kind = kinds.iter().position(|kind| is(args.at(3), kind)).ok_or_else(|| {
+            let kind = String::from_utf8_lossy(args.at(3));
+            CommandError::Other(format!("ERR Unknown client type '{kind}'"))
+        })?;
+        return Ok(kind == 0);
+    }
+    if is(word, "ID") && args.len() >= 4 {
+        let mut listed = false;
+        for id in args.from(3) {
+            let id = integer(id).ok().filter(|id| *id > 0);
+            let id = id.ok_or_else(|| CommandError::other("ERR Invalid client ID"))?;
+            listed |= id == cx.client.id.cast_signed();
+        }
+        return Ok(listed);
+    }
+    Err(CommandError::Syntax)
+}
+
+/// The connection in Redis's words: libraries look for every one of these fields.
+fn describe(cx: &Context<'_>, command: &str) -> String {
     let client = &*cx.client;
+    let queued = client.queue.as_ref().map_or(-1, |queue| queue.len().cast_signed());
+    let memory = client.memory();
     format!(
-        "id={} addr={} name={} age={} db={} multi={} resp={} user={} lib-name={} lib-ver={}\n",
+        "id={} addr={address} laddr={address} fd=-1 name={} age={} idle={} flags=N db={} sub=0 \
+         psub=0 ssub=0 multi={queued} qbuf=0 qbuf-free=0 argv-mem=0 multi-mem={memory} rbs=0 rbp=0 \
+         obl=0 oll=0 omem=0 tot-mem={memory} events=r cmd=client|{command} user={} redir=-1 resp={} \
+         lib-name={} lib-ver={}\n",
         client.id,
-        client.address,
         client.name,
         cx.now.saturating_sub(client.since) / 1000,
+        cx.now.saturating_sub(client.active) / 1000,
         client.database,
-        if client.queue.is_some() { 0 } else { -1 },
-        if client.version == Version::Two { 2 } else { 3 },
         client.namespace(),
+        if client.version == Version::Two { 2 } else { 3 },
         client.library.0,
         client.library.1,
+        address = client.address,
     )
 }

@@ -1,7 +1,10 @@
 //! Strings that are numbers.
 
+use std::borrow::Cow;
+
 use super::super::protocol::{Arguments, Reply};
-use super::number::{decimal_sum, integer, is_float};
+use super::long_double::{LongDouble, Parsed};
+use super::number::integer;
 use super::strings::edit_or_begin;
 use super::{CommandError, Context, Outcome};
 
@@ -43,20 +46,34 @@ pub(super) fn incrbyfloat(
 /// The sum for `INCRBYFLOAT`.
 fn float_sum(before: &[u8], amount: &[u8]) -> Result<String, CommandError> {
     let not_a_float = || CommandError::other("ERR value is not a valid float");
-    if !is_float(amount) {
-        return Err(not_a_float());
-    }
-    decimal_sum(before, amount)
-        .ok_or_else(not_a_float)?
-        .map_err(|()| CommandError::other("ERR increment would produce NaN or Infinity"))
+    let before = LongDouble::parse(before).ok_or_else(not_a_float)?;
+    let amount = LongDouble::parse(amount).ok_or_else(not_a_float)?;
+    show_sum(before, amount)
 }
 
-/// The sum for `HINCRBYFLOAT`, which words one error differently.
-pub(super) fn field_float_sum(before: &[u8], amount: &[u8]) -> Result<String, CommandError> {
-    if is_float(amount) && !is_float(before) {
-        return Err(CommandError::other("ERR hash value is not a float"));
+/// The sum for `HINCRBYFLOAT`, which words its errors differently. What is there is asked for after the amount
+/// was looked at.
+pub(super) fn field_float_sum<'a>(
+    amount: &[u8],
+    before: impl FnOnce() -> Result<Cow<'a, [u8]>, CommandError>,
+) -> Result<String, CommandError> {
+    let amount = LongDouble::parse(amount)
+        .ok_or_else(|| CommandError::other("ERR value is not a valid float"))?;
+    if matches!(amount, Parsed::Infinite(_)) {
+        return Err(CommandError::other("ERR value is NaN or Infinity"));
     }
-    float_sum(before, amount)
+    let before = LongDouble::parse(&before()?)
+        .ok_or_else(|| CommandError::other("ERR hash value is not a float"))?;
+    show_sum(before, amount)
+}
+
+fn show_sum(a: Parsed, b: Parsed) -> Result<String, CommandError> {
+    match (a, b) {
+        (Parsed::Finite(a), Parsed::Finite(b)) => a.add(b),
+        _ => None,
+    }
+    .map(LongDouble::show)
+    .ok_or_else(|| CommandError::other("ERR increment would produce NaN or Infinity"))
 }
 
 fn add(cx: &mut Context<'_>, name: &[u8], amount: i64, reply: &mut Reply<'_>) -> Outcome {

@@ -1,5 +1,6 @@
 //! Hashes: sessions of Spring, and counters by name.
 
+use std::borrow::Cow;
 use std::hash::RandomState;
 
 use indexmap::IndexMap;
@@ -8,7 +9,8 @@ use super::super::protocol::{Arguments, Reply, Version};
 use super::super::store::Op;
 use super::super::store::value::{Bytes, Kind, Value};
 use super::number::integer;
-use super::{CommandError, Context, LONGEST_STRING, Outcome, is};
+use super::sets::Picks;
+use super::{CommandError, Context, Outcome, is};
 
 type Fields = IndexMap<Bytes, Bytes, RandomState>;
 
@@ -196,15 +198,12 @@ pub(super) fn hincrbyfloat(
     args: Arguments<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    if !super::number::is_float(args.at(3)) {
-        return Err(CommandError::other("ERR value is not a valid float"));
-    }
-    let (key, before) = field_to_change(cx, args)?;
-    let before = before.as_deref().unwrap_or(b"0");
-    if before.len() > LONGEST_STRING {
-        return Err(CommandError::TooLong);
-    }
-    let sum = super::counters::field_float_sum(before, args.at(3))?;
+    let mut key = Vec::new();
+    let sum = super::counters::field_float_sum(args.at(3), || {
+        let (found, before) = field_to_change(cx, args)?;
+        key = found;
+        Ok(before.map_or(Cow::Borrowed(&b"0"[..]), |before| Cow::Owned(before.into_vec())))
+    })?;
     cx.apply(Op::SetFields(&key, vec![(args.at(2), sum.as_bytes())]))?;
     cx.done(key);
     reply.bulk(sum.as_bytes());
@@ -225,18 +224,24 @@ pub(super) fn hrandfield(
             );
         });
     };
-    let count = integer(count)?;
+    let count = super::sets::count_to_pick(count)?;
     let with_values = match args.get(3) {
         None => false,
         Some(word) if is(word, "WITHVALUES") && args.len() == 4 => true,
         Some(_) => return Err(CommandError::Syntax),
     };
+    // Twice as many must be a number too.
+    if with_values && count.unsigned_abs() > i64::MAX.unsigned_abs() / 2 {
+        return Err(CommandError::other("ERR value is out of range"));
+    }
     let mut random = cx.client.random();
     with_fields(cx, args.at(1), |fields| {
-        let picked = super::sets::pick(fields.len(), count, &mut random);
+        let mut picks = Picks::new(fields.len(), count, &mut random);
         let nested = with_values && reply.version() == Version::Three;
-        reply.array(if with_values && !nested { picked.len() * 2 } else { picked.len() });
-        for (field, value) in picked.into_iter().filter_map(|index| fields.get_index(index)) {
+        reply.array(picks.remaining() * if with_values && !nested { 2 } else { 1 });
+        while !reply.is_too_large()
+            && let Some((field, value)) = picks.next().and_then(|index| fields.get_index(index))
+        {
             if nested {
                 reply.array(2);
             }

@@ -121,9 +121,8 @@ fn set_expiry(
     let changes = match before {
         None => false,
         Some(before) => {
-            // A key that never expires is later than every time.
-            let before = if before == 0 { i64::MAX } else { before.cast_signed() };
-            let never = before == i64::MAX;
+            // A key that never expires is later than every time, also than the last one that there is.
+            let (never, before) = (before == 0, before.cast_signed());
             !(conditions.none && !never
                 || conditions.some && never
                 || conditions.greater && (never || at <= before)

@@ -2,12 +2,16 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "all handlers have one signature")]
 
+mod catalogue;
 mod client;
 mod connection;
 mod counters;
 mod glob;
+mod guesses;
 mod hashes;
+mod info;
 mod keys;
+mod long_double;
 mod number;
 mod scan;
 mod server;
@@ -15,6 +19,7 @@ mod sets;
 mod strings;
 mod table;
 mod transactions;
+mod watching;
 
 use thiserror::Error;
 
@@ -25,6 +30,7 @@ use super::store::{Found, Op, Store, StoreError, key};
 pub use client::{Client, Identity, Memento};
 pub use connection::is_namespace;
 pub use glob::matches as glob_matches;
+pub use guesses::Guesses;
 pub use server::ServerInfo;
 pub use table::{COMMANDS, Command, Flags, NOT_SUPPORTED, dispatch, may_write};
 
@@ -116,6 +122,9 @@ impl Context<'_> {
         read: impl FnOnce(Option<Found<'_>>) -> Result<T, CommandError>,
     ) -> Result<T, CommandError> {
         let key = self.key(name);
+        if let Some(tracker) = &self.client.tracker {
+            self.store.track(&key, tracker);
+        }
         let result = read(self.store.look_up(&key, self.now)?);
         self.done(key);
         result

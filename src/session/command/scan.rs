@@ -149,15 +149,18 @@ fn window<'a>(
     elements: impl ExactSizeIterator<Item = &'a [u8]>,
     options: &Options<'_>,
 ) -> (Vec<&'a [u8]>, u64) {
-    if elements.len() <= SMALL {
-        return (if options.cursor == 0 { elements.collect() } else { Vec::new() }, 0);
+    let small = elements.len() <= SMALL;
+    if small && options.cursor == 0 {
+        return (elements.collect(), 0);
     }
     let mut placed: Vec<(u64, &[u8])> = elements
         .map(|element| (key::place(element), element))
         .filter(|(place, _)| *place >= options.cursor)
         .collect();
     let count = options.count;
-    if placed.len() > count {
+    // One that was larger when the walk began gives its rest at once: what lies before the cursor
+    // was given then.
+    if !small && placed.len() > count {
         placed.select_nth_unstable_by_key(count, |(place, _)| *place);
         let next = placed[count].0;
         if placed[..count].iter().any(|(place, _)| *place < next) {

@@ -117,8 +117,11 @@ pub(super) fn smove(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
     cx.expect_kind(&target, Kind::Set)?;
     let moved = with_members(cx, args.at(1), |members| members.contains(member))?;
     if moved && source != target {
+        let is_new = with_members(cx, args.at(2), |members| !members.contains(member))?;
         cx.apply(Op::RemoveMembers(&source, vec![member]))?;
-        cx.apply(Op::AddMembers(&target, vec![member]))?;
+        if is_new {
+            cx.apply(Op::AddMembers(&target, vec![member]))?;
+        }
     }
     reply.flag(moved);
     Ok(())
@@ -128,15 +131,15 @@ pub(super) fn spop(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
     if args.len() > 3 {
         return Err(CommandError::Syntax);
     }
-    let count = args.get(2).map(integer).transpose()?;
-    if count.is_some_and(|count| count < 0) {
+    let count = args.get(2).map(|count| integer(count).ok().filter(|count| *count >= 0));
+    if count == Some(None) {
         return Err(CommandError::other("ERR value is out of range, must be positive"));
     }
+    let count = count.flatten();
     let key = cx.key_to_change(args.at(1))?;
     let mut random = cx.client.random();
     let popped: Vec<Bytes> = with_members(cx, args.at(1), |members| {
-        pick(members.len(), count.unwrap_or(1), &mut random)
-            .into_iter()
+        Picks::new(members.len(), count.unwrap_or(-1), &mut random)
             .filter_map(|index| members.get_index(index).cloned())
             .collect()
     })?;
@@ -162,44 +165,75 @@ pub(super) fn srandmember(
     if args.len() > 3 {
         return Err(CommandError::Syntax);
     }
-    let count = args.get(2).map(integer).transpose()?;
+    let count = args.get(2).map(count_to_pick).transpose()?;
     let mut random = cx.client.random();
     with_members(cx, args.at(1), |members| {
-        let picked = pick(members.len(), count.unwrap_or(1), &mut random);
-        let mut picked = picked.into_iter().filter_map(|index| members.get_index(index));
+        let mut picks = Picks::new(members.len(), count.unwrap_or(-1), &mut random);
         if count.is_none() {
-            return reply.bulk_or_null(picked.next().map(|member| &**member));
+            let picked = picks.next().and_then(|index| members.get_index(index));
+            return reply.bulk_or_null(picked.map(|member| &**member));
         }
-        let picked: Vec<_> = picked.collect();
-        reply.array(picked.len());
-        for member in &picked {
+        reply.array(picks.remaining());
+        while !reply.is_too_large()
+            && let Some(member) = picks.next().and_then(|index| members.get_index(index))
+        {
             reply.bulk(member);
         }
     })
 }
 
-/// Picks indexes below `length`: `count` different ones, or `-count` of which some may be the
-/// same.
-pub(super) fn pick(length: usize, count: i64, random: &mut u64) -> Vec<usize> {
-    // More than this many with repetition would only be a way to fill our memory.
-    const MOST: u64 = 1 << 20;
-    let wanted = count.unsigned_abs();
-    if length == 0 {
-        return Vec::new();
+/// How many are to be picked at random: different ones, or so many less than none of which some may
+/// be the same.
+pub(super) fn count_to_pick(text: &[u8]) -> Result<i64, CommandError> {
+    let count = integer(text)?;
+    if count == i64::MIN {
+        let most = i64::MAX;
+        return Err(CommandError::Other(format!(
+            "ERR value is out of range, value must between -{most} and {most}"
+        )));
     }
-    if count < 0 {
-        return (0..wanted.min(MOST))
-            .map(|_| (next_random(random) % length as u64) as usize)
-            .collect();
+    Ok(count)
+}
+
+/// Indexes picked at random, one after the other: with repetition there may be any number of them.
+pub(super) struct Picks<'a> {
+    length: usize,
+    left: u64,
+    /// Those that are still to be had, from the place of the next one on; `None` with repetition.
+    different: Option<Vec<usize>>,
+    random: &'a mut u64,
+}
+
+impl<'a> Picks<'a> {
+    /// Picks below `length`.
+    pub(super) fn new(length: usize, count: i64, random: &'a mut u64) -> Self {
+        let wanted = if length == 0 { 0 } else { count.unsigned_abs() };
+        if count < 0 {
+            return Self { length, left: wanted, different: None, random };
+        }
+        let left = wanted.min(length as u64);
+        Self { length, left, different: Some((0..length).collect()), random }
     }
-    let mut indexes: Vec<usize> = (0..length).collect();
-    let wanted = usize::try_from(wanted).unwrap_or(length).min(length);
-    for place in 0..wanted {
-        let other = place + (next_random(random) % (length - place) as u64) as usize;
-        indexes.swap(place, other);
+
+    /// How many there are to come.
+    pub(super) fn remaining(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
     }
-    indexes.truncate(wanted);
-    indexes
+}
+
+impl Iterator for Picks<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.left = self.left.checked_sub(1)?;
+        let random = next_random(self.random);
+        let Some(indexes) = &mut self.different else {
+            return Some((random % self.length as u64) as usize);
+        };
+        // The one that is taken has the last one come to its place.
+        let other = (random % indexes.len() as u64) as usize;
+        Some(indexes.swap_remove(other))
+    }
 }
 
 /// Splitmix64: even enough to pick a member with, and never meant for secrets.

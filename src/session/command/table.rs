@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::super::protocol::{Arguments, Reply};
 use super::{
-    CommandError, Context, Outcome, connection, counters, hashes, keys, not_supported, scan,
-    server, sets, strings, transactions,
+    Client, CommandError, Context, Outcome, catalogue, connection, counters, hashes, info, is,
+    keys, not_supported, scan, server, sets, strings, transactions,
 };
 
 /// One command.
@@ -48,7 +48,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "auth", arity: -2, flags: F, keys: (0, 0, 0), group: "connection", summary: "Says which namespace the connection is for", handler: connection::auth },
     Command { name: "client", arity: -2, flags: NONE, keys: (0, 0, 0), group: "connection", summary: "Names the connection and describes it", handler: connection::client },
     Command { name: "cluster", arity: -2, flags: NONE, keys: (0, 0, 0), group: "cluster", summary: "There is no cluster", handler: server::cluster_disabled },
-    Command { name: "command", arity: -1, flags: NONE, keys: (0, 0, 0), group: "server", summary: "Describes the commands", handler: server::command },
+    Command { name: "command", arity: -1, flags: NONE, keys: (0, 0, 0), group: "server", summary: "Describes the commands", handler: catalogue::command },
     Command { name: "config", arity: -2, flags: NONE, keys: (0, 0, 0), group: "server", summary: "Reads settings", handler: server::config },
     Command { name: "copy", arity: -3, flags: WM, keys: (1, 2, 1), group: "generic", summary: "Copies a key", handler: keys::copy },
     Command { name: "dbsize", arity: 1, flags: RF, keys: (0, 0, 0), group: "server", summary: "Counts keys", handler: server::dbsize },
@@ -89,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "incr", arity: 2, flags: WMF, keys: (1, 1, 1), group: "string", summary: "Adds one to a number", handler: counters::incr },
     Command { name: "incrby", arity: 3, flags: WMF, keys: (1, 1, 1), group: "string", summary: "Adds to a number", handler: counters::incrby },
     Command { name: "incrbyfloat", arity: 3, flags: WMF, keys: (1, 1, 1), group: "string", summary: "Adds a fraction to a number", handler: counters::incrbyfloat },
-    Command { name: "info", arity: -1, flags: NONE, keys: (0, 0, 0), group: "server", summary: "Describes the server", handler: server::info },
+    Command { name: "info", arity: -1, flags: NONE, keys: (0, 0, 0), group: "server", summary: "Describes the server", handler: info::info },
     Command { name: "keys", arity: 2, flags: R, keys: (0, 0, 0), group: "generic", summary: "Lists keys", handler: scan::keys },
     Command { name: "memory", arity: -2, flags: R, keys: (0, 0, 0), group: "server", summary: "Says how large a key is", handler: server::memory },
     Command { name: "mget", arity: -2, flags: RF, keys: (1, -1, 1), group: "string", summary: "Reads several strings", handler: strings::mget },
@@ -208,9 +208,13 @@ pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
     COMMANDS.get(index)
 }
 
-/// Whether carrying out this request may add to the log.
-pub fn may_write(args: Arguments<'_>) -> bool {
-    find(args.at(0)).is_some_and(|command| command.flags.write || command.name == "exec")
+/// Whether carrying out this request may add to the log: within a transaction that is left to
+/// `EXEC`.
+pub fn may_write(client: &Client, args: Arguments<'_>) -> bool {
+    find(args.at(0)).is_some_and(|command| match &client.queue {
+        Some(queue) => queue.writes && command.name == "exec",
+        None => command.flags.write,
+    })
 }
 
 /// Carries out a request, or keeps it for later within a transaction.
@@ -219,7 +223,7 @@ pub fn dispatch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>
         let Some(command) = command else { return Ok(()) };
         let at_once = ["exec", "discard", "multi", "watch", "quit", "reset"];
         if cx.client.queue.is_some() && !at_once.contains(&command.name) {
-            transactions::queue(cx, args, reply)
+            transactions::queue(cx, command.flags, args, reply)
         } else {
             run(cx, command, args, reply);
             Ok(())
@@ -248,6 +252,9 @@ fn check(
 ) -> Result<Option<&'static Command>, CommandError> {
     let name = args.at(0);
     let Some(command) = find(name) else {
+        if is_http(args) {
+            return Ok(refuse_http(cx));
+        }
         let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
         if NOT_SUPPORTED.contains(&lower.as_str()) {
             spoil(cx);
@@ -258,6 +265,9 @@ fn check(
     };
     let wanted = usize::from(command.arity.unsigned_abs());
     if args.len() < wanted || command.arity > 0 && args.len() != wanted {
+        if is_http(args) {
+            return Ok(refuse_http(cx));
+        }
         return Err(super::wrong_arity(command.name));
     }
     let open_to_all = ["auth", "hello", "quit", "reset"];
@@ -265,17 +275,43 @@ fn check(
         return Err(CommandError::other("NOAUTH Authentication required."));
     }
     if command.flags.write {
-        cx.store.check_writable().map_err(CommandError::Other)?;
-        if command.flags.grows
-            && !cx.store.evict(EVICTIONS)?
-            && !cx.store.is_within_share(cx.client.namespace())
-        {
-            return Err(CommandError::other(
-                "OOM command not allowed when used memory > 'maxmemory'.",
-            ));
-        }
+        admit_write(cx, command.flags.grows)?;
     }
     Ok(Some(command))
+}
+
+/// Whether this is a line of an HTTP request: somebody has a browser, or a server, send what the store
+/// would carry out.
+fn is_http(args: Arguments<'_>) -> bool {
+    is(args.at(0), "POST")
+        || is(args.at(0), "HOST:")
+        || args.len() == 3 && args.at(2).starts_with(b"HTTP/")
+}
+
+/// Nothing of what follows is carried out, and the journal has it, once in a minute.
+fn refuse_http(cx: &mut Context<'_>) -> Option<&'static Command> {
+    cx.client.closing = true;
+    let refused = &cx.server.refused;
+    refused.set(refused.get() + 1);
+    if cx.now.saturating_sub(cx.server.http_said.get()) >= 60_000 {
+        cx.server.http_said.set(cx.now);
+        tracing::warn!(
+            "an HTTP request came from {} ({}): somebody may be having a browser or a server send \
+             commands to the session store; such connections are closed",
+            cx.client.address,
+            cx.client.namespace()
+        );
+    }
+    None
+}
+
+/// Whether data may be changed now, and whether more of it taken.
+pub(super) fn admit_write(cx: &mut Context<'_>, grows: bool) -> Outcome {
+    cx.store.check_writable().map_err(CommandError::Other)?;
+    if grows && !cx.store.evict(EVICTIONS)? && !cx.store.is_within_share(cx.client.namespace()) {
+        return Err(CommandError::other("OOM command not allowed when used memory > 'maxmemory'."));
+    }
+    Ok(())
 }
 
 fn run(cx: &mut Context<'_>, command: &Command, args: Arguments<'_>, reply: &mut Reply<'_>) {
@@ -283,6 +319,9 @@ fn run(cx: &mut Context<'_>, command: &Command, args: Arguments<'_>, reply: &mut
     let result = locate(cx, command).and_then(|()| (command.handler)(cx, args, reply));
     cx.server.commands.set(cx.server.commands.get() + 1);
     if let Err(failure) = result {
+        if let CommandError::Store(failure) = &failure {
+            cx.client.again |= cx.store.is_worth_another_try(failure);
+        }
         // Half an answer may be there: a handler that fails late has begun an array.
         reply.truncate(start);
         reply.error(&failure.to_string());

@@ -3,57 +3,82 @@
 use std::ops::Range;
 
 use super::super::protocol::{Arguments, Reply};
-use super::table;
+use super::super::store::key;
+use super::table::{self, Flags};
 use super::{CommandError, Context, Outcome};
 
-/// The requests between `MULTI` and `EXEC`.
+/// The requests between `MULTI` and `EXEC`, in few large pieces of memory: many small ones would
+/// take several times the bytes that they hold.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    requests: Vec<(Vec<u8>, Vec<Range<usize>>)>,
-    bytes: usize,
+    bytes: Vec<u8>,
+    /// Where each argument lies.
+    arguments: Vec<Range<usize>>,
+    /// Where the arguments of each request end.
+    requests: Vec<usize>,
+    /// Some of them may change data.
+    pub(super) writes: bool,
+    /// Some of them may need more room.
+    grows: bool,
     /// One of them was refused, so `EXEC` will be too.
     pub(super) spoilt: bool,
-}
-
-/// A key whose change makes `EXEC` do nothing.
-#[derive(Debug)]
-pub(super) struct WatchedKey {
-    pub(super) key: Vec<u8>,
-    /// It was there and has an expiry: when it is gone at `EXEC`, that counts as a touch.
-    expires: bool,
 }
 
 /// Bytes that the requests of one transaction may take.
 const LARGEST: usize = 64 * 1024 * 1024;
 
 impl Queue {
-    fn push(&mut self, args: Arguments<'_>) -> Outcome {
-        let (mut bytes, mut ranges) = (Vec::new(), Vec::with_capacity(args.len()));
-        for argument in args.from(0) {
-            let start = bytes.len();
-            bytes.extend_from_slice(argument);
-            ranges.push(start..bytes.len());
+    fn push(&mut self, flags: Flags, args: Arguments<'_>) -> Outcome {
+        if self.spoilt {
+            return Ok(()); // nothing of it will be carried out
         }
-        self.bytes += bytes.len() + ranges.len() * size_of::<Range<usize>>();
-        if self.bytes > LARGEST {
-            self.spoilt = true;
+        for argument in args.from(0) {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(argument);
+            self.arguments.push(start..self.bytes.len());
+        }
+        self.requests.push(self.arguments.len());
+        self.writes |= flags.write;
+        self.grows |= flags.grows;
+        if self.memory() > LARGEST {
+            *self = Self { spoilt: true, ..Self::default() };
             return Err(CommandError::Other(format!(
                 "ERR the transaction is larger than {LARGEST} bytes"
             )));
         }
-        self.requests.push((bytes, ranges));
         Ok(())
+    }
+
+    fn requests(&self) -> impl Iterator<Item = Arguments<'_>> {
+        let mut start = 0;
+        self.requests.iter().map(move |end| {
+            let ranges = self.arguments.get(start..*end).unwrap_or_default();
+            start = *end;
+            Arguments::new(&self.bytes, ranges)
+        })
+    }
+
+    /// How many requests there are.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
     }
 
     /// Bytes on the heap.
     pub(super) fn memory(&self) -> usize {
-        self.bytes
+        self.bytes.capacity()
+            + self.arguments.capacity() * size_of::<Range<usize>>()
+            + self.requests.capacity() * size_of::<usize>()
     }
 }
 
-pub(super) fn queue(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+pub(super) fn queue(
+    cx: &mut Context<'_>,
+    flags: Flags,
+    args: Arguments<'_>,
+    reply: &mut Reply<'_>,
+) -> Outcome {
     if let Some(queue) = &mut cx.client.queue {
-        queue.push(args)?;
+        queue.push(flags, args)?;
     }
     reply.simple("QUEUED");
     Ok(())
@@ -85,28 +110,35 @@ pub(super) fn exec(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply
     let Some(queue) = cx.client.queue.take() else {
         return Err(CommandError::other("ERR EXEC without MULTI"));
     };
-    let touched = cx.client.touched.get() || has_expired(cx)?;
+    let touched = cx.client.watching.is_touched() || has_expired(cx)?;
     cx.client.unwatch();
     if queue.spoilt {
         return Err(CommandError::other(
             "EXECABORT Transaction discarded because of previous errors.",
         ));
     }
+    // Much may have happened since its requests were looked at.
+    if queue.writes {
+        table::admit_write(cx, queue.grows).map_err(|reason| {
+            CommandError::Other(format!("EXECABORT Transaction discarded because of: {reason}"))
+        })?;
+    }
     if touched {
         reply.null_array();
         return Ok(());
     }
-    reply.array(queue.requests.len());
-    for (bytes, ranges) in &queue.requests {
-        table::execute(cx, Arguments::new(bytes, ranges), reply);
+    reply.array(queue.len());
+    for arguments in queue.requests() {
+        table::execute(cx, arguments, reply);
     }
+    cx.client.again = false; // what was done is done
     Ok(())
 }
 
 /// Whether a watched key was there and its time is over now.
 fn has_expired(cx: &Context<'_>) -> Result<bool, CommandError> {
-    for watched in &cx.client.watched {
-        if watched.expires && cx.store.find(&watched.key, cx.now)?.is_none() {
+    for key in cx.client.watching.expiring() {
+        if cx.store.find(key, cx.now)?.is_none() {
             return Ok(true);
         }
     }
@@ -117,12 +149,17 @@ pub(super) fn watch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
     if cx.client.queue.is_some() {
         return Err(CommandError::other("ERR WATCH inside MULTI is not allowed"));
     }
+    // A database that nobody has written to has a number for whoever waits for the first write.
+    let space = cx.store.promise_space(&cx.client.namespace, cx.client.database);
+    let mut stored = Vec::new();
     for name in args.from(1) {
-        // A key whose time is over is removed first, or its removal would count as a touch.
-        let key = cx.key_to_change(name)?;
-        let expires = cx.store.find(&key, cx.now)?.is_some_and(|found| found.expires() != 0);
-        cx.store.watch(&key, &cx.client.touched);
-        cx.client.watched.push(WatchedKey { key, expires });
+        key::build(&mut stored, space, name);
+        if cx.client.watching.has(&stored) {
+            continue;
+        }
+        let expires = cx.store.find(&stored, cx.now)?.is_some_and(|found| found.expires() != 0);
+        cx.store.watch(&stored, cx.client.watching.touched());
+        cx.client.watching.add(std::mem::take(&mut stored), expires);
     }
     reply.ok();
     Ok(())

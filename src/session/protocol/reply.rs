@@ -145,6 +145,11 @@ impl<'a> Reply<'a> {
         self.header(b'*', length);
     }
 
+    /// The head of what the client is told without having asked, in RESP3; its elements follow.
+    pub fn push(&mut self, length: usize) {
+        self.header(b'>', length);
+    }
+
     /// The head of a set; its elements follow.
     pub fn set(&mut self, length: usize) {
         self.header(if self.version == Version::Two { b'*' } else { b'~' }, length);

@@ -1,58 +1,43 @@
-//! One connection: read what is there, carry out what is whole, make it safe, answer.
+//! One connection from its first byte to its end, turn by turn.
 
 use std::io;
-use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::ops::Range;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, timeout};
+use tokio::io::AsyncWriteExt;
+use tokio::time::Instant;
 
 use super::budget::Share;
 use super::handover::{Handover, MOST_INPUT};
 use super::shared::Server;
 use super::shares::Holder;
-use crate::config::settings::SessionSync;
-use crate::session::command::{self, Client, Context};
-use crate::session::protocol::{Parser, Reply, Version};
+use super::stream::Stream;
+use crate::session::command::Client;
+use crate::session::protocol::{Parser, Reply};
+use crate::session::store::{Stale, Tracker};
 
-/// A stream that a client may be at the other end of.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// Writes what the socket takes at once.
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
-    /// The socket, for another process; `None` when its client must connect anew.
-    fn into_descriptor(self) -> Option<OwnedFd>;
-}
-
-/// What a new connection reads into.
-const SMALL_BUFFER: usize = 4 * 1024;
-/// A buffer grows by no more than this ahead of the bytes that arrive: a length is only a promise.
-const GROWTH: usize = 256 * 1024;
-/// Replies that are collected before they are written: a client that sends and does not read is
-/// not read from any more.
-const REPLIES: usize = 256 * 1024;
-/// Requests of one connection before the others have their turn.
-const TURN: usize = 256;
 /// Half a request, or a reply that the client does not take, may stand still for so long.
-const STANDSTILL: Duration = Duration::from_mins(1);
+pub(super) const STANDSTILL: Duration = Duration::from_mins(1);
 /// So long may a client take to authenticate.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 /// What a client reads that is one too many of its namespace, of those who have not authenticated,
 /// or of all.
 pub(super) const NO_SEAT: &str = "ERR max number of clients reached";
 
-struct Connection<'a, S> {
-    server: &'a Server,
-    stream: S,
-    client: Client,
-    parser: Parser,
-    input: Vec<u8>,
+/// A client, and what it has of the server.
+pub(super) struct Connection<'a, S> {
+    pub(super) server: &'a Server,
+    pub(super) stream: S,
+    pub(super) client: Client,
+    pub(super) parser: Parser,
+    pub(super) input: Vec<u8>,
     /// Where the first request begins that has not been carried out.
-    start: usize,
-    output: Vec<u8>,
-    scratch: Vec<u8>,
-    share: Share<'a>,
+    pub(super) start: usize,
+    pub(super) output: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
+    /// Where in `output` the replies lie to requests that changed something.
+    pub(super) changes: Vec<Range<usize>>,
+    pub(super) share: Share<'a>,
     /// On whose account the connection is.
     holder: Holder,
     /// Since when it has been a stranger's, if it is one's.
@@ -68,13 +53,15 @@ enum End {
 }
 
 /// What stopped a turn.
-enum Turn {
+pub(super) enum Turn {
     /// Nothing whole is left in the buffer.
     NeedsInput,
     /// There is more to carry out.
     HasMore,
     /// A write must wait for the checkpoint.
     Stalled,
+    /// A read must: the file is opened again then.
+    Unreadable,
 }
 
 /// Serves a client until it goes, misbehaves, or the service stops. `input` is what was read of it
@@ -100,16 +87,10 @@ pub(super) async fn run<S: Stream>(
     holder
 }
 
-/// Says why a connection is not served; the client reads it as the answer to its first request.
-pub(super) fn refuse<S: Stream>(stream: &S, reason: &str) {
-    let mut output = Vec::new();
-    Reply::new(&mut output, Version::default()).error(reason);
-    let _ = stream.write_now(&output);
-}
-
 impl<'a, S: Stream> Connection<'a, S> {
-    fn new(server: &'a Server, stream: S, client: Client, input: Vec<u8>) -> Self {
+    fn new(server: &'a Server, stream: S, mut client: Client, input: Vec<u8>) -> Self {
         let holder = Holder::of(&client);
+        client.neighbours = server.seats.held(&holder);
         Self {
             server,
             stream,
@@ -119,6 +100,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             start: 0,
             output: Vec::new(),
             scratch: Vec::new(),
+            changes: Vec::new(),
             share: server.budget.share(holder.clone()),
             holder,
             stranger_since: Instant::now(),
@@ -148,14 +130,24 @@ impl<'a, S: Stream> Connection<'a, S> {
                         self.server.flushed.notified().await;
                     }
                 }
+                Turn::Unreadable => {
+                    if self.server.store.borrow().is_checkpoint_running() {
+                        self.server.flushed.notified().await;
+                    }
+                }
                 Turn::NeedsInput => {
                     self.tidy();
                     let midway = self.parser.is_midway() || self.start < self.input.len();
                     let limit = if midway { STANDSTILL } else { Duration::MAX }.min(patience);
+                    let tracker = self.client.tracker.clone();
                     // What has arrived is read, and answered, before a stop is looked at.
                     let read = tokio::select! {
                         biased;
                         read = self.read(limit) => read?,
+                        () = stale_copies(tracker.as_deref()) => {
+                            self.tell_stale().await?;
+                            continue;
+                        }
                         _ = &mut stopped => return Ok(End::Stopped),
                     };
                     if read.is_break() {
@@ -164,6 +156,24 @@ impl<'a, S: Stream> Connection<'a, S> {
                 }
             }
         }
+    }
+
+    /// Tells the client which of its copies it must not use any more.
+    async fn tell_stale(&mut self) -> io::Result<()> {
+        let stale = self.client.tracker.as_ref().map(|tracker| tracker.take_stale());
+        let mut reply = Reply::new(&mut self.output, self.client.version);
+        for stale in stale.into_iter().flatten() {
+            reply.push(2);
+            reply.bulk(b"invalidate");
+            match stale {
+                Stale::Key(name) => {
+                    reply.array(1);
+                    reply.bulk(&name);
+                }
+                Stale::All => reply.null(),
+            }
+        }
+        self.write().await
     }
 
     /// The client has said by a password, or by another user's name, for which namespace it is.
@@ -178,6 +188,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             return self.write().await;
         }
         seats.change(&self.holder, 1, 0);
+        self.client.neighbours = seats.held(&holder);
         self.client.closing |= !self.share.pass_to(holder.clone());
         self.holder = holder;
         self.stranger_since = Instant::now();
@@ -185,7 +196,7 @@ impl<'a, S: Stream> Connection<'a, S> {
     }
 
     /// How long the client may say nothing for being a stranger.
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         match self.holder {
             Holder::Stranger => INTRODUCTION.saturating_sub(self.stranger_since.elapsed()),
             _ => Duration::MAX,
@@ -200,196 +211,13 @@ impl<'a, S: Stream> Connection<'a, S> {
         let socket = small.then(|| self.stream.into_descriptor())??;
         Some(Handover { socket, memento, input })
     }
-
-    /// Carries out requests, makes their effects as safe as the settings say, and answers.
-    async fn take_turn(&mut self) -> io::Result<Turn> {
-        let mut requests = 0;
-        if self.output.capacity() == 0 {
-            self.output = self.server.outputs.take();
-        }
-        // The clock stands still within a turn.
-        let now = crate::session::now();
-        let before = self.server.store.borrow().sequence();
-        let mut turn = Turn::NeedsInput;
-        while !self.client.closing {
-            if requests == TURN || self.output.len() > REPLIES {
-                turn = Turn::HasMore;
-                break;
-            }
-            let authenticated = self.client.authenticated;
-            let bytes = &self.input[self.start..];
-            let used = match self.parser.parse(bytes, &self.server.limits, authenticated) {
-                Ok(None) => break,
-                Ok(Some(used)) => used,
-                Err(error) => {
-                    // What follows has no meaning any more.
-                    let text = format!("ERR {error}");
-                    Reply::new(&mut self.output, self.client.version).error(&text);
-                    self.client.closing = true;
-                    break;
-                }
-            };
-            let arguments = self.parser.arguments(bytes);
-            if !arguments.is_empty() {
-                let mut store = self.server.store.borrow_mut();
-                if store.is_stalled() && command::may_write(arguments) {
-                    // The request is whole: parsing goes on from its end when it is asked again.
-                    self.parser.finish();
-                    turn = Turn::Stalled;
-                    break;
-                }
-                requests += 1;
-                let length = self.output.len();
-                let mut context = Context {
-                    store: &mut store,
-                    client: &mut self.client,
-                    server: &self.server.info,
-                    now,
-                    scratch: std::mem::take(&mut self.scratch),
-                };
-                let mut reply = Reply::new(&mut self.output, context.client.version);
-                command::dispatch(&mut context, arguments, &mut reply);
-                if reply.is_too_large() {
-                    reply.truncate(length);
-                    reply.error("ERR the reply is too large; ask for less at once");
-                    context.client.closing = true;
-                }
-                self.scratch = context.scratch;
-            }
-            self.start += used;
-            self.parser.finish();
-        }
-        // Before anybody else's turn, whose requests see other things.
-        let (wrote, observed) = {
-            let store = self.server.store.borrow();
-            (store.sequence() != before, store.take_observed())
-        };
-        if self.server.store.borrow().has_unwritten() {
-            // All that can run does so first: what the others write then goes to the log with this,
-            // in one system call.
-            tokio::task::yield_now().await;
-        }
-        self.make_safe(requests, wrote, observed).await;
-        self.write().await?;
-        Ok(turn)
-    }
-
-    /// Has the log written before any reply leaves, and synced if the settings say so. When it
-    /// cannot be, every reply of this turn becomes an error: nothing was acknowledged.
-    async fn make_safe(&mut self, requests: usize, wrote: bool, observed: u64) {
-        let (result, always) = {
-            let mut store = self.server.store.borrow_mut();
-            let always = store.options().sync == SessionSync::Always;
-            (store.write_log(), always)
-        };
-        let mut failure = result.err().filter(|_| wrote);
-        if always && failure.is_none() && observed > 0 {
-            let mut synced = self.server.store.borrow().synced();
-            let safe = |synced: &crate::session::store::Synced| {
-                synced.sequence >= observed || synced.failure.is_some()
-            };
-            if let Ok(synced) = synced.wait_for(safe).await
-                && synced.sequence < observed
-                && let Some(error) = &synced.failure
-            {
-                failure = Some(format!("MISCONF the session log cannot be synced: {error}"));
-            }
-        }
-        if let Some(failure) = failure {
-            self.output.clear();
-            let mut reply = Reply::new(&mut self.output, self.client.version);
-            (0..requests).for_each(|_| reply.error(&failure));
-        }
-    }
-
-    async fn write(&mut self) -> io::Result<()> {
-        if !self.output.is_empty() {
-            self.write_all().await?;
-        }
-        self.server.outputs.give(std::mem::take(&mut self.output));
-        Ok(())
-    }
-
-    async fn write_all(&mut self) -> io::Result<()> {
-        // Nearly always the socket takes all of it at once, and no timer is needed.
-        let mut written = match self.stream.write_now(&self.output) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            now => now?,
-        };
-        while written < self.output.len() {
-            let writing = self.stream.write(&self.output[written..]);
-            match timeout(STANDSTILL, writing).await {
-                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(Ok(count)) => written += count,
-                Ok(Err(error)) => return Err(error),
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads what is there, into a buffer that grows only as far as bytes arrive.
-    async fn read(&mut self, limit: Duration) -> io::Result<ControlFlow<()>> {
-        let room = self.input.capacity() - self.input.len();
-        if room < SMALL_BUFFER / 4 {
-            let wanted = self.parser.wanted().saturating_sub(self.input.len() - self.start);
-            let growth = wanted.clamp(SMALL_BUFFER, GROWTH.max(self.input.len()));
-            self.input.reserve_exact(growth);
-        }
-        let held = self.input.capacity()
-            + self.output.capacity()
-            + self.scratch.capacity()
-            + self.parser.memory()
-            + self.client.memory();
-        if !self.share.set(held) {
-            let info = &self.server.info;
-            info.refused.set(info.refused.get() + 1);
-            let reason = "ERR the requests of all clients together are too large; try again later";
-            Reply::new(&mut self.output, self.client.version).error(reason);
-            self.write().await?;
-            return Ok(ControlFlow::Break(()));
-        }
-        let reading = self.stream.read_buf(&mut self.input);
-        let read = if limit == Duration::MAX {
-            reading.await?
-        } else {
-            timeout(limit, reading)
-                .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??
-        };
-        Ok(if read == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    }
-
-    /// Drops what has been carried out, and buffers that a large request has left behind.
-    fn tidy(&mut self) {
-        self.input.drain(..self.start);
-        self.start = 0;
-        if self.input.is_empty() && self.input.capacity() > super::budget::FREE {
-            self.input = Vec::with_capacity(SMALL_BUFFER);
-        }
-        if self.scratch.capacity() > SMALL_BUFFER {
-            self.scratch = Vec::new();
-        }
-    }
 }
 
-impl Stream for UnixStream {
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write(bytes)
-    }
-
-    fn into_descriptor(self) -> Option<OwnedFd> {
-        Some(self.into_std().ok()?.into())
-    }
-}
-
-impl Stream for TcpStream {
-    fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.try_write(bytes)
-    }
-
-    fn into_descriptor(self) -> Option<OwnedFd> {
-        None
+/// Completes when a client must be told of stale copies: never when it keeps none.
+async fn stale_copies(tracker: Option<&Tracker>) {
+    match tracker {
+        Some(tracker) => tracker.has_stale().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -399,10 +227,14 @@ mod tests {
     use std::pin::{Pin, pin};
     use std::task::{Context as TaskContext, Poll};
 
-    use tokio::io::{DuplexStream, ReadBuf, duplex};
+    use std::os::fd::OwnedFd;
+
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, duplex};
     use tokio::task::yield_now;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::config::settings::SessionSync;
     use crate::session::command::{Identity, ServerInfo};
     use crate::session::store::{Options, Store};
 

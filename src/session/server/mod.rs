@@ -3,9 +3,14 @@
 mod budget;
 mod connection;
 pub(crate) mod handover;
+mod refusal;
 mod shared;
 mod shares;
+mod stream;
+mod transfer;
+mod turn;
 
+use std::cell::Cell;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
@@ -14,7 +19,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::command::{Client, Identity, ServerInfo};
 use super::store::Store;
@@ -22,6 +27,7 @@ use super::store::Store;
 use handover::Handover;
 use shared::Server;
 use shares::Holder;
+use stream::Stream;
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -89,7 +95,9 @@ pub(crate) async fn serve(
             }
             spawn_local(take_outcomes(Rc::clone(&server)));
             let work = spawn_local(regular_work(Rc::clone(&server)));
-            let beats = || vec![server.beat.get()];
+            // All is on this thread: whoever is asked here moves.
+            let beat = Cell::new(0);
+            let beats = || vec![beat.replace(beat.get() + 1)];
             ready();
             tokio::select! {
                 () = stop => {}
@@ -149,7 +157,7 @@ async fn pause(error: &io::Error) {
     sleep(ACCEPT_PAUSE).await;
 }
 
-fn start<S: connection::Stream>(
+fn start<S: Stream>(
     server: &Rc<Server>,
     stream: S,
     identity: Result<Identity, String>,
@@ -172,7 +180,8 @@ fn start<S: connection::Stream>(
         }
     };
     info.refused.set(info.refused.get() + 1);
-    connection::refuse(&stream, &refusal);
+    let server = Rc::clone(server);
+    spawn_local(async move { refusal::refuse(&server.refusing, stream, &refusal).await });
 }
 
 /// Goes on with a connection of the process before.
@@ -192,41 +201,61 @@ fn resume(server: &Rc<Server>, Handover { socket, memento, input }: Handover) {
 }
 
 /// Serves a client that has a seat.
-fn run<S: connection::Stream>(server: &Rc<Server>, stream: S, client: Client, input: Vec<u8>) {
+fn run<S: Stream>(server: &Rc<Server>, stream: S, client: Client, input: Vec<u8>) {
     server.info.connections.set(server.info.connections.get() + 1);
     let server = Rc::clone(server);
     spawn_local(async move {
         let holder = connection::run(&server, stream, client, input).await;
         server.seats.change(&holder, 1, 0);
         server.info.connections.set(server.info.connections.get() - 1);
+        server.left.notify_one();
     });
 }
 
-/// Expiry, retries, and the heartbeat that the watchdog looks at.
+/// Expiry, eviction and retries: every 100 ms while there is something of them to do, and when there is
+/// not, at the next expiry or change. An idle store does not wake up.
 async fn regular_work(server: Rc<Server>) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let failed = server.store.borrow().sync_failed();
     loop {
-        ticks.tick().await;
-        server.beat.set(server.beat.get() + 1);
         let began = Instant::now();
-        while work_step(&mut server.store.borrow_mut()) && began.elapsed() < SWEEP_TIME {
+        let mut more = true;
+        while more && began.elapsed() < SWEEP_TIME {
+            more = work_step(&mut server.store.borrow_mut());
             tokio::task::yield_now().await;
         }
+        let now = super::now();
+        let next = if more { Some(now) } else { server.store.borrow().next_work(now) };
+        let rest = next.map(|at| Duration::from_millis(at.saturating_sub(now)));
+        server.resting.set(true);
+        tokio::select! {
+            () = async {
+                match rest {
+                    Some(rest) => sleep(rest).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
+            () = server.changed.notified() => {}
+            () = failed.notified() => {}
+        }
+        server.resting.set(false);
+        sleep_until(began + TICK).await;
     }
 }
 
-/// One step of the regular work; true when there is more to sweep.
+/// One step of the regular work; true when there is more to do at once.
 fn work_step(store: &mut Store) -> bool {
-    let more = store.check_writable().is_ok()
-        && !store.is_stalled()
+    let may_write = store.check_writable().is_ok() && !store.is_stalled();
+    let mut more = may_write
         && store.sweep(super::now(), SWEEP_STEP).unwrap_or_else(|error| {
             tracing::error!(%error, "cannot remove expired entries");
             false
         });
     // What a lower `max-size` or a burst has left over.
-    if let Err(error) = store.evict(SWEEP_STEP) {
-        tracing::error!(%error, "cannot evict entries");
+    if may_write {
+        match store.evict(SWEEP_STEP) {
+            Ok(left) => more |= left && store.is_beyond_size() && !store.is_checkpoint_running(),
+            Err(error) => tracing::error!(%error, "cannot evict entries"),
+        }
     }
     store.end_record();
     let _ = store.write_log(); // it has said so itself
@@ -239,6 +268,7 @@ async fn take_outcomes(server: Rc<Server>) {
     while let Some(outcome) = outcomes.recv().await {
         server.store.borrow_mut().checkpointed(outcome);
         server.flushed.notify_waiters();
+        server.note_change();
         while server.store.borrow_mut().settle_some(SETTLE_STEP) {
             tokio::task::yield_now().await;
         }
@@ -248,14 +278,13 @@ async fn take_outcomes(server: Rc<Server>) {
 /// Completes when nobody has been connected for this long.
 async fn idle(server: &Server, limit: Option<Duration>) {
     let Some(limit) = limit else { return std::future::pending().await };
-    let mut since = Instant::now();
-    let mut seen = server.info.accepted.get();
     loop {
-        sleep(limit.min(Duration::from_secs(1))).await;
-        let accepted = server.info.accepted.get();
-        if server.info.connections.get() > 0 || accepted != seen {
-            (since, seen) = (Instant::now(), accepted);
-        } else if since.elapsed() >= limit {
+        while server.info.connections.get() > 0 {
+            server.left.notified().await;
+        }
+        let seen = server.info.accepted.get();
+        sleep(limit).await;
+        if server.info.connections.get() == 0 && server.info.accepted.get() == seen {
             return;
         }
     }

@@ -20,6 +20,8 @@ pub(super) struct Server {
     pub(super) limits: Limits,
     /// Connections.
     pub(super) seats: Pool,
+    /// Connections that are being refused.
+    pub(super) refusing: Cell<usize>,
     pub(super) budget: Budget,
     pub(super) outputs: Spares,
     pub(super) trust: Trust,
@@ -28,7 +30,11 @@ pub(super) struct Server {
     pub(super) stopping: watch::Sender<bool>,
     /// Connections for the next process.
     pub(super) handovers: RefCell<Vec<Handover>>,
-    pub(super) beat: Cell<u64>,
+    /// The regular work rests until there is a change.
+    pub(super) resting: Cell<bool>,
+    pub(super) changed: Notify,
+    /// A connection has ended.
+    pub(super) left: Notify,
     pub(super) next_id: Cell<u64>,
 }
 
@@ -38,6 +44,7 @@ impl Server {
         Self {
             store: RefCell::new(store),
             seats: Pool::new(info.max_connections),
+            refusing: Cell::new(0),
             info,
             limits: Limits::default(),
             budget: Budget::default(),
@@ -46,8 +53,16 @@ impl Server {
             flushed: Notify::new(),
             stopping: watch::Sender::new(false),
             handovers: RefCell::default(),
-            beat: Cell::new(0),
+            resting: Cell::new(false),
+            changed: Notify::new(),
+            left: Notify::new(),
             next_id: Cell::new(1),
+        }
+    }
+    /// There may be regular work again.
+    pub(super) fn note_change(&self) {
+        if self.resting.take() {
+            self.changed.notify_one();
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::session::command::{Client, Identity};
 
@@ -31,7 +32,7 @@ pub(super) enum Holder {
 pub(super) struct Pool {
     total: usize,
     used: Cell<usize>,
-    by: RefCell<BTreeMap<Holder, usize>>,
+    by: RefCell<BTreeMap<Holder, Rc<Cell<usize>>>>,
 }
 
 // === impl Holder ===
@@ -70,19 +71,27 @@ impl Pool {
     /// than before is never too much.
     pub(super) fn change(&self, holder: &Holder, before: usize, after: usize) -> bool {
         let mut by = self.by.borrow_mut();
-        let present = by.get(holder).copied().unwrap_or_default();
+        let present = by.get(holder).map_or(0, |own| own.get());
         let own = present.saturating_sub(before) + after;
         let used = self.used.get().saturating_sub(before) + after;
         if after > before && !self.allows(holder, own, used) {
             return false;
         }
         self.used.set(used);
+        if let Some(account) = by.get(holder) {
+            account.set(own);
+        } else if own != 0 {
+            by.insert(holder.clone(), Rc::new(Cell::new(own)));
+        }
         if own == 0 {
             by.remove(holder);
-        } else if own != present {
-            by.insert(holder.clone(), own);
         }
         true
+    }
+
+    /// What a holder has, now and later.
+    pub(super) fn held(&self, holder: &Holder) -> Rc<Cell<usize>> {
+        self.by.borrow().get(holder).map(Rc::clone).unwrap_or_default()
     }
 
     fn allows(&self, holder: &Holder, own: usize, used: usize) -> bool {

@@ -6,13 +6,54 @@ use super::value::{Bytes, Entry, Value};
 use super::{Found, Op, Space, Store, StoreError};
 
 impl Store {
-    /// Makes a change: in the log, in the memtable, in the counters.
+    /// Makes a change: in the log, in the memtable, in the counters. Whoever watches the key is told.
     pub fn apply(&mut self, op: Op<'_>) -> Result<(), StoreError> {
         let before = self.prepare(&op)?;
+        let changed = match &op {
+            Op::Put(key, _) | Op::Remove(key) | Op::SetFields(key, _) | Op::AddMembers(key, _) => {
+                Some(*key)
+            }
+            Op::Expire(key, _) | Op::RemoveFields(key, _) | Op::RemoveMembers(key, _) => {
+                before.is_some().then_some(*key)
+            }
+            // See `clear`.
+            Op::Clear(_) | Op::Define(..) => None,
+        };
+        if let Some(key) = changed {
+            self.watched.touch(key);
+            self.tracked.touch(key);
+        }
+        self.record(op, before);
+        Ok(())
+    }
+
+    /// Removes a key whose time is over. It was gone for everybody before, and who watched it while
+    /// it was there sees that it is gone: nobody is told.
+    pub(super) fn expire(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        self.statistics.expired += 1;
+        let op = Op::Remove(key);
+        let before = self.prepare(&op)?;
+        self.tracked.touch(key);
+        self.record(op, before);
+        Ok(())
+    }
+
+    /// Removes everything from a space. Whoever watches a key that is there is told.
+    pub fn clear(&mut self, space: Space, now: u64) -> Result<(), StoreError> {
+        for key in self.watched.of_space(space) {
+            // What cannot be read may be there.
+            if !matches!(self.find(&key, now), Ok(None)) {
+                self.watched.touch(&key);
+            }
+        }
+        self.tracked.touch_space(space);
+        self.apply(Op::Clear(space))
+    }
+
+    fn record(&mut self, op: Op<'_>, before: Option<usize>) {
         self.log.add(|out| op.encode(out));
         self.observe(self.log.sequence());
         self.enact(op, before, self.log.sequence());
-        Ok(())
     }
 
     /// Makes a change that the log already has.
@@ -28,9 +69,15 @@ impl Store {
         if known != super::NOWHERE {
             return Ok(known);
         }
-        let space = self.spaces.next();
+        let space = self.spaces.promise(namespace, database);
         self.apply(Op::Define(space, database, namespace))?;
         Ok(space)
+    }
+
+    /// The number that this database has or will have: what is watched there before anybody has
+    /// written to it is what is written then.
+    pub fn promise_space(&mut self, namespace: &str, database: u8) -> Space {
+        self.spaces.promise(namespace, database)
     }
 
     /// Removes the key if its time is over. A command calls it before it changes the key, so that
@@ -38,8 +85,7 @@ impl Store {
     pub fn remove_if_expired(&mut self, key: &[u8], now: u64) -> Result<Option<u64>, StoreError> {
         let expires = self.find_any(key)?.map(|found| found.expires());
         if expires.is_some_and(|expires| super::value::is_expired(expires, now)) {
-            self.statistics.expired += 1;
-            self.apply(Op::Remove(key))?;
+            self.expire(key)?;
             return Ok(None);
         }
         Ok(expires)
@@ -86,19 +132,16 @@ impl Store {
                 self.account(key, before, Some(entry.stored_bytes()));
                 self.cache.get_mut().remove(key);
                 self.active.insert(key, State::Holds(entry), sequence);
-                self.watched.touch(key);
             }
             Op::Remove(key) => {
                 self.account(key, before, None);
                 self.cache.get_mut().remove(key);
                 self.active.insert(key, State::Gone, sequence);
-                self.watched.touch(key);
             }
             Op::Expire(key, expires) => {
                 if before.is_some() {
                     self.cache.get_mut().set_expiry(key, expires);
                     self.active.set_expiry(key, sequence, expires);
-                    self.watched.touch(key);
                 }
             }
             Op::SetFields(key, fields) => {
@@ -122,7 +165,6 @@ impl Store {
                 self.settling = None;
                 self.active.clear(space);
                 self.spaces.clear(space);
-                self.watched.touch_space(space);
                 self.last_clear = sequence;
             }
             Op::Define(space, database, namespace) => {
@@ -162,7 +204,6 @@ impl Store {
             self.account(key, Some(left), None);
             self.active.insert(key, State::Gone, sequence);
         }
-        self.watched.touch(key);
     }
 
     /// Counts a key that held `before` stored bytes and now holds `after`.

@@ -6,12 +6,12 @@ use std::sync::mpsc;
 use std::thread;
 
 use redb::Database;
-use tokio::sync::mpsc as outcomes;
+use tokio::sync::{Notify, mpsc as outcomes};
 
-use super::Store;
 use super::disk::{self, Summary, View};
 use super::eviction::Eviction;
 use super::memtable::Memtable;
+use super::{Store, StoreError};
 
 /// How a checkpoint went; [`Store::checkpointed`] takes it.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ enum Task {
     Write(Job),
     /// To give the memory of so many entries back takes milliseconds.
     Free(Memtable),
+    /// Nobody reads what was there before the last checkpoint any more.
+    Reclaim(Arc<Database>),
 }
 
 #[derive(Debug)]
@@ -51,6 +53,11 @@ impl Checkpointer {
                     Task::Write(job) => job,
                     Task::Free(table) => {
                         drop(table);
+                        continue;
+                    }
+                    Task::Reclaim(database) => {
+                        // If it fails, so will the next checkpoint, and that one is spoken of.
+                        let _ = disk::reclaim(&database);
                         continue;
                     }
                 };
@@ -96,7 +103,10 @@ impl Store {
                 return Err(refusal);
             }
             let urgent = self.options.sync == super::SessionSync::Always;
-            self.syncer.written(&self.log.file(), self.log.written(), urgent);
+            let failure = self.syncer.written(&self.log.file(), self.log.written(), urgent);
+            if let Some(error) = failure {
+                return Err(self.refuse_unsynced(&error));
+            }
             if self.unsynced.is_none() && self.refusal.take().is_some() {
                 tracing::info!("the session log can be written again");
             }
@@ -105,6 +115,24 @@ impl Store {
             self.freeze();
         }
         Ok(())
+    }
+
+    /// A sync of the log has failed: nothing in it counts until all of it is in the file. Returns
+    /// what writers are told.
+    fn refuse_unsynced(&mut self, error: &io::Error) -> String {
+        let refusal = format!(
+            "MISCONF the session log cannot be brought to the disk ({error}); writes are refused \
+             until everything is in the session file. Look at the disk of {}",
+            self.options.directory.display()
+        );
+        if self.unsynced.is_none() {
+            tracing::error!(%error, "the session log cannot be synced; writes are refused");
+        }
+        // What is written from here on goes to another segment as soon as the table is frozen.
+        self.unsynced = Some(self.log.written());
+        self.refusal = Some(refusal.clone());
+        self.freeze();
+        refusal
     }
 
     /// Whether no write may begin now, and why: the caller answers with the text.
@@ -148,6 +176,9 @@ impl Store {
                 if let Some(table) = self.frozen.take() {
                     self.begin_settling(table);
                 }
+                if let (Some(jobs), Some(database)) = (&self.checkpointer.jobs, &self.database) {
+                    let _ = jobs.send(Task::Reclaim(Arc::clone(database)));
+                }
                 self.log.recycle();
                 self.index_cursor.clear();
                 self.eviction = Eviction::default();
@@ -158,6 +189,7 @@ impl Store {
                 if self.unsynced.is_some_and(|unsynced| unsynced <= sequence) {
                     self.unsynced = None;
                     self.refusal = None;
+                    self.syncer.recovered(sequence);
                     tracing::info!("every session is on the disk again");
                 }
             }
@@ -171,26 +203,39 @@ impl Store {
         }
     }
 
+    /// When there is regular work again if nothing changes, in milliseconds since 1970.
+    pub fn next_work(&self, now: u64) -> Option<u64> {
+        let troubled = self.refusal.is_some()
+            || self.checkpoint_failed
+            || self.database.is_none()
+            || self.unreadable.get();
+        if troubled {
+            return Some(now);
+        }
+        let in_memory = self.active.earliest(|_| true).map(|(second, _)| second * 1000);
+        let in_file = self.view.as_ref().and_then(|view| {
+            let nearest = view.expiries(&self.index_cursor, 1).ok()?;
+            nearest.first().map(|(expires, _)| *expires)
+        });
+        [in_memory, in_file].into_iter().flatten().min()
+    }
+
+    /// Told when a sync of the log fails, which may be long after the last write.
+    pub fn sync_failed(&self) -> Arc<Notify> {
+        self.syncer.failed()
+    }
+
     /// Regular work: retries what failed, and freezes when it is time.
     pub fn tick(&mut self) {
-        let failure = self.syncer.watch().borrow().failure.clone();
-        let handled = |error: &Arc<io::Error>| {
-            self.handled_failure.as_ref().is_some_and(|h| Arc::ptr_eq(h, error))
-        };
-        if let Some(error) = failure.filter(|error| !handled(error)) {
-            // What the log held then may not be on the disk, and the kernel will not say so again.
-            tracing::error!(%error, "the session log cannot be synced; writes are refused");
-            self.refusal = Some(format!(
-                "MISCONF the session log cannot be brought to the disk ({error}); writes are \
-                 refused until everything is in the session file"
-            ));
-            self.unsynced = Some(self.log.written());
-            self.handled_failure = Some(error);
+        if self.unsynced.is_none()
+            && let Some(error) = self.syncer.failure()
+        {
+            self.refuse_unsynced(&error);
         }
         if self.refusal.is_some() {
             let _ = self.write_log();
         }
-        if self.view.is_none() {
+        if self.database.is_none() || self.unreadable.get() && !self.checkpoint_running {
             self.reopen();
         }
         if self.checkpoint_failed && self.frozen.is_some() {
@@ -198,7 +243,6 @@ impl Store {
         } else if self.is_due() || self.unsynced.is_some() {
             self.freeze();
         }
-        self.watched.sweep();
     }
 
     fn is_due(&self) -> bool {
@@ -215,7 +259,9 @@ impl Store {
 
     /// Freezes the memtable and has it brought into the file.
     pub(super) fn freeze(&mut self) {
-        if self.frozen.is_some() || self.active.is_empty() || self.log.has_pending() {
+        // What lies behind a failed sync may be a record without any key.
+        let nothing = self.active.is_empty() && self.unsynced.is_none();
+        if self.frozen.is_some() || nothing || self.log.has_pending() {
             return;
         }
         if let Err(error) = self.log.rotate() {
@@ -265,23 +311,50 @@ impl Store {
         Ok(())
     }
 
-    /// Opens the file again: after an I/O error the old handle refuses everything.
+    /// Opens the file again: after an I/O error the old handle refuses everything. Where it cannot be
+    /// written to, it is read at least.
     fn reopen(&mut self) {
-        self.view = None;
-        self.database = None;
+        self.unreadable.set(false);
         self.cache.get_mut().clear();
         self.settling = None;
-        let opened = disk::open(&self.options.directory, false).and_then(|database| {
-            let database = Arc::new(database);
-            Ok((View::new(&database)?, database))
-        });
-        match opened {
-            Ok((view, database)) => {
-                self.view = Some(view);
-                self.database = Some(database);
-            }
-            Err(error) => tracing::error!(%error, "the session file cannot be opened again"),
+        if self.database.take().is_some() {
+            self.view = None;
         }
+        let view_of = |database: Database| {
+            let database = Arc::new(database);
+            Ok::<_, redb::Error>((View::new(&database)?, database))
+        };
+        match disk::open(&self.options.directory, false).and_then(view_of) {
+            Ok((view, database)) => {
+                (self.view, self.database) = (Some(view), Some(database));
+                self.fallback = None;
+            }
+            Err(error) if self.view.is_none() => {
+                tracing::error!(%error, "the session file cannot be opened again; trying again");
+                match disk::open_to_read(&self.options.directory).and_then(view_of) {
+                    Ok((view, database)) => {
+                        (self.view, self.fallback) = (Some(view), Some(database));
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the session file cannot be read");
+                    }
+                }
+            }
+            Err(_) => {} // it is read meanwhile
+        }
+    }
+
+    /// Whether a read has failed for an error that a checkpoint met which is just ending: then it is
+    /// worth while to ask again.
+    pub fn is_worth_another_try(&self, failure: &StoreError) -> bool {
+        let of_the_file =
+            matches!(failure, StoreError::Unavailable | StoreError::Read(redb::Error::PreviousIo));
+        of_the_file && self.checkpoint_running
+    }
+
+    /// Whether a checkpoint is under way.
+    pub fn is_checkpoint_running(&self) -> bool {
+        self.checkpoint_running
     }
 
     /// Writes the log and waits for a checkpoint that is due: for tools, which have no event loop.
@@ -293,6 +366,18 @@ impl Store {
             && let Some(outcome) = outcomes.blocking_recv()
         {
             self.checkpointed(outcome);
+        }
+    }
+
+    /// Writes everything into the file, for a tool whose store nobody else has: its log is of no use then.
+    pub fn settle_all(&mut self) {
+        self.settle();
+        while self.frozen.is_some() || !self.active.is_empty() {
+            self.freeze();
+            if !self.checkpoint_running || self.checkpoint_failed {
+                return;
+            }
+            self.settle();
         }
     }
 

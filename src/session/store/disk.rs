@@ -13,8 +13,11 @@ use redb::{
 
 use super::key::{self, Space};
 use super::memtable::{Memtable, State};
+use super::overlay::Overlay;
 use super::value;
 
+/// The stored form of a value with a checksum behind it: what a damaged page holds is never taken for
+/// a session.
 const DATA: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");
 /// `expiry, big-endian · key`: what expires next is what comes first.
 const EXPIRIES: TableDefinition<'_, &[u8], ()> = TableDefinition::new("expiries");
@@ -25,9 +28,11 @@ const SPACES: TableDefinition<'_, u32, (&str, u8, u64, u64)> = TableDefinition::
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// The layout that this version writes.
-const FORMAT: u64 = 2;
-/// The layout before there were [`TIMES`].
-const WITHOUT_TIMES: u64 = 1;
+const FORMAT: u64 = 3;
+/// Layouts up to this one have no checksums behind values; the first of them has no [`TIMES`] either.
+const WITHOUT_CHECKSUMS: u64 = 2;
+/// Bytes of a checksum.
+const CHECKSUM_BYTES: usize = 4;
 /// The file's name in the data directory.
 pub(super) const FILE: &str = "sessions.redb";
 /// Memory for pages of the file, beside the kernel's own cache.
@@ -73,12 +78,24 @@ pub(super) struct View {
 type Asked = (Vec<u8>, Option<Rc<Stored>>);
 
 /// A key and a value, both in their stored form.
-pub(super) type Pair = (Vec<u8>, Vec<u8>);
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) key: Vec<u8>,
+    pub(super) stored: Vec<u8>,
+    /// Whether the value has its checksum: if not, nothing of it can be relied on.
+    pub(super) is_sound: bool,
+}
 
 /// A value in the file, in its stored form, with its expiry.
 pub(super) struct Stored {
     bytes: redb::OwnedAccessGuard<&'static [u8]>,
     expires: u64,
+}
+
+/// Opens a file that cannot be written to: nothing of what is done with it stays.
+pub(super) fn open_to_read(directory: &Path) -> Result<Database, redb::Error> {
+    let overlay = Overlay::open(&directory.join(FILE))?;
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?)
 }
 
 /// Opens the file, or makes it; `check` reads all of it and verifies every checksum.
@@ -96,9 +113,20 @@ pub(super) fn open(directory: &Path, check: bool) -> Result<Database, redb::Erro
             Err(_) => None,
         }
     };
-    if format.is_none_or(|format| format == WITHOUT_TIMES) {
+    if format.is_none_or(|format| format <= WITHOUT_CHECKSUMS) {
+        let read = database.begin_read()?;
         let write = database.begin_write()?;
-        write.open_table(DATA)?;
+        {
+            let mut data = write.open_table(DATA)?;
+            if format.is_some() {
+                for item in read.open_table(DATA)?.iter()? {
+                    let (key, stored) = item?;
+                    let mut stored = stored.value().to_vec();
+                    seal(key.value(), &mut stored);
+                    data.insert(key.value(), stored.as_slice())?;
+                }
+            }
+        }
         write.open_table(EXPIRIES)?;
         write.open_table(TIMES)?;
         write.open_table(SPACES)?;
@@ -155,6 +183,7 @@ pub(super) fn checkpoint(
                 State::Holds(entry) => {
                     encoded.clear();
                     entry.encode(&mut encoded);
+                    seal(key, &mut encoded);
                     let in_stored = of_stored(data.insert(key, encoded.as_slice())?);
                     times.remove(key)?.map(|expires| expires.value()).or(in_stored)
                 }
@@ -204,6 +233,16 @@ pub(super) fn checkpoint(
     Ok(())
 }
 
+/// Has the next checkpoint write over what the last one replaced, which no view is of any more. Without
+/// it the file would hold three states of what changes all the time: the one that is read, the one that is
+/// being written, and the one before, which is free only when a commit after its last view says so.
+pub(super) fn reclaim(database: &Database) -> Result<(), redb::Error> {
+    let mut write = database.begin_write()?;
+    write.set_quick_repair(true);
+    write.commit()?;
+    Ok(())
+}
+
 // === impl View ===
 
 impl View {
@@ -242,6 +281,10 @@ impl View {
         }
         let stored = match self.data.get_owned(key)? {
             Some(bytes) => {
+                if !is_sealed(key, bytes.value()) {
+                    let name = key::name(key).escape_ascii();
+                    return Err(redb::Error::Corrupted(format!("the value of {name}")));
+                }
                 let in_stored = value::header(bytes.value()).map_or(0, |(expires, _)| expires);
                 let expires = self.time(key)?.unwrap_or(in_stored);
                 Some(Rc::new(Stored { bytes, expires }))
@@ -265,15 +308,17 @@ impl View {
     pub(super) fn from(
         &self,
         key: &[u8],
-    ) -> Result<impl Iterator<Item = Result<Pair, redb::Error>>, redb::Error> {
+    ) -> Result<impl Iterator<Item = Result<Item, redb::Error>>, redb::Error> {
         let range = self.data.range_owned::<&[u8]>((Bound::Included(key), Bound::Unbounded))?;
         Ok(range.map(|item| {
             let (key, stored) = item?;
             let (key, mut stored) = (key.value().to_vec(), stored.value().to_vec());
+            let is_sound = is_sealed(&key, &stored);
+            stored.truncate(stored.len().saturating_sub(CHECKSUM_BYTES));
             if let Some(expires) = self.time(&key)? {
                 value::set_expiry(&mut stored, expires);
             }
-            Ok((key, stored))
+            Ok(Item { key, stored, is_sound })
         }))
     }
 
@@ -328,7 +373,8 @@ impl std::fmt::Debug for View {
 impl Stored {
     /// The stored form.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.bytes.value()
+        let sealed = self.bytes.value();
+        &sealed[..sealed.len().saturating_sub(CHECKSUM_BYTES)]
     }
 
     /// The expiry that counts: the one in the stored form may be an older one.
@@ -341,6 +387,26 @@ impl std::fmt::Debug for Stored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Stored({} bytes)", self.bytes().len())
     }
+}
+
+/// Appends its checksum to the stored form of what this key holds.
+fn seal(key: &[u8], stored: &mut Vec<u8>) {
+    let sum = checksum(key, stored);
+    stored.extend_from_slice(&sum.to_le_bytes());
+}
+
+/// Whether a value has the checksum that [`seal`] appends.
+fn is_sealed(key: &[u8], sealed: &[u8]) -> bool {
+    sealed
+        .split_last_chunk()
+        .is_some_and(|(stored, sum)| checksum(key, stored) == u32::from_le_bytes(*sum))
+}
+
+fn checksum(key: &[u8], stored: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(stored);
+    hasher.finalize()
 }
 
 /// The entry of the expiry index for a key.
@@ -356,7 +422,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_the_layout_before_is_taken_over_with_all_that_is_in_it() {
+    fn a_file_of_an_earlier_layout_is_taken_over_with_all_that_is_in_it() {
         let directory = tempfile::tempdir().expect("a directory");
         {
             let database = open(directory.path(), false).expect("a new file");
@@ -367,13 +433,27 @@ mod tests {
                 .expect("it is there")
                 .insert(&b"key"[..], &b"12345678s"[..])
                 .ok();
-            write.open_table(META).expect("it is there").insert("format", WITHOUT_TIMES).ok();
+            write.open_table(META).expect("it is there").insert("format", 1).ok();
             write.commit().expect("there is room");
         }
         let database = Arc::new(open(directory.path(), true).expect("it is taken over"));
         let view = View::new(&database).expect("it can be read");
         let stored = view.get(b"key").expect("it can be read").expect("it is there");
         assert_eq!(stored.expires(), u64::from_le_bytes(*b"12345678"));
+        assert_eq!(stored.bytes(), b"12345678s");
         assert_eq!(view.prolonged().expect("it can be read"), 0);
+    }
+
+    #[test]
+    fn a_value_without_its_checksum_is_told_from_a_sound_one() {
+        let mut sealed = b"12345678sof a session".to_vec();
+        seal(b"key", &mut sealed);
+        assert!(is_sealed(b"key", &sealed) && !is_sealed(b"kez", &sealed));
+        for bit in 0..sealed.len() * 8 {
+            sealed[bit / 8] ^= 1 << (bit % 8);
+            assert!(!is_sealed(b"key", &sealed), "bit {bit}");
+            sealed[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert!(!is_sealed(b"", b"abc") && !is_sealed(b"key", b"12345678s"));
     }
 }

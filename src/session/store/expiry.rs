@@ -99,6 +99,11 @@ impl Store {
         Ok(true)
     }
 
+    /// Whether there is more than `max-size`.
+    pub fn is_beyond_size(&self) -> bool {
+        self.bytes > self.options.max_size
+    }
+
     /// Whether a namespace may grow though nothing can be evicted: what never expires, of others,
     /// is no reason to refuse what is within its share.
     pub fn is_within_share(&self, namespace: &str) -> bool {
@@ -140,11 +145,6 @@ impl Store {
             .into_iter()
             .flatten()
             .all(|table| matches!(table.get(key), Lookup::Unknown))
-    }
-
-    fn expire(&mut self, key: &[u8]) -> Result<(), StoreError> {
-        self.statistics.expired += 1;
-        self.apply(Op::Remove(key))
     }
 
     fn evict_key(&mut self, key: &[u8]) -> Result<(), StoreError> {

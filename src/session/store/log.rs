@@ -6,14 +6,13 @@
 //! has is much cheaper to sync than appending, because no metadata changes.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frame;
-use crate::base::file::{self, Links};
+use super::segment::{Room, Segment};
 
 /// Segments kept for recycling.
 const SPARES: usize = 1;
@@ -35,23 +34,6 @@ pub(super) struct Log {
     /// Where the record begins that is being built.
     open: Option<usize>,
     next_sequence: u64,
-}
-
-#[derive(Debug)]
-struct Segment {
-    number: u64,
-    path: PathBuf,
-    file: Arc<File>,
-    offset: u64,
-}
-
-/// Whether a segment may be had without the room for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Room {
-    /// No: the one before can be gone on with.
-    Reserved,
-    /// There is no other.
-    IfThereIs,
 }
 
 // === impl Log ===
@@ -110,8 +92,7 @@ impl Log {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.segment.file.write_all_at(&self.pending, self.segment.offset)?;
-        self.segment.offset += self.pending.len() as u64;
+        self.segment.append(&self.pending)?;
         self.pending.clear();
         if self.pending.capacity() > KEPT_BUFFER {
             self.pending = Vec::new();
@@ -163,7 +144,7 @@ impl Log {
 
     /// Numbers records on from here; only before the first one.
     pub(super) fn resume_after(&mut self, last: u64) {
-        debug_assert!(self.segment.offset == 0 && self.pending.is_empty());
+        debug_assert!(self.segment.is_empty() && self.pending.is_empty());
         self.next_sequence = last + 1;
     }
 
@@ -187,68 +168,4 @@ impl Log {
             }
         }
     }
-}
-
-// === impl Segment ===
-
-impl Segment {
-    /// Makes segment `number`, out of a spare one if there is one.
-    fn create(
-        directory: &Path,
-        number: u64,
-        size: u64,
-        spares: &mut VecDeque<PathBuf>,
-        room: Room,
-    ) -> io::Result<Self> {
-        let path = path(directory, number);
-        if let Some(spare) = spares.pop_front() {
-            fs::rename(&spare, &path)?;
-        }
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-        let metadata = file.metadata()?;
-        if metadata.len() < size {
-            use rustix::fs::{FallocateFlags, fallocate};
-            match fallocate(&file, FallocateFlags::empty(), 0, size) {
-                // A file system that cannot reserve room gives it when it is written to.
-                Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-                Err(rustix::io::Errno::NOSPC) if room == Room::IfThereIs => {}
-                Err(error) => {
-                    let _ = fs::remove_file(&path);
-                    return Err(error.into());
-                }
-            }
-        }
-        // The name must survive a power failure before a record in the file may be counted on.
-        File::open(directory)?.sync_all()?;
-        Ok(Self { number, path, file: Arc::new(file), offset: 0 })
-    }
-}
-
-/// Where segment `number` lies.
-pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
-    directory.join(format!("log-{number:012}"))
-}
-
-/// The most that is read of a segment, which is made much smaller.
-const MOST: u64 = 1024 * 1024 * 1024;
-
-/// The content of a segment: of a file, and nothing that a link leads to.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    file::read(path, Links::Refuse, MOST)
-}
-
-/// All segments in `directory`, oldest first.
-pub(super) fn segments(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let number = path
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_prefix("log-")?.parse::<u64>().ok());
-        if let Some(number) = number {
-            found.push((number, path));
-        }
-    }
-    found.sort();
-    Ok(found)
 }

@@ -23,11 +23,14 @@ pub(crate) mod key;
 mod log;
 mod memtable;
 mod op;
+mod overlay;
 mod recover;
 mod replay;
+mod segment;
 mod settle;
 mod spaces;
 mod syncer;
+mod tracked;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod untrusted;
 pub(crate) mod value;
@@ -47,9 +50,10 @@ use crate::config::settings::SessionSync;
 pub(crate) use disk::SpaceRecord;
 pub(crate) use found::Found;
 pub(crate) use op::Op;
-pub(crate) use recover::OpenError;
+pub(crate) use recover::{OpenError, Outcome};
 pub(crate) use spaces::NOWHERE;
 pub(crate) use syncer::Synced;
+pub(crate) use tracked::{Stale, Tracker};
 pub(crate) use verify::{salvage, verify};
 pub(crate) use watched::Touched;
 
@@ -63,6 +67,7 @@ use memtable::{Lookup, Memtable, State};
 use settle::Settling;
 use spaces::Spaces;
 use syncer::Syncer;
+use tracked::Tracked;
 use value::{Entry, Kind};
 use watched::Watched;
 
@@ -130,14 +135,20 @@ pub struct Store {
     cache: RefCell<Cache>,
     /// What the last checkpoint brought into the file, on its way to the cache.
     settling: Option<Settling>,
-    /// `None` for as long as the file cannot be opened again after an error.
+    /// `None` for as long as the file cannot be opened again after an error, not even for reading.
     view: Option<View>,
+    /// `None` for as long as the file cannot be opened for writing after an error.
     database: Option<Arc<Database>>,
+    /// What the view is of then.
+    fallback: Option<Arc<Database>>,
+    /// An error of a read: from then on nothing is read with the file as it is open.
+    unreadable: Cell<bool>,
     log: Log,
     syncer: Syncer,
     checkpointer: Checkpointer,
     spaces: Spaces,
     watched: Watched,
+    tracked: Tracked,
     /// Stored bytes of all keys and values.
     bytes: u64,
     /// How far into the expiry index of the file sweeping and eviction have come.
@@ -151,8 +162,6 @@ pub struct Store {
     refusal: Option<String>,
     /// A failed sync: writes are refused until a checkpoint holds every record up to this one.
     unsynced: Option<u64>,
-    /// The failure of the sync that was dealt with last.
-    handled_failure: Option<Arc<std::io::Error>>,
     checkpoint_failed: bool,
     checkpoint_running: bool,
     /// What goes into the file with the frozen table.
@@ -225,7 +234,11 @@ impl Store {
             return Ok(Some(Found::in_cache(expires, value)));
         }
         let view = self.view.as_ref().ok_or(StoreError::Unavailable)?;
-        let Some(stored) = view.get(key)? else { return Ok(None) };
+        let found = view.get(key);
+        if matches!(&found, Err(error) if !matches!(error, redb::Error::Corrupted(_))) {
+            self.unreadable.set(true);
+        }
+        let Some(stored) = found? else { return Ok(None) };
         let expires = expires.unwrap_or(stored.expires());
         if keep == Keep::Yes && Cache::takes(stored.bytes().len()) {
             let value = Entry::decode(stored.bytes()).ok_or(StoreError::Damaged)?.value;
@@ -267,7 +280,7 @@ impl Store {
             let view = self.view.as_ref().ok_or(StoreError::Unavailable)?;
             let mut seen = 0;
             for item in view.from(&start)? {
-                let (key, stored) = item?;
+                let disk::Item { key, stored, .. } = item?;
                 if key::space(&key) != space {
                     break;
                 }
@@ -333,6 +346,11 @@ impl Store {
     /// Has `touched` set at the next change of the key.
     pub fn watch(&mut self, key: &[u8], touched: &Touched) {
         self.watched.watch(key, touched);
+    }
+
+    /// Has the client told at the next change of a key that it has read.
+    pub fn track(&mut self, key: &[u8], tracker: &Rc<Tracker>) {
+        self.tracked.read(key, tracker);
     }
 
     /// Stored bytes of all keys and values.

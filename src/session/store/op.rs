@@ -1,7 +1,7 @@
 //! The changes that the log records. A command becomes one or more of them; applying them again
 //! in order gives the same data, whatever the time is then.
 
-use super::key::Space;
+use super::key::{self, Space};
 use super::value::{Entry, put_bytes, take_bytes};
 
 /// One change.
@@ -30,6 +30,21 @@ pub enum Op<'a> {
 // === impl Op ===
 
 impl<'a> Op<'a> {
+    /// The space that it changes; `None` for the one that it makes.
+    pub fn space(&self) -> Option<Space> {
+        match self {
+            Self::Put(key, _)
+            | Self::Remove(key)
+            | Self::Expire(key, _)
+            | Self::SetFields(key, _)
+            | Self::RemoveFields(key, _)
+            | Self::AddMembers(key, _)
+            | Self::RemoveMembers(key, _) => Some(key::space(key)),
+            Self::Clear(space) => Some(*space),
+            Self::Define(..) => None,
+        }
+    }
+
     /// Appends the recorded form.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {

@@ -13,11 +13,13 @@ use thiserror::Error;
 use super::checkpoint::Checkpointer;
 use super::disk::{self, Summary, View};
 use super::eviction::Eviction;
-use super::log::{self, Log};
+use super::log::Log;
 use super::memtable::Memtable;
 use super::replay::{self, Segment};
+use super::segment::{self, Contents};
 use super::spaces::Spaces;
 use super::syncer::Syncer;
+use super::tracked::Tracked;
 use super::watched::Watched;
 use super::{Options, Statistics, Store, StoreError};
 
@@ -48,28 +50,64 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-/// Something was damaged, and where it lies now.
+/// Something was damaged, where it lies now, and what became of the sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// What is wrong.
     pub what: String,
     /// The directory that the damaged files were moved to.
     pub aside: PathBuf,
+    /// What is served in their place.
+    pub outcome: Outcome,
 }
 
+/// What is served in the place of something damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything but what could not be read of the log.
+    Kept,
+    /// What could be read of everything; what could not, in words.
+    Salvaged(Vec<String>),
+    /// Nothing, and why.
+    Lost(String),
+}
+
+/// Makes a store in the second directory, which is not there yet, as `salvaged` below it, out of what can
+/// be read in the first; returns what could not be read.
+type Salvage<'a> = &'a dyn Fn(&Path, &Path) -> Result<Vec<String>, String>;
+
+/// Where a salvaged store is made. If it is there at a start, the one before was interrupted.
+const SALVAGING: &str = "salvaging";
+/// What the directories begin with that damaged files are moved to; the time follows.
+const ASIDE: &str = "damaged-";
+
 impl Store {
-    /// Opens the store, and makes it if there is none.
+    /// Opens the store, and makes it if there is none. A damaged one is replaced by an empty one.
     pub fn open(options: Options) -> Result<(Self, Vec<Problem>), OpenError> {
+        Self::open_or_salvage(options, &|_, _| Err("nobody has tried to".to_owned()))
+    }
+
+    /// Opens the store, and makes it if there is none. A damaged one is replaced by what can be salvaged
+    /// of it.
+    pub fn open_or_salvage(
+        options: Options,
+        salvage: Salvage<'_>,
+    ) -> Result<(Self, Vec<Problem>), OpenError> {
         let directory = options.directory.clone();
         let failed = |error| OpenError::Io { path: directory.clone(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
         let mut problems = Vec::new();
+        if let Some(aside) = interrupted(&directory).map_err(failed)? {
+            let what = "the last start ended while it salvaged".to_owned();
+            problems.push(replace(&directory, what, aside, salvage).map_err(failed)?);
+        }
         let database = match open_file(&directory) {
             Ok(database) => database,
             Err(OpenError::File { error, path }) => {
+                fs::create_dir(directory.join(SALVAGING)).map_err(failed)?;
                 let aside = set_aside(&directory, true).map_err(failed)?;
                 let what = format!("{} is damaged: {error}", path.display());
-                problems.push(Problem { what, aside });
+                problems.push(replace(&directory, what, aside, salvage).map_err(failed)?);
                 open_file(&directory)?
             }
             Err(error) => return Err(error),
@@ -77,7 +115,7 @@ impl Store {
         let database = Arc::new(database);
         let view = View::new(&database).map_err(StoreError::from)?;
         let in_file = view.summary.sequence;
-        let segments = log::segments(&directory).map_err(failed)?;
+        let segments = segment::segments(&directory).map_err(failed)?;
         let number = segments.last().map_or(0, |(number, _)| *number) + 1;
         let mut spaces = Spaces::default();
         spaces.load(&view.summary.spaces);
@@ -95,8 +133,11 @@ impl Store {
             settling: None,
             view: Some(view),
             database: Some(database),
+            fallback: None,
+            unreadable: Cell::new(false),
             spaces,
             watched: Watched::default(),
+            tracked: Tracked::default(),
             bytes,
             index_cursor: Vec::new(),
             eviction: Eviction::default(),
@@ -104,7 +145,6 @@ impl Store {
             last_clear: 0,
             refusal: None,
             unsynced: None,
-            handled_failure: None,
             checkpoint_failed: false,
             checkpoint_running: false,
             frozen_summary: Summary::default(),
@@ -124,7 +164,8 @@ impl Store {
     }
 
     /// Replays what the file has not; returns the segments that the next checkpoint replaces and
-    /// those that nobody needs.
+    /// those that nobody needs. What lies behind damage is replayed too: a session that was ended must
+    /// not come back.
     fn replay_log(
         &mut self,
         segments: Vec<(u64, PathBuf)>,
@@ -133,34 +174,57 @@ impl Store {
     ) -> Result<(Vec<PathBuf>, Vec<PathBuf>), OpenError> {
         let (mut replayed, mut old) = (Vec::new(), Vec::new());
         let mut last = in_file;
-        let mut damage = None;
-        for (_, path) in segments {
-            let bytes =
-                log::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        let mut damage = Vec::new();
+        for (number, path) in segments {
+            let bytes = segment::read(&path)
+                .map_err(|error| OpenError::Io { path: path.clone(), error })?;
             let mut failure = None;
-            let found = replay::segment(&bytes, in_file, last, |sequence, op| {
+            let mut apply = |store: &mut Self, sequence, op: super::Op<'_>| {
                 if failure.is_none() {
-                    failure = self.replay(op, sequence).err();
+                    failure = store.replay(op, sequence).err();
                 }
+            };
+            let (records, mut fault) = match segment::contents(&bytes, number) {
+                Contents::Segment { records, cut: false } => (records, None),
+                Contents::Segment { records, cut: true } => {
+                    (records, Some(format!("was cut after {} bytes", bytes.len())))
+                }
+                Contents::Foreign => (&bytes[..], Some("does not begin as a segment".to_owned())),
+            };
+            let found = replay::segment(records, in_file, last, |sequence, op| {
+                apply(self, sequence, op);
             });
+            match found {
+                Segment::Old => old.push(path.clone()),
+                Segment::Whole { last: reached } => {
+                    last = reached;
+                    replayed.push(path.clone());
+                }
+                Segment::Damaged { last: reached, offset } => {
+                    let mut missing = 0_u64;
+                    let mut previous = reached;
+                    last = replay::salvage(&records[offset..], reached, |sequence, op| {
+                        let between = sequence.saturating_sub(1).saturating_sub(previous);
+                        missing = between.saturating_add(missing);
+                        previous = sequence;
+                        apply(self, sequence, op);
+                    });
+                    fault = Some(format!(
+                        "is damaged at byte {offset}; {missing} records before others are missing"
+                    ));
+                }
+            }
             if let Some(error) = failure {
                 return Err(error.into());
             }
-            match found {
-                Segment::Old => old.push(path),
-                Segment::Whole { last: reached } => {
-                    last = reached;
-                    replayed.push(path);
-                }
-                Segment::Damaged { last: reached, offset } => {
-                    last = reached;
-                    damage = Some(format!("{} is damaged at byte {offset}", path.display()));
-                    break;
-                }
+            if let Some(fault) = fault {
+                damage.push(format!("{} {fault}", path.display()));
             }
         }
         self.log.resume_after(last);
-        let Some(what) = damage else { return Ok((replayed, old)) };
+        if damage.is_empty() {
+            return Ok((replayed, old));
+        }
         // What was replayed goes into the file now, so that all segments can be set aside.
         let summary = Summary { sequence: last, spaces: self.spaces.records().cloned().collect() };
         let failed = |error| OpenError::File { path: self.options.directory.clone(), error };
@@ -175,7 +239,7 @@ impl Store {
                 Ok(aside)
             })
             .map_err(|error| OpenError::Io { path: self.options.directory.clone(), error })?;
-        problems.push(Problem { what, aside });
+        problems.push(Problem { what: damage.join("; "), aside, outcome: Outcome::Kept });
         Ok((Vec::new(), Vec::new()))
     }
 }
@@ -203,13 +267,67 @@ pub(super) fn open_file(directory: &Path) -> Result<Database, OpenError> {
     }
 }
 
+/// What was set aside by a start that has ended before it could replace it.
+fn interrupted(directory: &Path) -> io::Result<Option<PathBuf>> {
+    if !directory.join(SALVAGING).is_dir() {
+        return Ok(None);
+    }
+    let mut asides = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(ASIDE.as_bytes()))
+        {
+            asides.push(path);
+        }
+    }
+    asides.sort();
+    match asides.pop() {
+        // What it had made by then has its place, or nothing was set aside yet.
+        Some(aside) if !directory.join(disk::FILE).exists() => Ok(Some(aside)),
+        _ => {
+            fs::remove_dir_all(directory.join(SALVAGING))?;
+            Ok(None)
+        }
+    }
+}
+
+/// Puts what can be salvaged in the place of what was set aside.
+fn replace(
+    directory: &Path,
+    what: String,
+    aside: PathBuf,
+    salvage: Salvage<'_>,
+) -> io::Result<Problem> {
+    let scratch = directory.join(SALVAGING);
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch)?;
+    }
+    DirBuilder::new().mode(0o700).create(&scratch)?;
+    let to = scratch.join("made");
+    let outcome = match salvage(&aside, &to) {
+        Ok(lost) => {
+            // All of it is in the file.
+            let made = to.join("salvaged").join(disk::FILE);
+            fs::rename(made, directory.join(disk::FILE))?;
+            Outcome::Salvaged(lost)
+        }
+        Err(reason) => Outcome::Lost(reason),
+    };
+    fs::File::open(directory)?.sync_all()?;
+    fs::remove_dir_all(&scratch)?;
+    Ok(Problem { what, aside, outcome })
+}
+
 /// Moves the log, and the file too if it is damaged, to a directory of their own.
 fn set_aside(directory: &Path, with_file: bool) -> io::Result<PathBuf> {
-    let aside = directory.join(format!("damaged-{}", crate::session::now()));
+    let aside = directory.join(format!("{ASIDE}{}", crate::session::now()));
     DirBuilder::new().mode(0o700).create(&aside)?;
+    let segments = segment::segments(directory)?.into_iter().map(|(_, path)| path);
+    // The file is the last: whoever finds it in its place begins anew.
     let file = with_file.then(|| directory.join(disk::FILE));
-    let segments = log::segments(directory)?.into_iter().map(|(_, path)| path);
-    for path in file.into_iter().chain(segments) {
+    for path in segments.chain(file) {
         if let Some(name) = path.file_name() {
             fs::rename(&path, aside.join(name))?;
         }
@@ -266,13 +384,13 @@ mod tests {
 
     /// Writes a segment with these records; the first one has this sequence.
     fn segment(directory: &Path, number: u64, first: u64, payloads: &[Vec<u8>]) {
-        let mut bytes = Vec::new();
+        let mut bytes = segment::header(number, 0).to_vec();
         for (sequence, payload) in (first..).zip(payloads) {
             let at = frame::begin(&mut bytes);
             bytes.extend_from_slice(payload);
             frame::end(&mut bytes, at, sequence);
         }
-        fs::write(log::path(directory, number), bytes).unwrap();
+        fs::write(segment::path(directory, number), bytes).unwrap();
     }
 
     /// Three segments of one record and more: a space, then a key in each.
@@ -293,19 +411,22 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_an_older_segment_ends_the_replay_there_and_all_is_set_aside() {
+    fn damage_in_an_older_segment_costs_its_record_and_all_is_set_aside() {
         let directory = tempfile::tempdir().unwrap();
         three_segments(directory.path());
-        let path = log::path(directory.path(), 2);
+        let path = segment::path(directory.path(), 2);
         let mut bytes = fs::read(&path).unwrap();
-        bytes[20] ^= 1; // in the record of "b"
+        bytes[segment::HEADER_BYTES + 20] ^= 1; // in the record of "b"
         fs::write(&path, bytes).unwrap();
         let (store, problems) = open(directory.path()).unwrap();
-        let [Problem { what, aside }] = &*problems else { panic!("{problems:?}") };
-        assert!(what.contains("log-000000000002 is damaged at byte 0"), "{what}");
-        assert!(has(&store, "a") && !has(&store, "b") && !has(&store, "d"));
+        let [Problem { what, aside, outcome: Outcome::Kept }] = &*problems else {
+            panic!("{problems:?}")
+        };
+        assert!(what.contains("log-000000000002 is damaged at byte 0; 1 records"), "{what}");
+        let kept = ["a", "b", "c", "d"].map(|name| has(&store, name));
+        assert_eq!(kept, [true, false, true, true]);
         for number in 1..=3 {
-            let name = log::path(aside, number);
+            let name = segment::path(aside, number);
             assert!(name.exists(), "{}", name.display());
         }
         assert!(aside.join(disk::FILE).exists());
@@ -313,17 +434,19 @@ mod tests {
         // It is said once, and what is left is kept.
         let (store, problems) = open(directory.path()).unwrap();
         assert_eq!(problems, []);
-        assert!(has(&store, "a") && store.keys(1) == 1);
+        assert!(has(&store, "a") && has(&store, "d") && store.keys(1) == 3);
     }
 
     #[test]
     fn a_damaged_file_and_a_damaged_log_are_set_aside_together() {
         let directory = tempfile::tempdir().unwrap();
         three_segments(directory.path());
-        fs::write(log::path(directory.path(), 2), b"no record at all, and then zeros").unwrap();
+        fs::write(segment::path(directory.path(), 2), b"no record at all, and then zeros").unwrap();
         fs::write(directory.path().join(disk::FILE), b"this was a database once").unwrap();
         let (store, problems) = open(directory.path()).unwrap();
-        let [Problem { what, aside }] = &*problems else { panic!("{problems:?}") };
+        let [Problem { what, aside, outcome: Outcome::Lost(_) }] = &*problems else {
+            panic!("{problems:?}")
+        };
         assert!(what.contains(disk::FILE), "{what}");
         // The log alone says nothing without the file that it goes on from.
         assert_eq!(store.space("shop", 0), NOWHERE);

@@ -13,6 +13,8 @@ pub(crate) const NOWHERE: Space = 0;
 pub(super) struct Spaces {
     records: BTreeMap<Space, SpaceRecord>,
     numbers: HashMap<(String, u8), Space>,
+    /// The numbers that spaces will have when somebody writes to them.
+    promised: HashMap<(String, u8), Space>,
 }
 
 impl Spaces {
@@ -22,21 +24,28 @@ impl Spaces {
         self.numbers.get(&(namespace.to_owned(), database)).copied()
     }
 
-    /// The number that a new space gets.
-    pub(super) fn next(&self) -> Space {
+    /// The number that this database has, or will have when somebody writes to it.
+    pub(super) fn promise(&mut self, namespace: &str, database: u8) -> Space {
+        if let Some(known) = self.number(namespace, database) {
+            return known;
+        }
         let last = self.records.last_key_value().map_or(NOWHERE, |(space, _)| *space);
+        let last = self.promised.values().fold(last, |last, space| last.max(*space));
         // Nobody has so many; a damaged log may say so.
-        last.checked_add(1).unwrap_or_else(|| {
+        let next = last.checked_add(1).unwrap_or_else(|| {
             (NOWHERE + 1..Space::MAX)
                 .find(|space| !self.records.contains_key(space))
                 .unwrap_or(NOWHERE)
-        })
+        });
+        *self.promised.entry((namespace.to_owned(), database)).or_insert(next)
     }
 
     /// Adds a space, with no keys if it was not there.
     pub(super) fn define(&mut self, space: Space, namespace: &str, database: u8) {
         let namespace = namespace.to_owned();
-        self.numbers.insert((namespace.clone(), database), space);
+        let place = (namespace.clone(), database);
+        self.promised.remove(&place);
+        self.numbers.insert(place, space);
         self.records.entry(space).or_insert(SpaceRecord {
             space,
             namespace,
@@ -52,6 +61,11 @@ impl Spaces {
             self.define(record.space, &record.namespace, record.database);
             self.records.insert(record.space, record.clone());
         }
+    }
+
+    /// Whether it is known whose a space is.
+    pub(super) fn is_defined(&self, space: Space) -> bool {
+        self.records.contains_key(&space)
     }
 
     /// All spaces, for the file.

@@ -6,11 +6,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::disk::{self, View};
+use super::disk::{self, Item, View};
 use super::recover::open_file;
 use super::replay::{self, Segment};
-use super::value::{self, Entry};
-use super::{OpenError, Options, Store, StoreError, log};
+use super::segment::{self, Contents};
+use super::value::Entry;
+use super::{OpenError, Options, Store, StoreError};
 use crate::base::file::{self, Links};
 
 /// What the making of a salvaged store may take.
@@ -50,12 +51,19 @@ pub(crate) fn verify(directory: &Path) -> Result<Report, OpenError> {
         Err(error) => return Err(error),
     };
     let mut last = in_file;
-    let segments = log::segments(directory)
+    let segments = segment::segments(directory)
         .map_err(|error| OpenError::Io { path: directory.to_path_buf(), error })?;
-    for (_, path) in segments {
+    for (number, path) in segments {
         let bytes =
-            log::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
-        match replay::segment(&bytes, in_file, last, |_, _| {}) {
+            segment::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        let Contents::Segment { records, cut } = segment::contents(&bytes, number) else {
+            report.problems.push(format!("{} is no segment of this log", path.display()));
+            continue;
+        };
+        if cut {
+            report.problems.push(format!("{} was cut", path.display()));
+        }
+        match replay::segment(records, in_file, last, |_, _| {}) {
             Segment::Old => {}
             Segment::Whole { last: reached } => last = reached,
             Segment::Damaged { last: reached, offset } => {
@@ -73,11 +81,11 @@ fn verify_file(view: &View, report: &mut Report) -> Result<(), redb::Error> {
     let (mut expiring, mut prolonged) = (0, 0);
     let mut counted = std::collections::BTreeMap::<_, (u64, u64)>::new();
     for item in view.from(&[])? {
-        let (key, stored) = item?;
+        let Item { key, stored, is_sound } = item?;
         report.keys += 1;
         prolonged += u64::from(view.is_prolonged(&key)?);
         let place = super::key::name(&key).escape_ascii().to_string();
-        let Some(entry) = Entry::decode(&stored) else {
+        let Some(entry) = is_sound.then(|| Entry::decode(&stored)).flatten() else {
             report.problems.push(format!("the value of {place} makes no sense"));
             continue;
         };
@@ -133,16 +141,17 @@ pub(crate) fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<Stri
     };
     let (mut store, _) = Store::open(options)?;
     let mut last = 0;
+    let mut strays = 0_u64;
     match copy_of(&damaged.join(disk::FILE), &copy.join(disk::FILE)) {
-        Ok(()) => match read_file(&copy, &mut store) {
+        Ok(()) => match read_file(&copy, &mut store, &mut lost) {
             Ok(sequence) => last = sequence,
             Err(error) => lost.push(format!("{}: {error}", damaged.join(disk::FILE).display())),
         },
         Err(error) => lost.push(format!("{}: {error}", damaged.join(disk::FILE).display())),
     }
-    for (_, path) in log::segments(damaged).map_err(failed)? {
+    for (_, path) in segment::segments(damaged).map_err(failed)? {
         let bytes =
-            log::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+            segment::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
         let mut failure = None;
         let mut previous = last;
         last = replay::salvage(&bytes, last, |sequence, op| {
@@ -151,7 +160,9 @@ pub(crate) fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<Stri
                 lost.push(format!("{}: {missing} records from {first} on", path.display()));
             }
             previous = sequence;
-            if failure.is_none() {
+            if op.space().is_some_and(|space| !store.spaces.is_defined(space)) {
+                strays += 1;
+            } else if failure.is_none() {
                 failure = store.apply(op).err();
             }
         });
@@ -160,11 +171,19 @@ pub(crate) fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<Stri
             return Err(error.into());
         }
     }
+    if strays > 0 {
+        lost.push(format!("{strays} changes of which it is not known whose sessions they are"));
+    }
+    store.settle_all();
     Ok((store, lost))
 }
 
 /// Copies all that the file gives; returns the last log record that is in it.
-fn read_file(directory: &Path, store: &mut Store) -> Result<u64, redb::Error> {
+fn read_file(
+    directory: &Path,
+    store: &mut Store,
+    lost: &mut Vec<String>,
+) -> Result<u64, redb::Error> {
     let database = Arc::new(disk::open(directory, false)?);
     let view = View::new(&database)?;
     for record in &view.summary.spaces {
@@ -172,14 +191,25 @@ fn read_file(directory: &Path, store: &mut Store) -> Result<u64, redb::Error> {
         let define = super::Op::Define(record.space, record.database, &record.namespace);
         apply(store, define)?;
     }
+    let mut damaged = 0_u64;
     for item in view.from(&[])? {
-        let (key, stored) = item?;
-        if value::header(&stored).is_some()
-            && let Some(entry) = Entry::decode(&stored)
-        {
-            apply(store, super::Op::Put(&key, entry))?;
-            store.settle();
+        let Item { key, stored, is_sound } = match item {
+            Ok(item) => item,
+            Err(error) => {
+                lost.push(format!("{}: what comes behind the damage ({error})", disk::FILE));
+                break;
+            }
+        };
+        match is_sound.then(|| Entry::decode(&stored)).flatten() {
+            Some(entry) if store.spaces.is_defined(super::key::space(&key)) => {
+                apply(store, super::Op::Put(&key, entry))?;
+                store.settle();
+            }
+            _ => damaged += 1,
         }
+    }
+    if damaged > 0 {
+        lost.push(format!("{}: {damaged} values are damaged", disk::FILE));
     }
     Ok(view.summary.sequence)
 }

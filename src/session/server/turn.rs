@@ -1,0 +1,158 @@
+//! A turn of one connection: carry out what is whole, make it safe, answer.
+
+use std::io;
+
+use tokio::time::sleep;
+
+use super::budget::FREE;
+use super::connection::{Connection, Turn};
+use super::stream::Stream;
+use crate::config::settings::SessionSync;
+use crate::session::command::{self, Context};
+use crate::session::protocol::Reply;
+use crate::session::store::Synced;
+
+/// Replies that are collected before they are written: a client that sends and does not read is
+/// not read from any more.
+const REPLIES: usize = 256 * 1024;
+/// Requests of one connection before the others have their turn.
+const TURN: usize = 256;
+
+impl<S: Stream> Connection<'_, S> {
+    /// Carries out requests, makes their effects as safe as the settings say, and answers.
+    pub(super) async fn take_turn(&mut self) -> io::Result<Turn> {
+        let mut requests = 0;
+        if self.output.capacity() == 0 {
+            self.output = self.server.outputs.take();
+        }
+        // The clock stands still within a turn.
+        let now = crate::session::now();
+        self.client.active = now;
+        self.changes.clear();
+        let mut turn = Turn::NeedsInput;
+        while !self.client.closing {
+            if requests == TURN || self.output.len() > REPLIES {
+                turn = Turn::HasMore;
+                break;
+            }
+            let authenticated = self.client.authenticated;
+            let bytes = &self.input[self.start..];
+            let used = match self.parser.parse(bytes, &self.server.limits, authenticated) {
+                Ok(None) => break,
+                Ok(Some(used)) => used,
+                Err(error) => {
+                    // What follows has no meaning any more.
+                    let text = format!("ERR {error}");
+                    Reply::new(&mut self.output, self.client.version).error(&text);
+                    self.client.closing = true;
+                    break;
+                }
+            };
+            let arguments = self.parser.arguments(bytes);
+            if !arguments.is_empty() {
+                let mut store = self.server.store.borrow_mut();
+                if store.is_stalled() && command::may_write(&self.client, arguments) {
+                    // The request is whole: parsing goes on from its end when it is asked again.
+                    self.parser.finish();
+                    turn = Turn::Stalled;
+                    break;
+                }
+                requests += 1;
+                let (length, sequence) = (self.output.len(), store.sequence());
+                let mut context = Context {
+                    store: &mut store,
+                    client: &mut self.client,
+                    server: &self.server.info,
+                    now,
+                    scratch: std::mem::take(&mut self.scratch),
+                };
+                let mut reply = Reply::new(&mut self.output, context.client.version);
+                command::dispatch(&mut context, arguments, &mut reply);
+                if reply.is_too_large() {
+                    reply.truncate(length);
+                    reply.error("ERR the reply is too large; ask for less at once");
+                    context.client.closing = true;
+                }
+                self.scratch = context.scratch;
+                let again = std::mem::take(&mut self.client.again);
+                if again && store.sequence() == sequence {
+                    self.output.truncate(length);
+                    self.parser.finish();
+                    turn = Turn::Unreadable;
+                    break;
+                }
+                if store.sequence() != sequence {
+                    self.changes.push(length..self.output.len());
+                }
+            }
+            self.start += used;
+            self.parser.finish();
+            if self.client.put_off.is_some() {
+                turn = Turn::HasMore;
+                break;
+            }
+        }
+        if !self.changes.is_empty() {
+            self.server.note_change();
+        }
+        // Before anybody else's turn, whose requests see other things.
+        let observed = self.server.store.borrow().take_observed();
+        if self.server.store.borrow().has_unwritten() {
+            // All that can run does so first: what the others write then goes to the log with this,
+            // in one system call.
+            tokio::task::yield_now().await;
+        }
+        self.make_safe(observed).await;
+        // Small replies are no matter: the client takes them, or is not read from.
+        if self.output.len() > FREE
+            && let Err(reason) = self.account()
+        {
+            Reply::new(&mut self.output, self.client.version).error(reason);
+            self.client.closing = true;
+        }
+        if let Some(delay) = self.client.put_off.take() {
+            sleep(delay).await;
+        }
+        self.write().await?;
+        Ok(turn)
+    }
+
+    /// Has the log written before any reply leaves, and synced if the settings say so. When it
+    /// cannot be, the reply to every request that changed something becomes an error: nothing was
+    /// acknowledged. Those that only read are answered all the same.
+    async fn make_safe(&mut self, observed: u64) {
+        let (result, always) = {
+            let mut store = self.server.store.borrow_mut();
+            let always = store.options().sync == SessionSync::Always;
+            (store.write_log(), always)
+        };
+        let mut failure = result.err();
+        if always && failure.is_none() && observed > 0 {
+            let mut synced = self.server.store.borrow().synced();
+            let safe = |synced: &Synced| synced.sequence >= observed || synced.failure.is_some();
+            if let Ok(synced) = synced.wait_for(safe).await
+                && synced.sequence < observed
+                && let Some(error) = &synced.failure
+            {
+                failure = Some(format!("MISCONF the session log cannot be synced: {error}"));
+            }
+        }
+        if let Some(failure) = failure
+            && !self.changes.is_empty()
+        {
+            self.take_back(&failure);
+        }
+    }
+
+    /// Puts an error in the place of the replies to requests that changed something.
+    fn take_back(&mut self, failure: &str) {
+        let before = std::mem::take(&mut self.output);
+        let mut end = 0;
+        for reply in &self.changes {
+            self.output.extend_from_slice(&before[end..reply.start]);
+            Reply::new(&mut self.output, self.client.version).error(failure);
+            end = reply.end;
+        }
+        self.output.extend_from_slice(&before[end..]);
+    }
+}
