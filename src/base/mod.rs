@@ -5,6 +5,7 @@ pub(crate) mod exit;
 pub(crate) mod file;
 pub(crate) mod interrupts;
 pub(crate) mod limiter;
+pub(crate) mod listeners;
 pub(crate) mod lock;
 pub(crate) mod origin;
 pub mod paths;

@@ -142,6 +142,13 @@ fn read(directory: BorrowedFd<'_>, name: &str) -> Option<String> {
     Some(text)
 }
 
+/// The control group of this process, where it is in this worker's unit.
+pub(crate) fn group_of_this(meant: &Instance) -> Option<String> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let init = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    (worker(&groups, &init)? == *meant).then(|| unified(&groups).map(str::to_owned))?
+}
+
 /// The worker in whose unit these control groups are.
 ///
 /// Only the first unit on the whole path counts, and only slices may come before it, of whatever

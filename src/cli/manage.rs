@@ -1,12 +1,14 @@
 //! What the commands that change the machine have in common: how they end, the configuration,
 //! systemd, and how starting workers is shown.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::task::{JoinSet, LocalSet};
@@ -25,6 +27,10 @@ use crate::deploy::progress::Lock;
 use crate::deploy::surge;
 use crate::supervise::crashes;
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
+use crate::worker::LISTENS_ELSEWHERE;
+
+/// How often is looked what workers say that are waited for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The machine that is managed.
 #[derive(Debug, Clone)]
@@ -162,7 +168,16 @@ impl Machine {
         }
         let (mut ready, mut failed) = (0, None);
         let total = numbers.len();
-        while let Some(joined) = jobs.join_next().await {
+        let mut told = BTreeSet::new();
+        loop {
+            let joined = tokio::select! {
+                joined = jobs.join_next() => joined,
+                () = tokio::time::sleep(LOOK) => {
+                    self.tell_hints(app, numbers, &mut told).await;
+                    continue;
+                }
+            };
+            let Some(joined) = joined else { break };
             let Ok((number, result)) = joined else { continue };
             let instance = app.instance(number);
             match result {
@@ -182,6 +197,19 @@ impl Machine {
                 Err(self.why(app, number, &error.to_string()).await)
             }
             Some((_, error)) => Err(error.into()),
+        }
+    }
+
+    /// Says, once each, where workers that are waited for listen instead of where they should.
+    async fn tell_hints(&self, app: &App, numbers: &[u16], told: &mut BTreeSet<String>) {
+        for number in numbers {
+            let Ok(unit) = self.systemd.unit(&unit::service(&app.name, *number)).await else {
+                continue;
+            };
+            let status = unit.text("StatusText");
+            if status.starts_with(LISTENS_ELSEWHERE) && told.insert(status.to_owned()) {
+                say(&format!("{}: {}", app.instance(*number), text::one_line(status)));
+            }
         }
     }
 

@@ -17,6 +17,7 @@ pub mod environment;
 pub(crate) mod environment_file;
 mod identity;
 mod notifier;
+mod owner;
 mod probe;
 mod process;
 mod ready;
@@ -28,6 +29,7 @@ mod stop;
 mod watchdog;
 
 pub use self::notifier::Notifier;
+pub(crate) use self::ready::LISTENS_ELSEWHERE;
 pub use self::start::Worker;
 
 use self::identity::{Identity, report};

@@ -1,7 +1,9 @@
 //! What is awaited before `READY=1`.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -10,13 +12,21 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::cluster;
-use super::notifier::AppNotifications;
+use super::identity::{Identity, report};
+use super::notifier::{AppNotifications, Notifier};
+use super::owner::{Owner, Whose};
 use super::probe::{self, ProbeFailure, ProbeTarget};
 use crate::config::settings::{Address, App, Listen, Ready};
 
 /// How often is asked whether the app listens by now: often at first, then more and more seldom.
 const ASK_MIN: Duration = Duration::from_millis(5);
 const ASK_MAX: Duration = Duration::from_millis(200);
+
+/// How the text about an app that listens elsewhere begins, in the journal and as the unit's status.
+pub(crate) const LISTENS_ELSEWHERE: &str = "the app listens on ";
+
+/// How long an app that listens elsewhere is waited for before that is said.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What there is to look at.
 #[derive(Debug)]
@@ -29,6 +39,8 @@ pub(super) struct Signs<'a> {
     pub(super) listener: Option<&'a OwnedFd>,
     pub(super) notifications: Option<&'a AppNotifications>,
     pub(super) target: &'a ProbeTarget,
+    pub(super) owner: &'a Owner,
+    pub(super) identity: &'a Identity,
 }
 
 impl Signs<'_> {
@@ -85,7 +97,12 @@ impl Signs<'_> {
                 view.others.join(", ")
             ),
             (Some(port), true) => format!("the app to listen on {port}, which is its PORT"),
-            (None, _) => {
+            (None, false) => format!(
+                "the app to listen on a port; it listens on {}: if that is its server, write it as \
+                 PORT in `environment`",
+                view.others.join(", ")
+            ),
+            (None, true) => {
                 "the app to listen: server.listen(), without `exclusive` and `reusePort`".to_owned()
             }
         }
@@ -93,13 +110,63 @@ impl Signs<'_> {
 
     async fn connects(&self, awaited: &RefCell<String>) {
         let mut pause = ASK_MIN;
-        while let Err(error) = probe::connect(self.address).await {
-            awaited.replace(format!("the app to listen on {}: {error}", self.address));
+        while let Err(error) = self.connect().await {
+            let said = format!("the app to listen on {}: {error}", self.address);
+            let is_taken = error.kind() == io::ErrorKind::AddrInUse;
+            if is_taken && *awaited.borrow() != said {
+                report!(error, self.identity, "not ready: {error}");
+            }
+            awaited.replace(said);
             sleep(pause).await;
             pause = (pause * 2).min(ASK_MAX);
         }
         if let (Listen::Unix, Address::Unix(path)) = (self.app.listen, self.address) {
             make_connectable(path);
+        }
+    }
+
+    /// Whether the app accepts connections at its own address, and not somebody else.
+    async fn connect(&self) -> io::Result<()> {
+        if let (Listen::Port, Address::Tcp(address)) = (self.app.listen, self.address) {
+            match self.owner.whose(*address) {
+                Whose::Others(other) => {
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, other.to_string()));
+                }
+                Whose::Nobodys => return Err(io::ErrorKind::ConnectionRefused.into()),
+                Whose::Ours | Whose::Unknown => {}
+            }
+        }
+        probe::connect(self.address).await
+    }
+
+    /// After a while without a sign, says where the app does listen, and what to write.
+    pub(super) async fn hint(&self, awaited: &RefCell<String>, notifier: &Notifier) -> Infallible {
+        let mut said = Vec::new();
+        loop {
+            sleep(PATIENCE).await;
+            let mut found = self.owner.addresses();
+            // The listener that it inherits is no other one.
+            found.retain(|found| *self.address != Address::Tcp(*found));
+            if found.is_empty() || found == said || self.listens(&awaited.borrow()) {
+                continue;
+            }
+            let text = hint(&found, self.app, self.address);
+            report!(warn, self.identity, "{text}");
+            notifier.status(&text).await;
+            said = found;
+        }
+    }
+
+    /// Whether it is something else that is awaited.
+    fn listens(&self, awaited: &str) -> bool {
+        match (self.app.listen, self.address, self.channel) {
+            (Listen::Port, Address::Tcp(address), _) => self.owner.whose(*address) == Whose::Ours,
+            (Listen::Cluster, _, Some(channel)) => channel.view().borrow().front.is_some(),
+            (Listen::Unix, Address::Unix(path), _) => path.exists(),
+            (Listen::Fd, ..) => {
+                self.app.ready != Ready::Listening || awaited.contains(": it answers ")
+            }
+            _ => false,
         }
     }
 
@@ -145,6 +212,25 @@ impl Signs<'_> {
             pause = (pause * 2).min(ASK_MAX);
         }
     }
+}
+
+/// Where the app listens instead, and what to do about it.
+fn hint(found: &[SocketAddr], app: &App, address: &Address) -> String {
+    let list: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let list = list.join(" and ");
+    let remedy = match (app.listen, found, address) {
+        (Listen::Port, _, Address::Tcp(wanted)) if app.port.is_none() && app.workers == 1 => {
+            let port = found.first().map_or(wanted.port(), SocketAddr::port);
+            format!("have it take HOST and PORT from its environment, or write port = {port}")
+        }
+        (Listen::Port, ..) => "have it take HOST and PORT from its environment".to_owned(),
+        (_, [one, ..], _) if app.workers == 1 => {
+            format!("write listen = \"port\" and port = {}", one.port())
+        }
+        _ => "write listen = \"port\", and have it take HOST and PORT from its environment"
+            .to_owned(),
+    };
+    format!("{LISTENS_ELSEWHERE}{list}, where the front does not reach it ({address}): {remedy}")
 }
 
 fn has_waiting(listener: BorrowedFd<'_>) -> bool {

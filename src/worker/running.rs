@@ -16,13 +16,14 @@ use super::cluster;
 use super::control::Hub;
 use super::identity::{Identity, report};
 use super::notifier::{AppNotifications, Notifier};
+use super::owner::{Owner, Whose};
 use super::probe::{ProbeTarget, Seconds};
 use super::process::{Exit, Process};
 use super::ready::Signs;
 use super::stop::{Stop, Stopped};
 use super::watchdog::{Question, Watchdog};
 use crate::base::exit;
-use crate::config::settings::{Address, App};
+use crate::config::settings::{Address, App, Listen};
 use crate::supervise::life::{self, Life};
 use crate::systemd::message::{WORKER_DONE, WORKER_EXITED, WORKER_NOT_READY, WORKER_READY};
 
@@ -33,12 +34,16 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long an app that was not ready in time may take to end.
 const GIVE_UP: Duration = Duration::from_secs(5);
 
+/// How often is looked whether the listener at the app's own address is still the app's.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// A started app with all that belongs to it.
 pub(super) struct Running {
     pub(super) app: App,
     pub(super) address: Address,
     pub(super) port_variable: Option<String>,
     pub(super) identity: Identity,
+    pub(super) owner: Owner,
     pub(super) notifier: Notifier,
     pub(super) watchdog: Option<Duration>,
     pub(super) stop: mpsc::Receiver<()>,
@@ -63,6 +68,8 @@ enum End {
     Exited(std::io::Result<Exit>),
     Stop,
     NotInTime,
+    /// Somebody else listens where the app should.
+    Taken,
 }
 
 // === impl Running ===
@@ -79,6 +86,14 @@ impl Running {
         let code = match end {
             End::Exited(exit) => self.exited(exit),
             End::Stop => self.stop().await,
+            End::Taken => {
+                // The front hears of it by this, and not only when the app has ended.
+                self.tell(false, true);
+                let status = "stopping: somebody else listens at the app's address";
+                self.notifier.send(&[NotifyState::Stopping, NotifyState::Status(status)]).await;
+                self.ask_to_end(GIVE_UP.min(self.app.stop_timeout), false).await;
+                exit::FAILURE
+            }
             End::Ready | End::NotInTime => {
                 let (limit, asked) = (GIVE_UP.min(self.app.stop_timeout), false);
                 self.ask_to_end(limit, asked).await;
@@ -115,6 +130,8 @@ impl Running {
             listener: self.listener.as_ref(),
             notifications: self.notifications.as_ref(),
             target: &self.target,
+            owner: &self.owner,
+            identity: &self.identity,
         };
         let end = tokio::select! {
             biased; // an app that has ended is not ready
@@ -122,6 +139,7 @@ impl Running {
             _ = self.stop.recv() => End::Stop,
             () = signs.ready(&awaited) => End::Ready,
             () = sleep(self.app.start_timeout) => End::NotInTime,
+            never = signs.hint(&awaited, &self.notifier) => match never {},
         };
         if matches!(end, End::NotInTime) {
             report!(error, self.identity; WORKER_NOT_READY,
@@ -155,10 +173,12 @@ impl Running {
                 None => std::future::pending().await,
             }
         };
+        let taken = is_taken(&self.owner, self.app.listen, &self.address, &self.identity);
         tokio::select! {
             exit = self.process.wait() => End::Exited(exit),
             _ = self.stop.recv() => End::Stop,
             never = watchdog => match never {},
+            () = taken => End::Taken,
             never = follow(self.channel.as_ref(), &self.notifier, &self.identity, &status) => match never {},
         }
     }
@@ -270,6 +290,22 @@ impl Running {
         if let Some(channel) = &self.channel {
             let mut view = channel.view();
             let _ = timeout(LAST_WORDS, view.wait_for(|view| view.gone)).await;
+        }
+    }
+}
+
+/// Returns when somebody else listens at the app's own address: nothing that comes there is the app's
+/// any more. It ends the worker, so that the front sends nothing, and systemd starts it again.
+async fn is_taken(owner: &Owner, listen: Listen, address: &Address, identity: &Identity) {
+    let (Listen::Port, Address::Tcp(address)) = (listen, address) else {
+        return std::future::pending().await;
+    };
+    loop {
+        sleep(LOOK).await;
+        if let Whose::Others(other) = owner.whose(*address) {
+            report!(error, identity; WORKER_NOT_READY,
+                "{other}: the app does not listen there any more, so this worker ends");
+            return;
         }
     }
 }

@@ -14,6 +14,7 @@ use super::control::{Control, ControlContext, Hub, Siblings};
 use super::environment::{self, Environment};
 use super::identity::{Identity, report};
 use super::notifier::{AppNotifications, Notifier};
+use super::owner::{Owner, Whose};
 use super::probe::{self, ProbeTarget};
 use super::process::Plan;
 use super::running::Running;
@@ -66,8 +67,8 @@ pub(super) enum WorkerStartError {
     NoControl { instance: String },
     #[error("app {app:?}: ready = \"message\" needs a Node command, and `{command}` is none")]
     NoChannel { app: String, command: String },
-    #[error("{address} is in use by another process: it is worker {instance}'s own address")]
-    AddressInUse { address: Address, instance: String },
+    #[error("{address} is in use by another process: it is worker {instance}'s own address{who}")]
+    AddressInUse { address: Address, instance: String, who: String },
     #[error("cannot {what}: {source}")]
     Io { what: &'static str, source: io::Error },
 }
@@ -87,14 +88,10 @@ pub(super) async fn start(
     identity: &Identity,
 ) -> Result<Running, WorkerStartError> {
     let command = command_of(&worker.app, identity)?;
+    let owner = Owner::of(identity.to_string().parse().ok().as_ref());
     let is_node = command.first().is_some_and(|program| command::is_node(program));
     let app = &worker.app;
-    if app.ready == Ready::Message && app.listen != Listen::Cluster && !is_node {
-        return Err(WorkerStartError::NoChannel {
-            app: app.name.clone(),
-            command: app.command.join(" "),
-        });
-    }
+    check_channel(app, is_node)?;
     let mut environment = environment::of_app(
         &worker.environment,
         &worker.variables,
@@ -117,7 +114,7 @@ pub(super) async fn start(
         environment.insert("NODE_UNIQUE_ID".into(), worker.number.to_string().into());
     }
     if matches!(worker.app.listen, Listen::Port | Listen::Unix) {
-        free_address(&worker.address, identity).await?;
+        free_address(&worker.address, &owner, identity).await?;
     }
     let hub = Hub::new(&identity.to_string());
     let writers = hub.watch_writers();
@@ -139,6 +136,7 @@ pub(super) async fn start(
         channel: their_end,
     };
     let process = plan.start().map_err(io("start the app's process"))?;
+    owner.started(process.id());
     hub.life("started", json!({ "pid": process.id() }));
     report!(debug, identity, "started `{}` as process {}", command.join(" "), process.id());
     let options = cluster::Options {
@@ -171,6 +169,7 @@ pub(super) async fn start(
         address: worker.address,
         port_variable,
         identity: identity.clone(),
+        owner,
         notifier: worker.notifier,
         watchdog: worker.watchdog,
         stop: worker.stop,
@@ -185,6 +184,17 @@ pub(super) async fn start(
         ended: None,
         directory,
     })
+}
+
+/// Whether the app can say that it is ready in the way that its file says.
+fn check_channel(app: &App, is_node: bool) -> Result<(), WorkerStartError> {
+    if app.ready == Ready::Message && app.listen != Listen::Cluster && !is_node {
+        return Err(WorkerStartError::NoChannel {
+            app: app.name.clone(),
+            command: app.command.join(" "),
+        });
+    }
+    Ok(())
 }
 
 /// The command to run: the real one, where a package manager would come between.
@@ -254,10 +264,23 @@ fn notifications(
 }
 
 /// Makes sure that who answers at the app's own address will be the app.
-async fn free_address(address: &Address, identity: &Identity) -> Result<(), WorkerStartError> {
-    if probe::connect(address).await.is_ok() {
+async fn free_address(
+    address: &Address,
+    owner: &Owner,
+    identity: &Identity,
+) -> Result<(), WorkerStartError> {
+    let whose = match address {
+        Address::Tcp(address) => owner.whose(*address),
+        Address::Unix(_) => Whose::Unknown,
+    };
+    let (is_taken, who) = match whose {
+        Whose::Nobodys => (false, String::new()),
+        Whose::Others(other) => (true, format!("; {other}")),
+        Whose::Ours | Whose::Unknown => (probe::connect(address).await.is_ok(), String::new()),
+    };
+    if is_taken {
         let instance = identity.to_string();
-        return Err(WorkerStartError::AddressInUse { address: address.clone(), instance });
+        return Err(WorkerStartError::AddressInUse { address: address.clone(), instance, who });
     }
     if let Address::Unix(path) = address {
         remove_stale(path);

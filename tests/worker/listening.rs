@@ -213,3 +213,11 @@ fn a_tls_server_gets_the_ticket_keys_that_it_sent() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "secure 48");
 }
+
+#[test]
+fn a_pipe_that_a_program_makes_for_itself_first_is_not_its_server() {
+    let mut shim = node("pipe-first.js", &[]).ready();
+    assert!(shim.get("/").starts_with("/tmp/roundsman-test-"));
+    assert!(shim.log().contains("write its port or path as PORT"), "{}", shim.log());
+    assert_eq!(shim.stop(), 0, "{}", shim.log());
+}

@@ -11,6 +11,9 @@ use crate::worker::channel::ClusterMessage;
 /// libuv's flag for `ipv6Only`, the same for TCP and UDP.
 const IPV6_ONLY: i64 = 1;
 
+/// Where temporary files are.
+const TEMPORARY: [&str; 2] = ["/tmp/", "/var/tmp/"];
+
 /// The argument of an app's `listen()` or `bind()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Endpoint {
@@ -92,6 +95,12 @@ impl Endpoint {
             Self::Descriptor(_) => true, // the only descriptor there is to inherit is the worker's
             Self::Udp { .. } => false,
         }
+    }
+
+    /// Whether it looks like a pipe between processes of the app, such as tsx makes before it starts
+    /// the app: a path where temporary files are, which a unit has for itself.
+    pub(super) fn is_private(&self) -> bool {
+        matches!(self, Self::Path(path) if TEMPORARY.iter().any(|place| path.starts_with(place)))
     }
 
     /// The same endpoint at the port that it has in the end.

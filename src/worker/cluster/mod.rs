@@ -400,11 +400,14 @@ impl Task {
     fn bind(&mut self, request: Request) {
         match bind::bind_endpoint(&request.endpoint) {
             Ok(bound) => {
+                let taken = self.view.borrow().front.clone();
+                let taken = taken.map_or_else(String::new, |taken| format!(", here {taken}"));
                 report!(
                     info,
                     self.identity,
                     "{} is a socket of the app's own, which the front does not use: its server is the one \
-                     that PORT names, or else the first one that listens",
+                     that PORT names, or else the first one that listens{taken}. To choose another one, \
+                     write its port or path as PORT in `environment`",
                     request.endpoint
                 );
                 let reply: Value = self.primary.bound(request, bound.port);

@@ -2,7 +2,7 @@
 //! decision.
 //!
 //! One server of the app gets the connections of the front: the one that `PORT` names, if `PORT` is
-//! set, and the first one that listens otherwise. It is answered in Node's round-robin style, so it
+//! set, and otherwise the first one that listens and is no pipe of the program's own. It is answered in Node's round-robin style, so it
 //! has no socket at all and its port can be what it likes. Every other server gets a real socket.
 
 use rustix::io::Errno;
@@ -140,7 +140,10 @@ impl Primary {
     fn is_front(&self, endpoint: &Endpoint) -> bool {
         !matches!(endpoint, Endpoint::Udp { .. })
             && !self.servers.iter().any(|server| server.front)
-            && self.port_variable.as_deref().is_none_or(|port| endpoint.is_named(port))
+            && match self.port_variable.as_deref() {
+                Some(port) => endpoint.is_named(port),
+                None => !endpoint.is_private(),
+            }
     }
 
     fn open(&mut self, endpoint: Endpoint, front: bool) -> String {

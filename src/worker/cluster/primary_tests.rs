@@ -157,3 +157,16 @@ fn nonsense_is_ignored() {
     let bad_port = r#""address":null,"port":99999,"addressType":4"#;
     assert_eq!(refusal(primary.receive(query(bad_port))), Errno::INVAL);
 }
+
+#[test]
+fn a_pipe_of_the_apps_own_is_not_its_server_unless_port_names_it() {
+    const PIPE: &str = r#""address":"/tmp/tsx-0/17.pipe","port":-1,"addressType":-1"#;
+    let mut primary = Primary::new(None);
+    let decision = primary.receive(query(PIPE));
+    assert!(matches!(decision, Decision::Bind(_)), "{decision:?}");
+    reply(primary.receive(query(ANY_3000)));
+    let decision = primary.receive(listening(ANY_3000));
+    assert!(matches!(decision, Decision::Listening(_, true)), "{decision:?}");
+    let mut named = Primary::new(Some("/tmp/tsx-0/17.pipe".to_owned()));
+    reply(named.receive(query(PIPE)));
+}
