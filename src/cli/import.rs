@@ -14,7 +14,7 @@ use super::manage::{self, print_json, say};
 use super::rights;
 use crate::base::{paths, replace, text};
 use crate::config::{self, Sources};
-use crate::import::{self, Author, Import};
+use crate::import::{self, Author, Import, Note};
 
 /// Print the files that do what PM2's or nginx's configuration does, and what has no counterpart
 #[derive(Debug, Args)]
@@ -57,6 +57,9 @@ struct Output {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Write them although rules that keep somebody out are not in them
+    #[arg(long, requires = "write")]
+    unprotected: bool,
 }
 
 // === impl ImportCommand ===
@@ -96,7 +99,8 @@ impl Output {
         if self.json {
             let value = json!({
                 "files": import.files.iter().map(|f| json!({"path": self.to.join(&f.path), "text": f.text, "secret": f.secret})).collect::<Vec<_>>(),
-                "notes": import.notes.iter().map(|n| json!({"at": n.at, "text": n.text})).collect::<Vec<_>>(),
+                "notes": notes(&import.notes),
+                "unprotected": notes(&import.unprotected),
             });
             print_json(&value);
         } else {
@@ -112,7 +116,13 @@ impl Output {
                 say(&text::one_line(&format!("{}: {}", note.at, note.text)));
             }
         }
+        if !import.unprotected.is_empty() && !self.json {
+            for note in &import.unprotected {
+                say(&text::one_line(&format!("{}: NOT PROTECTED: {}", note.at, note.text)));
+            }
+        }
         if self.write {
+            self.refuse_what_is_open(import)?;
             self.refuse_what_is_there(import)?;
         }
         self.judge(import)?;
@@ -144,6 +154,19 @@ impl Output {
         Err(Failure::config(format!(
             "with these files the configuration has errors; nothing was written:\n{}",
             loaded.problems.render(false)
+        )))
+    }
+
+    /// Nobody gets in because of an import who did not get in before, unless it is asked for.
+    fn refuse_what_is_open(&self, import: &Import) -> Done {
+        if self.unprotected || import.unprotected.is_empty() {
+            return Ok(());
+        }
+        let rules: Vec<String> = import.unprotected.iter().map(|note| note.at.clone()).collect();
+        Err(Failure::config(format!(
+            "nothing was written, because these rules keep somebody out and cannot be carried over: {}.\n\
+             See to it that the app does it or needs none of them, then write with --unprotected",
+            rules.join(", ")
         )))
     }
 
@@ -184,6 +207,10 @@ impl Output {
         }
         Ok(())
     }
+}
+
+fn notes(notes: &[Note]) -> Vec<serde_json::Value> {
+    notes.iter().map(|note| json!({"at": note.at, "text": note.text})).collect()
 }
 
 /// The names of the variables, without their values.

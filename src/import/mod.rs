@@ -4,6 +4,7 @@
 mod author;
 mod environment_file;
 pub mod nginx;
+mod nginx_closed;
 mod nginx_reader;
 mod nginx_rest;
 mod nginx_syntax;
@@ -19,6 +20,8 @@ pub struct Import {
     pub files: Vec<File>,
     /// What is not in them, and why; in the order of the original.
     pub notes: Vec<Note>,
+    /// What keeps somebody out in the original and could not even be closed in the files.
+    pub unprotected: Vec<Note>,
 }
 
 /// A file to write.

@@ -34,7 +34,6 @@ const NEEDS_NOTHING: &[&str] = &[
     "server_names_hash_bucket_size",
     "keepalive",
     "zone",
-    "proxy_redirect",
     "server_tokens",
     "reset_timedout_connection",
     "map_hash_bucket_size",
@@ -131,6 +130,15 @@ pub(super) fn remark(directive: &Directive) -> Option<Cow<'static, str>> {
             }
             format!("there is no file {what}").into()
         }
+        "proxy_redirect" if directive.arguments.first().is_some_and(|word| word == "off") => return None,
+        "proxy_redirect" => "redirects of the app are passed on as they are; with the client's Host most apps write them right".into(),
+        "fastcgi_pass" | "uwsgi_pass" | "scgi_pass" | "memcached_pass" => {
+            "only HTTP is spoken to servers: keep nginx for this location, or have the app listen for HTTP".into()
+        }
+        "auth_basic" | "auth_request" | "auth_jwt" | "allow" | "deny" | "ssl_verify_client" | "internal"
+        | "limit_except" | "secure_link" | "valid_referers" => {
+            "what it protects is closed in the files, where it passes anything on".into()
+        }
         "proxy_set_header" => return header(directive),
         _ if name.starts_with("ssl_") => {
             "[listen.https] of roundsman.toml has what there is to set for TLS".into()
@@ -149,6 +157,12 @@ fn header(directive: &Directive) -> Option<Cow<'static, str>> {
     let value = directive.arguments.get(1).map_or("", String::as_str);
     Some(match name.as_str() {
         "host" if matches!(value, "$host" | "$http_host") => return None,
+        "x-forwarded-proto" if value.starts_with("$http_") => {
+            "the client's word is believed only from `trusted-proxies` of roundsman.toml".into()
+        }
+        "x-forwarded-for" if value == "$proxy_add_x_forwarded_for" => {
+            "what the client sent is dropped unless it is one of `trusted-proxies` of roundsman.toml".into()
+        }
         "upgrade" | "connection" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
         | "x-forwarded-port" | "forwarded" => return None,
         "x-real-ip" => {

@@ -12,11 +12,15 @@ impl Upstream {
     /// Its file.
     pub(super) fn text(&self) -> String {
         let list = |items: &[String]| match items {
+            [] => "[]".to_owned(),
             [one] => format!("[{one}]"),
             many => format!("[\n    {},\n]", many.join(",\n    ")),
         };
-        let mut text =
-            format!("servers = {}\nroute = {}\n", list(&self.servers), list(&self.routes));
+        let mut text = format!("servers = {}\n", list(&self.servers));
+        for route in &self.closed {
+            let _ = writeln!(text, "# Closed, see closed.toml: {route}");
+        }
+        let _ = writeln!(text, "route = {}", list(&self.routes));
         for option in &self.options {
             let _ = writeln!(text, "{option}");
         }

@@ -130,12 +130,113 @@ fn everything_without_a_counterpart_is_named_with_its_line() {
     }
 }
 
+/// What a site's text comes to.
+fn site(text: &str) -> (Import, Settings) {
+    let directory = tempfile::tempdir().unwrap();
+    let site = directory.path().join("site");
+    std::fs::write(&site, text).unwrap();
+    import(&site)
+}
+
+#[test]
+fn what_keeps_somebody_out_is_closed_and_never_open() {
+    let (import, settings) = site(
+        "server { server_name a.example;
+           location / { proxy_pass http://127.0.0.1:1; }
+           location /admin { auth_basic x; proxy_pass http://127.0.0.1:1; }
+           location /tools { allow 10.0.0.0/8; deny all; proxy_pass http://127.0.0.1:2; }
+           location = /verify { internal; proxy_pass http://127.0.0.1:3; }
+           location /gone { return 403; }
+           location ~ /\\.git { deny all; }
+           if ($bad) { return 403; }
+         }
+         server { server_name b.example; auth_request /check;
+           location / { proxy_pass http://127.0.0.1:1; }
+           location /open { auth_request off; proxy_pass http://127.0.0.1:1; }
+         }",
+    );
+    assert_eq!(
+        routes(&settings, "closed"),
+        ["a.example/admin", "a.example/gone", "a.example/tools", "a.example/verify", "b.example/"]
+    );
+    assert_eq!(routes(&settings, "1"), ["a.example/", "b.example/open"]);
+    let unprotected: Vec<&str> = import.unprotected.iter().map(|note| note.at.as_str()).collect();
+    assert_eq!(unprotected, ["site:7: location", "site:8: if"]);
+    assert!(
+        import
+            .notes
+            .iter()
+            .any(|note| note.text.contains("/admin is CLOSED (503): `auth_basic x`"))
+    );
+}
+
+#[test]
+fn rules_that_cannot_even_be_closed_stop_the_writing() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let text =
+        "server { location / { proxy_pass http://127.0.0.1:1; } location ~ /\\.git { deny all; } }";
+    std::fs::write(at("site"), text).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_roundsman"));
+        let output = command.args(["import", "nginx", &at("site"), "--to", &at("etc"), "--write"]);
+        let output = output.args(more).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, said) = run(&[]);
+    assert_eq!(status, Some(78), "{said}");
+    assert!(said.contains("NOT PROTECTED") && said.contains("--unprotected"), "{said}");
+    assert!(!Path::new(&at("etc")).exists(), "nothing is written");
+    let (status, said) = run(&["--unprotected"]);
+    assert_eq!(status, Some(0), "{said}");
+}
+
+#[test]
+fn a_site_that_had_only_tls_does_not_answer_plain_http() {
+    let pass = "location / { proxy_pass http://127.0.0.1:1; }";
+    let text = format!(
+        "server {{ listen 80; server_name a.example; return 301 https://$host$request_uri; }}
+         server {{ listen 443 ssl; server_name a.example; {pass} }}
+         server {{ listen 443 ssl; listen 80; server_name both.example; {pass} }}
+         server {{ listen 443 ssl; server_name two.example; {pass} }}
+         server {{ server_name two.example; location /x {{ proxy_pass http://127.0.0.1:1; }} }}"
+    );
+    let (_, settings) = site(&text);
+    let redirected: Vec<String> = settings
+        .routes
+        .iter()
+        .filter(|route| route.https.redirect)
+        .map(|route| format!("{:?}", route.host))
+        .collect();
+    assert_eq!(redirected, ["Exact(\"a.example\")"]);
+}
+
+#[test]
+fn locations_that_are_not_prefixes_do_not_take_what_is_not_theirs() {
+    let (import, settings) = site(
+        "server { server_name ~^(?<x>.+)\\.example$; location / { proxy_pass http://127.0.0.1:9; } }
+         server { server_name a.example;
+           location = / { proxy_pass http://127.0.0.1:2; }
+           location / { try_files $uri @app; }
+           location @app { proxy_pass http://127.0.0.1:1; } }
+         server { server_name rpc.example; location / { grpc_pass grpc://127.0.0.1:3; } }",
+    );
+    assert_eq!(routes(&settings, "1"), ["a.example/"]);
+    assert_eq!(routes(&settings, "3"), ["rpc.example/"]);
+    assert!(!settings.upstreams.contains_key("9") && !settings.upstreams.contains_key("2"));
+    for part in
+        ["no name that can be written", "= /: only the path itself", "nginx sends the Host of"]
+    {
+        assert!(import.notes.iter().any(|note| note.text.contains(part)), "{part}: {import:#?}");
+    }
+}
+
 #[test]
 fn client_certificates_have_their_place() {
     let directory = tempfile::tempdir().unwrap();
     let site = directory.path().join("site");
     let text = "server {\n ssl_client_certificate ca.pem;\n ssl_verify_client optional;\n location / {\n\
-        proxy_pass http://127.0.0.1:3000;\n proxy_set_header X-SSL-Client-Cert $ssl_client_escaped_cert;\n}}\n";
+        proxy_pass http://127.0.0.1:3000;\n proxy_set_header Host $host;\n proxy_set_header X-SSL-Client-Cert $ssl_client_escaped_cert;\n}}\n";
     std::fs::write(&site, text).unwrap();
     let (import, _) = import(&site);
     let said: Vec<_> = import.notes.iter().map(|note| note.text.as_str()).collect();
