@@ -122,7 +122,7 @@ fn nobody_makes_the_release_that_root_goes_back_to(machine: &Machine) {
     machine.run(&format!("chmod 1777 {releases} && mv {releases}/2 /home/alice/two"));
     let evil = format!("{releases}/evil");
     by(machine, "mallory", &format!("cp -r {releases}/1 {evil} && touch -r {releases}/1 {evil}"));
-    for note in ["".to_owned(), format!("{releases}/1\n{evil}\n")] {
+    for note in [String::new(), format!("{releases}/1\n{evil}\n")] {
         machine.write("/var/lib/roundsman/releases/shop", &note);
         let said = machine.try_run("roundsman rollback shop");
         assert!(!said.ok() && said.stderr.contains("no earlier release"), "{said}");
