@@ -6,7 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open, openat};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
+use super::control_groups::{self, Found};
 use super::unit::Instance;
 use super::user::{self, ROUNDSMAN, User};
 use crate::sys;
@@ -46,6 +49,31 @@ enum Process {
     Gone,
 }
 
+/// Where a peer is among the units of this machine.
+///
+/// A process can hand its connection to another one and end. So only a process that lives, and was
+/// looked at, is somebody: [`Standing::Hidden`] and [`Standing::Nobody`] are never read as "in no
+/// worker".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// In this worker's unit.
+    Worker(Instance),
+    /// In no worker's.
+    Elsewhere,
+    /// It lives, and nothing says where.
+    Hidden,
+    /// It has ended, or its number is somebody else's by now.
+    Nobody,
+}
+
+/// What is known of a process's control groups.
+enum Groups {
+    /// In the form of `/proc/PID/cgroup`.
+    Known(String),
+    Hidden,
+    Nobody,
+}
+
 impl Accounts {
     /// Those of this machine; `None` where the package is not installed.
     pub(crate) fn find() -> Option<Self> {
@@ -81,45 +109,72 @@ impl Peer {
         accounts.is_some_and(|accounts| self.uid == accounts.front)
     }
 
-    /// Whether it is a member of the group. The front is not, though its user is in the group, which
-    /// is its own: it speaks with the internet.
-    pub(crate) fn is_member(&self, accounts: Option<Accounts>) -> bool {
+    /// Whether it is a member of the group, given where it is: a process in no worker's unit, since an
+    /// app may run as a user who is a member, and is none itself. The front is none, though its user is
+    /// in the group, which is its own: it speaks with the internet.
+    pub(crate) fn is_member(&self, accounts: Option<Accounts>, standing: &Standing) -> bool {
+        *standing == Standing::Elsewhere && self.has_group(accounts)
+    }
+
+    /// Whether the group would make it a member.
+    pub(crate) fn has_group(&self, accounts: Option<Accounts>) -> bool {
         let is_in = |group| self.gid == group || self.groups.contains(&group);
         accounts.is_some_and(|accounts| self.uid != accounts.front && is_in(accounts.group))
     }
 
-    /// The worker of an app in whose unit it is, as long as it lives and is the same user.
-    pub(crate) fn worker(&self) -> Option<Instance> {
-        let groups = self.control_groups()?;
+    /// Where it is, as long as it lives and is the same user.
+    pub(crate) fn standing(&self) -> Standing {
+        self.looked_at(|pid| control_groups::of(pid, None))
+    }
+
+    /// The same, where it is likely to be this worker: that saves a search where others' processes are
+    /// hidden.
+    pub(crate) fn standing_near(&self, likely: Option<&Instance>) -> Standing {
+        self.looked_at(|pid| control_groups::of(pid, likely))
+    }
+
+    /// The same without a search: for peers whom nobody has to know.
+    pub(crate) fn standing_shown(&self) -> Standing {
+        self.looked_at(|_| Found::Unknown)
+    }
+
+    fn looked_at(&self, search: impl FnOnce(u32) -> Found) -> Standing {
         // PID 1 is not where systemd began when a container shares its host's control groups.
-        let init = std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
-        worker(&groups, &init)
+        let init = || std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+        let standing = match self.shown() {
+            Groups::Known(groups) => {
+                worker(&groups, &init()).map_or(Standing::Elsewhere, Standing::Worker)
+            }
+            Groups::Nobody => Standing::Nobody,
+            Groups::Hidden => match self.pid.map_or(Found::Unknown, search) {
+                Found::In(path) => searched(&path, &init()),
+                // Of a process that lives it says that no unit of this machine has it.
+                Found::InNone if matches!(self.process, Process::Held(_)) => Standing::Elsewhere,
+                Found::InNone => Standing::Nobody,
+                Found::Unknown => Standing::Hidden,
+            },
+        };
+        // Only now: until here its number might have become another's.
+        if self.lives() { standing } else { Standing::Nobody }
     }
 
-    /// Whether it is known to be in no worker's unit: an app may run as a user who is a member, and is
-    /// none itself.
-    pub(crate) fn is_no_worker(&self) -> bool {
-        self.control_groups().is_some() && self.worker().is_none()
-    }
-
-    /// What `/proc` says about its control groups.
-    fn control_groups(&self) -> Option<String> {
-        if matches!(self.process, Process::Gone) {
-            return None;
-        }
+    /// What `/proc` shows of its control groups.
+    fn shown(&self) -> Groups {
+        let Some(pid) = self.pid else { return Groups::Hidden };
         // An open directory of a process does not become another's with the number.
         let directory = open(
-            format!("/proc/{}", self.pid?),
+            format!("/proc/{pid}"),
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
-        )
-        .ok()?;
-        let status = read(directory.as_fd(), "status")?;
-        let groups = read(directory.as_fd(), "cgroup")?;
+        );
+        let read = |name| directory.as_ref().ok().and_then(|at| read(at.as_fd(), name));
+        let (Some(status), Some(groups)) = (read("status"), read("cgroup")) else {
+            return Groups::Hidden;
+        };
         // Real, effective, saved, file system: the socket has the effective one.
-        let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
-        let uid = users.split_ascii_whitespace().nth(1)?.parse::<u32>().ok()?;
-        (uid == self.uid && self.lives()).then_some(groups)
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+        let uid = users.split_ascii_whitespace().nth(1).and_then(|uid| uid.parse::<u32>().ok());
+        if uid == Some(self.uid) { Groups::Known(groups) } else { Groups::Nobody }
     }
 
     /// Whether its number has been its own all the time.
@@ -129,7 +184,11 @@ impl Peer {
                 let mut polled = [PollFd::new(process, PollFlags::IN)];
                 matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
             }
-            Process::ByUser => true,
+            // A process that may not be sent a signal lives as well.
+            Process::ByUser => {
+                let pid = self.pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+                pid.is_none_or(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+            }
             Process::Gone => false,
         }
     }
@@ -160,6 +219,18 @@ fn worker(groups: &str, init: &str) -> Option<Instance> {
     let path = unified(groups)?.strip_prefix(root)?.strip_prefix('/')?;
     let unit = path.split('/').find(|part| !is_slice(part))?;
     Instance::of_service(unit)
+}
+
+/// Where a process is that only a search has found, in this group. Without PID 1's it is not known
+/// where systemd began, so whatever looks like a worker further down is nothing to rely on.
+fn searched(path: &str, init: &str) -> Standing {
+    match worker(&format!("0::{path}"), init) {
+        Some(worker) => Standing::Worker(worker),
+        None if path.split('/').any(|part| Instance::of_service(part).is_some()) => {
+            Standing::Hidden
+        }
+        None => Standing::Elsewhere,
+    }
 }
 
 fn is_slice(part: &str) -> bool {
@@ -244,10 +315,10 @@ mod tests {
         assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
         assert_eq!(peer.gid, rustix::process::getegid().as_raw());
         assert_eq!(peer.pid, Some(std::process::id()));
-        assert!(peer.lives() && peer.control_groups().is_some() && peer.is_no_worker());
+        assert_eq!(peer.standing(), Standing::Elsewhere);
         // A number that belongs to somebody else by now says nothing.
         let other = Peer { pid: Some(1), uid: 12345, ..peer };
-        assert!(other.control_groups().is_none() && !other.is_no_worker());
+        assert_eq!(other.standing(), Standing::Nobody);
         assert!(Peer::of(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).is_err());
     }
 
@@ -258,12 +329,25 @@ mod tests {
             let (near, _far) = UnixStream::pair().unwrap();
             Peer { uid, gid, groups: groups.to_vec(), ..Peer::of(&near).unwrap() }
         };
-        assert!(peer(1000, 1000, &[1000, 980]).is_member(accounts));
-        assert!(peer(1000, 980, &[]).is_member(accounts));
-        assert!(!peer(1000, 1000, &[990]).is_member(accounts), "the front's number is no group");
-        assert!(!peer(1000, 980, &[980]).is_member(None), "nobody knows who the front is");
+        let is_member = |peer: Peer, accounts| peer.is_member(accounts, &Standing::Elsewhere);
+        assert!(is_member(peer(1000, 1000, &[1000, 980]), accounts));
+        assert!(is_member(peer(1000, 980, &[]), accounts));
+        assert!(!is_member(peer(1000, 1000, &[990]), accounts), "the front's number is no group");
+        assert!(!is_member(peer(1000, 980, &[980]), None), "nobody knows who the front is");
         let front = peer(990, 980, &[980]);
-        assert!(front.is_front(accounts) && !front.is_member(accounts) && !front.is_front(None));
+        assert!(front.is_front(accounts) && !front.is_front(None));
+        assert!(!is_member(front, accounts));
+        let worker = Standing::Worker("shop:1".parse().unwrap());
+        for standing in [worker, Standing::Hidden, Standing::Nobody] {
+            assert!(!peer(1000, 980, &[980]).is_member(accounts, &standing), "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_worker_is_neither_one_nor_none() {
+        assert_eq!(searched(WORKER, INIT), Standing::Worker("my-shop_2:7".parse().unwrap()));
+        assert_eq!(searched("/user.slice/session-1.scope", INIT), Standing::Elsewhere);
+        assert_eq!(searched(&format!("/docker/1{WORKER}"), ""), Standing::Hidden);
     }
 
     #[test]
@@ -272,8 +356,14 @@ mod tests {
         let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
         let held = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         child.wait().unwrap();
-        let (near, _far) = UnixStream::pair().unwrap();
-        let of_another = Peer { process: Process::Held(held), ..Peer::of(&near).unwrap() };
-        assert!(!of_another.lives() && of_another.control_groups().is_none());
+        let peer = |process, pid| {
+            let (near, _far) = UnixStream::pair().unwrap();
+            Peer { process, pid: Some(pid), ..Peer::of(&near).unwrap() }
+        };
+        let own = std::process::id();
+        assert_eq!(peer(Process::Held(held), own).standing(), Standing::Nobody);
+        assert_eq!(peer(Process::Gone, own).standing(), Standing::Nobody);
+        assert_eq!(peer(Process::ByUser, child.id()).standing(), Standing::Nobody, "an old kernel");
+        assert_eq!(peer(Process::ByUser, own).standing(), Standing::Elsewhere);
     }
 }

@@ -17,7 +17,7 @@ use tokio::net::UnixStream as AsyncStream;
 
 use super::dial;
 use super::paths;
-use super::peer::Peer;
+use super::peer::{Peer, Standing};
 use super::unit::Instance;
 use crate::sys;
 
@@ -105,12 +105,15 @@ fn check(stream: impl AsFd, path: &Path) -> io::Result<()> {
     let peer = Peer::of(stream)?;
     let is_owner = fs::metadata(directory)?.uid() == peer.uid;
     let meant = worker_of(directory);
-    let found = peer.worker();
-    let is_elsewhere = found.is_none() && peer.is_no_worker();
-    if is_it(meant.as_ref(), found.as_ref(), is_elsewhere, is_owner) {
+    let found = peer.standing_near(meant.as_ref());
+    if is_it(meant.as_ref(), &found, is_owner) {
         return Ok(());
     }
-    let who = found.map_or_else(|| format!("a process of user {}", peer.uid), |w| w.to_string());
+    let who = match found {
+        Standing::Worker(worker) => worker.to_string(),
+        Standing::Nobody => "nobody any more".to_owned(),
+        Standing::Elsewhere | Standing::Hidden => format!("a process of user {}", peer.uid),
+    };
     Err(refused(&format!("{who} listens there, which is not this worker")))
 }
 
@@ -119,17 +122,13 @@ fn worker_of(directory: &Path) -> Option<Instance> {
     directory.strip_prefix(paths::WORKERS).ok()?.to_str()?.parse().ok()
 }
 
-/// The unit decides where it is known. Where processes of others are hidden (and where there is no
-/// systemd), it is the user whose directory it is; a user who is mapped to nobody is nobody there, too.
-fn is_it(
-    meant: Option<&Instance>,
-    found: Option<&Instance>,
-    is_elsewhere: bool,
-    is_owner: bool,
-) -> bool {
+/// The unit decides where it is known. Where it cannot be (and where there is no systemd), it is the
+/// user whose directory it is; a user who is mapped to nobody is nobody there, too. Who has listened
+/// and ended may have handed the socket to anybody.
+fn is_it(meant: Option<&Instance>, found: &Standing, is_owner: bool) -> bool {
     match (meant, found) {
-        (Some(meant), Some(found)) => meant == found,
-        (Some(_), None) if is_elsewhere => false,
+        (Some(meant), Standing::Worker(found)) => meant == found,
+        (Some(_), Standing::Elsewhere) | (_, Standing::Nobody) => false,
         _ => is_owner,
     }
 }
@@ -193,12 +192,15 @@ mod tests {
         let directory = Path::new(paths::WORKERS).join("shop:1");
         assert_eq!(worker_of(&directory).as_ref(), Some(&shop));
         assert_eq!(worker_of(Path::new("/tmp/shop:1")), None);
-        assert!(is_it(Some(&shop), Some(&shop), false, true));
-        assert!(!is_it(Some(&shop), Some(&users), false, true), "two apps of one user");
-        assert!(!is_it(Some(&shop), None, true, true), "a service of another kind");
+        let worker = |worker: &Instance| Standing::Worker(worker.clone());
+        assert!(is_it(Some(&shop), &worker(&shop), true));
+        assert!(!is_it(Some(&shop), &worker(&users), true), "two apps of one user");
+        assert!(!is_it(Some(&shop), &Standing::Elsewhere, true), "a service of another kind");
+        assert!(!is_it(Some(&shop), &Standing::Nobody, true), "it has ended");
+        assert!(!is_it(None, &Standing::Nobody, true), "it has ended");
         for owner in [true, false] {
-            assert_eq!(is_it(Some(&shop), None, false, owner), owner, "where it is hidden");
-            assert_eq!(is_it(None, None, true, owner), owner, "without systemd");
+            assert_eq!(is_it(Some(&shop), &Standing::Hidden, owner), owner, "where it is hidden");
+            assert_eq!(is_it(None, &Standing::Elsewhere, owner), owner, "without systemd");
         }
     }
 }

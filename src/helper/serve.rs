@@ -37,7 +37,7 @@ pub(crate) async fn serve(is_configured: impl FnOnce(&str) -> bool) -> io::Resul
     let mut client = connection()?;
     let peer = Peer::of(&client)?;
     // Never the front, which is in the group and speaks with the internet.
-    let refusal = if peer.uid == 0 || peer.is_member(Accounts::find()) && peer.is_no_worker() {
+    let refusal = if peer.uid == 0 || peer.is_member(Accounts::find(), &peer.standing()) {
         match request(&mut client).await {
             Ok(request) if is_configured(&request.app) => {
                 let who = User::numbered(peer.uid).ok().flatten().map_or("?".into(), |u| u.name);

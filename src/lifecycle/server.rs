@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::control::Control;
 use crate::admin::explain::{Query, explain};
 use crate::admin::model::{Drain, ErrorResponse, Undrain};
-use crate::base::peer::Peer;
+use crate::base::peer::{Peer, Standing};
 use crate::base::places::Places;
 
 /// Bytes of a request body: a drain has about a hundred.
@@ -38,6 +38,11 @@ const OF_MEMBERS: usize = 256;
 const TOO_MANY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
                         content-length: 61\r\nconnection: close\r\n\r\n\
                         {\"error\":\"you have too many connections to the admin socket\"}";
+
+/// What is answered to whoever is in a worker's unit, or has ended.
+const DENIED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\n\
+                      content-length: 44\r\nconnection: close\r\n\r\n\
+                      {\"error\":\"the admin socket is not for apps\"}";
 
 /// Serves the control API on `listener` for as long as it is polled. Run it in a `LocalSet`.
 ///
@@ -60,7 +65,13 @@ async fn serve_all_but(own: Option<u32>, listener: UnixListener, control: Rc<Con
         };
         let place = match Peer::of(&stream) {
             Ok(peer) if own.is_some() && peer.pid == own => continue,
+            // Also where it drains its own worker, in whose unit it is.
             Ok(peer) if peer.uid == 0 => None,
+            // An app may run as a user who is a member. Who is one the socket's mode says.
+            Ok(peer) if !is_for(&peer.standing()) => {
+                let _ = stream.try_write(DENIED.as_bytes()); // there is room, or it is gone
+                continue;
+            }
             Ok(peer) => {
                 let place = places.take(peer.uid);
                 if place.is_none() {
@@ -85,6 +96,11 @@ async fn serve_all_but(own: Option<u32>, listener: UnixListener, control: Rc<Con
             drop(place);
         });
     }
+}
+
+/// Whether a peer that may open the socket may use it.
+fn is_for(standing: &Standing) -> bool {
+    *standing == Standing::Elsewhere
 }
 
 type Answer = Response<Full<Bytes>>;
@@ -210,7 +226,19 @@ mod tests {
         let request = "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n";
         let (answer, _) = said(request.repeat(2).as_bytes()).await;
         assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 1, "{answer}");
-        let body = TOO_MANY.split_once("\r\n\r\n").expect("a head and a body").1;
-        assert!(TOO_MANY.contains(&format!("content-length: {}\r\n", body.len())));
+        for answer in [TOO_MANY, DENIED] {
+            let body = answer.split_once("\r\n\r\n").expect("a head and a body").1;
+            assert!(answer.contains(&format!("content-length: {}\r\n", body.len())), "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_app_of_a_member_is_no_client() {
+        assert!(is_for(&Standing::Elsewhere));
+        for other in
+            [Standing::Worker("shop:1".parse().unwrap()), Standing::Hidden, Standing::Nobody]
+        {
+            assert!(!is_for(&other), "{other:?}");
+        }
     }
 }

@@ -3,12 +3,12 @@
 //! A process of `roundsman-worker@NAME:N.service` sees the namespace NAME. systemd put it into that
 //! unit's control group, and no process can move itself out of it or into another's. Everybody
 //! else must be root, the store's own user, or in the group `roundsman`, as the front's user is and
-//! does not count.
+//! does not count. A process that has ended is nobody: a worker's may have handed its connection on.
 
 use std::os::fd::AsFd;
 
 use super::command::Identity;
-use crate::base::peer::{Accounts, Peer};
+use crate::base::peer::{Accounts, Peer, Standing};
 use crate::base::user::ROUNDSMAN;
 
 /// What the store knows about users before it meets any.
@@ -28,21 +28,26 @@ impl Trust {
     pub(crate) fn identify(&self, socket: impl AsFd) -> Result<Identity, String> {
         let peer = Peer::of(socket)
             .map_err(|error| format!("the kernel does not say who connects: {error}"))?;
-        self.decide(&peer, peer.worker().map(|worker| worker.app)).ok_or_else(|| {
+        self.decide(&peer, peer.standing()).ok_or_else(|| {
             format!(
-                "process {} of user {} is neither a worker of an app nor in the group {ROUNDSMAN}",
+                "process {} of user {} has ended, or is neither a worker of an app nor in the group \
+                 {ROUNDSMAN}",
                 peer.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
                 peer.uid
             )
         })
     }
 
-    fn decide(&self, peer: &Peer, app: Option<String>) -> Option<Identity> {
-        if let Some(app) = app {
-            return Some(Identity::Worker(app));
+    fn decide(&self, peer: &Peer, standing: Standing) -> Option<Identity> {
+        match standing {
+            Standing::Worker(worker) => Some(Identity::Worker(worker.app)),
+            Standing::Hidden | Standing::Nobody => None,
+            Standing::Elsewhere => {
+                let is_own = peer.uid == 0 || peer.uid == self.own_uid;
+                let is_admin = is_own || peer.is_member(self.accounts, &standing);
+                is_admin.then_some(Identity::Admin)
+            }
         }
-        let is_admin = peer.uid == 0 || peer.uid == self.own_uid || peer.is_member(self.accounts);
-        is_admin.then_some(Identity::Admin)
     }
 }
 
@@ -62,15 +67,21 @@ mod tests {
     #[test]
     fn workers_see_their_own_members_see_all_and_the_front_sees_nothing() {
         let trust = Trust { own_uid: 991, accounts: Some(Accounts { front: 990, group: 980 }) };
-        let shop = || Some("shop".to_owned());
-        assert_eq!(trust.decide(&peer(0, 0, &[]), None), Some(Identity::Admin));
-        assert_eq!(trust.decide(&peer(991, 991, &[]), None), Some(Identity::Admin));
-        assert_eq!(trust.decide(&peer(1001, 100, &[980]), None), Some(Identity::Admin));
-        assert_eq!(trust.decide(&peer(990, 980, &[980]), None), None, "the front");
-        assert_eq!(trust.decide(&peer(1002, 100, &[]), None), None);
+        let shop = || Standing::Worker("shop:1".parse().unwrap());
+        assert_eq!(trust.decide(&peer(0, 0, &[]), Standing::Elsewhere), Some(Identity::Admin));
+        assert_eq!(trust.decide(&peer(991, 991, &[]), Standing::Elsewhere), Some(Identity::Admin));
+        assert_eq!(
+            trust.decide(&peer(1001, 100, &[980]), Standing::Elsewhere),
+            Some(Identity::Admin)
+        );
+        assert_eq!(trust.decide(&peer(990, 980, &[980]), Standing::Elsewhere), None, "the front");
+        assert_eq!(trust.decide(&peer(1002, 100, &[]), Standing::Elsewhere), None);
         let worker = Some(Identity::Worker("shop".to_owned()));
         assert_eq!(trust.decide(&peer(61234, 61234, &[]), shop()), worker);
         // Whatever else it may be, an app's worker is an app's worker.
         assert_eq!(trust.decide(&peer(0, 0, &[980]), shop()), worker);
+        for nobody in [Standing::Hidden, Standing::Nobody] {
+            assert_eq!(trust.decide(&peer(1001, 100, &[980]), nobody), None, "a worker's child");
+        }
     }
 }

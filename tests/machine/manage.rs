@@ -81,7 +81,7 @@ on_every_debian! {
         app(machine, "well");
         machine.run("cd /srv/shop && roundsman start server.js -n 2");
         machine.run("useradd -G roundsman alice && useradd bob");
-        let by = |user: &str, command: &str| machine.try_run(&format!("runuser -u {user} -- {command}"));
+        let by = |user: &str, command: &str| machine.try_by(user, command);
         let run = |number| machine.property(&format!("roundsman-worker@shop:{number}.service"), "InvocationID");
 
         for command in [

@@ -8,12 +8,30 @@ use crate::common::skip::may_skip;
 /// Loads the rules, asks them about every unit with every verb, and prints what they allow.
 const ASK: &str = r#"
 let rule;
-const polkit = { Result: { YES: "yes", NOT_HANDLED: "no" }, addRule: (f) => { rule = f; },
+const polkit = { Result: { YES: "yes", NO: "never", NOT_HANDLED: "no" }, addRule: (f) => { rule = f; },
   spawn: () => "0::/user.slice" };
 new Function("polkit", require("node:fs").readFileSync(process.argv[1], "utf8"))(polkit);
-const member = { isInGroup: (name) => name === "roundsman", user: "member", pid: 1, system_unit: "" };
+const member = { isInGroup: (name) => name === "roundsman", user: "member", pid: 1, system_unit: "session-1.scope" };
 const [units, verbs] = [process.argv[2].split(" "), process.argv[3].split(" ")];
-for (const unit of units) for (const verb of verbs) {
+if (units[0] === "WHO") {
+  const [worker, cgroup] = ["roundsman-worker@shop:1.service", "0::/system.slice/"];
+  const { system_unit: _, ...old } = member;
+  const says = (groups, owner) => (words) => words[0].endsWith("cat") ? cgroup + groups : owner;
+  const whoever = {
+    "a session": [member], "a worker": [{ ...member, system_unit: worker }],
+    "ended": [{ ...member, system_unit: "" }], "ended too": [{ ...member, system_unit: null }],
+    "old: a session": [old, says("session-1.scope", "member\n")],
+    "old: a worker": [old, says(worker, "member\n")],
+    "old: ended": [old, () => { throw new Error(); }],
+    "old: another's number": [old, says("cron.service", "root\n")],
+  };
+  for (const [who, [subject, spawn]] of Object.entries(whoever)) {
+    if (spawn) polkit.spawn = spawn;
+    const ask = (id, unit, verb) => rule({ id, lookup: (key) => ({ unit, verb })[key] }, subject);
+    const manages = ask("org.freedesktop.systemd1.manage-units", worker, "stop");
+    console.log(`${who}: ${manages}, lingers: ${ask("org.freedesktop.login1.set-self-linger")}`);
+  }
+} else for (const unit of units) for (const verb of verbs) {
   const action = { id: "org.freedesktop.systemd1.manage-units", lookup: (key) => ({ unit, verb })[key] };
   if (rule(action, member) === "yes") console.log(verb + " " + unit);
 }
@@ -43,13 +61,7 @@ fn a_member_starts_targets_alone_since_any_other_unit_may_be_made_up() {
     units.extend(names.map(|name| format!("{name}.target")));
     let verbs = "start stop restart try-restart reload reload-or-restart reset-failed kill freeze \
                  clean set-property enable ref";
-    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/polkit/50-roundsman.rules");
-    let said = Command::new("node")
-        .args(["-e", ASK, rules, &units.join(" "), verbs])
-        .output()
-        .expect("node is there");
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    let allowed = String::from_utf8(said.stdout).expect("it is text");
+    let allowed = ask(&units.join(" "), verbs);
     let allowed: BTreeSet<&str> = allowed.lines().collect();
     let expected: BTreeSet<&str> = [
         "reload roundsman.service",
@@ -67,4 +79,30 @@ fn a_member_starts_targets_alone_since_any_other_unit_may_be_made_up() {
     ]
     .into();
     assert_eq!(allowed, expected);
+}
+
+#[test]
+fn nobody_who_may_have_been_a_worker_manages_units_or_lingers() {
+    if Command::new("node").arg("--version").output().is_err() {
+        return may_skip("there is no node to run the rules with");
+    }
+    let expected = "a session: yes, lingers: no\n\
+        a worker: no, lingers: never\n\
+        ended: no, lingers: never\n\
+        ended too: no, lingers: never\n\
+        old: a session: yes, lingers: no\n\
+        old: a worker: no, lingers: never\n\
+        old: ended: no, lingers: never\n\
+        old: another's number: no, lingers: never\n";
+    assert_eq!(ask("WHO", ""), expected);
+}
+
+fn ask(units: &str, verbs: &str) -> String {
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/polkit/50-roundsman.rules");
+    let said = Command::new("node")
+        .args(["-e", ASK, rules, units, verbs])
+        .output()
+        .expect("node is there");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8(said.stdout).expect("it is text")
 }

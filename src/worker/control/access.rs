@@ -3,9 +3,8 @@
 //! The shim runs as the app's user, so it cannot give its socket to the group `roundsman`: anybody
 //! may connect, and the kernel says who it is, before the first byte is read.
 
-use crate::base::peer::{Accounts, Peer};
+use crate::base::peer::{Accounts, Peer, Standing};
 use crate::base::places::{Place, Places};
-use crate::base::unit::Instance;
 use crate::worker::channel::MAX_LINE;
 
 /// The longest message of a member, who has some connections and no claim to the app's memory.
@@ -80,7 +79,14 @@ impl Access {
 
     /// What the process at the other end may do.
     pub(super) fn of(&self, peer: &Peer) -> Option<Rights> {
-        self.rights(peer, || peer.worker())
+        self.rights(peer, || {
+            // A stranger has nobody search for it.
+            if peer.uid == self.own_user || peer.has_group(self.accounts) {
+                peer.standing()
+            } else {
+                peer.standing_shown()
+            }
+        })
     }
 
     /// A place for it: `Err` when there is none left. Root needs none.
@@ -94,8 +100,8 @@ impl Access {
         places.take(peer.uid).map(Some).ok_or(())
     }
 
-    /// `worker` is looked up for those only whom it can give a right.
-    fn rights(&self, peer: &Peer, worker: impl FnOnce() -> Option<Instance>) -> Option<Rights> {
+    /// `standing` is looked up for those only whom it can give a right.
+    fn rights(&self, peer: &Peer, standing: impl FnOnce() -> Standing) -> Option<Rights> {
         let all = Rights {
             manage: true,
             sibling: Some(Sibling::Any),
@@ -103,33 +109,36 @@ impl Access {
             longest: MAX_LINE,
             kind: Kind::Root,
         };
+        let nothing = Rights { manage: false, sibling: None, hand_in: false, ..all };
         if peer.uid == 0 {
             return Some(all);
         }
         let own = peer.uid == self.own_user;
         let is_front = peer.is_front(self.accounts);
-        let member = peer.is_member(self.accounts);
-        let number = if member && !own {
-            None
-        } else {
-            worker().filter(|worker| worker.app == self.app).map(|worker| worker.number)
+        if is_front && !own {
+            return Some(Rights { hand_in: true, longest: 0, kind: Kind::Front, ..nothing });
+        }
+        let standing = standing();
+        let is_member = peer.is_member(self.accounts, &standing);
+        let sibling = match standing {
+            Standing::Worker(worker) if worker.app == self.app => {
+                Some(Sibling::Number(worker.number))
+            }
+            Standing::Worker(_) => None,
+            // It may have been another app's of the same user.
+            Standing::Nobody => return None,
+            Standing::Elsewhere | Standing::Hidden => Some(Sibling::Any).filter(|_| own),
         };
         if own {
-            let sibling = Some(number.map_or(Sibling::Any, Sibling::Number));
             // Where nothing is installed a developer runs both.
             let hand_in = is_front || self.accounts.is_none();
             return Some(Rights { sibling, hand_in, kind: Kind::App, ..all });
         }
-        let nothing = Rights { manage: false, sibling: None, hand_in: false, ..all };
-        if is_front {
-            return Some(Rights { hand_in: true, longest: 0, kind: Kind::Front, ..nothing });
-        }
-        if member {
+        if is_member {
             let kind = Kind::Member;
             return Some(Rights { manage: true, longest: MEMBERS_LINE, kind, ..nothing });
         }
-        let sibling = Some(Sibling::Number(number?));
-        Some(Rights { sibling, kind: Kind::App, ..nothing })
+        sibling.map(|sibling| Rights { sibling: Some(sibling), kind: Kind::App, ..nothing })
     }
 }
 
@@ -166,7 +175,8 @@ mod tests {
 
     /// Whether it may manage, as whom it may speak, whether it may hand in, and its longest line.
     fn rights(user: u32, group: u32, worker: &str) -> Option<(bool, Option<Sibling>, bool, usize)> {
-        let rights = access().rights(&peer(user, group), || worker.parse().ok())?;
+        let standing = || worker.parse().map_or(Standing::Elsewhere, Standing::Worker);
+        let rights = access().rights(&peer(user, group), standing)?;
         Some((rights.manage, rights.sibling, rights.hand_in, rights.longest))
     }
 
@@ -179,18 +189,31 @@ mod tests {
         assert_eq!(rights(1000, 1000, ""), Some((true, Some(Any), false, MAX_LINE)), "the app's");
         let worker = Some((true, Some(Number(2)), false, MAX_LINE));
         assert_eq!(rights(1000, 1000, "shop:2"), worker, "a worker speaks for itself");
+        let other = Some((true, None, false, MAX_LINE));
+        assert_eq!(rights(1000, 1000, "other:2"), other, "another app of the user is no sibling");
         let sibling = Some((false, Some(Number(2)), false, MAX_LINE));
         assert_eq!(rights(61234, 61234, "shop:2"), sibling, "one with another user");
         assert_eq!(rights(61234, 61234, "shop-2:1"), None, "another app's");
         assert_eq!(rights(1001, 1001, ""), None, "a stranger");
+        assert_eq!(rights(1001, 980, "other:1"), None, "a member's worker");
+        for standing in [Standing::Nobody, Standing::Hidden] {
+            let rights = access().rights(&peer(1001, 980), || standing);
+            assert_eq!(rights, None, "a member's worker that has ended");
+        }
+        let ended = access().rights(&peer(1000, 1000), || Standing::Nobody);
+        assert_eq!(ended, None, "another app of the same user");
         assert!(Any.is(7) && Number(7).is(7) && !Number(7).is(8));
     }
 
     #[test]
     fn without_a_package_the_developer_is_the_front() {
         let access = Access { accounts: None, ..access() };
-        assert!(access.rights(&peer(1000, 1000), || None).is_some_and(|rights| rights.hand_in));
-        assert_eq!(access.rights(&peer(1001, 980), || None), None);
+        assert!(
+            access
+                .rights(&peer(1000, 1000), || Standing::Elsewhere)
+                .is_some_and(|rights| rights.hand_in)
+        );
+        assert_eq!(access.rights(&peer(1001, 980), || Standing::Elsewhere), None);
     }
 
     #[test]
@@ -198,7 +221,7 @@ mod tests {
         let access = access();
         let take = |user, group| {
             let peer = peer(user, group);
-            let rights = access.rights(&peer, || None).expect("it has rights");
+            let rights = access.rights(&peer, || Standing::Elsewhere).expect("it has rights");
             access.place(&rights, &peer)
         };
         let mut taken: Vec<_> = (0..OF_MEMBER).map(|_| take(1001, 980).unwrap()).collect();

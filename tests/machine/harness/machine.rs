@@ -106,6 +106,18 @@ impl Machine {
         said
     }
 
+    /// Runs a shell script as a user, in a unit as whoever has logged in; whatever becomes of it.
+    pub(crate) fn try_by(&self, user: &str, script: &str) -> Said {
+        // systemd has variables of its own.
+        let quoted = script.replace('\'', r"'\''").replace('$', "$$");
+        let mut said = self.try_run(&format!(
+            "systemd-run --quiet --pipe --wait --collect --property=KillMode=process --uid={user} \
+             --working-directory=/tmp sh -c '{quoted}'"
+        ));
+        said.command = format!("{user}: {script}");
+        said
+    }
+
     /// Runs a shell command as root, which must succeed; its standard output.
     #[track_caller]
     pub(crate) fn run(&self, command: &str) -> String {

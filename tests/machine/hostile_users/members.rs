@@ -6,12 +6,8 @@ use std::time::Duration;
 use crate::harness::{Clients, Machine, Said, on_every_debian, on_every_debian_in_soak};
 use crate::shop;
 
-/// Runs a shell script as a user.
 fn by(machine: &Machine, user: &str, script: &str) -> Said {
-    let script = script.replace('\'', r"'\''");
-    let mut said = machine.try_run(&format!("cd /tmp && runuser -u {user} -- sh -c '{script}'"));
-    said.command = format!("{user}: {script}");
-    said
+    machine.try_by(user, script)
 }
 
 /// The shop with two workers, a member and a stranger.
@@ -297,11 +293,58 @@ for client in crowd:
 /// An app that tries what members may whenever it is asked.
 const NOSY: &str = r#"
 require("node:http").createServer((request, response) => {
-  require("node:child_process").exec(
+  require("node:child_process").exec(decodeURIComponent((request.url.split("?")[1] ?? "").replaceAll("+", " ")) ||
     "roundsman stop shop 2>&1; echo exit $?; systemctl --no-ask-password reload roundsman.service; echo bus $?",
     (error, out) => response.end(out));
 }).listen(3000);
 "#;
+
+/// Speaks with a socket through a connection that a child made, which has ended then unless it is to
+/// be alive.
+const DEAD: &str = r#"
+import os, socket, sys
+path, text = sys.argv[1], sys.argv[2].encode().decode("unicode_escape").encode()
+alive = len(sys.argv) > 3
+for _ in range(1 if alive else 20):  # it may be looked at before it has ended
+    near, far = socket.socketpair()
+    if os.fork() == 0:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(path)
+        except OSError as error:
+            print("connecting:", error, flush=True)
+            os._exit(1)
+        socket.send_fds(far, [b"x"], [client.fileno()])
+        if alive:
+            near.close()
+            far.recv(1)
+        os._exit(0)
+    far.close()
+    _, descriptors, _, _ = socket.recv_fds(near, 1, 1)
+    if not alive or not descriptors:
+        os.wait()
+    if not descriptors:
+        continue
+    client = socket.socket(fileno=descriptors[0])
+    client.settimeout(1)
+    try:
+        client.sendall(text)
+        print(client.recv(4096).decode(errors="replace"))
+    except OSError as error:
+        print(error)
+"#;
+
+/// What such an app tries with sockets: each with what it must not be told.
+const TRICKS: [(&str, &str); 5] = [
+    ("dead /run/roundsman/session.sock 'AUTH shop any\\r\\n'", "+OK"),
+    ("dead /run/roundsman/admin.sock 'GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n'", "200 OK"),
+    (
+        "dead /run/roundsman/admin.sock 'GET /v1/status HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n' alive",
+        "200 OK",
+    ),
+    ("dead /run/roundsman-workers/shop:1/control.sock 'status\\n'", "{"),
+    ("dead /run/roundsman-workers/shop:1/control.sock 'status\\n' alive", "{"),
+];
 
 /// An app may run as a user who is a member; it is none.
 fn an_app_that_runs_as_a_member_is_none(machine: &Machine, broken: &mut Broken) {
@@ -315,6 +358,21 @@ fn an_app_that_runs_as_a_member_is_none(machine: &Machine, broken: &mut Broken) 
     let said = machine.curl("/nosy");
     broken.unless(said.contains("exit 77"), format!("an app that runs as the member: {said}"));
     broken.unless(!said.contains("bus 0"), format!("the same by polkit: {said}"));
+    machine.write("/usr/local/bin/dead", &format!("#!/usr/bin/python3{DEAD}"));
+    machine.run("chmod 755 /usr/local/bin/dead");
+    for (trick, told) in TRICKS {
+        machine.write("/tmp/trick", &format!("{trick} 2>&1; echo tried"));
+        let said = machine.run("curl --silent --max-time 60 --get --data-urlencode \"$(cat /tmp/trick)\" http://localhost/nosy");
+        broken.unless(said.contains("tried"), format!("{trick} was not tried: {said}"));
+        broken
+            .unless(!said.contains(told), format!("an app that runs as a member: {trick}: {said}"));
+    }
+    // The member may, of course.
+    for (may, told) in TRICKS {
+        let may = format!("{} alive", may.trim_end_matches(" alive"));
+        let said = by(machine, "member", &may);
+        broken.unless(said.stdout.contains(told), said);
+    }
     machine.run("roundsman stop nosy && rm /etc/roundsman/apps/nosy.toml && roundsman apply");
     machine.run("roundsman stop srv && systemctl disable roundsman-app@srv.target");
 }
