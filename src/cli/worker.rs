@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -155,6 +156,11 @@ impl Worker {
 
     async fn serve(&self, listener: Option<Socket>) -> io::Result<u8> {
         let number = self.instance.number;
+        if self.config.is_none() {
+            // Before anything of the app's runs, which is of the same user and could else write into this
+            // process's memory. What is executed later is as usual.
+            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        }
         let notifier = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref())?;
         let mut stop = stop_signals()?;
         let credentials = self.config.is_none().then(|| std::env::var_os("CREDENTIALS_DIRECTORY"));

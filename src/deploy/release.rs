@@ -17,8 +17,7 @@ use crate::base::origin::{self, Maker, Makers};
 use crate::base::rights::Rights;
 use crate::base::text;
 
-/// The directory that a worker's process is in: the release that it runs. Root, and the user that
-/// the worker runs as, may know.
+/// The directory that a worker's process is in: the release that it runs. Only root may know.
 pub(crate) fn of_process(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }

@@ -31,6 +31,7 @@ RestrictNamespaces=no
 RestrictRealtime=no
 SystemCallArchitectures=
 SystemCallFilter=
+InaccessiblePaths=
 ";
 
 /// What is stricter than the template.
@@ -59,9 +60,9 @@ pub(super) fn lines(app: &App) -> String {
                 line!(out, "# The app's own directory, as far as its user may write there.");
                 line!(out, "ReadWritePaths=-{}", text::quoted(directory));
             }
-            if !directory.is_some_and(is_below_home) {
-                line!(out, "ProtectHome=yes");
-            }
+            // The directory stays writable.
+            let homes = if directory.is_some_and(is_below_home) { "read-only" } else { "yes" };
+            line!(out, "ProtectHome={homes}");
         }
     }
     out

@@ -228,7 +228,7 @@ on_every_debian! {
         start(machine, "other", "environment = { SECOND_PORT = \"4444\" }\n");
         let process = |instance: &str| machine.property(&service(instance), "MainPID");
         let user = |instance: &str| {
-            machine.run(&format!("stat -c %u /proc/{}", process(instance))).trim().to_owned()
+            machine.run(&format!("ps -o uid= -p {}", process(instance))).trim().to_owned()
         };
         assert_eq!(user("shop:1"), user("shop:2"), "one user for all workers of an app");
         assert_ne!(user("shop:1"), user("other:1"), "and another one for another app");
@@ -245,6 +245,20 @@ on_every_debian! {
             assert!(said.contains("tried"), "{said}");
             assert!(!said.contains("secret") && !said.contains("killable"), "{said}");
         }
+        // Nor does it become its own main process, which speaks to systemd; or have another service
+        // manager; or take the space that systemd needs for units.
+        let attack = format!(
+            "(: <> /proc/{pid}/mem) && echo taken; ls /run/user && echo seen; \
+             head -c 100M /dev/zero > /run/roundsman-workers/shop:1/fill || \
+             head -c 100M /dev/zero > /run/roundsman-workers/shop:2/fill; echo tried"
+        );
+        let said = by_app(machine, "shop", &attack);
+        assert!(said.contains("tried"), "{said}");
+        assert!(!said.contains("taken") && !said.contains("seen"), "{said}");
+        assert!(said.contains("No space left"), "{said}");
+        machine.run("head -c 1M /dev/zero > /run/room && rm /run/room /run/roundsman-workers/shop:*/fill");
+        let filter = machine.property(&service("shop:1"), "SystemCallFilter");
+        assert!(!filter.contains("io_uring"), "{filter}");
         // Workers of one app share a second port, other apps get the usual error.
         let second = |name: &str| {
             let entries = machine.journal(&format!("-t {name}"));
