@@ -69,3 +69,44 @@ on_every_debian! {
         machine.run("systemctl reload roundsman.service");
     }
 }
+
+on_every_debian! {
+    /// With `listen = "port"` the address is there for everybody to take: whose listener it is decides.
+    fn a_strangers_listener_is_not_an_apps_server(machine: &Machine) {
+        const UNIT: &str = "'roundsman-worker@web:1.service'";
+        machine.add_app(
+            "web",
+            "tests/apps",
+            "command = [\"python3\", \"binds.py\"]\nlisten = \"port\"\nstart-timeout = \"10s\"\n\
+             workers = 2\nroute = [{ host = \"web.example\" }]\n",
+        );
+        let started = machine.try_run("roundsman start web");
+        assert!(started.ok(), "{started}");
+        let ask = "curl --silent --max-time 5 --header 'Host: web.example' http://localhost/";
+        assert_eq!(machine.run(ask), "python");
+        let journal = format!("journalctl --no-pager --output cat --unit {UNIT}");
+        let served = machine.run(&format!("{journal} | grep -o '127[0-9.]*:7080' | tail -1"));
+        let (ip, port) = served.trim().split_once(':').expect("an address");
+
+        machine.run(&format!("systemctl stop {UNIT}"));
+        machine.run(&format!(
+            "systemd-run --quiet --unit thief --property User=nobody python3 -m http.server --bind {ip} {port}"
+        ));
+        machine.eventually("the thief listens", |machine| {
+            machine.try_run(&format!("curl --silent --max-time 2 http://{ip}:{port}/")).ok()
+        });
+        let said = machine.try_run(&format!("systemctl start {UNIT}"));
+        assert!(!said.ok(), "{said}");
+        let told = machine.run(&journal);
+        assert!(told.contains("a process of user 65534 listens on"), "{told}");
+        for _ in 0..20 {
+            assert_eq!(machine.run(ask), "python");
+        }
+        machine.run("systemctl stop thief");
+        machine.eventually("the app has its address back", |machine| {
+            machine.property("roundsman-worker@web:1.service", "ActiveState") == "active"
+        });
+        // It has been looked at many times since it began.
+        assert_eq!(machine.property("roundsman-worker@web:2.service", "NRestarts"), "0");
+    }
+}
