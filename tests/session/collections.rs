@@ -87,6 +87,30 @@ fn as_many_are_picked_as_were_asked_for_or_it_is_said() {
     assert_eq!(client.say("ping"), Value::Simple("PONG".to_owned()));
 }
 
+/// Nobody else is served while sets are combined. Were it done name by name, each of these would be
+/// thousands of millions of steps, and the test would not end in time.
+#[test]
+fn one_command_cannot_keep_all_others_waiting() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    for chunk in 0..100 {
+        let members: Vec<String> = (0..1000).map(|n| format!("{}", chunk * 1000 + n)).collect();
+        client.say(&format!("sadd large {}", members.join(" ")));
+    }
+    client.say("sadd small 1 2 x");
+    client.say("sunionstore other large");
+    client.say("srem other 7");
+    let large = vec!["large"; 20_000].join(" ");
+    assert_eq!(client.say(&format!("sintercard 20000 {large}")), Value::Integer(100_000));
+    assert_eq!(client.say(&format!("sunionstore to {large}")), Value::Integer(100_000));
+    let other = vec!["other"; 20_000].join(" ");
+    assert_eq!(client.say(&format!("sdiffstore to large {other}")), Value::Integer(1));
+    let small = vec!["small"; 20_000].join(" ");
+    assert_eq!(client.say(&format!("sdiffstore to large {small}")), Value::Integer(99_998));
+    assert_eq!(client.say("sdiffstore to large small large"), Value::Integer(0));
+    assert_eq!(client.say("sintercard 2 large small"), Value::Integer(2));
+}
+
 #[test]
 fn counts_that_are_none_are_refused_as_redis_refuses_them() {
     let Some(redis) = Redis::start(&[]) else { return };

@@ -1,5 +1,6 @@
 //! Sets: the secondary indexes of session libraries ("all sessions of this user").
 
+use std::collections::HashSet;
 use std::hash::RandomState;
 
 use indexmap::IndexSet;
@@ -252,17 +253,32 @@ enum Combination {
     Difference,
 }
 
+/// Combines sets in time with their sizes together, however often one is named and in whatever order:
+/// nobody else is served meanwhile.
 fn combine<'a>(
     cx: &mut Context<'_>,
     names: impl Iterator<Item = &'a [u8]>,
     how: Combination,
 ) -> Result<Members, CommandError> {
     let mut result: Option<Members> = None;
-    for name in names {
+    let mut seen = HashSet::new();
+    for (index, name) in names.enumerate() {
+        // Once is as good as many times; the first may be taken from itself.
+        if index > 0 && !seen.insert(name) {
+            continue;
+        }
         with_members(cx, name, |members| match (&mut result, how) {
             (None, _) => result = Some(members.clone()),
+            (Some(result), Combination::Intersection) if members.len() < result.len() => {
+                *result = members.iter().filter(|m| result.contains(*m)).cloned().collect();
+            }
             (Some(result), Combination::Intersection) => result.retain(|m| members.contains(m)),
             (Some(result), Combination::Union) => result.extend(members.iter().cloned()),
+            (Some(result), Combination::Difference) if members.len() < result.len() => {
+                for member in members {
+                    result.swap_remove(member);
+                }
+            }
             (Some(result), Combination::Difference) => result.retain(|m| !members.contains(m)),
         })?;
     }
