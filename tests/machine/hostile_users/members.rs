@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Machine, Said, on_every_debian, on_every_debian_in_soak};
+use crate::harness::{Clients, Machine, Said, on_every_debian};
 use crate::shop;
 
 fn by(machine: &Machine, user: &str, script: &str) -> Said {
@@ -161,7 +161,7 @@ on_every_debian! {
 /// Where locks and progress of deploys are.
 const DEPLOY: &str = "/run/roundsman/deploy";
 
-on_every_debian_in_soak! {
+on_every_debian! {
     /// Nothing that a member can write steers, holds up or hangs what root does: root's deploy, and
     /// the one that a timer runs at night.
     fn a_member_steers_nothing_of_roots(machine: &Machine) {
@@ -516,7 +516,7 @@ fn interrupt(machine: &Machine, signal: &str, line: &str) {
     });
 }
 
-on_every_debian_in_soak! {
+on_every_debian! {
     /// A member deploys, scales, goes back, stops and starts as root does: with extra workers,
     /// without losing a request, and with Ctrl-C.
     fn a_member_deploys_as_root_does(machine: &Machine) {
