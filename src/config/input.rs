@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::diagnostic::{Place, Problem, Problems};
+use super::foreign;
 use super::fragment::{Node, Table, Value};
 use super::schema::Section;
 use super::units;
@@ -39,7 +40,8 @@ impl<'a> Input<'a> {
                 continue;
             }
             let problem = Problem::error(&entry.key, format!("unknown key `{name}`"), "not known");
-            problems.push(match nearest(name, known()) {
+            let near = foreign::ours(name).filter(|ours| known().any(|known| known == *ours));
+            problems.push(match near.or_else(|| nearest(name, known())) {
                 Some(near) => problem.help(format!("did you mean `{near}`?")),
                 None => {
                     problem.help(format!("known here: {}", known().collect::<Vec<_>>().join(", ")))

@@ -17,6 +17,7 @@ mod cores;
 mod diagnostic;
 mod dns;
 pub(crate) mod fingerprint;
+mod foreign;
 mod fragment;
 mod front;
 mod handoff;

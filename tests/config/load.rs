@@ -179,6 +179,30 @@ fn a_directory_that_is_not_there_is_an_error() {
 }
 
 #[test]
+fn words_of_pm2_nginx_and_systemd_lead_to_ours() {
+    let app = "command = [\"node\", \"x.js\"]\nscript = \"x.js\"\ncwd = \"/srv\"\ninstances = 4\nenv = {}\n\
+               kill_timeout = 1600\nEnvironmentFile = \"/x\"\nreplicas = 2\n";
+    let upstream = "servers = [\"10.0.0.1:80\"]\nserver_name = \"a\"\nleast_conn = true\n";
+    let text =
+        loaded(&[("apps/a.toml", app), ("upstreams/u.toml", upstream)]).problems.render(false);
+    for (theirs, ours) in [
+        ("script", "command"),
+        ("cwd", "directory"),
+        ("instances", "workers"),
+        ("env", "environment"),
+        ("kill_timeout", "stop-timeout"),
+        ("EnvironmentFile", "environment-files"),
+        ("replicas", "workers"),
+        ("server_name", "route"),
+        ("least_conn", "balance"),
+    ] {
+        let problem = text.split_once(&format!("unknown key `{theirs}`")).expect(theirs).1;
+        let help = problem.split_once("help: ").expect("help").1;
+        assert!(help.starts_with(&format!("did you mean `{ours}`?")), "{theirs}: {help}");
+    }
+}
+
+#[test]
 fn every_error_of_every_file_is_found_in_one_run() {
     let loaded = loaded(&[
         (
