@@ -298,8 +298,10 @@ mod tests {
             return;
         }
         let root = tempfile::tempdir().unwrap();
-        let at = |name: &str| root.path().join(name);
+        // Not right below /tmp, where somebody's nginx.conf would be taken for the main file.
+        let at = |name: &str| root.path().join("sites").join(name);
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(at("")).unwrap();
         fs::write(at("secret.conf"), "key hunter2;").unwrap();
         fs::set_permissions(at("secret.conf"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(at("theirs.conf"), "include secret.conf;").unwrap();

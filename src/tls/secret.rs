@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(fault.title, "the key /nonexistent/key.pem is not there");
         let directory = tempfile::tempdir().unwrap();
         let fault = read(&SecretSource::File(directory.path().into()), "key").unwrap_err();
-        assert!(fault.title.contains("cannot be read"), "{fault:?}");
+        assert!(fault.title.contains("is not a regular file"), "{fault:?}");
         let large = directory.path().join("large");
         std::fs::write(&large, vec![b'x'; MOST as usize + 1]).unwrap();
         let fault = read(&SecretSource::File(large), "certificate").unwrap_err();

@@ -6,7 +6,7 @@ const SHOP: &str = "command = [\"node\", \"echo-messages.js\"]\nworkers = 2\nmod
 
 /// An app that listens on a path with lines in it that systemd would obey.
 const LIAR: &str = "require('node:http').createServer((request, response) => response.end('liar'))\n\
-    .listen(`/tmp/x\\nMAINPID=${process.pid}\\nSTATUS=all is well \\u001b[31m`);\n";
+    .listen(`${process.env.RUNTIME_DIRECTORY}/x\\nMAINPID=${process.pid}\\nSTATUS=all is well \\u001b[31m`);\n";
 
 /// The worker that all of them are after.
 const SOCKET: &str = "/run/roundsman-workers/shop:2/control.sock";
