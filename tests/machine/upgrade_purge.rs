@@ -78,7 +78,7 @@ on_every_debian! {
 }
 
 on_every_debian! {
-    /// Removing the package stops all of it, even under load, and closes the port.
+    /// Removing the package stops all of it, even under load, and closes the port; it can be installed again.
     fn removal_stops_everything(machine: &Machine) {
         machine.start_hello(2);
         let load = machine.load(Clients::new(4, 4));
@@ -91,5 +91,11 @@ on_every_debian! {
         assert!(!machine.try_run("pgrep -x node").ok(), "an app is left");
         assert!(machine.curl("/").is_empty(), "the port is open");
         assert!(machine.exists("/etc/roundsman/apps/hello.toml"), "only purge takes the files");
+
+        // What the removal has masked is there again.
+        machine.install(&Package::built());
+        assert_eq!(machine.property("roundsman-http.socket", "ActiveState"), "active");
+        machine.start_app("hello");
+        assert!(machine.curl("/").starts_with("Hello from worker"));
     }
 }
