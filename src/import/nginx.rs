@@ -138,7 +138,7 @@ impl Reader {
         let Some((address, options)) = directive.arguments.split_first() else { return };
         let port = address.rsplit(':').next().unwrap_or(address);
         if options.iter().any(|option| option == "ssl") || port == "443" {
-            self.note(directive, "roundsman-https.socket listens on port 443: systemctl enable --now roundsman-https.socket");
+            self.note(directive, "roundsman-https.socket listens on port 443: systemctl enable roundsman-https.socket && systemctl restart roundsman-https.socket");
         } else if port != "80" {
             self.note(directive, format!("roundsman-http.socket listens on port 80; systemctl edit it for {address}: [Socket], ListenStream={address}"));
         }
