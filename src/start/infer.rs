@@ -64,6 +64,12 @@ pub(crate) enum InferError {
         .0.display()
     )]
     TypeScript(PathBuf),
+    /// A list of PM2's apps.
+    #[error(
+        "{} is an ecosystem file of PM2, and no app. See what it comes to with: roundsman import pm2 FILE\n\
+         The same with --write writes a file for each of its apps; roundsman apply starts them", .0.display()
+    )]
+    Ecosystem(PathBuf),
     /// A directory in which nothing is recognised.
     #[error(
         "it is not clear what to start in {}: there is no package.json with \"main\" or a plain \
@@ -100,6 +106,9 @@ pub(crate) fn find(path: &Path) -> Result<Found, InferError> {
 }
 
 fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, InferError> {
+    if is_ecosystem(file) {
+        return Err(InferError::Ecosystem(file.to_owned()));
+    }
     let runtime = runtime(file, metadata)?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     // Node apps mean paths, and find modules, from where package.json is; but it may be that of
@@ -138,6 +147,16 @@ fn is_of(package: &Path, file: &Path) -> bool {
     package.is_file()
         && (package.parent() == file.parent()
             || theirs.iter().all(|uid| *uid == 0 || of_file.contains(uid)))
+}
+
+/// Whether a file has one of the names that PM2 looks for.
+fn is_ecosystem(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    matches!(ending, "js" | "cjs" | "mjs" | "json" | "yaml" | "yml")
+        && (name.starts_with("ecosystem.")
+            || name.contains(".config.") && name.starts_with("pm2.")
+            || matches!(name, "process.json" | "processes.json" | "pm2.json"))
 }
 
 fn of_directory(directory: &Path) -> Result<Found, InferError> {
@@ -290,6 +309,24 @@ mod tests {
         assert_eq!(found.directory, folder);
         assert_eq!(found.name.as_deref(), Some("web-shop"));
         assert_eq!(found.listen, None);
+    }
+
+    #[test]
+    fn a_list_of_apps_is_no_app() {
+        let names = ["ecosystem.config.js", "ecosystem.json", "pm2.config.cjs", "process.json"];
+        let files: Vec<(&str, &str)> = names.iter().map(|name| (*name, "{}")).collect();
+        let (_root, folder) = folder("x", &[&files[..], &[("process.js", "")]].concat());
+        for name in names {
+            let error = find(&folder.join(name)).unwrap_err().to_string();
+            assert!(
+                error.contains("roundsman import pm2 ") && error.contains("--write"),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            find(&folder.join("process.js")).unwrap().command,
+            command(&["node", "process.js"])
+        );
     }
 
     #[test]
