@@ -224,7 +224,11 @@ fn listeners(worker: &mut Worker, identity: &Identity) -> Result<Listeners, Work
     let listen = match worker.app.listen {
         Listen::Cluster => "cluster",
         Listen::Fd => "fd",
-        Listen::Port | Listen::Unix => return Ok(Listeners::default()),
+        Listen::Port | Listen::Unix => {
+            // One that was only made to say the address: the app binds that itself.
+            worker.listener = None;
+            return Ok(Listeners::default());
+        }
     };
     let socket = worker.listener.take();
     let socket = socket

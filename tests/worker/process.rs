@@ -1,6 +1,6 @@
 //! `roundsman worker` itself, started as systemd starts it.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -94,6 +94,22 @@ fn it_takes_the_socket_that_it_inherits_serves_and_ends_on_sigterm() {
     assert_eq!(output.status.code(), Some(0), "{log}");
     machine.hear("STOPPING=1");
     assert!(log.contains("ready after") && log.contains("app=shop worker=shop:1"), "{log}");
+}
+
+/// Without systemd `--listen` says which address: one that binds a port has it to itself.
+#[test]
+fn an_app_that_binds_its_port_finds_it_free() {
+    let program = "require('node:http').createServer((_, response) => response.end('own'))\
+                   .listen(process.env.PORT, process.env.HOST)";
+    let machine =
+        Machine::new(&format!("command = [\"node\", \"-e\", \"{program}\"]\nlisten = \"port\"\n"));
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut command = machine.command("shop:1");
+    let child = command.args(["--listen", &address.to_string()]).spawn().unwrap();
+    machine.hear("READY=1");
+    assert!(exchange(connect(address).as_mut(), "/").ends_with("own"));
+    signal(&child, "TERM");
+    wait(child);
 }
 
 #[test]
