@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use super::text;
 use super::user::{self, User};
 
 /// Links that are followed: as many as the kernel follows.
@@ -180,7 +181,9 @@ impl Makers {
         let mut sticky = self.way.iter().filter(|place| place.sticky);
         let filled = sticky.find_map(|place| Some((place, place.writers.as_ref()?)));
         match filled {
-            Some((place, who)) => Err(format!("{who} may put files into {}", shown(&place.path))),
+            Some((place, who)) => {
+                Err(format!("{who} may put files into {}", text::escaped(&place.path)))
+            }
             None => self.only(),
         }
     }
@@ -197,7 +200,7 @@ impl Makers {
         for place in self.way.iter().filter(|place| !place.sticky) {
             let Some(who) = &place.writers else { continue };
             if who == EVERYBODY || shared.is_none_or(|shared| shared != place.path) {
-                return Err(format!("{who} may write to {}", shown(&place.path)));
+                return Err(format!("{who} may write to {}", text::escaped(&place.path)));
             }
         }
         match self.owners().as_slice() {
@@ -205,9 +208,9 @@ impl Makers {
             [one] => Ok(Maker::User(one.owner)),
             [one, other, ..] => Err(format!(
                 "{} belongs to {}, and {} to {}",
-                shown(&one.path),
+                text::escaped(&one.path),
                 name_of(one.owner),
-                shown(&other.path),
+                text::escaped(&other.path),
                 name_of(other.owner)
             )),
         }
@@ -225,13 +228,17 @@ impl Makers {
             }
             let owner = place.owner;
             if owner != 0 && present.way.iter().all(|other| other.owner != owner) {
-                return Err(format!("{} belongs to {}", shown(&place.path), name_of(owner)));
+                return Err(format!(
+                    "{} belongs to {}",
+                    text::escaped(&place.path),
+                    name_of(owner)
+                ));
             }
             let Some(who) = &place.writers else { continue };
             let is_group = who != EVERYBODY && who != LISTED && !place.sticky;
             let alike = |other: &Place| !other.sticky && other.writers.as_ref() == Some(who);
             if !(is_group && present.way.iter().any(alike)) {
-                return Err(format!("{who} may write to {}", shown(&place.path)));
+                return Err(format!("{who} may write to {}", text::escaped(&place.path)));
             }
         }
         Ok(())
@@ -246,7 +253,11 @@ impl Makers {
             Maker::Root => Ok(()),
             Maker::User(uid) if uid == rustix::process::geteuid().as_raw() => Ok(()),
             Maker::User(uid) => {
-                let at = self.owners().first().map(|place| shown(&place.path)).unwrap_or_default();
+                let at = self
+                    .owners()
+                    .first()
+                    .map(|place| text::escaped(&place.path))
+                    .unwrap_or_default();
                 Err(format!("{at} belongs to {}", name_of(uid)))
             }
         }
@@ -270,11 +281,6 @@ fn writers(path: &Path, data: &fs::Metadata) -> Option<String> {
     }
     let name = user::group_name(data.gid()).ok().flatten();
     Some(format!("the group {}", name.unwrap_or_else(|| data.gid().to_string())))
-}
-
-/// For people, without what speaks to a terminal.
-fn shown(path: &Path) -> String {
-    path.display().to_string().escape_debug().to_string()
 }
 
 /// A user's name, or number.

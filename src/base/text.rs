@@ -20,6 +20,11 @@ pub(crate) fn path(path: &Path) -> String {
     one_line(&path.to_string_lossy()).into_owned()
 }
 
+/// The same with every strange character as an escape, so that it can be told what it was.
+pub(crate) fn escaped(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
+}
+
 /// JSON that says the same: its strings keep every character, but escaped.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
     let bad = |c| c != '\n' && is_command(c);

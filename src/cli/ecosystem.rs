@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::failure::{Done, Failure};
 use crate::base::file::{self, Links};
 use crate::base::origin::{self, Maker};
+use crate::base::program::SERVICE_PATH;
 use crate::base::rights::Rights;
 use crate::base::text;
 use crate::base::user::User;
@@ -57,9 +58,6 @@ const MOST: u64 = 8 * 1024 * 1024;
 /// What it may have: bytes of memory, seconds of a core (what it starts may outlive it), no dump of its
 /// memory when it crashes.
 const LIMITS: [&str; 3] = ["--data=1073741824", "--cpu=60", "--core=0"];
-
-/// Where programs are looked for when the caller has no search path.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 
 /// Evaluates the file to which the path leads; with the user who could have written it, unless that
 /// is root or oneself.
@@ -123,7 +121,7 @@ async fn run(file: &Path, user: Option<&User>) -> Done<Value> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
+        .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| SERVICE_PATH.into()))
         .env("LANG", "C.UTF-8")
         .current_dir(file.parent().unwrap_or(Path::new("/")));
     if let Some(user) = user {

@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::debounce::Debounce;
-use super::error::{WatchError, shown};
+use super::error::WatchError;
 use super::files::Files;
 use super::memory;
 use super::replace::{Limits, Replacements, Sample};
 use crate::base::exit;
 use crate::base::paths;
 use crate::base::rights::Rights;
+use crate::base::text::escaped;
 use crate::base::unit;
 use crate::base::user::User;
 use crate::config::settings::App;
@@ -190,7 +191,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                 if self.debounce.due().is_none() {
                     let more = paths.iter().filter(|path| *path != first).count();
                     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                    let first = shown(first);
+                    let first = escaped(first);
                     tracing::info!(roundsman_app = self.name, "{first}{more} changed");
                 }
                 self.debounce.changed(Instant::now());

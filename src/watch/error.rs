@@ -1,7 +1,9 @@
 //! Why files cannot be watched.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::base::text::escaped;
 
 /// Directories of one app. A Node app without `node_modules` has some hundreds; the kernel allows a
 /// user from 8192 on, for all programs together.
@@ -14,7 +16,7 @@ pub(super) const MOST_ENTRIES: usize = 200_000;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
     /// The directory, or something in it.
-    #[error("{}: {source}", shown(path))]
+    #[error("{}: {source}", escaped(path))]
     Io {
         /// What.
         path: PathBuf,
@@ -24,13 +26,13 @@ pub(crate) enum WatchError {
     /// Too many directories.
     #[error(
         "{} has more than {MOST} directories to watch: name those that matter in `watch`, or those \
-         that do not in .gitignore", shown(.0)
+         that do not in .gitignore", escaped(.0)
     )]
     TooMany(PathBuf),
     /// Too many files.
     #[error(
         "{} has more than {MOST_ENTRIES} files and directories: name those that matter in `watch`, \
-         or the directories that do not in .gitignore", shown(.0)
+         or the directories that do not in .gitignore", escaped(.0)
     )]
     TooManyFiles(PathBuf),
     /// The kernel's limit.
@@ -42,10 +44,4 @@ pub(crate) enum WatchError {
         /// The setting.
         what: &'static str,
     },
-}
-
-/// A path in words that come to a terminal, to the journal and to the service manager: the app
-/// chooses its names.
-pub(crate) fn shown(path: &Path) -> String {
-    path.display().to_string().escape_debug().to_string()
 }

@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::inotify::{ReadFlags, WatchFlags};
 
-use super::error::{MOST, MOST_ENTRIES, WatchError, shown};
+use super::error::{MOST, MOST_ENTRIES, WatchError};
 use super::inotify::{Event, Inotify};
 use crate::base::rights::Rights;
+use crate::base::text::escaped;
 use crate::config::pattern::{GITIGNORE, Rules, Selector};
 use crate::config::settings::Watch;
 
@@ -101,7 +102,7 @@ impl Files {
         };
         rights.with(|| files.look_at_all()).map_err(at)??;
         if let Some((path, why)) = files.selector.take_unread() {
-            tracing::warn!("{} says nothing about what is watched: {why}", shown(&path));
+            tracing::warn!("{} says nothing about what is watched: {why}", escaped(&path));
         }
         Ok(files)
     }

@@ -10,7 +10,7 @@ use super::value::script;
 use crate::base::origin::{self, Maker};
 use crate::base::user::User;
 use crate::config::secrecy;
-use crate::start::infer;
+use crate::start::infer::{self, Found};
 
 /// What an app's file must know of its surroundings.
 #[derive(Clone, Copy)]
@@ -31,6 +31,8 @@ pub(super) struct App<'a> {
     pub(super) options: &'a Map<String, Value>,
     /// Where it runs.
     pub(super) directory: PathBuf,
+    /// What it runs.
+    pub(super) command: Vec<String>,
     pub(super) author: Option<&'a Author>,
     /// Lines of its file.
     text: String,
@@ -75,6 +77,7 @@ pub(super) fn import(
         name,
         options,
         directory: place.directory.join(given).components().collect(),
+        command: Vec::new(),
         author: place.author,
         text: String::new(),
         restart: Vec::new(),
@@ -137,13 +140,16 @@ impl App<'_> {
         self.environment.push((name.to_owned(), text));
     }
 
-    /// PM2 runs an app as whoever started it, who mostly is whose the directory is.
+    /// PM2 runs an app as whoever started it, who mostly is whose its files are. They are looked at as
+    /// `start` does; what a shell's line comes to nobody knows.
     fn owner(&mut self) {
-        if self.has("user") {
+        if self.has("user") || self.command.get(1).is_some_and(|word| word == "-c") {
             return;
         }
-        let Ok(Ok(Maker::User(uid))) = origin::of(&self.directory).map(|makers| makers.only())
-        else {
+        let (command, directory) = (self.command.clone(), self.directory.clone());
+        let paths = Found { command, directory, listen: None, name: None }.paths();
+        let makers = origin::of_all(paths.iter().map(PathBuf::as_path));
+        let Ok(Ok(Maker::User(uid))) = makers.map(|makers| makers.only_of_program()) else {
             return; // root's, nobody's yet, or of more than one: it runs as a user of its own
         };
         let Ok(Some(user)) = User::numbered(uid) else { return };

@@ -10,9 +10,7 @@ use super::app::App;
 use super::value::{script, text};
 use super::words;
 use crate::base::file::{self, Links};
-
-/// Where systemd looks for programs, unless it is told otherwise.
-const SEARCHED: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+use crate::base::program::{self, SERVICE_PATH};
 
 impl App<'_> {
     /// Writes the command, and what there is to say about it.
@@ -31,6 +29,7 @@ impl App<'_> {
             self.look_for(program);
         }
         self.line("command", &array(command.iter().map(String::as_str)));
+        self.command = command;
     }
 
     /// Program, its own arguments, script, the script's arguments.
@@ -94,7 +93,7 @@ impl App<'_> {
         if let Some(version) = program.strip_prefix("node@") {
             self.note("interpreter", format!("PM2 asks nvm for Node {version}; write the path of that version's node as the first word of command"));
         } else if !program.contains('/')
-            && !SEARCHED.iter().any(|directory| Path::new(directory).join(program).is_file())
+            && program::find(program, SERVICE_PATH).is_none()
             && let Some(path) = on_path(program)
         {
             self.note("command", format!("{program} is {path} here, where systemd does not look: write a path as the first word of command that the app's user may run, or install {program} for all"));
@@ -115,10 +114,7 @@ pub(super) fn words_of(value: Option<&Value>) -> Vec<String> {
 /// Where the caller's shell finds a program.
 fn on_path(program: &str) -> Option<String> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
-        .map(|file| file.display().to_string())
+    program::find(program, path).map(|file| file.display().to_string())
 }
 
 fn is_binary(path: &Path) -> bool {

@@ -114,6 +114,29 @@ mod tests {
     }
 
     #[test]
+    fn nobody_has_code_of_theirs_run_as_another_by_an_import() {
+        use std::os::unix::fs::lchown;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (daemon, bin) = (Some(1), Some(2)); // users that every Debian has
+        let root = tempfile::tempdir_in("/root").unwrap();
+        let file = root.path().join("server.js");
+        std::fs::write(&file, "").unwrap();
+        for path in [root.path(), &file] {
+            lchown(path, daemon, None).unwrap();
+        }
+        let user = || {
+            let app = json!({ "script": "server.js" });
+            let (file, _) = imported_from(&app, root.path(), None);
+            file.get("user").and_then(|user| user.as_str()).map(str::to_owned)
+        };
+        assert_eq!(user().as_deref(), Some("daemon"));
+        lchown(&file, bin, None).unwrap();
+        assert_eq!(user(), None, "the script is another's");
+    }
+
+    #[test]
     fn switches_that_are_texts_and_what_is_watched() {
         for (value, line, note) in [
             (json!("false"), None, "takes for the name of a file"),

@@ -21,10 +21,12 @@ pub(crate) use load::{Clients, Failed, Load, Tally};
 pub(crate) use machine::{Debian, Machine};
 pub(crate) use package::Package;
 
-/// Declares a test for every release of Debian that the package is for, each on a machine of its own
-/// that has the package installed.
-macro_rules! on_every_debian {
-    ($(#[$meta:meta])* fn $name:ident($machine:ident: &Machine) $body:block) => {
+/// What the three below have in common: how a machine is made, and what the test on Debian 12 is called.
+macro_rules! scenario {
+    (
+        $boot:ident, $bookworm:ident;
+        $(#[$meta:meta])* fn $name:ident($machine:ident: &Machine) $body:block
+    ) => {
         $(#[$meta])*
         mod $name {
             use super::*;
@@ -32,62 +34,35 @@ macro_rules! on_every_debian {
             fn scenario($machine: &Machine) $body
 
             #[test]
-            fn bookworm() {
-                scenario(&Machine::boot(crate::harness::Debian::Bookworm));
+            fn $bookworm() {
+                scenario(&Machine::$boot(crate::harness::Debian::Bookworm));
             }
 
             #[test]
             fn trixie() {
-                scenario(&Machine::boot(crate::harness::Debian::Trixie));
+                scenario(&Machine::$boot(crate::harness::Debian::Trixie));
             }
         }
     };
+}
+pub(crate) use scenario;
+
+/// Declares a test for every release of Debian that the package is for, each on a machine of its own
+/// that has the package installed.
+macro_rules! on_every_debian {
+    ($($test:tt)*) => { crate::harness::scenario! { boot, bookworm; $($test)* } };
 }
 pub(crate) use on_every_debian;
 
 /// The same on machines that have never had the package.
 macro_rules! on_every_pristine_debian {
-    ($(#[$meta:meta])* fn $name:ident($machine:ident: &Machine) $body:block) => {
-        $(#[$meta])*
-        mod $name {
-            use super::*;
-
-            fn scenario($machine: &Machine) $body
-
-            #[test]
-            fn bookworm() {
-                scenario(&Machine::boot_pristine(crate::harness::Debian::Bookworm));
-            }
-
-            #[test]
-            fn trixie() {
-                scenario(&Machine::boot_pristine(crate::harness::Debian::Trixie));
-            }
-        }
-    };
+    ($($test:tt)*) => { crate::harness::scenario! { boot_pristine, bookworm; $($test)* } };
 }
 pub(crate) use on_every_pristine_debian;
 
 /// The same for a scenario that takes long and is about our code, not about a release's systemd:
 /// `make test` runs it on Debian 13 only, `make soak` on both (`.config/nextest.toml`, by the name).
 macro_rules! on_every_debian_in_soak {
-    ($(#[$meta:meta])* fn $name:ident($machine:ident: &Machine) $body:block) => {
-        $(#[$meta])*
-        mod $name {
-            use super::*;
-
-            fn scenario($machine: &Machine) $body
-
-            #[test]
-            fn bookworm_in_soak() {
-                scenario(&Machine::boot(crate::harness::Debian::Bookworm));
-            }
-
-            #[test]
-            fn trixie() {
-                scenario(&Machine::boot(crate::harness::Debian::Trixie));
-            }
-        }
-    };
+    ($($test:tt)*) => { crate::harness::scenario! { boot, bookworm_in_soak; $($test)* } };
 }
 pub(crate) use on_every_debian_in_soak;
