@@ -112,10 +112,10 @@ pub(crate) fn set_apart(command: &mut Command) {
     unsafe { command.pre_exec(apart) };
 }
 
-/// From here on no thread of this process gets a socket over IP that is neither TCP nor UDP: the
-/// kernel has a dozen other protocols (SCTP, MPTCP, …), and unit files cannot tell them apart. To be
-/// called before there is a second thread.
-pub(crate) fn only_tcp_and_udp() -> io::Result<()> {
+/// From here on no thread of this process gets a socket over IP that is neither TCP nor UDP, or one of
+/// netlink but for questions about sockets: the kernel has a dozen other protocols of each (SCTP, MPTCP,
+/// routes, audit, …), and unit files cannot tell them apart. To be called before there is a second thread.
+pub(crate) fn only_needed_protocols() -> io::Result<()> {
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
@@ -128,20 +128,23 @@ pub(crate) fn only_tcp_and_udp() -> io::Result<()> {
     let equals = |k: i32, jt, jf| libc::sock_filter { code: EQUAL, jt, jf, k: k.cast_unsigned() };
     let mut filter = [
         step(LOAD, 0), // the number of the call
-        equals(libc::SYS_socket as i32, 0, 14),
+        equals(libc::SYS_socket as i32, 0, 17),
         step(LOAD, argument(0)), // the family
-        equals(libc::AF_INET, 1, 0),
-        equals(libc::AF_INET6, 0, 11),
+        equals(libc::AF_INET, 2, 0),
+        equals(libc::AF_INET6, 1, 0),
+        equals(libc::AF_NETLINK, 10, 13),
         step(LOAD, argument(1)), // the type, with flags above its four bits
         step(AND, 0xf),
         equals(libc::SOCK_STREAM, 1, 0),
-        equals(libc::SOCK_DGRAM, 3, 6),
+        equals(libc::SOCK_DGRAM, 3, 8),
         step(LOAD, argument(2)), // the protocol
-        equals(0, 5, 0),
-        equals(libc::IPPROTO_TCP, 4, 3),
+        equals(0, 7, 0),
+        equals(libc::IPPROTO_TCP, 6, 5),
         step(LOAD, argument(2)),
-        equals(0, 2, 0),
-        equals(libc::IPPROTO_UDP, 1, 0),
+        equals(0, 4, 0),
+        equals(libc::IPPROTO_UDP, 3, 2),
+        step(LOAD, argument(2)),
+        equals(libc::NETLINK_SOCK_DIAG, 1, 0),
         step(RETURN, DENY),
         step(RETURN, libc::SECCOMP_RET_ALLOW),
     ];
@@ -351,7 +354,9 @@ pub(crate) fn watch(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     use rustix::io::Errno;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket, socket_with};
+    use rustix::net::{
+        AddressFamily, SocketFlags, SocketType, ipproto, netlink, socket, socket_with,
+    };
 
     use super::*;
 
@@ -413,10 +418,10 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_than_tcp_and_udp_are_refused() {
+    fn other_protocols_than_those_needed_are_refused() {
         // In a thread that ends with the test, since there is no way back.
         let thread = std::thread::spawn(|| {
-            only_tcp_and_udp().unwrap();
+            only_needed_protocols().unwrap();
             for family in [AddressFamily::INET, AddressFamily::INET6] {
                 for (kind, protocol) in [
                     (SocketType::STREAM, None),
@@ -439,6 +444,15 @@ mod tests {
                     assert_eq!(error, Errno::PROTONOSUPPORT, "{kind:?} {protocol:?}");
                 }
             }
+            for (kind, protocol) in [
+                (SocketType::RAW, None), // routes
+                (SocketType::DGRAM, Some(netlink::AUDIT)),
+                (SocketType::RAW, Some(netlink::NETFILTER)),
+            ] {
+                let error = socket(AddressFamily::NETLINK, kind, protocol).unwrap_err();
+                assert_eq!(error, Errno::PROTONOSUPPORT, "{kind:?} {protocol:?}");
+            }
+            socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG)).unwrap();
             socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
         });
         thread.join().unwrap();

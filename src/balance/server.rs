@@ -13,6 +13,7 @@ use super::latency::{Errors, Latency};
 use super::row::Row;
 use super::shared::Shared;
 use super::status::{HealthReason, Status, Verdict};
+use crate::base::worker_address::Worker;
 use crate::config::settings::ProxyVersion;
 use crate::config::settings::{
     Address, Algorithm, Balancing, Passive, ServerOptions, ServerProtocol, StartState,
@@ -41,6 +42,8 @@ pub struct Server {
     pub protocol: ServerProtocol,
     /// The header that each connection to it begins with.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// The worker that it is, if it is one.
+    pub(crate) worker: Option<Worker>,
     /// Process-wide number of this server, for per-thread tables such as connection pools.
     pub id: u32,
     pub(super) gate: Gate,
@@ -140,6 +143,7 @@ impl Server {
             address,
             protocol: options.protocol,
             proxy_protocol: options.proxy_protocol,
+            worker: None,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             gate: Gate::new(threads),
             latency: Latency::default(),

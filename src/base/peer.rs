@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::control_groups::{self, Found};
+use super::control_groups::{self, Found, is_slice, unified};
 use super::unit::Instance;
 use super::user::{self, ROUNDSMAN, User};
 use crate::sys;
@@ -231,15 +231,6 @@ fn searched(path: &str, init: &str) -> Standing {
         }
         None => Standing::Elsewhere,
     }
-}
-
-fn is_slice(part: &str) -> bool {
-    part.strip_suffix(".slice").is_some_and(|name| !name.is_empty())
-}
-
-/// The path in the one hierarchy that systemd keeps its units in.
-fn unified(groups: &str) -> Option<&str> {
-    groups.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::base::dial;
 use crate::base::exit;
 use crate::base::lock::{Lock, Wait};
 use crate::base::paths;
+use crate::base::worker_address;
 use crate::config::{self, Loaded, Problems, Settings, Sources};
 use crate::front::Front;
 use crate::health;
@@ -80,10 +81,16 @@ impl Serve {
     pub(super) fn run(self) -> ExitCode {
         // Before any thread exists: it changes the environment.
         let inherited = activation::adopt();
-        let filtered = crate::sys::only_tcp_and_udp();
+        let filtered = crate::sys::only_needed_protocols();
         journal::init();
         if let Err(error) = filtered {
-            tracing::warn!("sockets of other protocols than TCP and UDP are not refused: {error}");
+            tracing::warn!("sockets of protocols that are not needed are not refused: {error}");
+        }
+        if let Err(error) = worker_address::ask_whose() {
+            tracing::warn!(
+                "whoever listens at the TCP address of a worker is taken for the worker: cannot ask the \
+                 kernel ({error}). Look for RestrictAddressFamilies= in drop-ins of roundsman.service"
+            );
         }
         let code = match inherited
             .map_err(|error| Failure::with(exit::OS, error.to_string()))

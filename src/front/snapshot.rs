@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::found::Found;
 use super::router::Router;
 use crate::balance::{Server, State, Upstream};
+use crate::base::worker_address::Worker;
 use crate::config::Settings;
 use crate::config::settings::{self, Address, Balancing, DnsName, RouteTarget, ServerOptions};
 use crate::tls::Tls;
@@ -51,9 +52,10 @@ impl Snapshot {
             let old = before.and_then(|b| b.upstreams.get(&name));
             // Of a worker that a reload brings, nobody has said yet whether it runs; at the start
             // of the front nothing is accepted before somebody has.
-            let unknown = matches!(target, RouteTarget::App(_)) && before.is_some();
-            let state = if unknown { State::Down } else { State::Up };
-            let upstream = upstream(name.clone(), servers, balancing, old, (threads, state));
+            let is_app = matches!(target, RouteTarget::App(_));
+            let state = if is_app && before.is_some() { State::Down } else { State::Up };
+            let new = (threads, state, is_app);
+            let upstream = upstream(name.clone(), servers, balancing, old, new);
             upstreams.insert(name, upstream);
         };
         for app in settings.apps.values() {
@@ -87,7 +89,7 @@ impl Snapshot {
             let key = RouteTarget::Upstream(of_settings.name.clone()).to_string();
             let servers = servers_of(of_settings, &found);
             let old = self.upstreams.get(&key);
-            let new = (threads, State::Up);
+            let new = (threads, State::Up, false);
             let new = upstream(key.clone(), servers, &of_settings.balancing, old, new);
             upstreams.insert(key, new);
         }
@@ -124,13 +126,13 @@ impl Snapshot {
 }
 
 /// An upstream of these servers, in which those that stay keep what is known of them. New ones are
-/// for so many threads and begin in that state.
+/// for so many threads, begin in that state, and are workers or not.
 fn upstream(
     name: String,
     servers: Vec<Wanted>,
     balancing: &Balancing,
     old: Option<&Arc<Upstream>>,
-    (threads, state): (usize, State),
+    (threads, state, are_workers): (usize, State, bool),
 ) -> Arc<Upstream> {
     let servers = servers
         .into_iter()
@@ -147,7 +149,10 @@ fn upstream(
                 server.set_options(&options);
                 return Arc::clone(server);
             }
-            let server = Server::with_options(server, address, threads, &options);
+            let mut server = Server::with_options(server, address, threads, &options);
+            if are_workers {
+                server.worker = Worker::named(&server.name);
+            }
             if state != State::Up {
                 server.set_state(state);
             }

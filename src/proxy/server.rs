@@ -9,7 +9,8 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::http2::Exchange;
 use super::pool::{Seen, Unused};
-use crate::base::worker_socket;
+use crate::balance::Server;
+use crate::base::{worker_address, worker_socket};
 use crate::config::settings::Address;
 use crate::io::stream::{ByteStream, forward_to_variants};
 
@@ -30,10 +31,10 @@ pub(crate) enum ServerStream {
 
 impl ServerStream {
     /// Connects; the caller bounds the time.
-    pub(crate) async fn connect(address: &Address) -> io::Result<Self> {
-        match address {
+    pub(crate) async fn connect(server: &Server) -> io::Result<Self> {
+        match &server.address {
             Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
+                let stream = worker_address::connect(*address, server.worker.as_ref()).await?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }

@@ -97,7 +97,7 @@ impl<C: ByteStream> Attempt<'_, C> {
 
     async fn open(&self) -> std::io::Result<ServerStream> {
         let server = self.in_flight.server();
-        let mut stream = ServerStream::connect(&server.address).await?;
+        let mut stream = ServerStream::connect(server).await?;
         self.introduce(&mut stream).await?;
         match server.protocol {
             ServerProtocol::Http1 => Ok(stream),

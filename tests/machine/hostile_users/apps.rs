@@ -110,3 +110,54 @@ on_every_debian! {
         assert_eq!(machine.property("roundsman-worker@web:2.service", "NRestarts"), "0");
     }
 }
+
+on_every_debian! {
+    /// Nobody gets what was meant for a worker, in the moment in which neither its main process nor
+    /// systemd has noticed that the app does not listen any more: a main process that stands still
+    /// makes the moment as long as the test needs. The front finds it out by itself.
+    fn nobody_is_served_in_the_place_of_a_worker(machine: &Machine) {
+        const UNIT: &str = "roundsman-worker@web:1.service";
+        machine.run("useradd owner");
+        machine.add_app(
+            "web",
+            "tests/apps",
+            "command = [\"python3\", \"binds.py\", \"briefly\", \"/run/closes\"]\nlisten = \"port\"\n\
+             user = \"owner\"\nworkers = 1\nwatchdog = \"10min\"\nroute = [{ host = \"web.example\" }]\n",
+        );
+        let started = machine.try_run("roundsman start web");
+        assert!(started.ok(), "{started}");
+        let ask = "curl --silent --max-time 5 --header 'Host: web.example' http://localhost/";
+        assert_eq!(machine.run(ask), "python");
+        let journal = format!("journalctl --no-pager --output cat --unit '{UNIT}'");
+        let served = machine.run(&format!("{journal} | grep -o '127[0-9.]*:7080' | tail -1"));
+        let (ip, port) = served.trim().split_once(':').expect("an address");
+        let pid = machine.property(UNIT, "MainPID");
+        machine.run(&format!("kill -STOP {pid} && touch /run/closes"));
+        machine.eventually("the app has closed its listener", |machine| {
+            !machine.try_run(&format!("curl --silent --max-time 2 http://{ip}:{port}/")).ok()
+        });
+
+        // A stranger; and a process of the app's own user, in another unit.
+        for thief in ["nobody", "owner"] {
+            machine.run(&format!(
+                "systemd-run --quiet --unit thief-{thief} --uid {thief} \
+                 python3 -u -m http.server --bind {ip} {port}"
+            ));
+            let heard = || {
+                machine.run(&format!("journalctl --no-pager --output cat --unit thief-{thief}"))
+            };
+            machine.eventually("the thief listens", |_| heard().contains("Serving HTTP"));
+            for _ in 0..10 {
+                let said = machine.try_run(ask).stdout;
+                assert!(!said.contains("Directory listing"), "{thief} has answered");
+            }
+            assert!(!heard().contains("GET"), "{thief} has got a request: {}", heard());
+            machine.run(&format!("systemctl stop thief-{thief}"));
+        }
+        let told = machine.run("journalctl --no-pager --output cat --unit roundsman.service");
+        assert!(told.contains("what listens there is no process of this worker"), "{told}");
+
+        machine.run(&format!("rm /run/closes && kill -CONT {pid} && systemctl restart '{UNIT}'"));
+        assert_eq!(machine.run(ask), "python", "the worker's own");
+    }
+}

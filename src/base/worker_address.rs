@@ -1,0 +1,225 @@
+//! Connecting to the TCP address of a worker.
+//!
+//! Anybody may listen there once the worker does not: it has crashed, or closes its listener to open it
+//! again. Whoever asks who listens there, before connecting or after, leaves a moment in which that was
+//! somebody else. What cannot change is the connection: the kernel keeps its far end, from the first
+//! moment on, in the control group of the listener that took it, whoever accepts it and whatever becomes
+//! of the listener. So the question is, before a byte is sent, in whose group the far end of this very
+//! connection is; and a group is a unit, which no other user, and no other app of the same user, is in.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream as StdTcpStream};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use tokio::net::TcpStream;
+use tokio::task::yield_now;
+
+use super::control_groups;
+use super::sock_diag::{Diag, Question, Socket, State};
+use super::unit::{self, Instance};
+
+/// The front's own unit. Where it runs otherwise (without systemd) workers are in no unit either.
+const FRONT: &str = "roundsman.service";
+
+/// How often a connection is asked for that the kernel does not find: it looks for one without a lock,
+/// and may miss one that is about to become another's kind.
+const TRIES: usize = 3;
+
+/// Where systemd's control groups begin, once it is known that the kernel says what is asked here.
+static GROUPS: OnceLock<PathBuf> = OnceLock::new();
+
+thread_local! {
+    /// Each thread has a way of its own: another's answers would come in between.
+    static DIAG: RefCell<Option<Diag>> = const { RefCell::new(None) };
+}
+
+/// A worker that listens on TCP, or for whom systemd does.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    service: String,
+}
+
+/// Whose the far end of a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The worker's, or that of systemd, which listens for it.
+    Workers,
+    Others,
+    /// Nobody has it: it has been reset.
+    Nobodys,
+}
+
+/// From here on nobody is connected to in the place of a worker. Without a call of this, and outside of
+/// the front's unit, whoever listens is believed.
+///
+/// # Errors
+/// When the kernel does not say whose a connection is: then whoever listens is believed.
+pub(crate) fn ask_whose() -> io::Result<()> {
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    let Some((groups, own)) = control_groups::around(&own, FRONT) else { return Ok(()) };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let far = listener.local_addr()?;
+    let near = StdTcpStream::connect(far)?.local_addr()?;
+    let known = ask(near, far)?.1.and_then(|end| end.group);
+    if known != Some(fs::metadata(own)?.ino()) {
+        return Err(io::Error::other("the kernel does not say in which control group a socket is"));
+    }
+    let _ = GROUPS.set(groups);
+    Ok(())
+}
+
+/// Connects to where a worker listens, or to another server.
+///
+/// # Errors
+/// As for any connection, and when somebody else listens in the worker's place: that is
+/// [`io::ErrorKind::PermissionDenied`].
+pub(crate) async fn connect(address: SocketAddr, worker: Option<&Worker>) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    if let (Some(worker), Some(groups)) = (worker, GROUPS.get()) {
+        let near = stream.local_addr()?;
+        let is_workers = |group| control_groups::is_of_worker(groups, &worker.service, group);
+        check(near, address, is_workers).await?;
+    }
+    Ok(stream)
+}
+
+async fn check(
+    near: SocketAddr,
+    far: SocketAddr,
+    is_workers: impl Fn(u64) -> bool,
+) -> io::Result<()> {
+    for _ in 0..TRIES {
+        let (listener, end) = ask(near, far)?;
+        match whose(listener, end, &is_workers) {
+            Whose::Workers => return Ok(()),
+            Whose::Others => {
+                let text = "what listens there is no process of this worker";
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+            }
+            Whose::Nobodys => yield_now().await,
+        }
+    }
+    Err(io::ErrorKind::ConnectionReset.into())
+}
+
+/// Who listens there, and after that who has the far end.
+fn ask(near: SocketAddr, far: SocketAddr) -> io::Result<(Option<Socket>, Option<Socket>)> {
+    DIAG.with_borrow_mut(|diag| {
+        let diag = match diag {
+            Some(diag) => diag,
+            None => diag.insert(Diag::open()?),
+        };
+        let questions = [Question::Listener(far), Question::FarEnd { near, far }];
+        let [listener, end] = diag.ask(questions)?;
+        Ok((listener, end))
+    })
+}
+
+/// `listener` was there before `end` was.
+///
+/// A listener may have the kernel wait for a connection's first bytes (`TCP_DEFER_ACCEPT`): until then
+/// there is a request, which has no group. But only its own listener gets those bytes, and only if it
+/// listens still; then it did a moment ago, and there is but one at an address, or several of one user
+/// and one kind (`SO_REUSEPORT`).
+fn whose(listener: Option<Socket>, end: Option<Socket>, is_workers: impl Fn(u64) -> bool) -> Whose {
+    let group = match end {
+        None | Some(Socket { state: State::Listener, .. }) => return Whose::Nobodys,
+        Some(Socket { state: State::Request, .. }) => listener.and_then(|socket| socket.group),
+        Some(Socket { state: State::Other, group, .. }) => group,
+    };
+    let Some(group) = group else { return Whose::Nobodys };
+    // systemd's sockets are root's, in whatever group it has made them.
+    let is_systemds = listener.is_some_and(|it| it.uid == 0 && it.group == Some(group));
+    if is_systemds || is_workers(group) { Whose::Workers } else { Whose::Others }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// The worker of this name (`shop:1`), if it is one's.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let Instance { app, number } = name.parse().ok()?;
+        Some(Self { service: unit::service(&app, number) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKER: u64 = 7;
+    const STRANGER: u64 = 8;
+    const SYSTEMD: u64 = 1;
+
+    fn socket(state: State, uid: u32, group: Option<u64>) -> Socket {
+        let address = SocketAddr::from(([127, 64, 0, 1], 7080));
+        Socket { state, address, uid, inode: 0, group }
+    }
+
+    fn is_whose(listener: impl Into<Option<Socket>>, end: impl Into<Option<Socket>>) -> Whose {
+        whose(listener.into(), end.into(), |group| group == WORKER)
+    }
+
+    #[test]
+    fn the_far_end_decides_and_not_who_listens_by_now() {
+        let listens = |group| socket(State::Listener, 1000, Some(group));
+        let end = |group| socket(State::Other, 0, Some(group));
+        assert_eq!(is_whose(listens(WORKER), end(WORKER)), Whose::Workers);
+        assert_eq!(is_whose(None, end(WORKER)), Whose::Workers, "it has closed its listener");
+        assert_eq!(is_whose(listens(STRANGER), end(WORKER)), Whose::Workers, "taken since");
+        assert_eq!(is_whose(listens(STRANGER), end(STRANGER)), Whose::Others);
+        assert_eq!(is_whose(listens(WORKER), end(STRANGER)), Whose::Others, "given back since");
+        assert_eq!(is_whose(None, end(STRANGER)), Whose::Others, "it connected to us as we to it");
+        // Nobody has it any more, though somebody listens.
+        assert_eq!(is_whose(listens(WORKER), listens(WORKER)), Whose::Nobodys);
+        assert_eq!(is_whose(listens(WORKER), None), Whose::Nobodys);
+        assert_eq!(is_whose(listens(WORKER), socket(State::Other, 0, None)), Whose::Nobodys);
+    }
+
+    #[test]
+    fn a_request_is_its_listeners() {
+        let request = socket(State::Request, 0, None);
+        let listens = |group| socket(State::Listener, 1000, Some(group));
+        assert_eq!(is_whose(listens(WORKER), request), Whose::Workers);
+        assert_eq!(is_whose(listens(STRANGER), request), Whose::Others);
+        assert_eq!(is_whose(None, request), Whose::Nobodys);
+    }
+
+    #[test]
+    fn systemd_listens_for_workers_and_nobody_else_does() {
+        let systemds = socket(State::Listener, 0, Some(SYSTEMD));
+        let end = |group| socket(State::Other, 1000, Some(group));
+        assert_eq!(is_whose(systemds, end(SYSTEMD)), Whose::Workers);
+        assert_eq!(is_whose(systemds, end(STRANGER)), Whose::Others);
+        assert_eq!(
+            is_whose(socket(State::Listener, 1000, Some(SYSTEMD)), end(SYSTEMD)),
+            Whose::Others
+        );
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_of_the_group_of_whoever_listens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(far).await.unwrap();
+        let near = stream.local_addr().unwrap();
+        let own = ask(near, far).unwrap().1.unwrap().group;
+        check(near, far, |group| Some(group) == own).await.unwrap();
+        if !rustix::process::geteuid().is_root() {
+            let error = check(near, far, |_| false).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
+        drop((listener, stream));
+        let error = check(near, far, |_| true).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        // Without `ask_whose` whoever listens is believed.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let worker = Worker::named("shop:1");
+        assert!(worker.is_some() && Worker::named("127.0.0.1:80").is_none());
+        connect(listener.local_addr().unwrap(), worker.as_ref()).await.unwrap();
+    }
+}
