@@ -38,8 +38,8 @@ pub(crate) struct AppCopy {
     pub source: Option<PathBuf>,
     /// A number for all that reaches workers when they start ([`fingerprint`]).
     pub fingerprint: String,
-    /// Which loopback network the app has: it depends on the other apps' names.
-    slot: u16,
+    /// Which loopback network the app has ([`super::networks`]).
+    pub(crate) slot: u16,
     /// What `workers = "auto"` meant.
     cores: usize,
     /// The app's files by their path below the configuration directory.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::diagnostic::{File, Place, Problem, Problems, Severity};
 use super::fragment::{self, Table};
+use super::networks::{self, Networks};
 use super::route::{Names, OwnRoutes, Placed};
 use super::settings::{App, Front, HostPattern, Https, Route, RouteTarget, Settings, Upstream};
 use super::source::{Files, Found, Sources};
-use super::{app, front, handoff, net, route, upstream};
+use super::{app, front, handoff, route, upstream};
 use crate::base::unit;
 
 /// What the files say, and what is wrong with them.
@@ -33,6 +34,8 @@ pub struct Loaded {
     pub front_is_right: bool,
     /// What `workers = "auto"` means.
     pub cores: usize,
+    /// The networks of all of `app_names`.
+    pub(crate) networks: Networks,
 }
 
 /// Reads the configuration.
@@ -53,6 +56,10 @@ pub fn load(sources: &Sources) -> Loaded {
     state.lost_drop_ins();
     let Loading { mut problems, routes, implicit, .. } = state;
     let mut settings = Settings { front, upstreams, ..Settings::default() };
+    let app_names: BTreeSet<&str> =
+        names(&files, "apps").into_iter().map(|(name, _)| name).collect();
+    let networks = networks::assign(&app_names, &sources.networks());
+    let apps = settle(apps, &networks, &mut problems);
     finish(&files, &mut settings, apps, routes, implicit, &mut problems);
     problems.sort();
     let copy = |found: &Found| (found.relative.clone(), found.file.text.clone().into_bytes());
@@ -67,9 +74,10 @@ pub fn load(sources: &Sources) -> Loaded {
         files: files.found.iter().map(copy).collect(),
         paths: files.found.iter().map(|found| found.file.path.clone()).collect(),
         app_files: files.found.iter().filter_map(app_file).collect(),
-        app_names: names(&files, "apps").into_iter().map(|(name, _)| name.to_owned()).collect(),
+        app_names: app_names.into_iter().map(str::to_owned).collect(),
         front_is_right,
         cores,
+        networks,
     }
 }
 
@@ -246,6 +254,29 @@ fn names<'a>(files: &'a Files, directory: &str) -> Vec<(&'a str, PathBuf)> {
         .collect()
 }
 
+/// The apps, each in its network.
+fn settle(
+    apps: Vec<(App, Place)>,
+    networks: &Networks,
+    problems: &mut Problems,
+) -> Vec<(App, Place)> {
+    let mut settled = Vec::new();
+    for (mut app, place) in apps {
+        match networks.get(&app.name) {
+            Some(slot) => {
+                app.slot = *slot;
+                settled.push((app, place));
+            }
+            None => problems.push(Problem::error(
+                &place,
+                "there are more apps than loopback networks",
+                "",
+            )),
+        }
+    }
+    settled
+}
+
 /// What needs all files at once.
 fn finish(
     files: &Files,
@@ -260,22 +291,9 @@ fn finish(
     let app_names: BTreeSet<&str> = app_files.iter().map(|(name, _)| *name).collect();
     let upstream_names: BTreeSet<&str> = upstream_files.iter().map(|(name, _)| *name).collect();
 
-    let slots = net::slots(&app_names);
     ports(&apps, problems);
     handoff::conflicts(&apps, &routes, problems);
-    for (mut app, place) in apps {
-        match slots.get(app.name.as_str()) {
-            Some(slot) => {
-                app.slot = *slot;
-                settings.apps.insert(app.name.clone(), app);
-            }
-            None => problems.push(Problem::error(
-                &place,
-                "there are more apps than loopback networks",
-                "",
-            )),
-        }
-    }
+    settings.apps = apps.into_iter().map(|(app, _)| (app.name.clone(), app)).collect();
 
     for (target, place) in implicit {
         if !routes.iter().any(|r| route::targets(&r.route.target).any(|t| *t == target)) {

@@ -26,6 +26,7 @@ mod listener;
 mod load;
 pub(crate) mod machine;
 mod net;
+pub(crate) mod networks;
 pub(crate) mod pattern;
 mod route;
 pub mod schema;

@@ -1,38 +1,11 @@
-//! Names and places on the network: hosts, paths, addresses, and each app's loopback network.
+//! Names and places on the network: hosts, paths, addresses.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::diagnostic::Problems;
 use super::fragment::Node;
 use super::input::{Read, string};
 use super::settings::{Address, HostPattern};
-
-/// Loopback networks for apps: `127.64.0.0/10` in pieces of `/24`.
-const SLOTS: u16 = 16384;
-
-/// A slot for each name: by a hash of the name, so that it stays when other apps come and go, and
-/// the next free one where two names have the same hash.
-pub(super) fn slots<'a>(names: &BTreeSet<&'a str>) -> BTreeMap<&'a str, u16> {
-    let mut taken = BTreeSet::new();
-    let mut slots = BTreeMap::new();
-    for name in names.iter().take(usize::from(SLOTS)) {
-        let mut slot = hash(name) % SLOTS;
-        while !taken.insert(slot) {
-            slot = (slot + 1) % SLOTS;
-        }
-        slots.insert(*name, slot);
-    }
-    slots
-}
-
-/// FNV-1a, folded to 16 bits: the same on every machine and in every version.
-fn hash(name: &str) -> u16 {
-    let hash = name
-        .bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    ((hash >> 16) ^ hash) as u16
-}
 
 /// A host as a route has it.
 pub(super) fn host_pattern(node: &Node, problems: &mut Problems) -> Read<HostPattern> {
@@ -256,19 +229,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn slots_are_stable_and_never_shared() {
-        let names: Vec<String> = (0..2000).map(|i| format!("app-{i}")).collect();
-        let all: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        let slots_of_all = slots(&all);
-        let distinct: BTreeSet<u16> = slots_of_all.values().copied().collect();
-        assert_eq!(distinct.len(), 2000);
-        assert!(distinct.iter().all(|slot| *slot < SLOTS));
-        // A name alone has its hash's slot; this value may never change between versions.
-        assert_eq!(slots(&BTreeSet::from(["shop"]))["shop"], hash("shop") % SLOTS);
-        assert_eq!(hash("shop") % SLOTS, 2286);
-    }
 
     #[test]
     fn hosts_are_lower_cased_or_explained() {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::diagnostic::{File, Problem, Problems, Severity};
+use super::networks::{self, Networks};
 use crate::base::file::{self, Links};
 use crate::base::paths;
 
@@ -23,6 +24,7 @@ pub struct Sources {
     /// The file system that the machine's own facts are read from.
     machine: PathBuf,
     cores: Option<usize>,
+    networks: Option<Networks>,
     /// Files that are to be seen as having this text, or as not being there, whatever is on disk.
     instead: BTreeMap<PathBuf, Option<String>>,
 }
@@ -62,6 +64,7 @@ impl Sources {
             roots: roots.to_vec(),
             machine: root.to_owned(),
             cores: None,
+            networks: None,
             instead: BTreeMap::new(),
         }
     }
@@ -72,6 +75,7 @@ impl Sources {
             roots: vec![path.into()],
             machine: "/".into(),
             cores: None,
+            networks: None,
             instead: BTreeMap::new(),
         }
     }
@@ -82,6 +86,7 @@ impl Sources {
             roots: Vec::new(),
             machine: "/".into(),
             cores: None,
+            networks: Some(Networks::new()),
             instead: files.iter().map(|(path, text)| (path.clone(), Some(text.clone()))).collect(),
         }
     }
@@ -90,6 +95,12 @@ impl Sources {
     #[must_use]
     pub fn with_cores(self, cores: usize) -> Self {
         Self { cores: Some(cores), ..self }
+    }
+
+    /// The apps' networks, instead of those that the machine has written down.
+    #[must_use]
+    pub(crate) fn with_networks(self, networks: Networks) -> Self {
+        Self { networks: Some(networks), ..self }
     }
 
     /// With a file as it would be: its text, or `None` when it would not be there. For judging a
@@ -103,6 +114,11 @@ impl Sources {
     /// What `workers = "auto"` means.
     pub(super) fn cores(&self) -> usize {
         self.cores.unwrap_or_else(|| super::cores::usable(&self.machine))
+    }
+
+    /// The networks that apps have had so far.
+    pub(super) fn networks(&self) -> Networks {
+        self.networks.clone().unwrap_or_else(|| networks::remembered(&self.machine))
     }
 
     /// The directories, the strongest last.

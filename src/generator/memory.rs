@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::file::{Links, read_text, write_atomically};
 use crate::config::copy::{self, AppCopy};
+use crate::config::networks::{self, Networks};
 
 /// The directory.
 #[derive(Debug)]
@@ -38,16 +39,35 @@ impl Memory {
         AppCopy::from_text(&text).filter(|copy| copy.app == name)
     }
 
+    /// Which networks apps have: as is written down, and else as each app was last noted.
+    pub(super) fn networks(&self) -> Networks {
+        let mut networks = networks::remembered(&self.root);
+        for name in self.names() {
+            if !networks.contains_key(&name)
+                && let Some(copy) = self.app(&name)
+            {
+                networks.insert(name, copy.slot);
+            }
+        }
+        networks
+    }
+
+    /// Writes down which they are.
+    pub(super) fn note_networks(&self, networks: &Networks) -> io::Result<()> {
+        networks::remember(&self.root, networks)
+    }
+
+    /// The apps that are noted.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join(copy::DIRECTORY).join("apps"));
+        let name = |entry: fs::DirEntry| Some(entry.path().file_stem()?.to_str()?.to_owned());
+        entries.into_iter().flatten().flatten().filter_map(name).collect()
+    }
+
     /// Forgets all apps but these.
     pub(super) fn keep_only(&self, names: &BTreeSet<String>) {
-        let Ok(entries) = fs::read_dir(self.root.join(copy::DIRECTORY).join("apps")) else {
-            return;
-        };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let name = path.file_stem().and_then(|name| name.to_str());
-            if !name.is_some_and(|name| names.contains(name)) {
-                let _ = fs::remove_file(path);
-            }
+        for name in self.names().into_iter().filter(|name| !names.contains(name)) {
+            let _ = fs::remove_file(AppCopy::path(&self.root, &name)); // it is forgotten the next time
         }
     }
 

@@ -5,8 +5,10 @@
 //! compute a [`tree::Tree`] (a pure function), write it, say on the kernel log what is wrong, and
 //! exit with 0 in any case.
 //!
-//! It fails closed: an app whose file has errors keeps the units that it had ([`memory`]), no unit is
-//! wanted whose drop-in could not be written, and the templates start nothing without a drop-in.
+//! It takes nothing away from what runs: an app whose file has errors keeps the units that it had
+//! ([`memory`]), and so do workers that run though their app has no file any more; addresses are
+//! remembered. And it fails closed: no unit is wanted whose drop-in could not be written, and the templates
+//! start nothing without a drop-in.
 
 mod confinement;
 mod kmsg;
@@ -15,6 +17,7 @@ mod service;
 mod text;
 pub mod tree;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,6 +31,7 @@ use tree::{Item, Tree, Unit};
 use crate::base::file::write_atomically;
 use crate::base::{origin, paths};
 use crate::config::copy::AppCopy;
+use crate::config::networks::Networks;
 use crate::config::settings::App;
 use crate::config::{Loaded, Sources, account, load};
 
@@ -81,7 +85,11 @@ pub fn main() -> ExitCode {
 
 fn generate(arguments: &Arguments, log: Log) {
     let root = arguments.root.as_deref().unwrap_or(Path::new("/"));
-    let loaded = load(&Sources::system_below(root));
+    let memory = Memory::below(root);
+    let running = root.join(paths::WORKERS.trim_start_matches('/'));
+    let mut names = paths::apps_in(&running);
+    let remembered = memory.networks();
+    let loaded = load(&Sources::system_below(root).with_networks(remembered.clone()));
     for problem in loaded.problems.iter().take(MAX_MESSAGES) {
         let priority = if problem.is_error() { Priority::Error } else { Priority::Warning };
         log.write(priority, &problem.to_string());
@@ -89,14 +97,17 @@ fn generate(arguments: &Arguments, log: Log) {
     if loaded.problems.iter().nth(MAX_MESSAGES).is_some() {
         log.write(Priority::Error, "and more: see `roundsman check`");
     }
-    let memory = Memory::below(root);
-    let apps = apps(&loaded, root, &memory, log);
-    let running = root.join(paths::WORKERS.trim_start_matches('/'));
+    names.retain(|name| !loaded.app_names.contains(name));
+    let (without_file, names) = (names, loaded.app_names.iter());
+    let all: BTreeSet<String> = names.chain(&without_file).cloned().collect();
+    note_networks(&loaded, remembered, &all, &memory, log);
+    let apps = apps(&loaded, &all, root, &memory, log);
     let units: Vec<Unit<'_>> = apps
         .iter()
         .map(|(app, source)| Unit {
             app,
             source: source.as_deref(),
+            has_file: loaded.app_names.contains(&app.name),
             running: paths::workers_in(&running, &app.name),
         })
         .collect();
@@ -119,12 +130,33 @@ fn generate(arguments: &Arguments, log: Log) {
     }
 }
 
-/// Every app that can have units: as its files say, or as they said when they were last right.
-fn apps(loaded: &Loaded, root: &Path, memory: &Memory, log: Log) -> Vec<(App, Option<PathBuf>)> {
-    memory.keep_only(&loaded.app_names);
+/// Writes down which network each of these apps has, for the front and the next time.
+fn note_networks(
+    loaded: &Loaded,
+    mut remembered: Networks,
+    names: &BTreeSet<String>,
+    memory: &Memory,
+    log: Log,
+) {
+    remembered.retain(|name, _| names.contains(name));
+    remembered.extend(loaded.networks.clone());
+    if let Err(error) = memory.note_networks(&remembered) {
+        log.write(Priority::Error, &format!("cannot note the apps' networks: {error}"));
+    }
+}
+
+/// Every app of these that can have units: as its files say, or as they said when they were last right.
+fn apps(
+    loaded: &Loaded,
+    names: &BTreeSet<String>,
+    root: &Path,
+    memory: &Memory,
+    log: Log,
+) -> Vec<(App, Option<PathBuf>)> {
+    memory.keep_only(names);
     let users = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
     let mut apps: Vec<(App, Option<PathBuf>)> = Vec::new();
-    for name in &loaded.app_names {
+    for name in names {
         let found = match loaded.settings.apps.get(name) {
             Some(app) => {
                 let source = loaded
@@ -137,11 +169,12 @@ fn apps(loaded: &Loaded, root: &Path, memory: &Memory, log: Log) -> Vec<(App, Op
                     Err(error) => {
                         let message = format!("{name}: cannot note its settings: {error}");
                         log.write(Priority::Error, &message);
-                        last_right(name, memory, log)
+                        last_right(name, memory, log, "the errors")
                     }
                 }
             }
-            None => last_right(name, memory, log),
+            None if loaded.app_names.contains(name) => last_right(name, memory, log, "the errors"),
+            None => last_right(name, memory, log, "its file went away"),
         };
         let Some((app, source)) = found else { continue };
         let user = account::user(&app);
@@ -161,10 +194,15 @@ fn apps(loaded: &Loaded, root: &Path, memory: &Memory, log: Log) -> Vec<(App, Op
 }
 
 /// An app whose files cannot be used, as it was before.
-fn last_right(name: &str, memory: &Memory, log: Log) -> Option<(App, Option<PathBuf>)> {
+fn last_right(
+    name: &str,
+    memory: &Memory,
+    log: Log,
+    before: &str,
+) -> Option<(App, Option<PathBuf>)> {
     let noted = memory.app(name).and_then(|copy| Some((copy.app().ok()?, copy.source)));
     let message = match noted {
-        Some(_) => format!("{name}: its units stay as they were before the errors"),
+        Some(_) => format!("{name}: its units stay as they were before {before}"),
         None => format!("{name}: no units until its errors are mended"),
     };
     log.write(Priority::Warning, &message);

@@ -32,6 +32,8 @@ pub struct Unit<'a> {
     pub app: &'a App,
     /// The file that it is from.
     pub source: Option<&'a Path>,
+    /// Whether it still has one: otherwise nothing of it is to start.
+    pub has_file: bool,
     /// Its workers that run: what they have, they keep, whatever the file says by now.
     pub running: Vec<u16>,
 }
@@ -49,12 +51,15 @@ pub fn tree(units: &[Unit<'_>], session: Option<&str>, is_roots: impl Fn(&Path) 
         );
         tree.insert("roundsman-session.socket.d/50-roundsman.conf".into(), Item::File(text));
     }
-    for Unit { app, source, running } in units {
-        let surplus = running.iter().copied().filter(|number| *number > app.workers);
-        for number in (1..=app.workers).chain(surplus) {
-            worker(app, number, *source, &is_roots, &mut tree);
+    for Unit { app, source, has_file, running } in units {
+        let wanted = if *has_file { app.workers } else { 0 };
+        let surplus = running.iter().copied().filter(|number| *number > wanted);
+        for number in (1..=wanted).chain(surplus) {
+            worker(app, number, number <= wanted, *source, &is_roots, &mut tree);
         }
-        companions(app, *source, &mut tree);
+        if *has_file {
+            companions(app, *source, &mut tree);
+        }
     }
     tree
 }
@@ -69,6 +74,7 @@ pub(super) fn unit_of(path: &Path) -> &OsStr {
 fn worker(
     app: &App,
     number: u16,
+    is_wanted: bool,
     source: Option<&Path>,
     is_roots: &dyn Fn(&Path) -> bool,
     tree: &mut Tree,
@@ -77,7 +83,7 @@ fn worker(
     let mut unit = |kind: &str, drop_in: String| {
         let name = format!("roundsman-worker@{}.{kind}", app.instance(number));
         let link = Path::new(paths::UNITS).join(format!("roundsman-worker@.{kind}"));
-        if number <= app.workers {
+        if is_wanted {
             tree.insert(Path::new(&wants).join(&name), Item::Link(link));
         }
         let path = Path::new(&format!("{name}.d")).join("50-roundsman.conf");

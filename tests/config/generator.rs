@@ -177,6 +177,66 @@ fn a_worker_that_runs_keeps_its_drop_in() {
     assert!(!made.keys().any(|path| path.ends_with("roundsman-worker@shop:7.service.link")));
 }
 
+/// An editor that writes a new file and renames it, a mistake with `mv`, a directory that is not mounted.
+#[test]
+fn workers_that_run_keep_their_units_when_their_file_is_gone() {
+    let root = copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/01-node"));
+    let (before, _) = made_of(root.path());
+    fs::create_dir_all(root.path().join("run/roundsman-workers/shop:1")).unwrap();
+    fs::remove_dir_all(root.path().join("etc/roundsman/apps")).unwrap();
+    for _ in 0..2 {
+        let (made, said) = made_of(root.path());
+        for kind in ["service", "socket"] {
+            let drop_in = format!("roundsman-worker@shop:1.{kind}.d/50-roundsman.conf");
+            let drop_in = Path::new(&drop_in);
+            assert_eq!(made.get(drop_in), before.get(drop_in), "what runs has what it had");
+        }
+        assert_eq!(made.len(), 2, "and nothing else is wanted or started: {made:?}");
+        assert!(
+            said.contains("shop: its units stay as they were before its file went away"),
+            "{said}"
+        );
+    }
+    fs::remove_dir(root.path().join("run/roundsman-workers/shop:1")).unwrap();
+    assert_eq!(made_of(root.path()).0, Tree::new());
+}
+
+/// `app7` and `app30` have the same hash, and `app30` comes first.
+#[test]
+fn an_app_stays_in_its_network_whatever_others_come() {
+    let root = TempDir::new().unwrap();
+    let app = |name: &str| {
+        let path = root.path().join(format!("etc/roundsman/apps/{name}.toml"));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text = "command = [\"node\", \"x.js\"]\ntransport = \"tcp\"\nroute = []\n";
+        fs::write(path, text).unwrap();
+    };
+    let address = |tree: &Tree, name: &str| {
+        let path = format!("roundsman-worker@{name}:1.socket.d/50-roundsman.conf");
+        let text = tree[Path::new(&path)].clone();
+        text.lines().filter_map(|l| l.strip_prefix("ListenStream=127.")).next().unwrap().to_owned()
+    };
+    app("app7");
+    let before = address(&made_of(root.path()).0, "app7");
+    app("app30");
+    let noted = root.path().join("run/roundsman.networks");
+    let copies = root.path().join("run/roundsman.generator");
+    for lost in [None, Some(&noted), Some(&copies)] {
+        match lost {
+            Some(lost) if lost.is_dir() => fs::remove_dir_all(lost).unwrap(),
+            Some(lost) => fs::remove_file(lost).unwrap(),
+            None => {}
+        }
+        let (made, said) = made_of(root.path());
+        assert_eq!(said, "");
+        assert_eq!(address(&made, "app7"), before, "{lost:?} is lost");
+        assert_ne!(address(&made, "app30"), before);
+    }
+    // The front reads the same.
+    let text = fs::read_to_string(noted).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("app7 ")), "{text}");
+}
+
 #[test]
 fn nothing_is_wanted_whose_drop_in_could_not_be_written() {
     let root = copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/units/01-node"));

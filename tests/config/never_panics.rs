@@ -107,7 +107,7 @@ fn use_up(loaded: Loaded) {
         .settings
         .apps
         .values()
-        .map(|app| Unit { app, source: None, running: vec![1, 251] })
+        .map(|app| Unit { app, source: None, has_file: true, running: vec![1, 251] })
         .collect();
     tree(&units, None, |path| path.starts_with("/etc"));
     let errors = loaded.problems.errors();
