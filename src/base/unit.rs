@@ -9,6 +9,9 @@ use std::str::FromStr;
 /// All workers' services that are loaded, as a pattern.
 pub(crate) const ALL_SERVICES: &str = "roundsman-worker@*:*.service";
 
+/// All workers' sockets that are loaded, as a pattern.
+pub(crate) const ALL_SOCKETS: &str = "roundsman-worker@*:*.socket";
+
 const WORKER: &str = "roundsman-worker@";
 
 /// A worker of an app: `shop:1`.
@@ -91,6 +94,11 @@ impl Instance {
     pub(crate) fn of_service(unit: &str) -> Option<Self> {
         unit.strip_prefix(WORKER)?.strip_suffix(".service")?.parse().ok()
     }
+
+    /// The worker whose socket has this name.
+    pub(crate) fn of_socket(unit: &str) -> Option<Self> {
+        unit.strip_prefix(WORKER)?.strip_suffix(".socket")?.parse().ok()
+    }
 }
 
 impl FromStr for Instance {
@@ -133,6 +141,8 @@ mod tests {
         let shop = Some(shop);
         assert_eq!(Instance::of_service(&service("shop", 12)), shop);
         assert_eq!(Instance::of_service(&socket("shop", 12)), None);
+        assert_eq!(Instance::of_socket(&socket("shop", 12)), shop);
+        assert_eq!(Instance::of_socket(&service("shop", 12)), None);
     }
 
     #[test]

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::Args;
 use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::deploy::{self, Options};
 use super::describe;
@@ -57,33 +60,31 @@ impl Apply {
             if steps.iter().any(boot) {
                 rights::may_write(&[Path::new(rights::BOOT)])?;
             }
+            let was_so = steps.is_empty();
             // Always: balancing, routes and limits are the front's, and change without a step.
             machine.apply_files().await?;
-            let mut failed = Vec::new();
-            for step in &steps {
-                if interrupts::heard() {
-                    return Err(Failure::with(
-                        exit::INTERRUPTED,
-                        format!("interrupted before: {step}\nroundsman apply goes on"),
-                    ));
-                }
-                // One app that fails is no reason to leave the others as they are.
-                if let Err(failure) = take(&machine, &settings, step).await {
-                    say(&format!("error: {}", failure.message));
-                    failed.push(step.to_string());
-                }
+            let (removals, others) = steps.into_iter().partition(|s| matches!(s, Step::Remove(_)));
+            let settings = Rc::new(settings);
+            let mut taken = side_by_side(&machine, &settings, others).await;
+            taken.extend(side_by_side(&machine, &Rc::new(Settings::default()), removals).await);
+            let names = |ended: End| {
+                let ended = taken.iter().filter(|(_, end)| *end == ended);
+                ended.map(|(what, _)| what.as_str()).collect::<Vec<_>>().join("; ")
+            };
+            let (left, failed) = (names(End::NotBegun), names(End::Failed));
+            if !left.is_empty() {
+                return Err(Failure::with(
+                    exit::INTERRUPTED,
+                    format!("interrupted before: {left}\nroundsman apply goes on"),
+                ));
             }
-            for (name, app) in &settings.apps {
-                if let Err(failure) = companions::settle(&machine, app).await {
-                    say(&format!("error: {}", failure.message));
-                    failed.push(name.clone());
-                }
+            if !failed.is_empty() {
+                return Err(Failure::new(format!("{failed} failed, see above")));
             }
-            if failed.is_empty() {
+            if !was_so {
                 say("the machine is as the files say");
-                return Ok(());
             }
-            Err(Failure::new(format!("{} failed, see above", failed.join("; "))))
+            Ok(())
         })
     }
 
@@ -148,14 +149,14 @@ fn show(steps: &[Step], as_json: bool) {
         let list: Vec<_> = steps
             .iter()
             .map(|step| {
-                let (kind, app) = match step {
-                    Step::Remove(app) => ("remove", app),
-                    Step::Enable(app) => ("enable", app),
-                    Step::Start(app, _) => ("start", app),
-                    Step::Stop(app, _) => ("stop", app),
-                    Step::Roll(app, _) => ("replace", app),
+                let kind = match step {
+                    Step::Remove(_) => "remove",
+                    Step::Enable(_) => "enable",
+                    Step::Start(..) => "start",
+                    Step::Stop(..) => "stop",
+                    Step::Roll(..) => "replace",
                 };
-                json!({ "step": kind, "app": app, "text": step.to_string() })
+                json!({ "step": kind, "app": step.app(), "text": step.to_string() })
             })
             .collect();
         print_json(&list);
@@ -166,6 +167,69 @@ fn show(steps: &[Step], as_json: bool) {
             print(&step.to_string());
         }
     }
+}
+
+/// So many apps at a time: while its only worker is replaced, an app needs memory for a second one.
+const AT_A_TIME: usize = 8;
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Done,
+    Failed,
+    /// The command was told to end before it.
+    NotBegun,
+}
+
+/// Takes the steps, those of an app one after the other, and the apps beside each other: one that
+/// fails, or takes its time, is no reason to leave the others as they are.
+async fn side_by_side(
+    machine: &Machine,
+    settings: &Rc<Settings>,
+    steps: Vec<Step>,
+) -> Vec<(String, End)> {
+    let mut apps: BTreeMap<String, Vec<Step>> =
+        settings.apps.keys().map(|name| (name.clone(), Vec::new())).collect();
+    for step in steps {
+        apps.entry(step.app().to_owned()).or_default().push(step);
+    }
+    let places = Rc::new(Semaphore::new(AT_A_TIME));
+    let mut tasks = JoinSet::new();
+    for (name, steps) in apps {
+        let (machine, settings) = (machine.clone(), Rc::clone(settings));
+        let places = Rc::clone(&places);
+        tasks.spawn_local(async move {
+            let _place = places.acquire().await; // nobody closes it
+            of_app(&machine, &settings, &name, &steps).await
+        });
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+/// All that is to be done for one app.
+async fn of_app(
+    machine: &Machine,
+    settings: &Settings,
+    name: &str,
+    steps: &[Step],
+) -> Vec<(String, End)> {
+    let failed = |failure: &Failure| say(&format!("error: {}", failure.message));
+    let mut ends = Vec::new();
+    for step in steps {
+        let end = if interrupts::heard() {
+            End::NotBegun
+        } else {
+            let taken = take(machine, settings, step).await.inspect_err(failed);
+            if taken.is_ok() { End::Done } else { End::Failed }
+        };
+        ends.push((step.to_string(), end));
+    }
+    if let Some(app) = settings.apps.get(name).filter(|_| !interrupts::heard())
+        && companions::settle(machine, app).await.inspect_err(failed).is_err()
+    {
+        ends.push((name.to_owned(), End::Failed));
+    }
+    ends
 }
 
 async fn take(machine: &Machine, settings: &Settings, step: &Step) -> Done {

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::credentials;
 use crate::base::exit;
-use crate::config::{self, Loaded, Problem, Sources};
+use crate::base::unit::Instance;
+use crate::config::{self, Loaded, Problem, Severity, Sources};
+use crate::deploy::sockets::SocketFault;
 use crate::tls::Tls;
 
 /// Print every error of every configuration file, with its place and what to write instead
@@ -52,7 +54,7 @@ impl Check {
             config::load(&Sources::directory(directory))
         } else {
             let mut loaded = config::load(&Sources::system());
-            for warning in config::machine::missing(&loaded) {
+            for warning in config::machine::missing(&loaded).into_iter().chain(sockets(&loaded)) {
                 loaded.problems.push(warning);
             }
             loaded
@@ -65,6 +67,18 @@ impl Check {
         let valid = loaded.problems.errors() == 0;
         ExitCode::from(if valid { exit::OK } else { exit::CONFIG })
     }
+}
+
+/// A warning for every worker that runs and has lost its socket. Where systemd cannot be asked, or there
+/// is none, nothing is known of them.
+fn sockets(loaded: &Loaded) -> Vec<Problem> {
+    let warning = |(worker, fault): (Instance, SocketFault)| {
+        let file = loaded.app_files.get(&worker.app)?;
+        let title = format!("{worker} {fault}: its next start would fail");
+        let help = "`roundsman apply` makes the socket anew";
+        Some(Problem::file(Severity::Warning, file, title).help(help))
+    };
+    super::status::socket_faults().into_iter().filter_map(warning).collect()
 }
 
 fn print_json(loaded: &Loaded) -> io::Result<()> {

@@ -18,9 +18,10 @@ use crate::base::unit;
 use crate::config::settings::App;
 use crate::deploy::execute::{Executor, settle};
 use crate::deploy::progress::Progress;
-use crate::deploy::{Outcome, Plan, Roll, record, release, surge};
+use crate::deploy::{Outcome, Plan, Roll, able, record, release, surge};
 use crate::helper::request::Deploy;
 use crate::supervise::crashes::Crashes;
+use crate::systemd::dbus::UnitState;
 
 /// How a deploy goes about it.
 #[derive(Debug, Clone, Default, Args)]
@@ -54,6 +55,11 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// Only these workers.
+    pub(super) fn of_workers(worker: Vec<u16>) -> Self {
+        Self { worker, ..Self::default() }
+    }
+
     /// As the helper is asked for it.
     pub(super) fn request(&self) -> Done<Deploy> {
         if self.by_watch {
@@ -107,11 +113,19 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
     // Single workers are no deploy: what is noted of an unfinished one must stay.
     let single = !options.worker.is_empty();
     let directory = if single { main_directory.join("single") } else { main_directory.clone() };
-    if machine.running(&app.name).await?.is_empty() {
-        return Err(Failure::new(format!(
-            "{0} does not run; start it: roundsman start {0}",
-            app.name
-        )));
+    let runs = !machine.running(&app.name).await?.is_empty();
+    if !runs {
+        let target = machine.systemd.state(&unit::target(&app.name)).await?;
+        if target != UnitState::Active || single {
+            return Err(Failure::new(format!(
+                "{0} does not run; start it: roundsman start {0}",
+                app.name
+            )));
+        }
+    }
+    may_come_back(machine, app, options).await?;
+    if !runs {
+        return start_again(machine, app, options).await;
     }
     let release = app.directory.as_deref().and_then(release::current);
     let before = Progress::load(&main_directory, &app.name);
@@ -137,6 +151,11 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
     let previous = progress.previous.clone();
     let settle = plan.settle;
     let (outcome, roll) = executor.run(plan, progress, |step| show(app, step)).await?;
+    if let Some(now) = executor.moved_to(release.as_deref())
+        && matches!(outcome, Outcome::Done | Outcome::Interrupted)
+    {
+        return Err(moved(app, &roll, &now));
+    }
     if outcome == Outcome::Done && single {
         return single_done(app, options, &main_directory);
     }
@@ -190,6 +209,58 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
             )))
         }
     }
+}
+
+/// That the app's link was pointed elsewhere while the deploy ran.
+fn moved(app: &App, roll: &Roll, now: &Path) -> Failure {
+    let name = &app.name;
+    Failure::new(format!(
+        "{} was pointed to {} meanwhile, so the deploy has stopped after {} of {} workers; all serve.\n\
+         roundsman describe {name} says which runs what, roundsman reload {name} deploys the new release to all",
+        text::path(app.directory.as_deref().unwrap_or(Path::new("the directory"))),
+        text::path(now),
+        roll.done().len(),
+        app.workers,
+    ))
+}
+
+/// Refuses to touch a worker that could not start again.
+async fn may_come_back(machine: &Machine, app: &App, options: &Options) -> Done {
+    let all: Vec<u16> = (1..=app.workers).collect();
+    let workers = if options.worker.is_empty() { &all } else { &options.worker };
+    let obstacles = able::obstacles(&machine.systemd, app, workers.iter().copied()).await?;
+    if obstacles.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{} could not start again as it is now, so no worker was touched:\n  {}\nWhen it is mended: \
+         roundsman reload {0}",
+        app.name,
+        obstacles.join("\n  "),
+    )))
+}
+
+/// An app of which no worker runs though nobody has stopped it: they were given up, or are done.
+async fn start_again(machine: &Machine, app: &App, options: &Options) -> Done {
+    let all: Vec<u16> = (1..=app.workers).collect();
+    machine.start_workers(app, &all).await?;
+    let release = app.directory.as_deref().and_then(release::current);
+    record::remember(app, release.as_deref(), record::last(app).as_deref());
+    if options.json {
+        print_json(&Report {
+            app: &app.name,
+            result: "done",
+            done: all.iter().copied().collect(),
+            workers: app.workers,
+            failed: None,
+            reason: None,
+            release,
+            back: None,
+        });
+    }
+    let (name, count) = (&app.name, all.len());
+    say(&format!("{name} is deployed: {count} of {count} workers run the new code"));
+    Ok(())
 }
 
 /// How the app's other workers are after one has failed.

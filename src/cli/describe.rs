@@ -19,7 +19,7 @@ use crate::base::unit;
 use crate::config::fingerprint;
 use crate::config::settings::App;
 use crate::deploy::progress::Progress;
-use crate::deploy::{drift, release};
+use crate::deploy::{drift, release, sockets};
 use crate::systemd::dbus::{Unit, UnitState};
 use crate::worker::control::client::{Dropped, all_dropped};
 
@@ -164,27 +164,33 @@ pub(super) async fn worker(
     let pid = unit.main_pid();
     let runs = pid.and_then(release::of_process);
     let instance = app.instance(number);
-    let state = match unit.state() {
-        UnitState::Active => "active",
-        UnitState::Activating => "activating",
-        UnitState::Deactivating => "deactivating",
-        UnitState::Inactive => "inactive",
-        UnitState::Failed => "failed",
+    let stale = match pid {
+        None => None,
+        Some(_) => match stale(app, number, &unit, runs.as_deref()) {
+            None => socket_fault(machine, app, number).await?,
+            stale => stale,
+        },
     };
     Ok(Worker {
         number,
-        state,
+        state: unit.state().word(),
         front: front
             .and_then(|servers| Some(servers.iter().find(|s| s.name == instance)?.state.clone())),
         pid,
         seconds: pid.and(unit.since()).map(|since| since.as_secs()),
         memory_bytes: pid.and_then(|_| unit.number("MemoryCurrent")),
         restarts: unit.number("NRestarts").unwrap_or_default(),
-        stale: pid.and_then(|_| stale(app, number, &unit, runs.as_deref())),
+        stale,
         release: runs,
         trouble: trouble(&unit),
         dropped: None,
     })
+}
+
+/// What is wrong with the socket of a worker that runs.
+async fn socket_fault(machine: &Machine, app: &App, number: u16) -> Done<Option<String>> {
+    let fault = sockets::look(&machine.systemd, machine.held().await, app, number).await?;
+    Ok(fault.map(|fault| format!("{fault}: its next start would fail")))
 }
 
 /// Why a worker is not well.

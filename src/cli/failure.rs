@@ -44,9 +44,10 @@ impl From<SystemdError> for Failure {
         let code = match error {
             SystemdError::Unreachable(_) | SystemdError::Silent { .. } => exit::UNAVAILABLE,
             SystemdError::Denied(_) => exit::DENIED,
-            SystemdError::Refused(_) | SystemdError::Job { .. } | SystemdError::Lost { .. } => {
-                exit::FAILURE
-            }
+            SystemdError::Refused(_)
+            | SystemdError::Job { .. }
+            | SystemdError::Endless { .. }
+            | SystemdError::Lost { .. } => exit::FAILURE,
         };
         Self::with(code, error.to_string())
     }

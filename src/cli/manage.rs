@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::OnceCell;
 use tokio::task::{JoinSet, LocalSet};
 
 use super::failure::{Done, Failure};
@@ -24,6 +25,7 @@ use crate::config::settings::App;
 use crate::config::{self, Loaded, Settings, Sources};
 use crate::deploy::front::Front;
 use crate::deploy::progress::Lock;
+use crate::deploy::sockets::{self, Held};
 use crate::deploy::surge;
 use crate::supervise::crashes;
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
@@ -37,6 +39,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Machine {
     pub(super) systemd: Rc<Systemd>,
     pub(super) front: Front,
+    held: OnceCell<Rc<Held>>,
 }
 
 /// Runs a command to its end; prints why it did not do it.
@@ -143,7 +146,12 @@ impl Machine {
     /// This machine.
     pub(super) async fn connect(admin: &Path) -> Done<Self> {
         let systemd = Rc::new(Systemd::connect().await?);
-        Ok(Self { systemd, front: Front::new(admin) })
+        Ok(Self { systemd, front: Front::new(admin), held: OnceCell::new() })
+    }
+
+    /// The listeners that systemd held when this was first asked: for looking at many workers.
+    pub(super) async fn held(&self) -> &Held {
+        self.held.get_or_init(async || Rc::new(Held::now(&self.systemd).await)).await
     }
 
     /// Puts the files to work: units by the generator, then the front.
@@ -159,11 +167,15 @@ impl Machine {
             let systemd = Rc::clone(&self.systemd);
             let all = app.units_of(number);
             crashes::forget(&app.instance(number));
-            let service = unit::service(&app.name, number);
+            let (service, app) = (unit::service(&app.name, number), app.clone());
             jobs.spawn_local(async move {
                 // It has its full number of attempts again.
                 let _ = systemd.reset_failed(&service).await;
-                (number, systemd.jobs(Verb::Start, &all).await)
+                let started = match sockets::mend(&systemd, &app, number).await {
+                    Ok(()) => systemd.jobs(Verb::Start, &all).await,
+                    Err(error) => Err(error),
+                };
+                (number, started)
             });
         }
         let (mut ready, mut failed) = (0, None);
@@ -224,11 +236,11 @@ impl Machine {
     /// Stops workers, draining them first, and waits until they have ended.
     pub(super) async fn stop_workers(&self, app: &App, numbers: &[u16]) -> Done {
         let all: Vec<String> = numbers.iter().flat_map(|number| app.units_of(*number)).collect();
-        self.systemd.jobs(Verb::Stop, &all).await?;
-        for number in numbers {
-            self.systemd.reset_failed(&unit::service(&app.name, *number)).await?;
+        let stopped = self.systemd.jobs(Verb::Stop, &all).await;
+        for unit in &all {
+            self.systemd.reset_failed(unit).await?;
         }
-        Ok(())
+        Ok(stopped?)
     }
 
     /// The workers of an app that systemd knows, also such that its file does not have any more,

@@ -2,6 +2,7 @@
 
 mod admin_socket;
 mod apply;
+mod before;
 mod check;
 mod companions;
 mod credentials;

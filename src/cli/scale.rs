@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::json;
 
+use super::before::Before;
 use super::edit::Edit;
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done};
@@ -116,9 +117,17 @@ impl Scale {
     }
 }
 
-/// Brings the number of workers from what it was to what it is to be.
-async fn scale(machine: &Machine, edit: &Edit, before: &App, after: &App) -> Done {
-    let runs = !machine.running(&before.name).await?.is_empty();
+/// Brings the number of workers from what it was to what it is to be; when that fails, back.
+pub(super) async fn scale(machine: &Machine, edit: &Edit, before: &App, after: &App) -> Done {
+    let ran = Before::look(machine, &before.name).await?;
+    let scaled = change(machine, edit, before, after, !ran.is_empty()).await;
+    if scaled.is_err() {
+        ran.put_back(machine, after, edit).await;
+    }
+    scaled
+}
+
+async fn change(machine: &Machine, edit: &Edit, before: &App, after: &App, runs: bool) -> Done {
     // The others go on undisturbed, the lowest numbers always being there.
     let fewer: Vec<u16> = (after.workers + 1..=before.workers).collect();
     if runs && !fewer.is_empty() {
@@ -127,14 +136,8 @@ async fn scale(machine: &Machine, edit: &Edit, before: &App, after: &App) -> Don
     edit.write()?;
     machine.apply_files().await?;
     let more: Vec<u16> = (before.workers + 1..=after.workers).collect();
-    if !runs || more.is_empty() {
-        return Ok(());
-    }
-    if let Err(failure) = machine.start_workers(after, &more).await {
-        let _ = machine.stop_workers(after, &more).await;
-        edit.undo();
-        let _ = machine.apply_files().await;
-        return Err(failure);
+    if runs && !more.is_empty() {
+        machine.start_workers(after, &more).await?;
     }
     Ok(())
 }

@@ -8,12 +8,14 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use super::before::Before;
 use super::deploy::{self, Options};
 use super::edit::{self, Edit};
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done, say};
-use super::{AdminSocket, names, rights, taken, whose};
+use super::{AdminSocket, names, rights, scale, taken, whose};
 use crate::base::exit;
+use crate::base::interrupts::Interrupts;
 use crate::base::program::{self, SERVICE_PATH};
 use crate::base::unit;
 use crate::config::settings::{App, HostPattern, RouteTarget, Settings};
@@ -92,10 +94,8 @@ impl Start {
         rights::run(|| self.request(), async {
             let (name, change) = self.plan()?;
             let _lock = manage::lock(&name, false)?;
-            let edit = match &change {
-                Some(change) => Edit::change(&name, change)?,
-                None => Edit::overlay(&name, &self.options())?,
-            };
+            let edit = self.edit(&name, change.as_ref(), self.workers)?;
+            let present = manage::load().settings.apps.get(&name).map(|app| app.workers);
             let settings = edit.judge()?;
             let app = edit.judge_app(&name)?;
             accessible(&app)?;
@@ -111,12 +111,32 @@ impl Start {
                 say(&format!("{} changes:\n{difference}", edit.path().display()));
             }
             let machine = Machine::connect(&self.admin.path).await?;
-            if let Err(failure) = self.bring_up(&machine, &app, &edit, writes).await {
+            let before = Before::look(&machine, &name).await?;
+            let workers = app.workers;
+            // Fewer workers come last: until the others run as they are to, none goes.
+            let less = !before.is_empty() && workers < present.unwrap_or(workers);
+            let (app, edit) = if less {
+                let edit = self.edit(&name, change.as_ref(), None)?;
+                (edit.judge_app(&name)?, edit)
+            } else {
+                (app, edit)
+            };
+            if let Err(failure) = self.bring_up(&machine, &app, &edit, &before, writes).await {
                 if writes {
-                    take_back(&machine, &app, &edit).await;
+                    say("taking everything back; Ctrl-C leaves it in the middle");
+                    before.put_back(&machine, &app, &edit).await;
                 }
                 return Err(failure);
             }
+            let app = if less {
+                let fewer = Change { workers: Some(workers), ..Change::default() };
+                let edit = Edit::overlay(&name, &fewer)?;
+                let after = edit.judge_app(&name)?;
+                scale::scale(&machine, &edit, &app, &after).await?;
+                after
+            } else {
+                app
+            };
             record::remember(
                 &app,
                 app.directory.as_deref().and_then(release::current).as_deref(),
@@ -216,6 +236,18 @@ impl Start {
         Ok((name, Some(change)))
     }
 
+    /// The change of the app's file, with this number of workers.
+    fn edit(&self, name: &str, change: Option<&Change>, workers: Option<u16>) -> Done<Edit> {
+        match change {
+            // A new app has a number in any case.
+            Some(change) => {
+                let workers = workers.or(change.workers.filter(|_| self.workers.is_none()));
+                Edit::change(name, &Change { workers, ..change.clone() })
+            }
+            None => Edit::overlay(name, &Change { workers, ..self.options() }),
+        }
+    }
+
     /// What the options say that are about no file.
     fn options(&self) -> Change {
         let route = (self.host.is_some() || self.prefix.is_some())
@@ -231,8 +263,45 @@ impl Start {
     }
 
     /// Files in place, units made, workers started, or replaced where they ran already.
-    async fn bring_up(&self, machine: &Machine, app: &App, edit: &Edit, writes: bool) -> Done {
-        let running = machine.running(&app.name).await?;
+    async fn bring_up(
+        &self,
+        machine: &Machine,
+        app: &App,
+        edit: &Edit,
+        before: &Before,
+        writes: bool,
+    ) -> Done {
+        {
+            let mut interrupts = Interrupts::new()?;
+            tokio::select! {
+                begun = self.begin(machine, app, edit, before, writes) => begun?,
+                () = interrupts.recv() => {
+                    return Err(Failure::with(exit::INTERRUPTED, "interrupted"));
+                }
+            }
+        }
+        let (run, extra): (Vec<u16>, Vec<u16>) =
+            before.running().iter().partition(|number| **number <= app.workers);
+        // It listens to signals itself: a worker that is under way is finished.
+        if writes && !run.is_empty() {
+            deploy::deploy(machine, app, &Options::default()).await?;
+        }
+        // What the file did not have before, either.
+        if !extra.is_empty() {
+            machine.stop_workers(app, &extra).await?;
+        }
+        Ok(())
+    }
+
+    /// The part of it before workers that run are touched.
+    async fn begin(
+        &self,
+        machine: &Machine,
+        app: &App,
+        edit: &Edit,
+        before: &Before,
+        writes: bool,
+    ) -> Done {
         if writes {
             edit.write()?;
         }
@@ -240,22 +309,13 @@ impl Start {
         if !self.for_member {
             machine.systemd.enable(&unit::target(&app.name)).await?;
         }
-        // What the file does not have any more goes first.
-        let (run, extra): (Vec<u16>, Vec<u16>) =
-            running.into_iter().partition(|number| *number <= app.workers);
-        if !extra.is_empty() {
-            machine.stop_workers(app, &extra).await?;
-        }
-        let new: Vec<u16> = (1..=app.workers).filter(|number| !run.contains(number)).collect();
+        let new: Vec<u16> =
+            (1..=app.workers).filter(|number| !before.running().contains(number)).collect();
         if !new.is_empty() {
             machine.start_workers(app, &new).await?;
         }
         // What else it wants: the watch and the timer. And so the app is stopped with it.
-        machine.systemd.job(Verb::Start, &unit::target(&app.name)).await?;
-        if writes && !run.is_empty() {
-            deploy::deploy(machine, app, &Options::default()).await?;
-        }
-        Ok(())
+        Ok(machine.systemd.job(Verb::Start, &unit::target(&app.name)).await?)
     }
 
     /// The command after `--`.
@@ -324,18 +384,6 @@ fn accessible(app: &App) -> Done {
         }
     }
     Ok(())
-}
-
-/// Leaves nothing half-made.
-async fn take_back(machine: &Machine, app: &App, edit: &Edit) {
-    if edit.is_new() {
-        let _ = machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await;
-        let numbers: Vec<u16> = (1..=app.workers).collect();
-        let _ = machine.stop_workers(app, &numbers).await;
-        let _ = machine.systemd.disable(&unit::target(&app.name)).await;
-    }
-    edit.undo();
-    let _ = machine.apply_files().await;
 }
 
 /// Where the app answers, for people.

@@ -15,6 +15,7 @@ use crate::admin::model;
 use crate::base::paths;
 use crate::base::unit;
 use crate::base::unit::Instance;
+use crate::deploy::sockets::{self, SocketFault};
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState};
 use crate::worker::control::client;
 
@@ -85,9 +86,18 @@ struct Unwell {
 
 /// What only systemd knows. Where it cannot be asked (no systemd, no bus), what the front says is all.
 fn unwell() -> Vec<Unwell> {
+    of_systemd(ask())
+}
+
+/// What is wrong with the sockets of workers that run, as far as systemd can be asked.
+pub(super) fn socket_faults() -> Vec<(Instance, SocketFault)> {
+    of_systemd(async { sockets::all_faults(&Systemd::connect().await?).await })
+}
+
+fn of_systemd<T>(ask: impl Future<Output = Result<Vec<T>, SystemdError>>) -> Vec<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return Vec::new() };
-    let ask = async { timeout(LONGEST, ask()).await.ok()?.ok() };
+    let ask = async { timeout(LONGEST, ask).await.ok()?.ok() };
     runtime.block_on(ask).unwrap_or_default()
 }
 
@@ -104,6 +114,11 @@ async fn ask() -> Result<Vec<Unwell>, SystemdError> {
             unwell.push(Unwell { worker: worker.to_string(), reason });
         }
     }
+    let lost = sockets::all_faults(&systemd).await?;
+    unwell.extend(lost.into_iter().map(|(worker, fault)| Unwell {
+        worker: worker.to_string(),
+        reason: format!("{fault}: its next start would fail; roundsman apply mends it"),
+    }));
     Ok(unwell)
 }
 

@@ -1,9 +1,14 @@
 //! What is shown of the steps of a deploy, and of the way back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::manage::say;
 use crate::config::settings::App;
 use crate::deploy::execute::Step;
 use crate::deploy::{Action, Event};
+
+/// Whether it was said that the command ends.
+static SAID: AtomicBool = AtomicBool::new(false);
 
 /// Says what begins, or has happened.
 pub(super) fn show(app: &App, step: &Step) {
@@ -22,6 +27,8 @@ pub(super) fn show(app: &App, step: &Step) {
         Step::Happened(Event::Failed(n, reason)) => {
             format!("{} FAILED: {reason}", app.instance(*n))
         }
+        // Of several deploys that run beside each other, one says it.
+        Step::Finishing if SAID.swap(true, Ordering::Relaxed) => return,
         Step::Finishing => {
             "finishing what has begun, then stopping; once more (Ctrl-C) to leave at once"
                 .to_owned()

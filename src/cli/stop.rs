@@ -10,6 +10,7 @@ use super::manage::{self, Machine, done};
 use super::{AdminSocket, names, rights};
 use crate::base::unit;
 use crate::config::settings::App;
+use crate::deploy::sockets;
 use crate::helper::Request;
 use crate::helper::request::Verb as Asked;
 use crate::supervise::crashes;
@@ -124,6 +125,9 @@ impl Restart {
             }
             for service in &services {
                 machine.systemd.reset_failed(service).await?;
+            }
+            for number in &numbers {
+                sockets::mend(&machine.systemd, &app, *number).await?;
             }
             if let Err(error) = machine.systemd.jobs(Verb::Restart, &services).await {
                 let failed = numbers.iter().find(|number| {

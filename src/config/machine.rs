@@ -28,11 +28,9 @@ pub(crate) fn missing(loaded: &Loaded) -> Vec<Problem> {
     let mut warnings = Vec::new();
     for app in loaded.settings.apps.values() {
         if let Some(file) = loaded.app_files.get(&app.name) {
-            warnings.extend(
-                of_app(app)
-                    .into_iter()
-                    .map(|(title, help)| Problem::file(Severity::Warning, file, title).help(help)),
-            );
+            warnings.extend(of_app(app).into_iter().map(|Finding { title, help, .. }| {
+                Problem::file(Severity::Warning, file, title).help(help)
+            }));
         }
     }
     warnings.extend(exposed(loaded));
@@ -41,6 +39,27 @@ pub(crate) fn missing(loaded: &Loaded) -> Vec<Problem> {
         warnings.extend(unreadable(loaded, &rights));
     }
     warnings
+}
+
+/// Everything that surely keeps an app from starting as the machine is now, with what to do about it.
+pub(crate) fn obstacles(app: &App) -> Vec<(String, String)> {
+    let stops = of_app(app).into_iter().filter(|finding| finding.stops);
+    stops.map(|Finding { title, help, .. }| (title, help)).collect()
+}
+
+/// Something that an app expects and that is otherwise.
+#[derive(Debug)]
+struct Finding {
+    title: String,
+    help: String,
+    /// Whether the app cannot start because of it.
+    stops: bool,
+}
+
+impl Finding {
+    fn stops(title: String, help: String) -> Self {
+        Self { title, help, stops: true }
+    }
 }
 
 /// An error for every file that cannot be read with these rights, which are the front's: it would
@@ -96,17 +115,17 @@ fn secrets(table: &dyn TableLike, variables: bool, names: &mut Vec<String>) {
     }
 }
 
-fn of_app(app: &App) -> Vec<(String, String)> {
+fn of_app(app: &App) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Some(directory) = &app.directory {
         // Not being allowed to look, as somebody other than root, says nothing.
         match fs::metadata(directory) {
             Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => found.push((
+            Ok(_) => found.push(Finding::stops(
                 format!("{} is no directory", directory.display()),
                 "correct `directory`".to_owned(),
             )),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => found.push((
+            Err(error) if error.kind() == io::ErrorKind::NotFound => found.push(Finding::stops(
                 format!("the directory {} is not there", directory.display()),
                 "create it, or correct `directory`".to_owned(),
             )),
@@ -117,7 +136,7 @@ fn of_app(app: &App) -> Vec<(String, String)> {
     found.extend(of_name(app));
     for (name, path) in &app.supervision.credentials {
         if is_missing(path) {
-            found.push((
+            found.push(Finding::stops(
                 format!("the file {} of the credential {name} is not there", path.display()),
                 format!("create it, or correct `credentials`: {NO_START}"),
             ));
@@ -128,9 +147,9 @@ fn of_app(app: &App) -> Vec<(String, String)> {
         match fs::metadata(&path) {
             Ok(metadata) if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 => {
                 let help = format!("`chmod +x {}`, or correct `command`", path.display());
-                found.push((format!("{} cannot be executed", path.display()), help));
+                found.push(Finding::stops(format!("{} cannot be executed", path.display()), help));
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => found.push((
+            Err(error) if error.kind() == io::ErrorKind::NotFound => found.push(Finding::stops(
                 format!("the program {} is not there", path.display()),
                 "install it, or correct `command`".to_owned(),
             )),
@@ -139,14 +158,15 @@ fn of_app(app: &App) -> Vec<(String, String)> {
     }
     for file in &app.environment_files {
         match fs::metadata(file) {
-            Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => found.push((
-                format!("everybody may read {}", file.display()),
-                format!(
+            Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => found.push(Finding {
+                title: format!("everybody may read {}", file.display()),
+                help: format!(
                     "`chmod 600 {}`, if it holds secrets: systemd reads it as root",
                     file.display()
                 ),
-            )),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => found.push((
+                stops: false,
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => found.push(Finding::stops(
                 format!("the environment file {} is not there", file.display()),
                 format!("create it, or correct `environment-files`: {NO_START}"),
             )),
@@ -162,34 +182,37 @@ fn is_missing(path: &Path) -> bool {
 }
 
 /// The user and the group that nobody has made.
-fn of_whom(app: &App) -> Vec<(String, String)> {
+fn of_whom(app: &App) -> Vec<Finding> {
     let is_number = |name: &str| name.parse::<u32>().is_ok();
     let mut found = Vec::new();
     if let Some(name) = app.user.as_deref().filter(|name| !is_number(name))
         && matches!(User::named(name), Ok(None))
     {
         let help = format!("`adduser --system --group {name}`, or leave `user` out");
-        found.push((format!("there is no user {name}"), help));
+        found.push(Finding::stops(format!("there is no user {name}"), help));
     }
     if let Some(name) = app.group.as_deref().filter(|name| !is_number(name))
         && matches!(user::group(name), Ok(None))
     {
-        found.push((format!("there is no group {name}"), format!("`addgroup --system {name}`")));
+        let help = format!("`addgroup --system {name}`");
+        found.push(Finding::stops(format!("there is no group {name}"), help));
     }
     found
 }
 
 /// A program that is looked for by its name.
-fn of_name(app: &App) -> Option<(String, String)> {
+fn of_name(app: &App) -> Option<Finding> {
     let name = app.command.first().filter(|program| !program.contains('/'))?;
     let path = app.environment.get("PATH").map_or(SERVICE_PATH, String::as_str);
     if name.is_empty() || program::find(name, path).is_some() {
         return None;
     }
-    Some((
-        format!("there is no program \"{name}\" in {path}"),
-        "install it, or write its whole path in `command`".to_owned(),
-    ))
+    Some(Finding {
+        title: format!("there is no program \"{name}\" in {path}"),
+        help: "install it, or write its whole path in `command`".to_owned(),
+        // One of these may have another search path.
+        stops: app.environment_files.is_empty(),
+    })
 }
 
 #[cfg(test)]
@@ -256,6 +279,9 @@ mod tests {
                 "the file /no/such/key of the credential key is not there",
             ]
         );
+        // What is only unwise, or not sure, keeps nobody from starting.
+        let stops = |app: &str| obstacles(&loaded.settings.apps[app]).len();
+        assert_eq!(["fine", "sh", "a", "b", "c", "d"].map(stops), [0, 0, 2, 2, 3, 0]);
     }
 
     #[test]

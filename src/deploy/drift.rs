@@ -83,6 +83,19 @@ pub(crate) fn steps(
     steps
 }
 
+impl Step {
+    /// The app that it is about.
+    pub(crate) fn app(&self) -> &str {
+        match self {
+            Self::Remove(app)
+            | Self::Enable(app)
+            | Self::Start(app, _)
+            | Self::Stop(app, _)
+            | Self::Roll(app, _) => app,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |numbers: &[u16]| match numbers {

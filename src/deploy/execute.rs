@@ -12,7 +12,7 @@ use tokio::time::{Instant, interval, sleep_until};
 
 use super::front::Front;
 use super::progress::Progress;
-use super::{Action, Event, Outcome, Plan, Roll, drift, surge};
+use super::{Action, Event, Outcome, Plan, Roll, drift, release, sockets, surge};
 use crate::admin::client::AdminError;
 use crate::base::interrupts::Interrupts;
 use crate::base::paths;
@@ -101,7 +101,13 @@ impl Executor {
         let mut looks = interval(LOOK);
         let mut ready = Ready::new();
         let mut interrupted = false;
+        let mut moved = false;
         let outcome = loop {
+            if !moved && self.moved_to(progress.release.as_deref()).is_some() {
+                // What would start now is another release: one deploy makes one of them run.
+                moved = true;
+                roll.handle(Event::Interrupted, Instant::now());
+            }
             for action in roll.poll(Instant::now()) {
                 show(&Step::Begins(action));
                 if let Action::Stop(worker) = action {
@@ -161,6 +167,12 @@ impl Executor {
             }
         }
         Ok((outcome, roll))
+    }
+
+    /// Where the app's link leads by now, if no longer to the release that is being deployed.
+    pub(crate) fn moved_to(&self, deployed: Option<&Path>) -> Option<PathBuf> {
+        let (deployed, link) = (deployed?, self.app.directory.as_deref()?);
+        release::current(link).filter(|now| now != deployed)
     }
 
     /// Units and front as the files say, extra workers included.
@@ -248,7 +260,10 @@ impl Executor {
         // However often it failed before, it has its full number of attempts from here on.
         let _ = self.systemd.reset_failed(&unit).await;
         crashes::forget(&self.app.instance(worker));
-        let result = self.systemd.job(Verb::Restart, &unit).await;
+        let result = match sockets::mend(&self.systemd, &self.app, worker).await {
+            Ok(()) => self.systemd.job(Verb::Restart, &unit).await,
+            Err(error) => Err(error),
+        };
         let after = self.systemd.unit(&unit).await;
         match (result, after) {
             (Ok(()), Ok(unit)) if unit.state() == UnitState::Active => {

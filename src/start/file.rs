@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use toml_edit::{Array, DocumentMut, InlineTable, Item, Value, value};
+use toml_edit::{Array, DocumentMut, InlineTable, Item, TableLike, Value, value};
 
 /// What to put into an app's file. What is `None` or empty is left as it is.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,16 @@ pub(crate) enum AppFileError {
         /// The key.
         key: &'static str,
     },
+    /// Which of its routes is meant is not known.
+    #[error(
+        "{path} has {routes} routes: change the one that is meant there, and run roundsman apply"
+    )]
+    Routes {
+        /// The file.
+        path: String,
+        /// How many.
+        routes: usize,
+    },
 }
 
 impl Change {
@@ -72,16 +82,8 @@ impl Change {
             put(&mut file, "listen", listen.into());
         }
         if let Some((host, prefix)) = &self.route {
-            let mut route = InlineTable::new();
-            for (key, value) in [("host", host), ("path", prefix)] {
-                if let Some(value) = value {
-                    route.insert(key, value.into());
-                }
-            }
-            if file.get("route").is_some_and(Item::is_array_of_tables) {
-                file.remove("route"); // the other way to write the same
-            }
-            put(&mut file, "route", Value::from(Array::from_iter([route])));
+            route(&mut file, host.as_deref(), prefix.as_deref())
+                .map_err(|routes| AppFileError::Routes { path: path(), routes })?;
         }
         for (key, value) in &self.more {
             put(&mut file, key, value.clone());
@@ -101,6 +103,37 @@ impl Change {
         }
         Ok(file.to_string())
     }
+}
+
+/// Sets host or path of the file's one route, which keeps its other keys; makes it where there is none.
+///
+/// # Errors
+/// How many there are, if more than one.
+fn route(file: &mut DocumentMut, host: Option<&str>, prefix: Option<&str>) -> Result<(), usize> {
+    let change = |route: &mut dyn TableLike| {
+        for (key, text) in [("host", host), ("path", prefix)] {
+            match (text, route.get_mut(key).and_then(Item::as_value_mut)) {
+                (Some(text), Some(present)) => replace(present, text.into()),
+                (Some(text), None) => drop(route.insert(key, value(text))),
+                (None, _) => {}
+            }
+        }
+    };
+    match file.get_mut("route") {
+        Some(Item::ArrayOfTables(tables)) if tables.len() > 1 => return Err(tables.len()),
+        Some(Item::ArrayOfTables(tables)) => tables.iter_mut().for_each(|t| change(t)),
+        Some(Item::Value(Value::Array(routes))) if routes.len() > 1 => return Err(routes.len()),
+        Some(Item::Value(Value::Array(routes))) if !routes.is_empty() => {
+            let tables = routes.iter_mut().filter_map(Value::as_inline_table_mut);
+            tables.for_each(|table| change(table));
+        }
+        _ => {
+            let mut route = InlineTable::new();
+            change(&mut route);
+            put(file, "route", Value::from(Array::from_iter([route])));
+        }
+    }
+    Ok(())
 }
 
 /// Sets a key at the top; a comment behind the old value stays.
@@ -158,11 +191,34 @@ mod tests {
     }
 
     #[test]
-    fn routes_written_as_tables_are_replaced() {
+    fn a_route_keeps_what_is_not_changed() {
+        let route = Some((Some("b.example".to_owned()), None));
+        let change = Change { route, ..Change::default() };
+        for (old, new) in [
+            (
+                "route = [{ host = \"a\", redirect-https = true, hsts = \"1h\" }] # public\n",
+                "route = [{ host = \"b.example\", redirect-https = true, hsts = \"1h\" }] # public\n",
+            ),
+            (
+                "[[route]]\npath = \"/x\"\nredirect-https = true # for all\n",
+                "[[route]]\npath = \"/x\"\nredirect-https = true # for all\nhost = \"b.example\"\n",
+            ),
+            ("route = []\n", "route = [{ host = \"b.example\" }]\n"),
+        ] {
+            assert_eq!(apply(&change, old), new);
+        }
+    }
+
+    #[test]
+    fn which_of_several_routes_is_meant_nobody_guesses() {
         let change = Change { route: Some((None, Some("/api".to_owned()))), ..Change::default() };
-        let new =
-            apply(&change, "command = [\"x\"]\n[[route]]\nhost = \"a\"\n[[route]]\nhost = \"b\"\n");
-        assert_eq!(new, "command = [\"x\"]\nroute = [{ path = \"/api\" }]\n");
+        for old in [
+            "[[route]]\nhost = \"a\"\n[[route]]\nhost = \"b\"\n",
+            "route = [{ host = \"a\" }, { host = \"b\" }]\n",
+        ] {
+            let error = change.apply(Path::new("shop.toml"), old).unwrap_err().to_string();
+            assert!(error.contains("shop.toml has 2 routes"), "{error}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod balancing;
 mod commands;
 mod crash;
 mod deploy;
+mod drift;
 mod install;
 mod interrupts;
 mod journal;

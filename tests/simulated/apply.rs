@@ -67,7 +67,7 @@ fn what_it_said_is_done_and_then_nothing_is_left_to_do() {
     let steps = machine.steps();
     let at =
         |step: &str| steps.iter().position(|s| s == step).unwrap_or_else(|| panic!("{steps:?}"));
-    assert!(started.iter().all(|step| at(step) < at("stop shop:3")), "{steps:?}");
+    assert!(started.iter().all(|step| at(step) < at("stop old.target")), "{steps:?}");
     let replaced = [replaced(1), replaced(2)].concat();
     assert!(steps.windows(replaced.len()).any(|window| window == replaced), "{steps:?}");
     assert!(at("stop old.target") < at("disable old.target"), "{steps:?}");
@@ -115,6 +115,49 @@ fn told_to_end_it_begins_with_no_further_step() {
     assert_eq!(machine.releases(2), ["2", "1"]);
     assert_eq!(machine.systemd.state("roundsman-worker@old:1.service"), "active");
     machine.must("apply");
+    assert_eq!(machine.must("diff").stdout, "the machine is as the files say\n");
+}
+
+/// An app whose worker takes its time to stop, for ever if it likes, is no other app's business.
+#[test]
+fn apps_are_brought_up_beside_each_other() {
+    let Some(machine) = drifted() else { return };
+    for app in ["zebra", "zoo"] {
+        let text = format!("command = [\"/bin/true\"]\nroute = [{{ host = \"{app}\" }}]\n");
+        machine.write(&format!("etc/roundsman/apps/{app}.toml"), &text);
+    }
+    machine.history.hold_up("stop shop:3");
+    machine.history.hold_up("start zebra:1");
+    let apply = machine.begin("apply");
+    for step in ["stop shop:3", "start zebra:1", "start zoo:1"] {
+        machine.history.wait_for(step);
+    }
+    machine.history.go_on();
+    assert_eq!(apply.end().status, 0);
+    assert_eq!(machine.must("diff").stdout, "the machine is as the files say\n");
+}
+
+#[test]
+fn that_all_is_well_is_said_once() {
+    let Some(machine) = drifted() else { return };
+    for _ in 0..2 {
+        let said = machine.must("apply");
+        let all = format!("{}{}", said.stdout, said.stderr);
+        assert_eq!(all.matches("the machine is as the files say").count(), 1, "{said:?}");
+    }
+}
+
+#[test]
+fn a_worker_without_its_socket_is_a_difference_that_is_mended() {
+    let Some(machine) = Machine::with_shop(2, "") else { return };
+    machine.systemd.fail("roundsman-worker@shop:2.socket");
+    let said = machine.run("diff");
+    assert_eq!(said.status, 1, "{said:?}");
+    let text = "shop:2 runs without its socket, whose unit is failed: its next start would fail";
+    assert!(said.stdout.contains(text), "{said:?}");
+    machine.must("apply");
+    assert_eq!(machine.systemd.state("roundsman-worker@shop:2.socket"), "active");
+    assert_eq!(machine.systemd.state(&service(2)), "active");
     assert_eq!(machine.must("diff").stdout, "the machine is as the files say\n");
 }
 

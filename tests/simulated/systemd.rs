@@ -45,12 +45,15 @@ pub(super) struct Systemd(Arc<Mutex<State>>);
 struct State {
     units: BTreeMap<String, Unit>,
     enabled: Vec<String>,
+    masked: Vec<String>,
     fates: HashMap<String, VecDeque<Fate>>,
     /// Where the workers' processes are started.
     directory: PathBuf,
     /// Whether calls that change something are answered with "access denied".
     denies: bool,
     jobs: u32,
+    /// The last job of each unit.
+    latest: HashMap<String, u32>,
     runs: u8,
     connections: Vec<UnixStream>,
     paths: HashMap<String, String>,
@@ -116,6 +119,16 @@ impl Systemd {
     pub(super) fn run(&self, unit: &str) {
         let mut state = self.lock();
         state.start_unit(unit);
+    }
+
+    /// Has a unit fail, without a job.
+    pub(super) fn fail(&self, unit: &str) {
+        self.lock().end_unit(unit, "failed", "exit-code", 80);
+    }
+
+    /// Has nobody start a unit any more.
+    pub(super) fn mask(&self, unit: &str) {
+        self.lock().masked.push(unit.to_owned());
     }
 
     /// Has a unit start at boot.
@@ -269,12 +282,16 @@ impl Systemd {
         let number = {
             let mut state = self.lock();
             state.jobs += 1;
-            state.jobs
+            let number = state.jobs;
+            state.latest.insert(unit.to_owned(), number);
+            number
         };
         let job = OwnedObjectPath::try_from(format!("/org/freedesktop/systemd1/job/{number}"))?;
         connection.reply(&call.header(), &job).await?;
         history.begin(&format!("{verb} {}", short(unit))).await;
-        let result = self.do_job(starts, unit, fate, history);
+        let is_latest = self.lock().latest.get(unit) == Some(&number);
+        // A later one has taken its place.
+        let result = if is_latest { self.do_job(starts, unit, fate, history) } else { "canceled" };
         let body = (number, job, unit, result);
         connection.send(&signal("JobRemoved", &body)?).await
     }
@@ -323,10 +340,13 @@ impl Systemd {
     fn properties(&self, path: &str) -> HashMap<&'static str, Variant<'static>> {
         let state = self.lock();
         let none = Unit::default();
-        let unit = state.paths.get(path).and_then(|unit| state.units.get(unit)).unwrap_or(&none);
+        let name = state.paths.get(path);
+        let is_masked = name.is_some_and(|name| state.masked.contains(name));
+        let unit = name.and_then(|name| state.units.get(name)).unwrap_or(&none);
         let active = if unit.state.is_empty() { "inactive" } else { unit.state };
         HashMap::from([
             ("ActiveState", Variant::from(active)),
+            ("LoadState", Variant::from(if is_masked { "masked" } else { "loaded" })),
             ("Result", Variant::from(unit.result)),
             ("ExecMainStatus", Variant::from(unit.status)),
             ("InvocationID", Variant::from(unit.run.clone())),
@@ -366,6 +386,10 @@ impl State {
 
     fn start_unit(&mut self, unit: &str) {
         self.end_unit(unit, "active", "success", 0);
+        // It requires its socket.
+        if let Some(worker) = unit.strip_suffix(".service").filter(|w| w.contains(':')) {
+            self.end_unit(&format!("{worker}.socket"), "active", "success", 0);
+        }
         self.runs += 1;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later");
         let directory = std::fs::canonicalize(&self.directory).unwrap_or_else(|_| "/".into());

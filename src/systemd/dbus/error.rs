@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use zbus::fdo;
 
+use super::verb::Verb;
+
 /// Why systemd did not do it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SystemdError {
@@ -37,6 +39,20 @@ pub(crate) enum SystemdError {
         unit: String,
         /// systemd's word for it: `failed`, `timeout`, `dependency`, …
         result: String,
+    },
+    /// The job goes on for longer than all that its unit has for it, so nobody waits any more.
+    #[error(
+        "{unit}: the {} has not ended within {limit:?}, which is all that its unit's time-outs leave it; it goes on\n\
+         See systemctl status '{unit}'. {}",
+        .verb.noun(), .verb.way_out(unit)
+    )]
+    Endless {
+        /// Which unit.
+        unit: String,
+        /// What was to be done to it.
+        verb: Verb,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// systemd was started anew meanwhile, and did not say what became of the job.
     #[error(

@@ -21,10 +21,18 @@ pub(super) const STRANGER: &str = ":1.66";
 pub(super) const BUS: &str = "org.freedesktop.DBus";
 
 /// For answers that come, and for such as never do.
-pub(super) const PATIENT: Limits =
-    Limits { call: Duration::from_mins(1), reload: Duration::from_mins(1) };
-pub(super) const IMPATIENT: Limits =
-    Limits { call: Duration::from_millis(50), reload: Duration::from_millis(50) };
+pub(super) const PATIENT: Limits = Limits {
+    call: Duration::from_mins(1),
+    reload: Duration::from_mins(1),
+    job: Duration::from_mins(1),
+};
+pub(super) const IMPATIENT: Limits = Limits {
+    call: Duration::from_millis(50),
+    reload: Duration::from_millis(50),
+    job: Duration::from_millis(50),
+};
+/// For jobs that do not end.
+pub(super) const BUSY: Limits = Limits { job: Duration::from_millis(50), ..PATIENT };
 
 /// The other end of a connection.
 #[derive(Debug)]
@@ -76,6 +84,17 @@ impl Fake {
         let message = self.call().await.expect("a call");
         assert_eq!(message.header().member().expect("a call"), member);
         message
+    }
+
+    /// What it is asked of a unit, and the answer.
+    pub(super) async fn unit<B>(&mut self, member: &str, body: &B)
+    where
+        B: serde::Serialize + DynamicType,
+    {
+        let call = self.expect("LoadUnit").await;
+        self.answer_job(&call, 1).await; // any object will do
+        let call = self.expect(member).await;
+        self.answer(&call, body).await;
     }
 
     /// Answers by itself whatever it can, for as long as this is polled.

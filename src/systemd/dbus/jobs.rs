@@ -1,23 +1,17 @@
 //! What `systemctl` does for start, stop and restart, with the results that systemd reports for each
 //! job.
 
+use std::time::Duration;
+
 use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 use zbus::OwnedObjectPath;
 
 use super::error::SystemdError;
+use super::job_limit;
 use super::manager::Systemd;
 use super::unit::UnitState;
-
-/// What is done to a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    /// Start it, or do nothing when it runs.
-    Start,
-    /// Stop it.
-    Stop,
-    /// Stop it if it runs, then start it.
-    Restart,
-}
+use super::verb::Verb;
 
 /// A job that is under way.
 #[derive(Debug)]
@@ -25,29 +19,10 @@ struct Job<'a> {
     verb: Verb,
     unit: &'a str,
     path: OwnedObjectPath,
+    begun: Instant,
     result: oneshot::Receiver<String>,
     /// Whether systemd came to the bus anew since before the job was made.
     arrivals: watch::Receiver<u64>,
-}
-
-// === impl Verb ===
-
-impl Verb {
-    fn method(self) -> &'static str {
-        match self {
-            Self::Start => "StartUnit",
-            Self::Stop => "StopUnit",
-            Self::Restart => "RestartUnit",
-        }
-    }
-
-    /// Whether a unit in this state is what the verb makes of it.
-    fn makes(self, state: UnitState) -> bool {
-        match self {
-            Self::Start | Self::Restart => state == UnitState::Active,
-            Self::Stop => matches!(state, UnitState::Inactive | UnitState::Failed),
-        }
-    }
 }
 
 // === impl Systemd ===
@@ -107,12 +82,14 @@ impl Systemd {
         };
         let path = self.link.limits.answer(call, answer).await?;
         let result = made.made(path.as_str());
-        Ok(Job { verb, unit, path, result, arrivals })
+        Ok(Job { verb, unit, path, begun: Instant::now(), result, arrivals })
     }
 
-    /// Waits for a job, which takes as long as its unit may.
+    /// Waits for a job, which takes as long as its unit may, and no longer.
     async fn wait(&self, mut job: Job<'_>) -> Result<(), SystemdError> {
+        let mut limit: Option<Duration> = None;
         loop {
+            let end = job.begun + limit.unwrap_or(self.link.limits.job);
             tokio::select! {
                 result = &mut job.result => {
                     return match result.as_deref() {
@@ -124,6 +101,14 @@ impl Systemd {
                         Err(_) => Err(SystemdError::closed()),
                     };
                 }
+                () = sleep_until(end) => match limit {
+                    // Only now: hardly any job takes so long.
+                    None => limit = Some(self.limit_of(&job).await?),
+                    Some(limit) => {
+                        let (unit, verb) = (self.holds_up(&job).await?, job.verb);
+                        return Err(SystemdError::Endless { unit, verb, limit });
+                    }
+                },
                 Ok(()) = job.arrivals.changed() => {
                     // It goes on with its jobs, and may have ended this one unheard.
                     self.link.subscribe().await?;
@@ -133,6 +118,28 @@ impl Systemd {
                 }
             }
         }
+    }
+
+    /// What the time-outs of its unit leave a job. A target has none, and waits for its members.
+    async fn limit_of(&self, job: &Job<'_>) -> Result<Duration, SystemdError> {
+        let unit = self.unit(job.unit).await?;
+        let mut units = Vec::new();
+        for member in unit.texts("ConsistsOf") {
+            units.push(self.unit(&member).await?);
+        }
+        units.push(unit);
+        Ok(job_limit::of(job.verb, &units, self.link.limits.job))
+    }
+
+    /// The unit that a job waits for: its own, or the member of its target that does not come to an end.
+    async fn holds_up(&self, job: &Job<'_>) -> Result<String, SystemdError> {
+        for member in self.unit(job.unit).await?.texts("ConsistsOf") {
+            let state = self.state(&member).await?;
+            if matches!(state, UnitState::Deactivating | UnitState::Activating) {
+                return Ok(member);
+            }
+        }
+        Ok(job.unit.to_owned())
     }
 
     async fn is_under_way(&self, job: &Job<'_>) -> Result<bool, SystemdError> {
@@ -163,7 +170,11 @@ impl Systemd {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{self, BUS, Fake, IMPATIENT, PATIENT, STRANGER, SYSTEMD};
+    use std::collections::HashMap;
+
+    use zbus::Variant;
+
+    use super::super::fake::{self, BUS, BUSY, Fake, IMPATIENT, PATIENT, STRANGER, SYSTEMD};
     use super::super::link::{Limits, Link};
     use super::*;
 
@@ -309,6 +320,43 @@ mod tests {
         assert!(words.contains("systemctl status dbus"), "{words}");
     }
 
+    /// A unit whose program extends its time for ever, and a target that waits for such a one.
+    #[tokio::test]
+    async fn a_job_is_waited_for_as_long_as_its_unit_may_take_and_no_longer() {
+        for is_target in [false, true] {
+            let name = if is_target { "roundsman-app@shop.target" } else { UNIT_NAME };
+            let (systemd, mut fake) = systemd(BUSY).await;
+            let (result, ()) = tokio::join!(
+                async {
+                    let result = systemd.job(Verb::Stop, name).await;
+                    drop(systemd);
+                    result
+                },
+                async {
+                    let call = fake.expect("StopUnit").await;
+                    fake.answer_job(&call, 7).await;
+                    let times = HashMap::from([("TimeoutStopUSec", Variant::from(1000_u64))]);
+                    let members = || HashMap::from([("ConsistsOf", vec![UNIT_NAME].into())]);
+                    // How long it may take; then, what holds it up.
+                    let asked = if is_target { vec![members(), times] } else { vec![times] };
+                    for properties in asked {
+                        fake.unit("GetAll", &properties).await;
+                    }
+                    fake.unit("GetAll", &if is_target { members() } else { HashMap::new() }).await;
+                    if is_target {
+                        fake.unit("Get", &Variant::from("deactivating")).await;
+                    }
+                    fake.serve().await;
+                }
+            );
+            let words = words(result);
+            let what = format!("{UNIT_NAME}: the stop has not ended within 53ms");
+            assert!(words.contains(&what), "{name}: {words}");
+            let way_out = format!("systemctl kill --signal=KILL '{UNIT_NAME}'");
+            assert!(words.contains(&way_out), "{name}: {words}");
+        }
+    }
+
     /// systemd is started anew, with a job that is under way, has ended, and has ended well.
     #[tokio::test]
     async fn a_job_is_followed_to_systemds_next_connection() {
@@ -331,10 +379,7 @@ mod tests {
                 fake.say(fake::owner_changed(BUS, SYSTEMD, ":1.9")).await;
                 let call = fake.expect("GetJob").await;
                 fake.refuse(&call, "org.freedesktop.systemd1.NoSuchJob").await;
-                let call = fake.expect("LoadUnit").await;
-                fake.answer_job(&call, 1).await; // any object will do
-                let call = fake.expect("Get").await;
-                fake.answer(&call, &zbus::Variant::from(state)).await;
+                fake.unit("Get", &Variant::from(state)).await;
             })
             .await;
             assert_eq!(end.is_ok(), good, "{state}: {end:?}");

@@ -25,6 +25,9 @@ pub(super) struct Limits {
     pub(super) call: Duration,
     /// The one to `Reload`, for which generators run. systemctl has as much.
     pub(super) reload: Duration,
+    /// How long a job is waited for before it is asked how long it may take, and how much longer than
+    /// that it is waited for.
+    pub(super) job: Duration,
 }
 
 /// What is told all that systemd says. It must not block.
@@ -43,7 +46,8 @@ pub(super) struct Link {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { call: Duration::from_secs(30), reload: Duration::from_mins(3) }
+        let (call, job) = (Duration::from_secs(30), Duration::from_secs(10));
+        Self { call, reload: Duration::from_mins(3), job }
     }
 }
 
@@ -141,6 +145,17 @@ impl Link {
             Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// systemd's process.
+    pub(super) async fn process(&self) -> Result<u32, SystemdError> {
+        let bus = DBusProxy::builder(&self.connection)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        let name = zbus::names::BusName::from_static_str(NAME)?;
+        let call = || "asking the system bus for systemd's process".to_owned();
+        self.limits.answer(call, bus.get_connection_unix_process_id(name)).await
     }
 
     /// The loaded units whose names match, with their states.

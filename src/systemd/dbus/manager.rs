@@ -146,6 +146,11 @@ impl Systemd {
         Ok(object.build().await?)
     }
 
+    /// systemd's process, as the bus knows it; `None` when it does not say.
+    pub(crate) async fn process(&self) -> Option<u32> {
+        self.link.process().await.ok()
+    }
+
     /// The loaded units whose names match, with their states.
     ///
     /// # Errors

@@ -8,14 +8,16 @@ mod error;
 mod fake;
 mod hearing;
 mod interface;
+mod job_limit;
 mod job_table;
 mod jobs;
 mod link;
 mod manager;
 mod unit;
+mod verb;
 pub(crate) mod workers;
 
 pub(crate) use error::SystemdError;
-pub(crate) use jobs::Verb;
 pub(crate) use manager::Systemd;
 pub(crate) use unit::{Unit, UnitState};
+pub(crate) use verb::Verb;

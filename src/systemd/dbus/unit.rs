@@ -42,6 +42,17 @@ impl UnitState {
             _ => return None,
         })
     }
+
+    /// systemd's word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Activating => "activating",
+            Self::Deactivating => "deactivating",
+            Self::Inactive => "inactive",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 // === impl Unit ===
@@ -55,6 +66,19 @@ impl Unit {
     /// A string property; empty when it has none.
     pub(crate) fn text(&self, property: &str) -> &str {
         self.properties.get(property).and_then(|v| <&str>::try_from(v).ok()).unwrap_or_default()
+    }
+
+    /// A property that is a list of strings; empty when it has none.
+    pub(crate) fn texts(&self, property: &str) -> Vec<String> {
+        let value = self.properties.get(property).and_then(|value| value.try_clone().ok());
+        value.and_then(|value| Vec::<String>::try_from(value).ok()).unwrap_or_default()
+    }
+
+    /// The addresses and paths that a socket's unit listens on.
+    pub(crate) fn listens_on(&self) -> Vec<String> {
+        let value = self.properties.get("Listen").and_then(|value| value.try_clone().ok());
+        let listen = value.and_then(|value| Vec::<(String, String)>::try_from(value).ok());
+        listen.unwrap_or_default().into_iter().map(|(_, address)| address).collect()
     }
 
     /// A property that holds or not; `false` when there is none of that name.
