@@ -16,6 +16,8 @@ pub struct Router {
     /// By the name that the wildcard is below of.
     wildcard: HashMap<Box<[u8]>, Paths>,
     any: Paths,
+    /// Whether any route is about some paths only.
+    has_prefixes: bool,
 }
 
 /// The path prefixes of one host pattern, longest first, each with its route's number.
@@ -34,7 +36,9 @@ impl Router {
                 }
                 HostPattern::Any => &mut router.any,
             };
-            paths.0.push((path::normal(route.path.as_bytes()).into(), number));
+            let prefix = path::normal(route.path.as_bytes());
+            router.has_prefixes |= !is_root(&prefix);
+            paths.0.push((prefix.into(), number));
         }
         let all = router.exact.values_mut().chain(router.wildcard.values_mut());
         for paths in all.chain([&mut router.any]) {
@@ -47,9 +51,10 @@ impl Router {
     /// The number of the route for this host (without a port) and path (with its query), which is
     /// compared in its normal form.
     pub fn find(&self, host: &[u8], path: &[u8]) -> Option<usize> {
-        let path = &path[..memchr::memchr(b'?', path).unwrap_or(path.len())];
-        let normal = path::normal(path);
-        let path = &*normal;
+        let normal = self
+            .has_prefixes
+            .then(|| path::normal(&path[..memchr::memchr(b'?', path).unwrap_or(path.len())]));
+        let path = normal.as_deref().unwrap_or(path);
         if self.exact.is_empty() && self.wildcard.is_empty() {
             return self.any.find(path);
         }
@@ -80,9 +85,14 @@ impl Paths {
     }
 }
 
+/// Whether a prefix is that of every path.
+fn is_root(prefix: &[u8]) -> bool {
+    matches!(prefix, b"" | b"/")
+}
+
 /// Whether a path is at or below a prefix.
 fn matches(prefix: &[u8], path: &[u8]) -> bool {
-    if prefix.is_empty() || prefix == b"/" {
+    if is_root(prefix) {
         return true; // also `*`, which is about the server as a whole
     }
     path.strip_prefix(prefix).is_some_and(|rest| {

@@ -4,7 +4,7 @@
 //! something behind an answer (a body to `HEAD`, more than its `Content-Length`, …) would so answer
 //! whoever asks next, with what was for another. Therefore a connection *rests* before it is used
 //! again, and one on which anything comes meanwhile is closed, and its server given one request a
-//! connection for a while. `docs/request-path.md` says what that excludes and what it cannot.
+//! connection for a while. `docs/internals/request-path.md` says what that excludes and what it cannot.
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +31,9 @@ const REST: Duration = Duration::from_millis(1);
 const LONG_REST: Duration = Duration::from_millis(20);
 /// Connections of a server that must have rested long, and quietly, before the others need not.
 const PROOF: u32 = 128;
+/// How many rest at most for the shorter time: of a server that answers oftener than that, the one that
+/// has rested longest is used. Were there more, their memory would be cold each time.
+const MOST_RESTING: usize = 16;
 
 /// What there is to be read on a connection that nobody uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,8 +148,7 @@ impl<S: Unused> Pool<S> {
             at
         });
         let kept = &mut self.servers[at];
-        kept.look_at_resting(now);
-        if !server.may_reuse(now) {
+        if !kept.is_usable(now) {
             return;
         }
         if kept.len() >= most {
@@ -218,17 +220,25 @@ impl<S: Unused> Kept<S> {
         }
     }
 
-    /// Takes over those that have rested.
-    fn look_at_resting(&mut self, now: Instant) {
+    /// Whether connections to the server may be used again. Those of an earlier life of it are closed,
+    /// and all of them while they may not.
+    fn is_usable(&mut self, now: Instant) -> bool {
         let incarnation = self.server.incarnation();
-        if self.incarnation != incarnation || !self.server.may_reuse(now) {
+        let may_reuse = self.server.may_reuse(now);
+        if self.incarnation != incarnation || !may_reuse {
             self.incarnation = incarnation;
             self.close_all();
+        }
+        may_reuse
+    }
+
+    /// Takes over those that have rested.
+    fn look_at_resting(&mut self, now: Instant) {
+        if !self.is_usable(now) {
             return;
         }
         for (stage, rest) in [REST, LONG_REST].into_iter().enumerate() {
-            while let Some(idle) = self.resting[stage].pop_front_if(|idle| idle.since + rest <= now)
-            {
+            while let Some(idle) = self.next_rested(stage, rest, now) {
                 match idle.stream.look() {
                     Seen::Nothing if stage == 0 && idle.long => self.resting[1].push_back(idle),
                     Seen::Nothing => {
@@ -240,6 +250,11 @@ impl<S: Unused> Kept<S> {
                 }
             }
         }
+    }
+
+    fn next_rested(&mut self, stage: usize, rest: Duration, now: Instant) -> Option<Idle<S>> {
+        let many = stage == 0 && self.resting[0].len() > MOST_RESTING;
+        self.resting[stage].pop_front_if(|idle| (many && !idle.long) || idle.since + rest <= now)
     }
 
     fn distrust(&mut self, now: Instant) {

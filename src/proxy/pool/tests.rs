@@ -200,6 +200,34 @@ fn a_server_that_keeps_to_its_turn_has_few_connections() {
 }
 
 #[test]
+fn of_a_server_that_answers_very_often_the_longest_rested_is_used() {
+    let server = server();
+    let start = Instant::now();
+    let looked = Rc::new(Cell::new(0));
+    let mut pool = Pool::default();
+    let put = |pool: &mut Pool<_>, number, now| {
+        let usable = Usable { idle: None, bodiless: false };
+        let limits = (Duration::from_secs(4), 256);
+        pool.put(&server, (0, None), (wire(number, &looked), usable), limits, now);
+    };
+    let many = PROOF as usize;
+    (0..many).for_each(|number| put(&mut pool, number, start));
+    let mut now = start + LONG_REST;
+    pool.sweep(now); // the first, short part of it
+    assert!(pool.take(&server, None, now).is_some(), "all have rested long");
+    while pool.take(&server, None, now).is_some() {}
+    now += STEP;
+    let other = many + MOST_RESTING;
+    (many..other).for_each(|number| put(&mut pool, number, now));
+    assert!(pool.take(&server, None, now).is_none(), "so many can rest");
+    put(&mut pool, other, now);
+    let longest = pool.take(&server, None, now).expect("one too many rests");
+    assert_eq!(longest.number, many);
+    assert!(pool.take(&server, None, now).is_none());
+    assert!(pool.take(&server, None, now + REST).is_some());
+}
+
+#[test]
 fn connections_end_with_their_time_their_server_and_their_client() {
     let server = server();
     let start = Instant::now();
