@@ -66,7 +66,8 @@ deny: target/tools/bin/cargo-deny ## Check the licences, versions, sources and a
 	cargo deny --manifest-path benches/proxy/Cargo.toml --config deny.toml check licenses bans sources
 
 UNIT_NEEDS := redis-server=redis-server python3=python3-venv curl=curl openssl=openssl ab=apache2-utils \
-    wrk=wrk slowhttptest=slowhttptest chromium=chromium certutil=libnss3-tools h2load=nghttp2-client sslscan=sslscan
+    wrk=wrk slowhttptest=slowhttptest chromium=chromium certutil=libnss3-tools h2load=nghttp2-client sslscan=sslscan \
+    script=bsdutils zsh=zsh fish=fish
 
 .PHONY: test-unit
 test-unit: build-tests ## Run the tests that need no machine but this one, with a Redis server, Python packages and HTTP tools to compare with

@@ -71,8 +71,12 @@ fn completions_of_shells() -> io::Result<[(&'static str, String); 3]> {
     };
     let bash = script(&Bash)?.replace("-o bashdefault", "-o bashdefault -o default");
     let last = "_describe -V 'values' other\n    fi";
-    let zsh = script(&Zsh)?
+    let mut zsh = script(&Zsh)?
         .replace(last, "_describe -V 'values' other\n    else\n        _files\n    fi");
+    // zsh reads the file when it is first asked, and would offer nothing that once.
+    zsh.push_str(
+        "\n[[ $funcstack[1] != _roundsman ]] || _clap_dynamic_completer_roundsman \"$@\"\n",
+    );
     let mut fish = script(&Fish)?;
     fish.push_str(
         "complete --command roundsman --force-files --condition \
