@@ -201,12 +201,19 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
         )),
         Outcome::Failed { worker, reason } => {
             let others = others(app, &roll, back.as_ref());
-            Err(Failure::new(format!(
-                "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: \
-                 roundsman reload {name}",
-                app.instance(worker),
-                last_lines(&unit::service(name, worker)),
-            )))
+            let code = match &back {
+                Some(Err(why)) if why.code == exit::INTERRUPTED => exit::INTERRUPTED,
+                _ => exit::FAILURE,
+            };
+            Err(Failure::with(
+                code,
+                format!(
+                    "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: \
+                     roundsman reload {name}",
+                    app.instance(worker),
+                    last_lines(&unit::service(name, worker)),
+                ),
+            ))
         }
     }
 }

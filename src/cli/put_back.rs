@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::failure::{Done, Failure};
 use super::manage::say;
 use super::steps::show;
+use crate::base::exit;
 use crate::base::interrupts;
 use crate::base::text;
 use crate::deploy::execute::Executor;
@@ -49,8 +50,10 @@ pub(super) async fn put_back(
         if plan.done.len() == plan.workers.len() && plan.surge.is_empty() {
             continue;
         }
-        let interrupted =
-            || Failure::new(format!("it was interrupted; roundsman reload {} goes on", app.name));
+        let interrupted = || {
+            let text = format!("it was interrupted; roundsman reload {} goes on", app.name);
+            Failure::with(exit::INTERRUPTED, text)
+        };
         if interrupts::heard() {
             return Err(interrupted());
         }

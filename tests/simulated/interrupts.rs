@@ -8,7 +8,7 @@ use super::deploy::{replaced, stopped};
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::HUP, Signal::TERM];
 
 /// `docs/commands.md`: it was interrupted, and can be resumed.
-const INTERRUPTED: i32 = 130;
+pub(super) const INTERRUPTED: i32 = 130;
 
 #[test]
 fn what_has_begun_is_finished_and_nothing_else_is_begun() {

@@ -6,6 +6,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::deploy::{replaced, stopped};
+use super::interrupts::INTERRUPTED;
+use super::machine::Running;
 use super::{Fate, Machine, service};
 
 /// An app that goes back by itself, pointed at a release in which this worker does not start.
@@ -83,9 +85,9 @@ fn a_link_that_cannot_be_swapped_is_said_to_be_so() {
     assert!(said.stderr.contains("is a directory, not a link"), "{said:?}");
 }
 
-#[test]
-fn the_way_back_can_be_interrupted_too() {
-    let Some(machine) = broken_for(2, &[Fate::Exits(1)]) else { return };
+/// A deploy on its way back, which starts the worker that has failed with the release before, and gets
+/// no further until it may.
+fn on_its_way_back(machine: &Machine) -> Running {
     machine.history.hold_up("stop shop:2");
     let reload = machine.begin("reload shop --settle 0");
     machine.history.wait_for("stop shop:2");
@@ -93,14 +95,36 @@ fn the_way_back_can_be_interrupted_too() {
     machine.history.hold_up("restart shop:2");
     machine.history.let_go("stop shop:2");
     machine.history.wait_for("restart shop:2");
+    reload
+}
+
+#[test]
+fn the_way_back_can_be_interrupted_too() {
+    let Some(machine) = broken_for(2, &[Fate::Exits(1)]) else { return };
+    let reload = on_its_way_back(&machine);
     reload.signal(Signal::INT);
     reload.says("finishing");
     machine.history.go_on();
     let said = reload.end();
-    assert_eq!(said.status, 1, "{said:?}");
+    assert_eq!(said.status, INTERRUPTED, "{said:?}");
     let text = "It could not go back: it was interrupted; roundsman reload shop goes on.";
     assert!(said.stderr.contains(text), "{said:?}");
     assert_eq!(machine.releases(2), ["2", "1"]);
+    machine.must("reload shop --settle 0");
+    assert_eq!(machine.releases(2), ["1", "1"]);
+}
+
+#[test]
+fn the_way_back_is_left_at_once_by_a_second_interrupt() {
+    let Some(machine) = broken_for(2, &[Fate::Exits(1)]) else { return };
+    let reload = on_its_way_back(&machine);
+    reload.signal(Signal::INT);
+    reload.says("finishing");
+    reload.signal(Signal::INT);
+    let said = reload.end(); // though the step is held up
+    assert_eq!(said.status, INTERRUPTED, "{said:?}");
+    assert!(said.stderr.contains("left at once, in the middle of a step"), "{said:?}");
+    machine.history.go_on();
     machine.must("reload shop --settle 0");
     assert_eq!(machine.releases(2), ["1", "1"]);
 }
