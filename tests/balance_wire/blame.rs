@@ -29,7 +29,7 @@ fn one_client_takes_no_server_out() {
             for _ in 0..24 {
                 let line = format!("{line} HTTP/1.1");
                 let got = client.ask(&line, &fields, body).expect("an answer");
-                assert_eq!(got.status, status, "{line}: {got:?}");
+                assert_eq!(got.status(), status, "{line}: {got:?}");
             }
         }
     };
@@ -46,7 +46,7 @@ fn one_client_takes_no_server_out() {
             let mut other = Client::new(&front);
             while !over.load(Ordering::SeqCst) {
                 let got = other.get("X-Forwarded-For: 192.0.2.1\r\n").expect("an answer");
-                assert_eq!(got.status, 200);
+                assert_eq!(got.status(), 200);
             }
         });
         harm();
@@ -57,7 +57,7 @@ fn one_client_takes_no_server_out() {
     origins[3].kill();
     let mut client = Client::new(&front);
     eventually("who is gone is taken out", || {
-        assert_eq!(client.get("").expect("another one answers").status, 200);
+        assert_eq!(client.get("").expect("another one answers").status(), 200);
         front.transitions(3).to_string().contains("ejected")
     });
     let others: Vec<_> = (0..3).map(|server| front.transitions(server).to_string()).collect();
@@ -75,15 +75,15 @@ fn want_of_descriptors_is_our_own() {
         Front::with(&settings, &[("upstreams/api.toml", &format!("servers = [{servers}]\n"))]);
     let mut clients: Vec<_> = (0..4).map(|_| Client::new(&front)).collect();
     for client in &mut clients {
-        assert_eq!(client.get("").expect("an answer").status, 200);
+        assert_eq!(client.get("").expect("an answer").status(), 200);
     }
     front.limit_descriptors(3);
     for client in &mut clients {
-        assert_eq!(client.get("").expect("an answer").status, 503);
+        assert_eq!(client.get("").expect("an answer").status(), 503);
     }
     front.limit_descriptors(1000);
     for client in &mut clients {
-        assert_eq!(client.get("").expect("an answer").status, 200);
+        assert_eq!(client.get("").expect("an answer").status(), 200);
     }
     assert_eq!(front.failures(), [0, 0]);
     assert!(front.servers().iter().all(|(state, _)| state == "up"));

@@ -35,12 +35,8 @@ const NEW: &str = "s2";
 
 fn ask(client: &mut Client, fields: &str) -> (String, Option<String>) {
     let got = client.get(&format!("Host: shop.example.com\r\n{fields}")).expect("a response");
-    assert_eq!(got.status, 200, "{got:?}");
-    let cookie = got.head.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("set-cookie").then(|| value.split(';').next())?
-    });
-    (got.body, cookie.map(str::to_owned))
+    assert_eq!(got.status(), 200, "{got:?}");
+    (got.text().to_owned(), got.cookie().map(str::to_owned))
 }
 
 /// What answers each of these clients, which come through one proxy or, every other one, two.
@@ -158,8 +154,8 @@ fn slice(front: &Front, id: &str, ip: &str, number: usize) -> String {
     );
     let path = format!("POST /upload?slice={number} HTTP/1.1");
     let got = Client::new(front).ask(&path, &fields, &body).expect("a response");
-    assert_eq!(got.status, 200, "{got:?}");
-    got.body
+    assert_eq!(got.status(), 200, "{got:?}");
+    got.text().to_owned()
 }
 
 #[test]

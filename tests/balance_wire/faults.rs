@@ -54,7 +54,7 @@ fn cost(
                 let mut client = Client::new(front);
                 while !over.load(Ordering::SeqCst) {
                     requests.fetch_add(1, Ordering::SeqCst);
-                    match client.get("").map(|got| got.status) {
+                    match client.get("").map(|got| got.status()) {
                         Some(200) => continue,
                         Some(500) => &errors,
                         Some(_) => &refused,

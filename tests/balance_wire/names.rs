@@ -24,7 +24,7 @@ fn origins(count: usize) -> Vec<Origin> {
 
 fn answering(front: &Front) -> BTreeSet<String> {
     let mut client = Client::new(front);
-    (0..12).map(|_| client.get("").expect("a response").body).collect()
+    (0..12).map(|_| client.get("").expect("a response").text().to_owned()).collect()
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {
@@ -81,7 +81,7 @@ fn a_start_does_not_wait_for_a_name() {
         let waiting = scope.spawn(|| Client::new(&front).get("").expect("a response"));
         eventually("it is said", || front.log().contains("it has no servers until it does"));
         zone.set("late.internal", Says::Addresses(ips(&[&origins[0]]), 60));
-        assert_eq!(waiting.join().expect("it is answered").body, "s0");
+        assert_eq!(waiting.join().expect("it is answered").text(), "s0");
         eventually("systemctl status shows it", || front.status_line().contains("1 of 1 servers"));
     });
 }

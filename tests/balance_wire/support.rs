@@ -3,12 +3,12 @@
 use super::PATIENCE;
 use super::origin::Origin;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use crate::common::http::{self, Message};
 use crate::common::program::Program;
 
 /// `roundsman.toml` of a front that believes its clients, which are on this machine.
@@ -79,8 +79,8 @@ impl Front {
     /// Changes a file of the configuration and has it put to work.
     pub(crate) fn reload_with(&self, path: &str, text: &str) {
         write(&self.program.path("."), path, text);
-        let answer = self.admin("POST /v1/reload", "");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let answer = self.program.admin("POST /v1/reload", "");
+        assert_eq!(answer.status(), 200, "{answer:?}");
     }
 
     /// CPU time that it has used so far, in seconds.
@@ -112,20 +112,6 @@ impl Front {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
-    fn admin(&self, request: &str, body: &str) -> String {
-        let mut stream =
-            UnixStream::connect(self.program.path("admin.sock")).expect("the admin socket");
-        let length = body.len();
-        write!(
-            stream,
-            "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .expect("it listens");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        answer
-    }
-
     /// The addresses of the servers of its first upstream.
     pub(crate) fn addresses(&self) -> Vec<String> {
         let status = self.status();
@@ -146,9 +132,7 @@ impl Front {
     }
 
     fn status(&self) -> serde_json::Value {
-        let answer = self.admin("GET /v1/status", "");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a response");
-        serde_json::from_str(body).expect("JSON")
+        serde_json::from_slice(&self.program.admin("GET /v1/status", "").body).expect("JSON")
     }
 
     /// What it says each server is, and how many requests each got.
@@ -171,20 +155,12 @@ pub(crate) struct Client {
     address: SocketAddr,
     /// Where it connects from, if that matters.
     from: Option<IpAddr>,
-    stream: Option<BufReader<TcpStream>>,
-}
-
-/// What a client got.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Got {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
+    kept: Option<http::Client>,
 }
 
 impl Client {
     pub(crate) fn new(front: &Front) -> Self {
-        Self { address: front.address, from: None, stream: None }
+        Self { address: front.address, from: None, kept: None }
     }
 
     /// A client with this address.
@@ -193,50 +169,28 @@ impl Client {
     }
 
     /// One GET with these fields; `None` when the response was not whole.
-    pub(crate) fn get(&mut self, fields: &str) -> Option<Got> {
+    pub(crate) fn get(&mut self, fields: &str) -> Option<Message> {
         self.ask("GET / HTTP/1.1", fields, "")
     }
 
     /// One request with these fields and body.
-    pub(crate) fn ask(&mut self, line: &str, fields: &str, body: &str) -> Option<Got> {
-        let got = self.try_ask(line, fields, body).ok();
-        if got.as_ref().is_none_or(|got| got.head.to_lowercase().contains("connection: close")) {
-            self.stream = None;
+    pub(crate) fn ask(&mut self, line: &str, fields: &str, body: &str) -> Option<Message> {
+        let host = if fields.contains("Host: ") { "" } else { "Host: a\r\n" };
+        let request = format!("{line}\r\n{host}{fields}\r\n{body}");
+        let mut connection = self.kept.take().or_else(|| self.connect().ok())?;
+        let answer = connection.ask(request).ok()?;
+        if !answer.closes() {
+            self.kept = Some(connection);
         }
-        got
+        Some(answer)
     }
 
-    fn connect(&self) -> std::io::Result<TcpStream> {
+    fn connect(&self) -> io::Result<http::Client> {
         use rustix::net;
-        let Some(from) = self.from else { return TcpStream::connect(self.address) };
+        let Some(from) = self.from else { return http::Client::connect(self.address, PATIENCE) };
         let socket = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None)?;
         net::bind(&socket, &SocketAddr::new(from, 0))?;
         net::connect(&socket, &self.address)?;
-        Ok(socket.into())
-    }
-
-    fn try_ask(&mut self, line: &str, fields: &str, body: &str) -> std::io::Result<Got> {
-        if self.stream.is_none() {
-            let stream = self.connect()?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            self.stream = Some(BufReader::new(stream));
-        }
-        let reader = self.stream.as_mut().expect("it was just made");
-        let host = if fields.contains("Host: ") { "" } else { "Host: a\r\n" };
-        write!(reader.get_mut(), "{line}\r\n{host}{fields}\r\n{body}")?;
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head)? == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        let length = head.lines().find_map(|line| {
-            line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
-        });
-        let mut body = vec![0; length.unwrap_or(0)];
-        reader.read_exact(&mut body)?;
-        let status = head.get(9..12).and_then(|s| s.parse().ok()).unwrap_or(0);
-        Ok(Got { status, head, body: String::from_utf8_lossy(&body).into_owned() })
+        http::Client::over(socket.into(), PATIENCE)
     }
 }

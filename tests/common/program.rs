@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -12,6 +12,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use super::http::{Message, Reader};
 use super::waiting::PATIENCE;
 
 /// A running front, which ends with the value.
@@ -84,6 +85,16 @@ impl Program {
             .arg(self.path("admin.sock"))
             .output()
             .expect("it runs")
+    }
+
+    /// What its admin socket answers to a method with a path, and a body.
+    #[track_caller]
+    pub(crate) fn admin(&self, method_and_path: &str, body: &str) -> Message {
+        let socket = UnixStream::connect(self.path("admin.sock")).expect("it listens there");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let length = body.len();
+        let head = format!("{method_and_path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n");
+        Reader::new(socket).ask(format!("{head}\r\n{body}")).expect("an answer")
     }
 
     /// Sends it a signal.

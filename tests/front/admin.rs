@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
@@ -12,15 +11,9 @@ use crate::common::program::Program;
 
 /// One call; its status and what it answered.
 fn call(front: &Program, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut stream = UnixStream::connect(front.path("admin.sock")).unwrap();
-    let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
-        .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
-    (status.unwrap(), serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}")))
+    let answer = front.admin(&format!("{method} {path}"), body);
+    let value = serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"));
+    (answer.status(), value)
 }
 
 #[test]
@@ -74,7 +67,7 @@ fn the_status_has_the_fields_that_it_has_had() {
     let directory = directory("");
     upstream(directory.path(), "api", super::server("hello"), "/");
     let front = start(directory, None);
-    assert!(super::get(front.address, "/").ends_with("hello"));
+    assert_eq!(super::get(front.address, "/").text(), "hello");
     let (_, status) = call(&front, "GET", "/v1/status", "");
     let has = |value: &Value, fields: &[&str]| {
         let object = value.as_object().unwrap();
@@ -151,7 +144,7 @@ fn a_drain_says_what_was_not_done_in_time() {
     command.args(drain).arg("--admin").arg(front.path("admin.sock")).stdout(Stdio::piped());
     let waits = command.spawn().unwrap();
     request.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").unwrap();
-    assert!(client.join().unwrap().ends_with("done"));
+    assert_eq!(client.join().unwrap().text(), "done");
     let (code, said, _) = text(&waits.wait_with_output().unwrap());
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("{worker} is drained")), "{said}");

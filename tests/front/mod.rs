@@ -5,12 +5,14 @@
 
 mod admin;
 
+use crate::common::backend::Backend;
+use crate::common::http::{self, Message};
 use crate::common::program;
 use crate::common::waiting::PATIENCE;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -48,40 +50,14 @@ fn status(front: &Program) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// One request on a connection of its own; the whole response.
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n")
-        .unwrap();
-    let mut response = String::new();
-    stream.read_to_string(&mut response).unwrap();
-    response
+/// What it answers to one request on a connection of its own.
+fn get(address: SocketAddr, path: &str) -> Message {
+    http::fetch(address, path, PATIENCE)
 }
 
-/// A server that answers every request with `body`, for as long as the test runs.
+/// A server that answers every request with `body`.
 fn server(body: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while stream.read(&mut byte).is_ok_and(|n| n == 1) {
-                    head.push(byte[0]);
-                    if head.ends_with(b"\r\n\r\n") {
-                        head.clear();
-                        let length = body.len();
-                        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}")
-                            .unwrap();
-                    }
-                }
-            });
-        }
-    });
-    address
+    Backend::named(body).address
 }
 
 fn upstream(root: &Path, name: &str, address: SocketAddr, path: &str) {
@@ -110,7 +86,7 @@ fn serves_on_an_inherited_socket_and_says_so() {
     let directory = directory("");
     upstream(directory.path(), "api", server("hello"), "/");
     let front = start(directory, None);
-    assert!(get(front.address, "/").ends_with("hello"));
+    assert_eq!(get(front.address, "/").text(), "hello");
     let status = status(&front);
     assert_eq!(status["listeners"][0]["name"], "http");
     assert_eq!(status["listeners"][0]["address"], front.address.to_string());
@@ -121,11 +97,7 @@ fn serves_on_an_inherited_socket_and_says_so() {
 
 /// The cookie that a first visit sets.
 fn sticky_cookie(front: &Program) -> String {
-    let response = get(front.address, "/");
-    let line = response
-        .lines()
-        .find_map(|line| line.to_lowercase().strip_prefix("set-cookie: pin=").map(str::to_owned));
-    line.unwrap_or_else(|| panic!("no cookie: {response}")).split(';').next().unwrap().to_owned()
+    get(front.address, "/").cookie().expect("it sets one").to_owned()
 }
 
 #[test]
@@ -155,7 +127,7 @@ fn connections_go_round_the_threads() {
     upstream(directory.path(), "api", server("hello"), "/");
     let front = start(directory, None);
     for _ in 0..20 {
-        assert!(get(front.address, "/").ends_with("hello"));
+        assert_eq!(get(front.address, "/").text(), "hello");
     }
     let status = status(&front);
     let accepted: Vec<_> =
@@ -168,15 +140,15 @@ fn a_reload_takes_new_routes_to_work() {
     let directory = directory("");
     upstream(directory.path(), "old", server("old"), "/");
     let front = start(directory, None);
-    assert!(get(front.address, "/new/").ends_with("old"));
+    assert_eq!(get(front.address, "/new/").text(), "old");
     upstream(&front.path(""), "new", server("new"), "/new");
     let output = front.roundsman(&["reload"]);
     assert!(output.status.success(), "{output:?}");
     let began = front.notified("RELOADING=1");
     assert!(began.contains("MONOTONIC_USEC="), "{began}");
     front.notified("READY=1");
-    assert!(get(front.address, "/new/").ends_with("new"));
-    assert!(get(front.address, "/").ends_with("old"));
+    assert_eq!(get(front.address, "/new/").text(), "new");
+    assert_eq!(get(front.address, "/").text(), "old");
 }
 
 #[test]
@@ -193,7 +165,7 @@ fn a_bad_configuration_fails_the_reload_and_the_old_one_stays() {
     // Also after a failure, systemd waits for it; and `systemctl reload` shows no errors itself.
     let status = front.notified("READY=1");
     assert!(status.contains("THE LAST RELOAD WAS REFUSED"), "{status}");
-    assert!(get(front.address, "/").ends_with("hello"));
+    assert_eq!(get(front.address, "/").text(), "hello");
 }
 
 #[test]
@@ -205,7 +177,7 @@ fn a_hang_up_reloads_too() {
     front.signal(Signal::HUP);
     front.notified("RELOADING=1");
     front.notified("READY=1");
-    assert!(get(front.address, "/new").ends_with("new"));
+    assert_eq!(get(front.address, "/new").text(), "new");
 }
 
 #[test]
@@ -221,7 +193,7 @@ fn starts_with_the_last_good_configuration_when_the_present_one_is_broken() {
     fs::rename(front.path("state"), broken.path().join("state")).unwrap();
 
     let front = start(broken, None);
-    assert!(get(front.address, "/").ends_with("hello"));
+    assert_eq!(get(front.address, "/").text(), "hello");
     assert_eq!(status(&front)["last_good"], true);
 }
 
@@ -282,7 +254,7 @@ fn stops_when_told_to_and_finishes_what_is_in_flight() {
     front.notified("STOPPING=1");
     assert!(front.process.try_wait().unwrap().is_none(), "a request is in flight");
     server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone").unwrap();
-    assert!(client.join().unwrap().ends_with("done"));
+    assert_eq!(client.join().unwrap().text(), "done");
     assert!(front.process.wait().unwrap().success());
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use super::support::message::Reader;
+use super::support::Reader;
 use super::support::{Backend, Client, Message, Proxy, Wire, get, ok, program, python};
 
 /// Cases where we take another of the verdicts that the RFC permits, each with its reason.
@@ -141,7 +141,9 @@ fn accepted(id: &str, client: &mut Client) {
 
 /// The `backend` conditions.
 fn at_the_backend(id: &str, requests: &[Message]) {
-    let targets: Vec<_> = requests.iter().map(Message::target).collect();
+    // In no order: connections to servers rest, and which request comes on which one is not said.
+    let mut targets: Vec<_> = requests.iter().map(Message::target).collect();
+    targets.sort_unstable();
     let Some(first) = requests.first() else {
         assert!(!id.starts_with("gb-"), "{id}");
         return;
@@ -157,8 +159,8 @@ fn at_the_backend(id: &str, requests: &[Message]) {
             assert!(first.trailers.is_empty(), "{first:?}");
             assert_eq!(first.one("host"), Some("a.example"));
         }
-        "ch-then-pipelined" => assert_eq!(targets, ["/p", "/second", "/after"]),
-        "ch-trailer-looks-like-request" => assert_eq!(targets, ["/p", "/after"]),
+        "ch-then-pipelined" => assert_eq!(targets, ["/after", "/p", "/second"]),
+        "ch-trailer-looks-like-request" => assert_eq!(targets, ["/after", "/p"]),
         "te-mixed-case" | "cn-nominates-framing" => assert_eq!(first.text(), "hello"),
         "cn-nominates-host" => assert_eq!(first.one("host"), Some("a.example")),
         "f-alias-xff" => {
@@ -166,7 +168,7 @@ fn at_the_backend(id: &str, requests: &[Message]) {
             assert_eq!(first.one("x-forwarded-proto"), Some("http"));
         }
         "gb-get-with-body" | "gb-head-with-body" => {
-            assert_eq!(targets, ["/g", "/after"], "{id}");
+            assert_eq!(targets, ["/after", "/g"], "{id}");
             assert_eq!(first.body.len(), 40);
         }
         "rl-absolute-host-differs" => {
@@ -177,7 +179,7 @@ fn at_the_backend(id: &str, requests: &[Message]) {
         "cn-close-then-pipelined" | "pl-valid-then-garbage" | "rl-http10-no-host" => {
             assert_eq!(targets, ["/g"], "{id}");
         }
-        "rl-leading-crlf" => assert_eq!(targets, ["/g", "/after"]),
+        "rl-leading-crlf" => assert_eq!(targets, ["/after", "/g"]),
         "rl-method-lowercase" => assert_eq!(first.method(), "get"),
         "rl-asterisk-options" => assert_eq!(first.start, "OPTIONS * HTTP/1.1"),
         "up-h2c" | "up-without-connection" => {
@@ -185,7 +187,7 @@ fn at_the_backend(id: &str, requests: &[Message]) {
             assert_eq!(first.one("http2-settings"), None, "{id}");
             assert_eq!(first.one("connection"), None, "{id}");
         }
-        "up-premature" => assert_eq!(targets, ["/g", "/smuggled", "/after"]),
+        "up-premature" => assert_eq!(targets, ["/after", "/g", "/smuggled"]),
         "cl-double-zero" => assert_eq!(first.one("content-length").unwrap_or("0"), "0"),
         "ex-no-body" => assert_eq!(first.one("expect"), None),
         _ => assert!(!targets.contains(&"/evil"), "{id}: {targets:?}"),

@@ -50,7 +50,7 @@ fn idle_connections_are_in_nobodys_way_and_leave_nothing() {
     // They are as good as new after all that.
     for stream in idle.iter_mut().step_by(500) {
         stream.write_all(get("/").as_bytes()).unwrap();
-        let mut client = super::support::message::Reader::new(&*stream);
+        let mut client = super::support::Reader::new(&*stream);
         assert_eq!(client.final_response("GET").unwrap().status(), 200);
     }
     drop(idle);

@@ -8,7 +8,7 @@ use roundsman::config::Settings;
 use roundsman::config::settings::{self, HostPattern};
 use roundsman::thread::{Listener, Socket};
 
-use super::support::message::Reader;
+use super::support::Reader;
 use super::support::{Backend, Proxy, Wire, add, eventually, get, ok};
 
 const GRACE: Duration = Duration::from_secs(15);

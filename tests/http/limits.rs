@@ -161,7 +161,7 @@ fn who_has_been_idle_for_a_while_makes_place() {
         assert_eq!(client.get("/").status(), 200);
     }
     assert_eq!(proxy.ask(get("/")).status(), 200);
-    assert!(idle.iter_mut().any(super::support::message::Reader::is_closed));
+    assert!(idle.iter_mut().any(super::support::Reader::is_closed));
 }
 
 #[test]

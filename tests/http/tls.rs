@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
-use super::support::message::Reader;
+use super::support::Reader;
 use super::support::pki::{Authority, https, https_for};
 use super::support::{Backend, PATIENCE, Proxy, eventually, get, ok, until_reused};
 

@@ -15,7 +15,7 @@ on_every_debian! {
                 "nothing from {worker}: {entries:#?}"
             );
         }
-        let ready = machine.journal("MESSAGE_ID=824255bc581d4a41a9f2d3fedc5795f1");
+        let ready = machine.events("WORKER_READY");
         assert_eq!(ready.len(), 2, "each worker says that it is ready: {ready:#?}");
         for entry in &ready {
             assert_eq!(entry["PRIORITY"], "6", "good news is information: {entry:#?}");

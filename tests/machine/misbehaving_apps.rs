@@ -33,7 +33,7 @@ on_every_debian! {
         machine.try_run("curl --silent --max-time 1 http://localhost/block");
 
         wait_for_the_journal_to_say(machine, "Watchdog timeout");
-        assert!(!machine.journal("MESSAGE_ID=0c4773bcf30e450c9bbaa60571734a88").is_empty());
+        assert!(!machine.events("WORKER_STUCK").is_empty());
         let after = wait_until_it_answers(machine);
         assert_ne!(before, after, "it is another process");
     }
@@ -61,7 +61,7 @@ on_every_debian! {
         machine.eventually("the start has failed", |machine| {
             machine.property(UNIT, "NRestarts") != "0"
         });
-        let entries = machine.journal("MESSAGE_ID=472e51126dc444db8e3e3f287978fd0a");
+        let entries = machine.events("WORKER_NOT_READY");
         let message = entries[0]["MESSAGE"].as_str().expect("text");
         assert!(message.contains("listen"), "{message}");
         assert_eq!(entries[0]["ROUNDSMAN_WORKER"], "bad:1");
@@ -79,7 +79,7 @@ on_every_debian! {
         });
         let journal = machine.run(&format!("journalctl --no-pager -o cat -u {UNIT}"));
         assert!(journal.contains("cannot go on"), "what it printed: {journal}");
-        let entries = machine.journal("MESSAGE_ID=fe12ff17325149f8b3fff9b2452859ae");
+        let entries = machine.events("WORKER_EXITED");
         let message = entries[0]["MESSAGE"].as_str().expect("text");
         assert!(message.contains("exit code 3"), "how it ended: {message}");
         // The front is none the worse for it.

@@ -55,7 +55,7 @@ on_every_debian! {
             assert_eq!(machine.property("roundsman.service", "ActiveState"), "active");
         }
         load.stop().assert_nothing_failed();
-        let refusals = machine.journal("MESSAGE_ID=a09645ddcea34ce39df4abe7a3514284");
+        let refusals = machine.events("RELOAD_REFUSED");
         assert_eq!(refusals.len(), 2 * TIMES, "each refusal is in the journal");
         assert!(refusals[0]["MESSAGE"].as_str().expect("text").contains("headres"), "{refusals:?}");
     }

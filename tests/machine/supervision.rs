@@ -6,11 +6,6 @@ use std::collections::BTreeMap;
 use crate::harness::{Clients, Machine, on_every_debian, on_every_debian_in_soak};
 use crate::shop::runs;
 
-const BACKS_OFF: &str = "MESSAGE_ID=bfa768a6352e4bb18c6f8eb0a16d36d8";
-const REPLACED: &str = "MESSAGE_ID=9a02c639348843318eab35b60fd37c3a";
-const FAILED: &str = "MESSAGE_ID=21507958058a4cc0a1b4c975de7021de";
-const EXITED: &str = "MESSAGE_ID=fe12ff17325149f8b3fff9b2452859ae";
-
 /// Starts tests/apps/supervised; waits until every worker is ready.
 fn start(machine: &Machine, workers: u16, more: &str) {
     machine.run("useradd --system deploy");
@@ -73,10 +68,10 @@ on_every_debian! {
         let nanos = |text: &str| text.trim().parse::<u64>().expect("a number");
         // 0 + 0.5 + 1 + 2 + 2 s at the least, between six crashes.
         assert!(nanos(&end) - nanos(&begin) >= 5_500_000_000, "it was not slowed down");
-        let waits = machine.journal(BACKS_OFF);
+        let waits = machine.events("WORKER_BACKS_OFF");
         assert_eq!(waits.len(), 4, "{waits:?}");
         // The first crash was a kill, which nobody was there to report.
-        assert_eq!(machine.journal(EXITED).len(), 5);
+        assert_eq!(machine.events("WORKER_EXITED").len(), 5);
         let given_up = "given up after 6 crashes in a row, the last one: exit code 1";
         machine.eventually("its listener is closed", |machine| {
             machine.property("roundsman-worker@shop:1.socket", "ActiveState") == "inactive"
@@ -99,7 +94,7 @@ on_every_debian! {
         machine.eventually("it is back", |machine| {
             state(machine, 1) == "active" && runs(machine, 2)[0] != before
         });
-        assert_eq!(machine.journal(BACKS_OFF).len(), 4, "without a wait");
+        assert_eq!(machine.events("WORKER_BACKS_OFF").len(), 4, "without a wait");
         // Somebody's restart is no crash, and clears the slate.
         machine.run("systemctl restart roundsman-worker@shop:1.service");
         assert!(!machine.exists("/run/roundsman/crashes/shop:1"));
@@ -145,11 +140,11 @@ on_every_debian_in_soak! {
         load.goes_on_for(100);
         load.stop().assert_nothing_failed();
         assert_never_two_were_down(machine);
-        let replaced = machine.journal(REPLACED);
+        let replaced = machine.events("WORKERS_REPLACED");
         let text = replaced[0]["MESSAGE"].as_str().expect("text");
         assert!(text.contains("MiB of memory, max-memory is 120 MiB"), "{text}");
         assert!(machine.run("roundsman describe shop").contains("replaces workers above 120 MiB"));
-        assert!(machine.journal(EXITED).is_empty(), "none was killed for it");
+        assert!(machine.events("WORKER_EXITED").is_empty(), "none was killed for it");
     }
 }
 
@@ -194,7 +189,7 @@ on_every_debian_in_soak! {
 
 /// How often the workers were replaced, or that was tried.
 fn rolls(machine: &Machine) -> usize {
-    machine.journal(REPLACED).len()
+    machine.events("WORKERS_REPLACED").len()
 }
 
 /// Waits until every worker answers with this version, and none is being replaced.
@@ -247,7 +242,7 @@ on_every_debian_in_soak! {
         // Broken.
         let good = machine.run("cat /srv/shop/server.js");
         machine.write("/srv/shop/server.js", "throw new Error('half a thought');\n");
-        machine.eventually("it has failed", |machine| !machine.journal(FAILED).is_empty());
+        machine.eventually("it has failed", |machine| !machine.events("REPLACE_FAILED").is_empty());
         let journal = machine.run("journalctl --no-pager -o cat -u roundsman-watch@shop");
         assert!(journal.contains("half a thought"), "the reason is there: {journal}");
         assert_eq!([state(machine, 1), state(machine, 2)], ["active", "active"]);

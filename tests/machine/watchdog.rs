@@ -42,7 +42,7 @@ on_every_debian! {
                 && machine.property(unit, "ActiveState") == "active"
         });
         assert_ne!(machine.property(unit, "MainPID"), process);
-        let stuck = machine.journal("MESSAGE_ID=78b43d39e0cc4ea0885a69dbc4987ed0");
+        let stuck = machine.events("THREAD_STUCK");
         assert!(stuck[0]["MESSAGE"].as_str().expect("text").contains("[1]"), "{stuck:?}");
         assert!(machine.curl("/").starts_with("Hello from worker"));
     }

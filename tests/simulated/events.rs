@@ -1,13 +1,16 @@
 //! The events that the journal has by a `MESSAGE_ID=` of their own: that each comes about, with the
 //! fields that an administrator filters by. `journalctl -x` explains every one of them.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 
 use rustix::process::Signal;
 
 use super::machine::Running;
 use super::{Machine, service};
 use crate::balance_wire::zone::{Says, Zone};
+use crate::common::backend::Backend;
+use crate::common::http::{Client, get};
+use crate::common::waiting::PATIENCE;
 
 const SERVE: &str = "serve --config /etc/roundsman --listen http=127.0.0.1:0";
 
@@ -31,10 +34,17 @@ fn tell(machine: &Machine, command: &str) -> i32 {
 
 /// A request of which nobody cares what is answered.
 fn ask(address: SocketAddr) {
-    use std::io::{Read as _, Write as _};
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
-    let _ = stream.read_to_end(&mut Vec::new());
+    let _ = Client::connect(address, PATIENCE).unwrap().ask(get("/"));
+}
+
+/// A server that says this to the first request on each connection.
+fn server(answer: &'static str) -> SocketAddr {
+    let server = Backend::raw(move |peer| {
+        if peer.request().is_some() && peer.send(answer.as_bytes()).is_ok() {
+            peer.wait_for_end();
+        }
+    });
+    server.address
 }
 
 #[test]
@@ -125,16 +135,7 @@ fn a_server_that_is_tried_again_is_said() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
     let dead = nobody.local_addr().unwrap();
     drop(nobody);
-    let alive = TcpListener::bind("127.0.0.1:0").unwrap();
-    let well = alive.local_addr().unwrap();
-    std::thread::spawn(move || {
-        use std::io::{Read as _, Write as _};
-        for stream in alive.incoming().flatten() {
-            let mut stream = stream;
-            let _ = stream.read(&mut [0; 4096]);
-            let _ = stream.write_all(b"HTTP/1.1 204 x\r\nConnection: close\r\n\r\n");
-        }
-    });
+    let well = server("HTTP/1.1 204 x\r\nConnection: close\r\n\r\n");
     machine.write(
         "etc/roundsman/upstreams/api.toml",
         &format!(
@@ -149,6 +150,23 @@ fn a_server_that_is_tried_again_is_said() {
     let server = dead.to_string();
     machine.journal.has("SERVER_EJECTED", &[("ROUNDSMAN_SERVER", &server)]);
     machine.journal.has("SERVER_SUSPECT", &[("ROUNDSMAN_SERVER", &server)]);
+    front.signal(Signal::TERM);
+    front.end();
+}
+
+#[test]
+fn a_server_that_sends_more_than_its_answer_is_named() {
+    let Some(machine) = Machine::new() else { return };
+    let server = server("HTTP/1.1 204 x\r\n\r\nand more").to_string();
+    machine.write(
+        "etc/roundsman/upstreams/api.toml",
+        &format!("servers = [{{ address = \"{server}\" }}]\nroute = [{{ path = \"/\" }}]\n"),
+    );
+    let (front, address) = serve(&machine, "");
+    ask(address);
+    let spoke = machine.journal.has("SERVER_SPOKE", &[("PRIORITY", "4")]);
+    let text = format!("{server} sent more than its answer");
+    assert!(spoke["MESSAGE"].contains(&text), "{spoke:?}");
     front.signal(Signal::TERM);
     front.end();
 }

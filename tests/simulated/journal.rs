@@ -5,6 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::common::event::id;
 use crate::common::waiting::poll;
 
 /// The fields of an entry.
@@ -13,14 +14,6 @@ pub(super) type Entry = BTreeMap<String, String>;
 /// The journal.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Journal(Arc<Mutex<Vec<Entry>>>);
-
-/// The id that an event has in `src/systemd/message.rs`.
-#[track_caller]
-pub(super) fn id(event: &str) -> &'static str {
-    let source = include_str!("../../src/systemd/message.rs");
-    let rest = source.split(&format!("const {event}: &str = \"")).nth(1);
-    rest.and_then(|rest| rest.split('"').next()).unwrap_or_else(|| panic!("no {event}"))
-}
 
 // === impl Journal ===
 

@@ -1,17 +1,13 @@
 //! The real threads on a port of their own, servers that do as they are told, and a client that
 //! takes nothing for granted.
 
-pub(crate) mod backend;
-pub(crate) mod message;
 pub(crate) mod pki;
 
 use crate::common::{program, python};
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use message::Reader;
 use roundsman::config::Settings;
 use roundsman::config::settings::{
     Address, Balancing, HostPattern, Https, Route, RouteTarget, ServerOptions, Upstream,
@@ -21,9 +17,9 @@ use roundsman::front::{Front, Reason, Totals};
 use roundsman::thread::{Listener, Socket, Threads};
 use roundsman::tls::Tls;
 
+pub(crate) use crate::common::backend::{Backend, ok};
+pub(crate) use crate::common::http::{Client, Message, Reader, get};
 pub(crate) use crate::common::waiting::{PATIENCE, eventually, eventually_meanwhile};
-pub(crate) use backend::{Backend, ok};
-pub(crate) use message::Message;
 pub(crate) use program::Program;
 pub(crate) use python::{PythonServer, python};
 
@@ -33,9 +29,6 @@ pub(crate) struct Proxy {
     pub(crate) front: Arc<Front>,
     pub(crate) threads: Threads,
 }
-
-/// A client connection.
-pub(crate) type Client = Reader<TcpStream>;
 
 /// Settings of one upstream with these servers, for every host and path.
 pub(crate) fn settings(servers: &[SocketAddr]) -> Settings {
@@ -114,10 +107,7 @@ pub(crate) trait Wire {
     fn at(&self) -> SocketAddr;
 
     fn connect(&self) -> Client {
-        let stream = TcpStream::connect(self.at()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Reader::new(stream)
+        Client::connect(self.at(), PATIENCE).unwrap()
     }
 
     /// A new connection that has sent this.
@@ -129,9 +119,7 @@ pub(crate) trait Wire {
 
     /// The final response to this request on a connection of its own.
     fn ask(&self, raw: impl AsRef<[u8]>) -> Message {
-        let raw = raw.as_ref();
-        let method = raw.split(|b| *b == b' ').next().unwrap();
-        self.send(raw).final_response(std::str::from_utf8(method).unwrap()).unwrap()
+        self.connect().ask(raw).unwrap()
     }
 }
 
@@ -182,23 +170,6 @@ fn configured(servers: &[SocketAddr], front: &str) -> tempfile::TempDir {
     }
     std::fs::write(etc.join("roundsman.toml"), front).unwrap();
     directory
-}
-
-impl Reader<TcpStream> {
-    pub(crate) fn send(&mut self, raw: impl AsRef<[u8]>) {
-        self.stream.write_all(raw.as_ref()).unwrap();
-    }
-
-    /// A GET on this connection, and its response.
-    pub(crate) fn get(&mut self, path: &str) -> Message {
-        self.send(get(path));
-        self.final_response("GET").unwrap()
-    }
-}
-
-/// A plain request.
-pub(crate) fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n\r\n")
 }
 
 /// Asks until that goes over a connection to the server that was used before.

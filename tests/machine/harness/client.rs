@@ -3,9 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::http::{Connection, Failure, Response};
+use super::http::{Connection, Failure};
 use super::http2::Http2;
 use super::websocket::{Heard, WebSocket};
+use super::wire::Message;
 
 /// An upload: larger than what sockets buffer, and in pieces over a while, so that some are in the
 /// middle whatever happens.
@@ -95,7 +96,7 @@ impl Client {
         if headers.is_empty() && !response.closes() {
             self.kept = Some(connection);
         }
-        good(response)
+        good(&response)
     }
 
     fn upload(&mut self) -> Result<String, Failure> {
@@ -105,12 +106,12 @@ impl Client {
         if !response.closes() {
             self.kept = Some(connection);
         }
-        let received = response.header("x-received").unwrap_or("nothing").to_owned();
-        let body = good(response)?;
+        let received = response.all("x-received").concat();
+        let body = good(&response)?;
         if received == UPLOAD.to_string() {
             Ok(body)
         } else {
-            Err(Failure::Cut(format!("{received} of {UPLOAD} bytes arrived")))
+            Err(Failure::Cut(format!("{received:?} of {UPLOAD} bytes arrived")))
         }
     }
 
@@ -136,9 +137,10 @@ fn address(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn good(response: Response) -> Result<String, Failure> {
-    match response.status {
-        200 => Ok(response.body),
-        status => Err(Failure::Status(status, response.body)),
+fn good(response: &Message) -> Result<String, Failure> {
+    let body = String::from_utf8_lossy(&response.body).into_owned();
+    match response.status() {
+        200 => Ok(body),
+        status => Err(Failure::Status(status, body)),
     }
 }

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use super::command::Said;
+use super::event::id;
 use super::host::Root;
 use super::installed::{installed, pristine};
 use super::load::{Clients, Load};
@@ -174,6 +175,11 @@ impl Machine {
             .lines()
             .map(|line| serde_json::from_str(line).expect("journalctl writes JSON"))
             .collect()
+    }
+
+    /// Entries of an event of ours, by its name in `src/systemd/message.rs`.
+    pub(crate) fn events(&self, event: &str) -> Vec<Value> {
+        self.journal(&format!("MESSAGE_ID={}", id(event)))
     }
 
     // === requests ===

@@ -3,6 +3,8 @@
 mod apps;
 mod client;
 mod command;
+#[path = "../../common/event.rs"]
+mod event;
 mod host;
 mod http;
 mod http2;
@@ -14,6 +16,9 @@ mod package;
 #[path = "../../common/waiting.rs"]
 mod waiting;
 mod websocket;
+#[expect(dead_code, reason = "a load asks and does not answer")]
+#[path = "../../common/http.rs"]
+mod wire;
 
 pub(crate) use client::Kind;
 pub(crate) use command::Said;

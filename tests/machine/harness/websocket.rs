@@ -1,9 +1,9 @@
 //! A WebSocket client that knows a good end from a bad one.
 
-use std::io::{self, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, Write};
 
 use super::http::{Connection, Failure};
+use super::wire::Client;
 
 /// RFC 6455's opcodes.
 const TEXT: u8 = 1;
@@ -15,7 +15,7 @@ const GOING_AWAY: [u16; 2] = [1001, 1012];
 /// A WebSocket.
 #[derive(Debug)]
 pub(crate) struct WebSocket {
-    stream: BufReader<TcpStream>,
+    client: Client,
 }
 
 /// What came from the server.
@@ -35,9 +35,12 @@ impl WebSocket {
         let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let response = connection.get("test", "/ws", headers)?;
-        match response.status {
-            101 => Ok(Self { stream: connection.into_stream() }),
-            status => Err(Failure::Status(status, response.body)),
+        match response.status() {
+            101 => Ok(Self { client: connection.into_client() }),
+            status => {
+                let body = String::from_utf8_lossy(&response.body).into_owned();
+                Err(Failure::Status(status, body))
+            }
         }
     }
 
@@ -57,27 +60,22 @@ impl WebSocket {
         }
         // The handshake's other half, which a server may not wait for; then the end.
         let _ = self.send(CLOSE, &payload);
-        let mut rest = Vec::new();
-        let _ = self.stream.read_to_end(&mut rest);
+        while self.client.fill().is_ok_and(|more| more) {}
         Ok(Heard::Closed)
     }
 
     /// Waits for the next frame: its opcode and payload.
     pub(crate) fn receive(&mut self) -> io::Result<(u8, Vec<u8>)> {
-        let mut head = [0; 2];
-        self.stream.read_exact(&mut head)?;
+        let head = self.client.bytes(2)?;
         let length = match head[1] {
             126 => {
-                let mut long = [0; 2];
-                self.stream.read_exact(&mut long)?;
-                usize::from(u16::from_be_bytes(long))
+                let long = self.client.bytes(2)?;
+                usize::from(u16::from_be_bytes([long[0], long[1]]))
             }
             short @ 0..126 => usize::from(short),
             _ => return Err(io::Error::other("a frame that no test sends")),
         };
-        let mut payload = vec![0; length];
-        self.stream.read_exact(&mut payload)?;
-        Ok((head[0] & 0x0f, payload))
+        Ok((head[0] & 0x0f, self.client.bytes(length)?))
     }
 
     /// One frame, masked by zeros, which is as good as any mask where nothing is cached.
@@ -86,6 +84,6 @@ impl WebSocket {
         let length = length.ok_or_else(|| io::Error::other("longer than any test says"))?;
         let mut frame = vec![0x80 | opcode, 0x80 | length, 0, 0, 0, 0];
         frame.extend_from_slice(payload);
-        self.stream.get_mut().write_all(&frame)
+        self.client.stream.write_all(&frame)
     }
 }

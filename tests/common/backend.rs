@@ -1,11 +1,13 @@
 //! Small servers that do as they are told and remember what they were sent.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::message::{Message, Reader};
+use super::http::{Client, Message};
+use super::waiting::PATIENCE;
 
 /// A server on a port of its own; its threads end with the test's process.
 #[derive(Debug, Clone)]
@@ -25,7 +27,7 @@ struct Seen {
 /// One connection to a backend.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub(crate) reader: Reader<TcpStream>,
+    pub(crate) reader: Client,
     /// Which connection this is, from 0.
     pub(crate) number: usize,
     seen: Arc<Seen>,
@@ -42,15 +44,13 @@ impl Backend {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
-                stream.set_nodelay(true).unwrap();
-                stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
                 let number = seen.connections.fetch_add(1, Ordering::SeqCst);
                 seen.raw.lock().unwrap().push(Vec::new());
                 seen.open.fetch_add(1, Ordering::SeqCst);
                 let (serve, seen) = (Arc::clone(&serve), Arc::clone(&seen));
                 std::thread::spawn(move || {
-                    let mut peer =
-                        Peer { reader: Reader::new(stream), number, seen: Arc::clone(&seen) };
+                    let reader = Client::over(stream, PATIENCE).unwrap();
+                    let mut peer = Peer { reader, number, seen: Arc::clone(&seen) };
                     serve(&mut peer);
                     peer.remember();
                     drop(peer);
@@ -100,26 +100,32 @@ impl Peer {
     /// Reads a request and remembers it; `None` when the connection ends.
     pub(crate) fn request(&mut self) -> Option<Message> {
         let request = self.reader.request();
-        self.remember();
-        let request = request.ok()?;
-        self.seen.requests.lock().unwrap().push(request.clone());
-        Some(request)
+        self.noted(request)
     }
 
     /// Reads a request's head and remembers it.
     pub(crate) fn head(&mut self) -> Option<Message> {
         let head = self.reader.head();
+        self.noted(head)
+    }
+
+    fn noted(&mut self, message: io::Result<Message>) -> Option<Message> {
         self.remember();
-        let head = head.ok()?;
-        self.seen.requests.lock().unwrap().push(head.clone());
-        Some(head)
+        match message {
+            Ok(message) => {
+                self.seen.requests.lock().unwrap().push(message.clone());
+                Some(message)
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => panic!("sent: {error}"),
+            Err(_) => None,
+        }
     }
 
     fn remember(&self) {
         self.seen.raw.lock().unwrap()[self.number].clone_from(&self.reader.raw);
     }
 
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.reader.stream.write_all(bytes)
     }
 
