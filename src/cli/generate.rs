@@ -1,5 +1,5 @@
-//! `roundsman generate`: manual pages and shell completions, from the one definition of the
-//! command line and the one list of configuration keys. What the package ships is made by it.
+//! `roundsman generate`: manual pages, shell completions and `docs/settings.md`, from the one definition
+//! of the command line and the one list of configuration keys. What the package ships is made by it.
 
 use std::fs;
 use std::io;
@@ -11,12 +11,12 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
-use super::manage;
+use super::{manage, settings};
 use crate::base::exit;
 use crate::base::paths;
 use crate::config::schema::{FILES, Key, SHARED, Section};
 
-/// Write manual pages and shell completions into a directory
+/// Write manual pages, shell completions and the page of all settings into a directory
 #[derive(Debug, Args)]
 #[command(hide = true)]
 pub(super) struct Generate {
@@ -58,7 +58,7 @@ fn write(directory: &Path, program: Command) -> io::Result<()> {
     for (file, script) in completions_of_shells()? {
         fs::write(completions.join(file), script)?;
     }
-    Ok(())
+    fs::write(directory.join("settings.md"), settings::page())
 }
 
 /// The scripts for shells, by their names: small ones that ask the program, which knows the apps of the

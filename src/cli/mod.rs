@@ -29,6 +29,7 @@ mod scale;
 mod send;
 mod serve;
 mod session;
+mod settings;
 mod start;
 mod status;
 mod steps;
