@@ -13,25 +13,30 @@ struct App<'a> {
 }
 
 impl<'a> App<'a> {
-    /// Copies tests/apps/sessions/KIND in, and starts it.
-    fn start(machine: &'a Machine, name: &'a str, kind: &str, configuration: &str) -> Self {
+    /// Copies tests/apps/sessions/KIND in.
+    fn add(machine: &'a Machine, name: &'a str, kind: &str, configuration: &str) -> Self {
         let file = format!(
             "workers = 2\nsession = true\nroute = [{{ host = \"{name}.test\" }}]\n{configuration}"
         );
         machine.add_app(name, &format!("tests/apps/sessions/{kind}"), &file);
-        machine.start_app(name);
         Self { machine, name }
     }
 
     fn node(machine: &'a Machine, name: &'a str, client: &str, more: &str) -> Self {
         let environment = format!("environment = {{ CLIENT = \"{client}\"{more} }}\n");
         let command = "command = [\"node\", \"server.js\"]\n";
-        Self::start(machine, name, "node", &format!("{command}{environment}"))
+        let app = Self::add(machine, name, "node", &format!("{command}{environment}"));
+        machine.start_app(name);
+        app
     }
 
+    /// With the code that the page on sessions shows for it.
     fn python(machine: &'a Machine, name: &'a str) -> Self {
         let command = "command = [\"gunicorn\", \"--workers\", \"1\", \"app:app\"]\n";
-        Self::start(machine, name, name, command)
+        let app = Self::add(machine, name, name, command);
+        machine.write(&format!("/srv/{name}/documented.py"), documented(name));
+        machine.start_app(name);
+        app
     }
 
     /// What a browser with a jar of cookies gets; the head too.
@@ -94,6 +99,13 @@ impl<'a> App<'a> {
         self.expect_user("phone", &Value::Null);
         self.expect_user("laptop", &"ann".into());
     }
+}
+
+/// The code in Python that docs/sessions.md has for an app of this kind.
+fn documented(kind: &str) -> &'static str {
+    let page = include_str!("../../docs/sessions.md");
+    let mut blocks = page.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|code| code.to_lowercase().contains(kind)).expect("the page shows it")
 }
 
 /// express-session over either client of Redis that Node has.
