@@ -182,6 +182,44 @@ fn transactions_of_many_tiny_requests_are_bounded_together() {
     assert_eq!(server.client().say("set a 1"), ok());
 }
 
+/// Nobody else is served while a transaction is carried out. Its first requests are in any case; of one
+/// that takes minutes the rest is not, and of one that makes gigabytes out of a few bytes.
+#[test]
+fn a_transaction_is_carried_out_within_bounds() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    for chunk in 0..100 {
+        let members: Vec<String> = (0..1000).map(|n| format!("{}", chunk * 1000 + n)).collect();
+        client.say(&format!("sadd large {}", members.join(" ")));
+    }
+    client.say("sunionstore other large");
+    let mut exec = |request: &dyn Fn(usize) -> String, count: usize| -> Vec<Value> {
+        assert_eq!(client.say("multi"), ok());
+        for number in 0..count {
+            assert_eq!(client.say(&request(number)), Value::Simple("QUEUED".to_owned()));
+        }
+        let Value::Array(replies) = client.say("exec") else { panic!("no array") };
+        assert_eq!(replies.len(), count);
+        replies
+    };
+    let is_refused =
+        |reply: &Value| matches!(reply, Value::Error(text) if text.contains("was not carried out"));
+
+    let replies = exec(&|_| "sintercard 2 large other".to_owned(), 3000);
+    assert!(replies[..16].iter().all(|reply| *reply == Value::Integer(100_000)), "{replies:?}");
+    assert!(is_refused(&replies[2999]), "{:?}", replies[2999]);
+    let done = replies.iter().position(is_refused).expect("one is");
+    assert!(replies[done..].iter().all(is_refused), "nothing is carried out behind a gap");
+
+    let before = server.memory();
+    let replies = exec(&|number| format!("setrange key{number} 33554430 x"), 20);
+    assert_eq!(replies[0], Value::Integer(33_554_431));
+    assert!(is_refused(&replies[19]), "{:?}", replies[19]);
+    let grown = server.memory().saturating_sub(before);
+    assert!(grown < 600 * MIB, "memory grew by {grown}");
+    assert_eq!(server.client().say("exists key0 key19"), Value::Integer(1));
+}
+
 /// Replies that wait for a client to take them are counted too.
 #[test]
 fn replies_that_nobody_takes_are_bounded_together() {

@@ -217,14 +217,16 @@ pub fn may_write(client: &Client, args: Arguments<'_>) -> bool {
     })
 }
 
-/// Carries out a request, or keeps it for later within a transaction.
-pub fn dispatch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) {
+/// Carries out a request, or keeps it for later within a transaction. False when it may have taken long.
+pub fn dispatch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> bool {
+    let mut fast = true;
     let result = check(cx, args, reply).and_then(|command| {
         let Some(command) = command else { return Ok(()) };
         let at_once = ["exec", "discard", "multi", "watch", "quit", "reset"];
         if cx.client.queue.is_some() && !at_once.contains(&command.name) {
             transactions::queue(cx, command.flags, args, reply)
         } else {
+            fast = command.flags.fast;
             run(cx, command, args, reply);
             Ok(())
         }
@@ -235,6 +237,7 @@ pub fn dispatch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>
     }
     // A command or a transaction is one record of the log: all of it or nothing.
     cx.store.end_record();
+    fast
 }
 
 /// Carries out a request of a transaction.

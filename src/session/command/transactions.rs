@@ -1,6 +1,9 @@
 //! `MULTI`: requests are kept and carried out together, without any other in between.
 
 use std::ops::Range;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::super::protocol::{Arguments, Reply};
 use super::super::store::key;
@@ -26,6 +29,13 @@ pub(super) struct Queue {
 
 /// Bytes that the requests of one transaction may take.
 const LARGEST: usize = 64 * 1024 * 1024;
+
+/// Nobody else is served while a transaction is carried out. One that has taken so long, or so much room
+/// in the log, is carried out no further; but its first requests are, so that a client's few never depend
+/// on how busy the machine is.
+const LONGEST: Duration = Duration::from_secs(1);
+const MOST: usize = 2 * LARGEST;
+const FIRST: usize = 16;
 
 impl Queue {
     fn push(&mut self, flags: Flags, args: Arguments<'_>) -> Outcome {
@@ -128,8 +138,18 @@ pub(super) fn exec(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply
         return Ok(());
     }
     reply.array(queue.len());
-    for arguments in queue.requests() {
-        table::execute(cx, arguments, reply);
+    let began = Instant::now();
+    let mut is_over = false;
+    for (index, arguments) in queue.requests().enumerate() {
+        is_over =
+            is_over || index >= FIRST && began.elapsed() > LONGEST || cx.store.unwritten() > MOST;
+        if is_over {
+            reply.error(
+                "ERR this was not carried out: the transaction takes too long or too much room",
+            );
+        } else {
+            table::execute(cx, arguments, reply);
+        }
     }
     cx.client.again = false; // what was done is done
     Ok(())

@@ -300,6 +300,27 @@ mod tests {
         format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${length}\r\n{value}\r\n", key.len())
     }
 
+    /// Requests that take long do not come one after the other: others have their turn in between.
+    #[tokio::test]
+    async fn a_turn_is_over_when_it_has_taken_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = server(directory.path(), 256 * 1024 * 1024);
+        let (near, _far) = duplex(16 * 1024 * 1024);
+        let mut filling = connection(&server, Slow(near), Vec::new());
+        for key in ["a", "b"] {
+            let members: String = (10_000..60_000).map(|n| format!("$5\r\n{n}\r\n")).collect();
+            let add = format!("*50002\r\n$4\r\nSADD\r\n$1\r\n{key}\r\n{members}");
+            filling.input.extend_from_slice(add.as_bytes());
+        }
+        while !matches!(filling.take_turn().await.unwrap(), Turn::NeedsInput) {}
+        let requests = "SINTERCARD 2 a b\r\n".repeat(200).into_bytes();
+        let (near, _far) = duplex(16 * 1024 * 1024);
+        let mut heavy = connection(&server, Slow(near), requests);
+        assert!(matches!(heavy.take_turn().await.unwrap(), Turn::HasMore));
+        let done = heavy.start / (heavy.input.len() / 200);
+        assert!((1..200).contains(&done), "{done} of 200");
+    }
+
     /// The checkpoint that a writer is to wait for ends while the client has not yet read what came
     /// before: nothing wakes the writer afterwards.
     #[tokio::test]

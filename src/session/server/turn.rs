@@ -1,8 +1,9 @@
 //! A turn of one connection: carry out what is whole, make it safe, answer.
 
 use std::io;
+use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::budget::FREE;
 use super::connection::{Connection, Turn};
@@ -15,12 +16,15 @@ use crate::session::store::Synced;
 /// Replies that are collected before they are written: a client that sends and does not read is
 /// not read from any more.
 const REPLIES: usize = 256 * 1024;
-/// Requests of one connection before the others have their turn.
+/// Requests of one connection before the others have their turn, and how long they may take if the time
+/// of some depends on how much there is.
 const TURN: usize = 256;
+const LONGEST: Duration = Duration::from_millis(10);
 
 impl<S: Stream> Connection<'_, S> {
     /// Carries out requests, makes their effects as safe as the settings say, and answers.
     pub(super) async fn take_turn(&mut self) -> io::Result<Turn> {
+        let began = Instant::now();
         let mut requests = 0;
         if self.output.capacity() == 0 {
             self.output = self.server.outputs.take();
@@ -67,7 +71,7 @@ impl<S: Stream> Connection<'_, S> {
                     scratch: std::mem::take(&mut self.scratch),
                 };
                 let mut reply = Reply::new(&mut self.output, context.client.version);
-                command::dispatch(&mut context, arguments, &mut reply);
+                let fast = command::dispatch(&mut context, arguments, &mut reply);
                 if reply.is_too_large() {
                     reply.truncate(length);
                     reply.error("ERR the reply is too large; ask for less at once");
@@ -83,6 +87,9 @@ impl<S: Stream> Connection<'_, S> {
                 }
                 if store.sequence() != sequence {
                     self.changes.push(length..self.output.len());
+                }
+                if !fast && began.elapsed() > LONGEST {
+                    requests = TURN; // it was the last one
                 }
             }
             self.start += used;

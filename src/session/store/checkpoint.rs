@@ -89,7 +89,7 @@ impl Store {
     /// Writes what commands have recorded. Their replies may leave after this (and with
     /// `sync = "always"` when [`Store::synced`] has come as far as `sequence`).
     pub fn write_log(&mut self) -> Result<(), String> {
-        if self.log.has_pending() {
+        if self.has_unwritten() {
             if let Err(error) = self.log.write() {
                 let refusal = format!(
                     "MISCONF the session log cannot be written ({error}); writes are refused \
@@ -261,7 +261,7 @@ impl Store {
     pub(super) fn freeze(&mut self) {
         // What lies behind a failed sync may be a record without any key.
         let nothing = self.active.is_empty() && self.unsynced.is_none();
-        if self.frozen.is_some() || nothing || self.log.has_pending() {
+        if self.frozen.is_some() || nothing || self.has_unwritten() {
             return;
         }
         if let Err(error) = self.log.rotate() {

@@ -81,9 +81,9 @@ impl Log {
         }
     }
 
-    /// Whether there are records to write.
-    pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// Bytes of records to write.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
     }
 
     /// Writes what is pending. After an error everything is still there to be written again.

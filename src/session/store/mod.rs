@@ -401,7 +401,13 @@ impl Store {
 
     /// Whether there are records that [`Store::write_log`] has not written.
     pub fn has_unwritten(&self) -> bool {
-        self.log.has_pending()
+        self.log.pending() > 0
+    }
+
+    /// Bytes of log that [`Store::write_log`] has not written, those of the record that is being built
+    /// among them.
+    pub fn unwritten(&self) -> usize {
+        self.log.pending()
     }
 
     /// Follows what is on the disk.
