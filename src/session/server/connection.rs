@@ -223,6 +223,7 @@ async fn stale_copies(tracker: Option<&Tracker>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
     use std::path::Path;
     use std::pin::{Pin, pin};
     use std::task::{Context as TaskContext, Poll};
@@ -308,8 +309,10 @@ mod tests {
         let (near, _far) = duplex(16 * 1024 * 1024);
         let mut filling = connection(&server, Slow(near), Vec::new());
         for key in ["a", "b"] {
-            let members: String = (10_000..60_000).map(|n| format!("$5\r\n{n}\r\n")).collect();
-            let add = format!("*50002\r\n$4\r\nSADD\r\n$1\r\n{key}\r\n{members}");
+            let mut add = format!("*50002\r\n$4\r\nSADD\r\n$1\r\n{key}\r\n");
+            for number in 10_000..60_000 {
+                let _ = write!(add, "$5\r\n{number}\r\n");
+            }
             filling.input.extend_from_slice(add.as_bytes());
         }
         while !matches!(filling.take_turn().await.unwrap(), Turn::NeedsInput) {}
