@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::waiting::Waiting;
 use super::wire::{RECORD, Record, TOGETHER, WINDOW, send_connections};
 use crate::balance::{InFlight, Server};
-use crate::base::worker_socket;
+use crate::base::{text, worker_socket};
 
 /// How long a worker may take to accept; it is tried again afterwards.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -25,8 +25,13 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// A connection on its way, and what counts it.
 type Given = (Waiting, InFlight);
 
-/// The longest pause between two attempts to connect.
+/// The pauses between two attempts to connect.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// A worker that has served for so long is a good one: the next trouble with it is a new one.
+const GOOD: Duration = Duration::from_secs(10);
+/// What is told of what a worker says and nobody understands.
+const QUOTED: usize = 64;
 
 /// Whom a worker's link gives back to.
 pub(super) trait Returns {
@@ -92,16 +97,20 @@ impl Link {
 
     /// Connects, again and again, and serves each connection to its end.
     pub(super) async fn run(self: Rc<Self>, handoff: Weak<impl Returns>) {
-        let shortest = Duration::from_millis(10);
-        let mut wait = shortest;
+        let mut wait = SHORTEST_PAUSE;
+        let mut warned = false;
         while !self.closed.get() {
             if let Ok(stream) = worker_socket::control_async(CONNECT, &self.path).await {
+                let begun = Instant::now();
                 let result = self.serve(stream, &handoff).await;
-                if self.ready.replace(false) {
-                    wait = shortest;
+                self.ready.set(false);
+                if begun.elapsed() >= GOOD {
+                    (wait, warned) = (SHORTEST_PAUSE, false);
                 }
+                // Once: an app that speaks nonsense for ever is not to fill our log.
                 if let Err(error) = result
                     && error.kind() != io::ErrorKind::UnexpectedEof
+                    && !std::mem::replace(&mut warned, true)
                 {
                     tracing::warn!("handing connections to {}: {error}", self.server.name);
                 }
@@ -195,8 +204,9 @@ impl Link {
                     }
                 }
                 None => {
-                    let text = String::from_utf8_lossy(&records).into_owned();
-                    return Err(io::Error::other(text));
+                    let text = String::from_utf8_lossy(&records);
+                    let said = text::one_line(text::beginning(&text, QUOTED));
+                    return Err(io::Error::other(format!("it says \"{said}\"")));
                 }
             }
         }

@@ -15,13 +15,17 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::systemd::notify;
 
 /// How often and how long a notification is tried again while the service manager's queue is full.
 const RETRY: Duration = Duration::from_millis(20);
 const RETRIES: u32 = 250;
+
+/// How often a status of the app's is passed on. Whoever sends more is not to keep the service manager
+/// from the rest of the machine.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// What systemd itself reads of a notification.
 const MAX_NOTIFICATION: usize = 4096;
@@ -88,7 +92,7 @@ pub(super) struct AppNotifications {
 
 impl AppNotifications {
     /// Makes the socket, in `directory` if the unit has one that the app may use, and relays the
-    /// app's `STATUS=` to the service manager.
+    /// app's newest `STATUS=` to the service manager.
     pub(super) fn listen(
         name: &str,
         directory: Option<PathBuf>,
@@ -110,17 +114,62 @@ impl AppNotifications {
         let (sender, ready) = watch::channel(false);
         tokio::spawn(async move {
             let mut buffer = vec![0; MAX_NOTIFICATION];
-            while let Ok(length) = socket.recv(&mut buffer).await {
+            let (mut newest, mut next) = (None::<String>, Instant::now());
+            loop {
+                let length = tokio::select! {
+                    received = socket.recv(&mut buffer) => match received {
+                        Ok(length) => length,
+                        Err(_) => break,
+                    },
+                    () = sleep_until(next), if newest.is_some() => {
+                        notifier.status(&newest.take().unwrap_or_default()).await;
+                        next = Instant::now() + EVERY;
+                        continue;
+                    }
+                };
                 let text = String::from_utf8_lossy(&buffer[..length]);
                 for line in text.lines() {
                     match line.split_once('=') {
                         Some(("READY", "1")) => sender.send_modify(|ready| *ready = true),
-                        Some(("STATUS", status)) => notifier.status(status).await,
+                        Some(("STATUS", status)) => newest = Some(status.to_owned()),
                         _ => {} // the rest of the protocol is between systemd and the shim
                     }
                 }
             }
         });
         Ok(Self { variable, ready })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_many_states_the_newest_reaches_the_service_manager() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("systemd.sock");
+        let manager = tokio::net::UnixDatagram::bind(&path).unwrap();
+        let notifier = Notifier::new(Some(path.as_os_str())).unwrap();
+        let own = Some(directory.path().to_owned());
+        let app = AppNotifications::listen("a:1", own, notifier).unwrap();
+        let socket = UnixDatagram::unbound().unwrap();
+        let begun = Instant::now();
+        for number in 0..1000 {
+            let text = format!("STATUS={number}\nSTATUS={number} or so\n");
+            socket.send_to(text.as_bytes(), &app.variable).unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut buffer = [0; 100];
+        let mut told = 0;
+        loop {
+            let length = manager.recv(&mut buffer).await.unwrap();
+            told += 1;
+            if buffer[..length] == *b"STATUS=999 or so" {
+                break;
+            }
+        }
+        let seconds = begun.elapsed().as_secs();
+        assert!(told <= seconds + 1, "{told} in {seconds} s");
     }
 }

@@ -23,6 +23,14 @@ pub(crate) use error::RelayError;
 pub(crate) const HEADROOM: usize = 512;
 /// Room after it for the end of a chunk and the last chunk.
 const TAILROOM: usize = 16;
+/// Bytes that are read and written in one turn, before the thread's other connections have theirs.
+const TURN: u64 = 2 * 1024 * 1024;
+/// What a byte of framing costs more than one of payload: a chunk of one byte has five around it, and
+/// each must be looked at.
+const FRAMING: u64 = 32;
+/// Bytes of a chunked body that are read at once: of the smallest chunks they take about a millisecond.
+const CHUNKED: usize = 64 * 1024;
+
 /// Where the end of a body is, as it comes in.
 #[derive(Debug)]
 enum Body {
@@ -131,6 +139,7 @@ impl Relay {
         S: ByteStream,
         D: ByteStream,
     {
+        let begun = (self.moved, self.payload);
         loop {
             while let Some(buffer) = &self.buffer
                 && !self.out.is_empty()
@@ -156,6 +165,11 @@ impl Relay {
                     sink.end();
                 }
                 return Poll::Ready(Ok(()));
+            }
+            if self.has_had_its_turn(begun) {
+                self.buffer = None;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if self.gushes
                 && let Body::Length(WORTH..) = self.body
@@ -243,12 +257,21 @@ impl Relay {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether it has worked for long since it had moved and decoded so much.
+    fn has_had_its_turn(&self, (moved, payload): (u64, u64)) -> bool {
+        let (moved, payload) = (self.moved - moved, self.payload - payload);
+        // Payload is read and written.
+        let framing = moved.saturating_sub(2 * payload);
+        moved.saturating_add(FRAMING.saturating_mul(framing)) >= TURN
+    }
+
     /// Bytes worth reading: a byte more than the body has, because a read that fills its room says
     /// nothing about whether there is more, and the runtime would ask the kernel once again.
     fn most(&self) -> usize {
         match self.body {
             Body::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).saturating_add(1),
-            Body::Chunked(_) | Body::Close => usize::MAX,
+            Body::Chunked(_) => CHUNKED,
+            Body::Close => usize::MAX,
         }
     }
 }
