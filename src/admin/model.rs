@@ -78,6 +78,15 @@ pub(crate) struct Server {
     pub transitions: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
+/// `POST /v1/reload`; without a body, nothing of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reload {
+    /// The app that was changed: files of others that have errors stay as they are at work.
+    #[serde(default)]
+    pub app: Option<String>,
+}
+
 /// `POST /v1/drain`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

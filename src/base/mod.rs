@@ -4,6 +4,7 @@ pub(crate) mod control_groups;
 pub(crate) mod dial;
 pub(crate) mod exit;
 pub(crate) mod file;
+pub(crate) mod holder;
 pub(crate) mod interrupts;
 pub(crate) mod limiter;
 pub(crate) mod listeners;

@@ -77,6 +77,11 @@ pub(crate) fn services(app: &str) -> String {
     format!("{WORKER}{app}:*.service")
 }
 
+/// All loaded units of an app's workers, services and sockets, as a pattern.
+pub(crate) fn all_of_workers(app: &str) -> String {
+    format!("{WORKER}{app}:*")
+}
+
 /// `roundsman-watch@shop.service`: looks after the app's workers.
 pub(crate) fn watch(app: &str) -> String {
     format!("roundsman-watch@{app}.service")

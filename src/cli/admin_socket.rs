@@ -8,8 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::failure::{Done, Failure};
-use super::{manage, rights};
+use super::failure::Done;
+use super::{front_down, manage, rights};
 use crate::admin;
 use crate::base::paths;
 
@@ -45,6 +45,6 @@ impl AdminSocket {
         show: impl FnOnce(A),
     ) -> ExitCode {
         let answer = admin::client::call(&self.path, method, path, body, ANSWER);
-        manage::end(answer.map(show).map_err(Failure::from))
+        manage::end(answer.map(show).map_err(|error| front_down::explain(&self.path, error)))
     }
 }

@@ -19,7 +19,7 @@ use crate::systemd::dbus::Verb;
 #[derive(Debug)]
 pub(super) struct Before {
     app: String,
-    /// Its workers that ran.
+    /// Its workers that ran; who crashes over and over is none.
     running: Vec<u16>,
     /// Whether it started at boot.
     enabled: bool,
@@ -30,7 +30,7 @@ pub(super) struct Before {
 impl Before {
     /// What is there now.
     pub(super) async fn look(machine: &Machine, app: &str) -> Done<Self> {
-        let running = machine.running(app).await?;
+        let running = machine.serving(app).await?;
         let enabled = machine.systemd.is_enabled(&unit::target(app)).await?;
         Ok(Self { app: app.to_owned(), running, enabled })
     }
@@ -74,7 +74,7 @@ impl Before {
             machine.systemd.disable(&target).await?;
         }
         edit.undo();
-        machine.apply_files().await?;
+        machine.apply_files_of(&self.app).await?;
         if !self.is_empty() {
             self.revive(machine).await?;
         }

@@ -15,7 +15,6 @@ use crate::base::paths;
 use crate::base::unit;
 use crate::deploy::progress::Progress;
 use crate::deploy::surge;
-use crate::systemd::dbus::Verb;
 
 /// Stop an app for good and remove its file; the app's own files stay
 #[derive(Debug, Args)]
@@ -40,7 +39,9 @@ impl Delete {
     pub(super) fn run(&self) -> ExitCode {
         rights::run_as_root("deleting an app", async {
             let name = &self.app;
-            let app = manage::app(&manage::load(), name)?;
+            if !manage::load().app_names.contains(name) {
+                manage::app(&manage::load(), name)?;
+            }
             let edit = Edit::remove(name)?;
             if edit.is_new() {
                 return Err(Failure::new(format!(
@@ -55,17 +56,12 @@ impl Delete {
             rights::may_write(&[Path::new(rights::BOOT)])?;
             let _lock = manage::lock(name, false)?;
             let machine = Machine::connect(&self.admin.path).await?;
-            let mut numbers: Vec<u16> = (1..=app.workers).collect();
-            numbers.extend(machine.running(name).await?);
-            numbers.sort_unstable();
-            numbers.dedup();
-            machine.systemd.job(Verb::Stop, &unit::target(name)).await?;
-            machine.stop_workers(&app, &numbers).await?;
+            machine.stop_all(name).await?;
             machine.systemd.disable(&unit::target(name)).await?;
             surge::lower(Path::new("/"), name)?;
             Progress::clear(Path::new(paths::DEPLOYS), name);
             edit.write()?;
-            machine.apply_files().await?;
+            machine.apply_files_of(name).await?;
             let text = format!("{name} is deleted: {} is removed", edit.path().display());
             done(self.json, &text, "deleted", name, &json!({ "file": edit.path() }));
             Ok(())

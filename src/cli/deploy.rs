@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{Done, Failure};
-use super::manage::{Machine, last_lines, print, print_json, say};
+use super::last_words::last_lines;
+use super::manage::{Machine, print, print_json, say};
 use super::put_back;
 use super::steps::show;
 use crate::base::exit;

@@ -22,6 +22,7 @@ use crate::deploy::progress::Progress;
 use crate::deploy::{drift, release, sockets};
 use crate::systemd::dbus::{Unit, UnitState};
 use crate::worker::control::client::{Dropped, all_dropped};
+use crate::worker::{HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
 
 /// Show all about an app: its file, its workers, which release each runs
 #[derive(Debug, Args)]
@@ -89,7 +90,7 @@ impl Describe {
     pub(super) fn run(&self) -> ExitCode {
         manage::run(async {
             let loaded = manage::load();
-            let app = manage::app(&loaded, &self.app)?;
+            let app = manage::app_as_it_is(&loaded, &self.app)?;
             let machine = Machine::connect(&self.admin.path).await?;
             let mut numbers: Vec<u16> = (1..=app.workers).collect();
             numbers.extend(machine.running(&app.name).await?);
@@ -195,11 +196,19 @@ async fn socket_fault(machine: &Machine, app: &App, number: u16) -> Done<Option<
 
 /// Why a worker is not well.
 pub(super) fn trouble(unit: &Unit) -> Option<String> {
-    match (unit.state(), unit.text("StatusText")) {
-        // One that waits before it starts again says more than systemd knows.
-        (UnitState::Activating, text) if text.starts_with(BACKS_OFF) => Some(text.to_owned()),
+    let says = unit.text("StatusText");
+    match unit.state() {
+        // One that is being started says more than systemd knows.
+        UnitState::Activating if says.starts_with(BACKS_OFF) || is_of_start(says) => {
+            Some(says.to_owned())
+        }
         _ => unit.trouble(),
     }
+}
+
+/// Whether a reason is that of a worker which is being started and has not failed.
+pub(super) fn is_of_start(reason: &str) -> bool {
+    [LISTENS_ELSEWHERE, HAS_ENDED, WAITS].iter().any(|begin| reason.starts_with(begin))
 }
 
 /// Why a process does not run what it would run if it were started now.

@@ -13,7 +13,7 @@ use crate::base::file::{Links, read_text};
 use crate::base::paths;
 use crate::base::replace;
 use crate::config::settings::App;
-use crate::config::{self, Settings};
+use crate::config::{self, Loaded, Problem, Settings};
 use crate::start::diff;
 use crate::start::file::Change;
 
@@ -86,22 +86,36 @@ impl Edit {
     /// The settings as they would be.
     ///
     /// # Errors
-    /// When they would have an error.
+    /// When the change would make an error, or leave one in this file. One that is in another file
+    /// already is no reason against this change.
     pub(super) fn judge(&self) -> Done<Settings> {
-        let sources = manage::sources().with_file(&self.path, self.new.clone());
-        config::load(&sources).strict().map_err(|problems| {
-            Failure::config(format!(
-                "the configuration would have errors; nothing was changed:\n{}",
-                problems.render(false)
-            ))
-        })
+        Ok(self.loaded()?.settings)
     }
 
     /// The app as it would be.
     pub(super) fn judge_app(&self, name: &str) -> Done<App> {
-        self.judge()?.apps.remove(name).ok_or_else(|| {
-            Failure::config(format!("there would be no app \"{name}\"; is its file masked?"))
+        let mut loaded = self.loaded()?;
+        let app = loaded.settings.apps.remove(name);
+        app.ok_or_else(|| {
+            if loaded.app_names.contains(name) {
+                refused(&loaded)
+            } else {
+                Failure::config(format!("there would be no app \"{name}\"; is its file masked?"))
+            }
         })
+    }
+
+    fn loaded(&self) -> Done<Loaded> {
+        let loaded = config::load(&manage::sources().with_file(&self.path, self.new.clone()));
+        if loaded.problems.errors() == 0 {
+            return Ok(loaded);
+        }
+        let before = manage::load().problems;
+        let is_old = |error: &Problem| before.iter().any(|b| b.to_string() == error.to_string());
+        let concerns = |error: &Problem| error.path() == self.path || !is_old(error);
+        let errors = loaded.problems.iter().filter(|problem| problem.is_error());
+        let concerning = errors.filter(|error| concerns(error)).count();
+        if concerning > 0 { Err(refused(&loaded)) } else { Ok(loaded) }
     }
 
     /// Puts it in place.
@@ -117,6 +131,13 @@ impl Edit {
             Err(error) => say(&format!("error: cannot take back the change of the file: {error}")),
         }
     }
+}
+
+fn refused(loaded: &Loaded) -> Failure {
+    Failure::config(format!(
+        "the configuration would have errors; nothing was changed:\n{}",
+        loaded.problems.render(false)
+    ))
 }
 
 /// The most that is read of an app's file.

@@ -112,7 +112,10 @@ impl From<OpenError> for Failure {
 
 impl From<RemoteError> for Failure {
     fn from(error: RemoteError) -> Self {
-        let code = match error {
+        let code = match &error {
+            RemoteError::Io(_, error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                exit::DENIED
+            }
             RemoteError::Io(..) => exit::UNAVAILABLE,
             RemoteError::Access(..) => exit::DENIED,
             RemoteError::Refused(..) | RemoteError::Foreign(..) => exit::FAILURE,

@@ -1,22 +1,29 @@
 //! `roundsman logs`: an app's part of the journal.
 
+use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Args;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use super::failure::{Done, Failure};
 use super::manage;
 use super::names;
+use crate::base::exit;
 use crate::base::unit;
 use crate::deploy::surge;
 
-/// Show what an app's workers have logged (journalctl)
+/// Where journald keeps what services say.
+const JOURNALS: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
+
+/// Show what an app's workers have logged, or those of all apps (journalctl)
 #[derive(Debug, Args)]
 pub(super) struct Logs {
-    /// An app, or one of its workers, as in shop or shop:2
+    /// An app, or one of its workers, as in shop or shop:2 [default: all apps]
     #[arg(value_name = "APP[:N]", add = names::apps())]
-    target: String,
+    target: Option<String>,
     /// Go on with new entries as they come
     #[arg(short, long)]
     follow: bool,
@@ -43,25 +50,10 @@ impl Logs {
     }
 
     fn command(&self) -> Done<Command> {
+        may_read()?;
         let mut command = Command::new("journalctl");
-        let (name, number) = match self.target.split_once(':') {
-            Some((name, number)) => {
-                let number = number.parse::<u16>().map_err(|_| {
-                    Failure::new(format!("\"{number}\" is no worker's number, from 1"))
-                })?;
-                (name, Some(number))
-            }
-            None => (self.target.as_str(), None),
-        };
-        if let Some(number) = number {
-            command.arg("--unit").arg(unit::service(name, number));
-        } else {
-            let app = manage::app(&manage::load(), name)?;
-            // One more than there are: a deploy's extra worker has something to say, too.
-            let extra = surge::numbers(app.workers, 1);
-            for number in (1..=app.workers).chain(extra) {
-                command.arg("--unit").arg(unit::service(name, number));
-            }
+        for unit in self.units()? {
+            command.arg("--unit").arg(unit);
         }
         if self.follow {
             command.arg("--follow");
@@ -79,4 +71,37 @@ impl Logs {
         }
         Ok(command)
     }
+
+    fn units(&self) -> Done<Vec<String>> {
+        let Some(target) = self.target.as_deref() else {
+            return Ok(vec![unit::ALL_SERVICES.to_owned()]);
+        };
+        if let Some((name, number)) = target.split_once(':') {
+            let wrong = |_| Failure::new(format!("\"{number}\" is no worker's number, from 1"));
+            return Ok(vec![unit::service(name, number.parse::<u16>().map_err(wrong)?)]);
+        }
+        let app = manage::app_as_it_is(&manage::load(), target)?;
+        // One more than there are: a deploy's extra worker has something to say, too.
+        let extra = surge::numbers(app.workers, 1);
+        Ok((1..=app.workers).chain(extra).map(|number| unit::service(target, number)).collect())
+    }
+}
+
+/// Fails where the journal of services is there and not for this user to read: journalctl would show
+/// nothing, and not say why.
+fn may_read() -> Done {
+    let folders = JOURNALS.iter().filter_map(|path| fs::read_dir(path).ok()).flatten().flatten();
+    let journals: Vec<PathBuf> = folders
+        .map(|folder| folder.path().join("system.journal"))
+        .filter(|path| fs::symlink_metadata(path).is_ok())
+        .collect();
+    let may = |path: &PathBuf| accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS).is_ok();
+    if journals.is_empty() || journals.iter().any(may) {
+        return Ok(());
+    }
+    Err(Failure::with(
+        exit::DENIED,
+        "the journal of services is not for this user to read. Run this as root (sudo), or for good, \
+         from the next login on: adduser NAME systemd-journal",
+    ))
 }

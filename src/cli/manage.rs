@@ -1,38 +1,33 @@
 //! What the commands that change the machine have in common: how they end, the configuration,
 //! systemd, and how starting workers is shown.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::OnceCell;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::LocalSet;
 
 use super::failure::{Done, Failure};
+use super::front_down;
 use crate::base::exit;
+use crate::base::file::{self, Links};
 use crate::base::interrupts;
 use crate::base::paths;
 use crate::base::text;
 use crate::base::unit;
 use crate::base::unit::Instance;
+use crate::config::copy::{self, AppCopy};
 use crate::config::settings::App;
 use crate::config::{self, Loaded, Settings, Sources};
 use crate::deploy::front::Front;
 use crate::deploy::progress::Lock;
-use crate::deploy::sockets::{self, Held};
+use crate::deploy::sockets::Held;
 use crate::deploy::surge;
-use crate::supervise::crashes;
-use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
-use crate::worker::LISTENS_ELSEWHERE;
-
-/// How often is looked what workers say that are waited for.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::systemd::dbus::{Systemd, UnitState, Verb};
 
 /// The machine that is managed.
 #[derive(Debug, Clone)]
@@ -65,8 +60,11 @@ pub(super) fn end(result: Done) -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(exit::OK),
         Err(Failure { code, message }) => {
-            if !message.is_empty() {
-                say(&format!("error: {message}"));
+            // The errors of files say themselves that they are some.
+            match message.as_str() {
+                "" => {}
+                _ if message.starts_with("error") => say(&message),
+                _ => say(&format!("error: {message}")),
             }
             ExitCode::from(code)
         }
@@ -108,7 +106,7 @@ pub(super) fn app(loaded: &Loaded, name: &str) -> Done<App> {
     if let Some(app) = loaded.settings.apps.get(name) {
         return Ok(app.clone());
     }
-    if loaded.app_files.contains_key(name) {
+    if loaded.app_names.contains(name) {
         return Err(Failure::config(format!(
             "the file of {name} has errors:\n{}",
             loaded.problems.render(false)
@@ -117,6 +115,19 @@ pub(super) fn app(loaded: &Loaded, name: &str) -> Done<App> {
     let known = names(&loaded.settings);
     let known = if known.is_empty() { "there are none yet".to_owned() } else { known };
     Err(Failure::new(format!("there is no app \"{name}\"; apps: {known}")))
+}
+
+/// The same, or as it was when its files were right: what its units are made of until they are so again.
+pub(super) fn app_as_it_is(loaded: &Loaded, name: &str) -> Done<App> {
+    if !loaded.settings.apps.contains_key(name) && loaded.app_names.contains(name) {
+        let path = AppCopy::path(Path::new("/"), name);
+        let text = file::read_text(&path, Links::Refuse, copy::MOST).ok();
+        let noted = text.and_then(|text| AppCopy::from_text(&text)?.app().ok());
+        if let Some(app) = noted {
+            return Ok(app);
+        }
+    }
+    app(loaded, name)
 }
 
 /// The names of all apps.
@@ -157,80 +168,15 @@ impl Machine {
     /// Puts the files to work: units by the generator, then the front.
     pub(super) async fn apply_files(&self) -> Done {
         self.systemd.daemon_reload().await?;
-        Ok(self.front.reload().await?)
+        let reloaded = self.front.reload().await;
+        reloaded.map_err(|error| front_down::explain(self.front.socket(), error))
     }
 
-    /// Starts workers at once and waits until all are ready, or says which is not and why.
-    pub(super) async fn start_workers(&self, app: &App, numbers: &[u16]) -> Done {
-        let mut jobs = JoinSet::new();
-        for number in numbers.iter().copied() {
-            let systemd = Rc::clone(&self.systemd);
-            let all = app.units_of(number);
-            crashes::forget(&app.instance(number));
-            let (service, app) = (unit::service(&app.name, number), app.clone());
-            jobs.spawn_local(async move {
-                // It has its full number of attempts again.
-                let _ = systemd.reset_failed(&service).await;
-                let started = match sockets::mend(&systemd, &app, number).await {
-                    Ok(()) => systemd.jobs(Verb::Start, &all).await,
-                    Err(error) => Err(error),
-                };
-                (number, started)
-            });
-        }
-        let (mut ready, mut failed) = (0, None);
-        let total = numbers.len();
-        let mut told = BTreeSet::new();
-        loop {
-            let joined = tokio::select! {
-                joined = jobs.join_next() => joined,
-                () = tokio::time::sleep(LOOK) => {
-                    self.tell_hints(app, numbers, &mut told).await;
-                    continue;
-                }
-            };
-            let Some(joined) = joined else { break };
-            let Ok((number, result)) = joined else { continue };
-            let instance = app.instance(number);
-            match result {
-                Ok(()) => {
-                    ready += 1;
-                    say(&format!("{instance} is ready ({ready} of {total})"));
-                }
-                Err(error) => {
-                    say(&format!("{instance} FAILED"));
-                    failed.get_or_insert((number, error));
-                }
-            }
-        }
-        match failed {
-            None => Ok(()),
-            Some((number, error @ SystemdError::Job { .. })) => {
-                Err(self.why(app, number, &error.to_string()).await)
-            }
-            Some((_, error)) => Err(error.into()),
-        }
-    }
-
-    /// Says, once each, where workers that are waited for listen instead of where they should.
-    async fn tell_hints(&self, app: &App, numbers: &[u16], told: &mut BTreeSet<String>) {
-        for number in numbers {
-            let Ok(unit) = self.systemd.unit(&unit::service(&app.name, *number)).await else {
-                continue;
-            };
-            let status = unit.text("StatusText");
-            if status.starts_with(LISTENS_ELSEWHERE) && told.insert(status.to_owned()) {
-                say(&format!("{}: {}", app.instance(*number), text::one_line(status)));
-            }
-        }
-    }
-
-    /// Why a worker is not well, with its last lines.
-    pub(super) async fn why(&self, app: &App, number: u16, otherwise: &str) -> Failure {
-        let unit = unit::service(&app.name, number);
-        let trouble = self.systemd.unit(&unit).await.ok().and_then(|unit| unit.trouble());
-        let reason = trouble.unwrap_or_else(|| otherwise.to_owned());
-        Failure::new(format!("{}: {reason}{}", app.instance(number), last_lines(&unit)))
+    /// The same for a change of one app, whatever errors the files of others have.
+    pub(super) async fn apply_files_of(&self, app: &str) -> Done {
+        self.systemd.daemon_reload().await?;
+        let reloaded = self.front.reload_for(app).await;
+        reloaded.map_err(|error| front_down::explain(self.front.socket(), error))
     }
 
     /// Stops workers, draining them first, and waits until they have ended.
@@ -243,46 +189,46 @@ impl Machine {
         Ok(stopped?)
     }
 
-    /// The workers of an app that systemd knows, also such that its file does not have any more,
-    /// and whether each runs or is about to.
-    pub(super) async fn workers(&self, app: &str) -> Done<Vec<(u16, bool)>> {
+    /// Stops everything of an app that systemd knows, whatever its file says, and waits until it has
+    /// ended.
+    pub(super) async fn stop_all(&self, app: &str) -> Done {
+        self.systemd.job(Verb::Stop, &unit::target(app)).await?;
+        let loaded = self.systemd.loaded(&unit::all_of_workers(app)).await?;
+        let runs = |state| !matches!(state, UnitState::Inactive | UnitState::Failed);
+        let units: Vec<String> =
+            loaded.iter().filter(|(_, state)| runs(*state)).map(|(unit, _)| unit.clone()).collect();
+        self.systemd.jobs(Verb::Stop, &units).await?;
+        for (unit, _) in loaded {
+            self.systemd.reset_failed(&unit).await?;
+        }
+        Ok(())
+    }
+
+    /// The workers of an app that systemd knows, also such that its file does not have any more.
+    async fn workers(&self, app: &str) -> Done<Vec<(u16, UnitState)>> {
         let loaded = self.systemd.loaded(&unit::services(app)).await?;
-        let mut workers: Vec<(u16, bool)> = loaded
+        let mut workers: Vec<(u16, UnitState)> = loaded
             .into_iter()
             .filter_map(|(unit, state)| {
-                let runs = !matches!(state, UnitState::Inactive | UnitState::Failed);
                 let worker = Instance::of_service(&unit).filter(|worker| worker.app == app)?;
-                Some((worker.number, runs))
+                Some((worker.number, state))
             })
             .collect();
-        workers.sort_unstable();
+        workers.sort_unstable_by_key(|(number, _)| *number);
         Ok(workers)
     }
 
-    /// The workers that run.
+    /// The workers that run, or are about to.
     pub(super) async fn running(&self, app: &str) -> Done<Vec<u16>> {
-        let workers = self.workers(app).await?;
-        Ok(workers.into_iter().filter_map(|(number, runs)| runs.then_some(number)).collect())
+        let runs = |state| !matches!(state, UnitState::Inactive | UnitState::Failed);
+        let workers = self.workers(app).await?.into_iter();
+        Ok(workers.filter_map(|(number, state)| runs(state).then_some(number)).collect())
     }
-}
 
-/// A worker's last journal entries, as a paragraph; empty when there are none to be had.
-pub(super) fn last_lines(unit: &str) -> String {
-    let output = Command::new("journalctl")
-        .args(["--no-pager", "--quiet", "--lines=20", "--output=short-iso", "--unit", unit])
-        .output();
-    let text = match &output {
-        Ok(output) => String::from_utf8_lossy(&output.stdout),
-        Err(_) => return String::new(),
-    };
-    if text.trim().is_empty() {
-        return String::new();
+    /// Those of them that are ready.
+    pub(super) async fn serving(&self, app: &str) -> Done<Vec<u16>> {
+        let workers = self.workers(app).await?.into_iter();
+        let ready = workers.filter(|(_, state)| *state == UnitState::Active);
+        Ok(ready.map(|(number, _)| number).collect())
     }
-    let mut out = format!("\nThe last lines of {unit}:\n");
-    for line in text.lines() {
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "    {line}");
-    }
-    let _ = write!(out, "More: journalctl -u '{unit}'");
-    out
 }

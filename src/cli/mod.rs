@@ -15,9 +15,13 @@ mod edit;
 mod events;
 mod explain;
 mod failure;
+mod foreign;
+mod front_down;
 mod generate;
 mod helper;
 mod import;
+mod last_words;
+mod listen;
 mod logs;
 mod manage;
 mod names;
@@ -31,6 +35,7 @@ mod serve;
 mod session;
 mod settings;
 mod start;
+mod starting;
 mod status;
 mod steps;
 mod stop;
@@ -75,6 +80,7 @@ enum Command {
     Diff(apply::Diff),
     Describe(describe::Describe),
     Logs(logs::Logs),
+    Listen(listen::Listen),
     Import(import::ImportCommand),
     Send(send::Send),
     Events(events::Events),
@@ -96,7 +102,11 @@ pub fn main() -> ExitCode {
     }
     // A shell that completes a command line asks this very program, by a variable.
     clap_complete::CompleteEnv::with_factory(completed).complete();
-    match Cli::parse().command {
+    let words = match foreign::translated(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(failure) => return manage::end(Err(failure)),
+    };
+    match Cli::parse_from(words).command {
         Command::Serve(serve) => serve.run(),
         Command::Status(status) => status.run(),
         Command::Check(check) => check.run(),
@@ -112,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Diff(diff) => diff.run(),
         Command::Describe(describe) => describe.run(),
         Command::Logs(logs) => logs.run(),
+        Command::Listen(listen) => listen.run(),
         Command::Import(import) => import.run(),
         Command::Send(send) => send.run(),
         Command::Events(events) => events.run(),

@@ -111,6 +111,7 @@ impl Serve {
         let (admin_listeners, sockets): (Vec<_>, Vec<_>) =
             self.sockets(inherited)?.into_iter().partition(|socket| socket.name == ADMIN);
         if sockets.is_empty() {
+            turn_away(&admin_listeners);
             return Err(Failure::config(
                 "there is no listener. Under systemd: systemctl enable --now \
                  roundsman-http.socket, and start roundsman.service through it. \
@@ -202,6 +203,20 @@ impl Serve {
             sockets.push(Inherited { name: ADMIN.to_owned(), socket: Socket::Unix(socket) });
         }
         Ok(sockets)
+    }
+}
+
+/// Closes what waits at the admin socket: who asks hears at once that there is no front, and starts
+/// no other attempt at one.
+fn turn_away(listeners: &[Inherited]) {
+    for inherited in listeners {
+        let Socket::Unix(socket) = &inherited.socket else { continue };
+        if socket.set_nonblocking(true).is_err() {
+            continue;
+        }
+        while let Ok((waiting, _)) = socket.accept() {
+            drop(waiting);
+        }
     }
 }
 
@@ -300,7 +315,7 @@ async fn run(
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hang_up.recv() => drop(control.reload()), // the errors are in the log
+            _ = hang_up.recv() => drop(control.reload(None)), // the errors are in the log
         }
     }
     stop(&control).await;

@@ -13,7 +13,7 @@ use super::deploy::{self, Options};
 use super::edit::{self, Edit};
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done, say};
-use super::{AdminSocket, names, rights, scale, taken, whose};
+use super::{AdminSocket, describe, names, rights, scale, taken, whose};
 use crate::base::exit;
 use crate::base::interrupts::Interrupts;
 use crate::base::program::{self, SERVICE_PATH};
@@ -280,13 +280,19 @@ impl Start {
                 }
             }
         }
-        let (run, extra): (Vec<u16>, Vec<u16>) =
-            before.running().iter().partition(|number| **number <= app.workers);
+        let run: Vec<u16> =
+            before.running().iter().copied().filter(|number| *number <= app.workers).collect();
+        let mut replace = writes && !run.is_empty();
+        for number in run {
+            replace |= describe::worker(machine, app, number, None).await?.stale.is_some();
+        }
         // It listens to signals itself: a worker that is under way is finished.
-        if writes && !run.is_empty() {
+        if replace {
             deploy::deploy(machine, app, &Options::default()).await?;
         }
         // What the file did not have before, either.
+        let mut extra = machine.running(&app.name).await?;
+        extra.retain(|number| *number > app.workers);
         if !extra.is_empty() {
             machine.stop_workers(app, &extra).await?;
         }
@@ -305,7 +311,7 @@ impl Start {
         if writes {
             edit.write()?;
         }
-        machine.apply_files().await?;
+        machine.apply_files_of(&app.name).await?;
         if !self.for_member {
             machine.systemd.enable(&unit::target(&app.name)).await?;
         }

@@ -1,5 +1,6 @@
 //! `roundsman status`: apps, workers, threads at a glance.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use crate::admin::model;
 use crate::base::paths;
 use crate::base::unit;
 use crate::base::unit::Instance;
+use crate::config::Loaded;
 use crate::deploy::sockets::{self, SocketFault};
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState};
 use crate::worker::control::client;
@@ -38,13 +40,14 @@ impl Status {
     /// Asks the front and prints.
     pub(super) fn run(&self) -> ExitCode {
         self.admin.call::<(), model::Status>("GET", "/v1/status", None, |status| {
-            let unwell = unwell();
+            let units = of_systemd(Units::ask());
+            let files = pending(&status, &manage::load());
             if self.json {
-                let all = All { status: &status, unwell };
+                let all = All { status: &status, unwell: units.unwell, files };
                 manage::print_json(&all);
             } else {
                 // A reason may be an app's word.
-                let text = table(&status, &unwell) + &messages(&status);
+                let text = table(&status, &units, &files) + &messages(&status);
                 manage::print(&text);
             }
         })
@@ -75,18 +78,24 @@ struct All<'a> {
     #[serde(flatten)]
     status: &'a model::Status,
     unwell: Vec<Unwell>,
+    files: Vec<Pending>,
 }
 
-/// A worker that was given up, or waits before it starts again.
-#[derive(Debug, Serialize)]
+/// A worker that does not serve, and why.
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Unwell {
     worker: String,
     reason: String,
 }
 
-/// What only systemd knows. Where it cannot be asked (no systemd, no bus), what the front says is all.
-fn unwell() -> Vec<Unwell> {
-    of_systemd(ask())
+/// What only systemd knows of the workers. Where it cannot be asked (no systemd, no bus), what the front
+/// says is all.
+#[derive(Debug, Default)]
+struct Units {
+    /// Of loaded units; a worker whose unit is not loaded is stopped.
+    states: BTreeMap<String, UnitState>,
+    unwell: Vec<Unwell>,
+    is_known: bool,
 }
 
 /// What is wrong with the sockets of workers that run, as far as systemd can be asked.
@@ -94,35 +103,85 @@ pub(super) fn socket_faults() -> Vec<(Instance, SocketFault)> {
     of_systemd(async { sockets::all_faults(&Systemd::connect().await?).await })
 }
 
-fn of_systemd<T>(ask: impl Future<Output = Result<Vec<T>, SystemdError>>) -> Vec<T> {
+fn of_systemd<T: Default>(ask: impl Future<Output = Result<T, SystemdError>>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Ok(runtime) = runtime else { return Vec::new() };
+    let Ok(runtime) = runtime else { return T::default() };
     let ask = async { timeout(LONGEST, ask).await.ok()?.ok() };
     runtime.block_on(ask).unwrap_or_default()
 }
 
-async fn ask() -> Result<Vec<Unwell>, SystemdError> {
-    let systemd = Systemd::connect().await?;
-    let mut unwell = Vec::new();
-    for (name, state) in systemd.loaded(unit::ALL_SERVICES).await? {
-        if !matches!(state, UnitState::Activating | UnitState::Failed) {
-            continue;
+// === impl Units ===
+
+impl Units {
+    async fn ask() -> Result<Self, SystemdError> {
+        let systemd = Systemd::connect().await?;
+        let mut units = Self { is_known: true, ..Self::default() };
+        for (name, state) in systemd.loaded(unit::ALL_SERVICES).await? {
+            let Some(worker) = Instance::of_service(&name) else { continue };
+            units.states.insert(worker.to_string(), state);
+            if state == UnitState::Active {
+                continue;
+            }
+            if let Some(reason) = describe::trouble(&systemd.unit(&name).await?) {
+                units.unwell.push(Unwell { worker: worker.to_string(), reason });
+            }
         }
-        let Some(worker) = Instance::of_service(&name) else { continue };
-        let unit = systemd.unit(&name).await?;
-        if let Some(reason) = describe::trouble(&unit) {
-            unwell.push(Unwell { worker: worker.to_string(), reason });
-        }
+        let lost = sockets::all_faults(&systemd).await?;
+        units.unwell.extend(lost.into_iter().map(|(worker, fault)| Unwell {
+            worker: worker.to_string(),
+            reason: format!("{fault}: its next start would fail; roundsman apply mends it"),
+        }));
+        Ok(units)
     }
-    let lost = sockets::all_faults(&systemd).await?;
-    unwell.extend(lost.into_iter().map(|(worker, fault)| Unwell {
-        worker: worker.to_string(),
-        reason: format!("{fault}: its next start would fail; roundsman apply mends it"),
-    }));
-    Ok(unwell)
+
+    /// A server's state in one word: of a worker that is down, what it is instead of up.
+    fn state_of(&self, server: &model::Server) -> String {
+        let is_worker = server.name.parse::<Instance>().is_ok();
+        if server.state != "down" || !is_worker || !self.is_known {
+            return server.state.clone();
+        }
+        let reason = self.unwell.iter().find(|unwell| unwell.worker == server.name);
+        let crashes = reason.is_some_and(|unwell| !describe::is_of_start(&unwell.reason));
+        let state = self.states.get(&server.name).copied().unwrap_or_default();
+        match state {
+            UnitState::Activating if crashes => "crashing",
+            UnitState::Activating => "starting",
+            UnitState::Failed => "failed",
+            UnitState::Inactive => "stopped",
+            UnitState::Active | UnitState::Deactivating => "down",
+        }
+        .to_owned()
+    }
 }
 
-fn table(status: &model::Status, unwell: &[Unwell]) -> String {
+/// An app whose file is not what the front has at work.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Pending {
+    app: String,
+    what: String,
+}
+
+/// Apps of which the front does not know yet, or whose files it cannot read.
+fn pending(status: &model::Status, loaded: &Loaded) -> Vec<Pending> {
+    let at_work = |app: &str| {
+        let name = format!("app:{app}");
+        status.upstreams.iter().any(|upstream| upstream.name == name)
+    };
+    let mut pending = Vec::new();
+    for app in &loaded.app_names {
+        let what = match loaded.settings.apps.get(app) {
+            None => "its file has errors (roundsman check), so it stays as it was",
+            Some(settings) if settings.handoff.is_none() && !at_work(app) => {
+                "the front has not read its file yet: roundsman apply"
+            }
+            Some(_) => continue,
+        };
+        pending.push(Pending { app: app.clone(), what: what.to_owned() });
+    }
+    pending
+}
+
+fn table(status: &model::Status, units: &Units, files: &[Pending]) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(
@@ -158,7 +217,7 @@ fn table(status: &model::Status, unwell: &[Unwell]) -> String {
         for server in &upstream.servers {
             rows.push(vec![
                 server.name.clone(),
-                server.state.clone(),
+                units.state_of(server),
                 server.in_flight.to_string(),
                 server.requests.to_string(),
                 server.failures.to_string(),
@@ -169,10 +228,9 @@ fn table(status: &model::Status, unwell: &[Unwell]) -> String {
     if rows.len() == 1 {
         let _ = writeln!(
             out,
-            "No app yet. Put a file like this at /etc/roundsman/apps/hello.toml:\n\n    \
-             command = [\"node\", \"server.js\"]\n    directory = \"/srv/hello\"\n    workers = 2\n\n\
-             then: systemctl daemon-reload\n      systemctl enable --now \
-             roundsman-app@hello.target\n      systemctl reload roundsman"
+            "No app yet. Start one: roundsman start /srv/hello/server.js\n\
+             (a file, a folder, or after -- a command; roundsman start --help). What PM2 runs: \
+             roundsman import pm2"
         );
     } else {
         align(&mut out, &rows);
@@ -181,11 +239,14 @@ fn table(status: &model::Status, unwell: &[Unwell]) -> String {
     if waiting > 0 {
         let _ = writeln!(out, "\n{waiting} requests wait for a server.");
     }
-    if !unwell.is_empty() {
+    if !units.unwell.is_empty() || !files.is_empty() {
         let _ = writeln!(out);
     }
-    for Unwell { worker, reason } in unwell {
+    for Unwell { worker, reason } in &units.unwell {
         let _ = writeln!(out, "{worker}: {reason}");
+    }
+    for Pending { app, what } in files {
+        let _ = writeln!(out, "{app}: {what}");
     }
     let _ = writeln!(out);
     let mut rows =
@@ -249,32 +310,85 @@ mod tests {
 
     #[test]
     fn says_how_to_add_an_app_while_there_is_none() {
-        let text = table(&status(), &[]);
+        let text = table(&status(), &Units::default(), &[]);
         assert!(text.contains("up for 1 h 2 min"), "{text}");
-        assert!(text.contains("roundsman-app@hello.target"), "{text}");
+        assert!(text.contains("roundsman start "), "{text}");
+    }
+
+    fn with_shop() -> model::Status {
+        let server = |name: &str, state: &str| model::Server {
+            name: name.to_owned(),
+            address: "127.64.0.1:7080".to_owned(),
+            state: state.to_owned(),
+            in_flight: 3,
+            requests: 100,
+            failures: 1,
+            transitions: BTreeMap::new(),
+        };
+        let names = ["shop:1", "shop:2", "shop:3", "shop:4", "shop:5"];
+        let mut servers = vec![server(names[0], "up")];
+        servers.extend(names[1..].iter().map(|name| server(name, "down")));
+        let shop = model::Upstream { name: "app:shop".to_owned(), waiting: 0, servers };
+        model::Status { upstreams: vec![shop], ..status() }
+    }
+
+    fn units() -> Units {
+        let reason = "given up after 16 crashes in a row".to_owned();
+        let crash = "it exited with status 1".to_owned();
+        let state = |name: &str, state| (name.to_owned(), state);
+        Units {
+            states: BTreeMap::from([
+                state("shop:1", UnitState::Active),
+                state("shop:2", UnitState::Failed),
+                state("shop:3", UnitState::Activating),
+                state("shop:4", UnitState::Activating),
+            ]),
+            unwell: vec![
+                Unwell { worker: "shop:2".to_owned(), reason },
+                Unwell { worker: "shop:3".to_owned(), reason: crash },
+            ],
+            is_known: true,
+        }
     }
 
     #[test]
     fn lists_servers_in_columns() {
-        let mut status = status();
-        status.upstreams.push(model::Upstream {
-            name: "app:shop".to_owned(),
-            waiting: 0,
-            servers: vec![model::Server {
-                name: "shop:1".to_owned(),
-                address: "127.64.0.1:7080".to_owned(),
-                state: "up".to_owned(),
-                in_flight: 3,
-                requests: 100,
-                failures: 1,
-                transitions: std::collections::BTreeMap::new(),
-            }],
-        });
-        let reason = "given up after 16 crashes in a row".to_owned();
-        let unwell = [Unwell { worker: "shop:2".to_owned(), reason }];
-        let text = table(&status, &unwell);
+        let text = table(&with_shop(), &units(), &[]);
         assert!(text.contains("\nshop:2: given up after 16 crashes in a row\n"), "{text}");
-        assert!(text.contains("SERVER  STATE  IN FLIGHT  REQUESTS  FAILED  ADDRESS\n"), "{text}");
-        assert!(text.contains("shop:1  up     3          100       1       127."), "{text}");
+        assert!(
+            text.contains("SERVER  STATE     IN FLIGHT  REQUESTS  FAILED  ADDRESS\n"),
+            "{text}"
+        );
+        assert!(text.contains("shop:1  up        3          100       1       127."), "{text}");
+    }
+
+    #[test]
+    fn a_worker_that_is_down_says_what_it_is_instead() {
+        let words = |units: &Units| -> Vec<String> {
+            with_shop().upstreams[0].servers.iter().map(|server| units.state_of(server)).collect()
+        };
+        assert_eq!(words(&units()), ["up", "failed", "crashing", "starting", "stopped"]);
+        assert_eq!(words(&Units::default()), ["up", "down", "down", "down", "down"], "no systemd");
+    }
+
+    #[test]
+    fn files_that_are_not_at_work_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let apps = directory.path().join("apps");
+        std::fs::create_dir(&apps).unwrap();
+        std::fs::write(apps.join("shop.toml"), "command = [\"/bin/true\"]").unwrap();
+        std::fs::write(
+            apps.join("blog.toml"),
+            "command = [\"/bin/true\"]\nroute = [{ host = \"b\" }]",
+        )
+        .unwrap();
+        std::fs::write(apps.join("bad.toml"), "command = 1").unwrap();
+        let loaded = crate::config::load(&crate::config::Sources::directory(directory.path()));
+        let pending = pending(&with_shop(), &loaded);
+        let said: Vec<_> = pending.iter().map(|file| (&*file.app, &*file.what)).collect();
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].0 == "bad" && said[0].1.contains("roundsman check"), "{said:?}");
+        assert!(said[1].0 == "blog" && said[1].1.contains("roundsman apply"), "{said:?}");
+        assert!(table(&with_shop(), &Units::default(), &pending).contains("\nblog: the front has"));
     }
 }

@@ -50,11 +50,11 @@ impl Of {
     fn workers(&self) -> Done<(App, Vec<u16>, bool)> {
         let loaded = manage::load();
         let Some((name, number)) = self.target.split_once(':') else {
-            let app = manage::app(&loaded, &self.target)?;
+            let app = manage::app_as_it_is(&loaded, &self.target)?;
             let all = (1..=app.workers).collect();
             return Ok((app, all, true));
         };
-        let app = manage::app(&loaded, name)?;
+        let app = manage::app_as_it_is(&loaded, name)?;
         match number.parse() {
             Ok(number) if (1..=app.workers).contains(&number) => Ok((app, vec![number], false)),
             _ => {

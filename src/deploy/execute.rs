@@ -193,7 +193,7 @@ impl Executor {
         if stale {
             self.systemd.daemon_reload().await?;
         }
-        self.front.reload().await?;
+        self.front.reload_for(name).await?;
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl Executor {
         let name = &self.app.name;
         if roll.surging().is_empty() && surge::lower(&self.root, name)? {
             self.systemd.daemon_reload().await?;
-            self.front.reload().await?;
+            self.front.reload_for(name).await?;
         }
         match outcome {
             Outcome::Done => Progress::clear(&self.directory, name),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::admin::client::{self, AdminError};
-use crate::admin::model::{Drain, Drained, Undrain};
+use crate::admin::model::{Drain, Drained, Reload, Undrain};
 use crate::base::lock;
 use crate::base::paths;
 
@@ -31,6 +31,11 @@ impl Front {
         Self { socket: socket.to_owned() }
     }
 
+    /// Where it is reached.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Whether it runs. Connecting would start it. Only root sees the lock, and only root deploys.
     fn runs(&self) -> bool {
         self.socket.parent().is_some_and(|beside| lock::held(&paths::front_lock(beside)))
@@ -42,6 +47,15 @@ impl Front {
     /// When the files have errors, or the front cannot be reached.
     pub(crate) async fn reload(&self) -> Result<(), AdminError> {
         self.call::<(), Value>("/v1/reload", None, ANSWER).await.map(drop)
+    }
+
+    /// The same for a change of one app: files of others that have errors stay as they are at work.
+    ///
+    /// # Errors
+    /// When files have errors that concern it, or the front cannot be reached.
+    pub(crate) async fn reload_for(&self, app: &str) -> Result<(), AdminError> {
+        let request = Reload { app: Some(app.to_owned()) };
+        self.call::<_, Value>("/v1/reload", Some(&request), ANSWER).await.map(drop)
     }
 
     /// Takes a worker out of the rotation until [`Front::undrain`], and waits for its requests.

@@ -260,10 +260,20 @@ impl Control {
         }
     }
 
-    /// Puts the present files to work, or says what is wrong with them and changes nothing.
-    pub(crate) fn reload(&self) -> Result<(), String> {
+    /// Puts the present files to work, or says what is wrong with them and changes nothing. For a change
+    /// of `app`, files that have errors and are not that app's stay as they are at work.
+    pub(crate) fn reload(&self, app: Option<&str>) -> Result<(), String> {
         notify::reloading();
-        let Loaded { settings, mut problems, files, .. } = config::load(&self.sources);
+        let mut loaded = config::load(&self.sources);
+        let mut left = None;
+        if let (Some(app), Some(last_good), 1..) = (app, &self.last_good, loaded.problems.errors())
+        {
+            let without = config::load(&last_good.instead_of_broken(&self.sources, &loaded, app));
+            if without.problems.errors() == 0 {
+                left = Some(std::mem::replace(&mut loaded, without).problems.render(false));
+            }
+        }
+        let Loaded { settings, mut problems, files, .. } = loaded;
         // A certificate that cannot be used is an error like any other: the old one stays.
         let (tls, of_tls) = Tls::load(&settings.front, Some(&self.front.snapshot().tls));
         problems.extend(of_tls);
@@ -279,10 +289,16 @@ impl Control {
         } else {
             self.front.replace_with(settings, tls);
             self.uses_last_good.set(false);
-            self.refused.set(false);
+            self.refused.set(left.is_some());
             self.lacks_certificates.set(false);
             let snapshot = self.front.snapshot();
             self.held.keep_only(|worker| snapshot.server(worker).is_some());
+            if let Some(errors) = left {
+                tracing::error!(
+                    message_id = message::RELOAD_REFUSED,
+                    "files with errors stay as they were, all others are put to work:\n{errors}"
+                );
+            }
             if !problems.is_empty() {
                 tracing::warn!("the configuration has warnings:\n{}", problems.render(false));
             }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::control::Control;
 use crate::admin::explain::{Query, explain};
-use crate::admin::model::{Drain, ErrorResponse, Undrain};
+use crate::admin::model::{Drain, ErrorResponse, Reload, Undrain};
 use crate::base::peer::{Peer, Standing};
 use crate::base::places::Places;
 
@@ -109,9 +109,12 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let result = match (request.method(), path.as_str()) {
         (&Method::GET, "/v1/status") => Ok(json(StatusCode::OK, &control.status())),
-        (&Method::POST, "/v1/reload") => match control.reload() {
-            Ok(()) => Ok(json(StatusCode::OK, &serde_json::json!({}))),
-            Err(error) => Err((StatusCode::UNPROCESSABLE_ENTITY, error)),
+        (&Method::POST, "/v1/reload") => match read_or_default::<Reload>(request).await {
+            Ok(reload) => match control.reload(reload.app.as_deref()) {
+                Ok(()) => Ok(json(StatusCode::OK, &serde_json::json!({}))),
+                Err(error) => Err((StatusCode::UNPROCESSABLE_ENTITY, error)),
+            },
+            Err(error) => Err((StatusCode::BAD_REQUEST, error)),
         },
         (&Method::POST, "/v1/drain") => match read::<Drain>(request).await {
             Ok(drain) => match control.drain(&drain).await {
@@ -139,12 +142,28 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answer {
     result.unwrap_or_else(|(status, error)| json(status, &ErrorResponse { error }))
 }
 
+/// As [`read`], for a call whose body may be left out.
+async fn read_or_default<T: DeserializeOwned + Default>(
+    request: Request<Incoming>,
+) -> Result<T, String> {
+    let body = body(request).await?;
+    if body.is_empty() { Ok(T::default()) } else { parse(&body) }
+}
+
 async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
+    parse(&body(request).await?)
+}
+
+async fn body(request: Request<Incoming>) -> Result<Bytes, String> {
     let body = timeout(HEAD, Limited::new(request.into_body(), BODY).collect())
         .await
         .map_err(|_| format!("the request body has not come within {} s", HEAD.as_secs()))?
         .map_err(|error| format!("cannot read the request body: {error}"))?;
-    serde_json::from_slice(&body.to_bytes())
+    Ok(body.to_bytes())
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(body)
         .map_err(|error| format!("the request body is not what this call takes: {error}"))
 }
 

@@ -133,15 +133,13 @@ impl Reply<'_> {
     }
 }
 
-const ADD_AN_APP: &str = "<p>Roundsman runs. To add an application, write \
-<code>/etc/roundsman/apps/hello.toml</code>:</p>
+const ADD_AN_APP: &str = "<p>Roundsman runs. To add an application, type:</p>
+<pre>roundsman start /srv/hello/server.js</pre>
+<p>That writes <code>/etc/roundsman/apps/hello.toml</code>, which may be written by hand, too:</p>
 <pre>command = [\"node\", \"server.js\"]
 directory = \"/srv/hello\"
 workers = 2</pre>
-<p>and then run:</p>
-<pre>systemctl daemon-reload
-systemctl reload roundsman
-systemctl enable --now roundsman-app@hello.target</pre>
+<p>and then <code>roundsman apply</code>.</p>
 ";
 
 fn phrase(status: u16) -> &'static str {

@@ -16,6 +16,7 @@ pub mod control;
 pub mod environment;
 pub(crate) mod environment_file;
 mod identity;
+mod idle;
 mod notifier;
 mod owner;
 mod probe;
@@ -29,7 +30,7 @@ mod stop;
 mod watchdog;
 
 pub use self::notifier::Notifier;
-pub(crate) use self::ready::LISTENS_ELSEWHERE;
+pub(crate) use self::ready::{HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
 pub use self::start::Worker;
 
 use self::identity::{Identity, report};

@@ -44,6 +44,8 @@ pub(super) struct Owner {
     unit: Unit,
     /// The socket that was found to be ours: its number is enough to know it again.
     known: Cell<Option<u32>>,
+    /// The app's own process.
+    app: Cell<Option<u32>>,
 }
 
 /// Which processes are meant.
@@ -52,7 +54,7 @@ enum Unit {
     /// Those of the unit's control group.
     Group(PathBuf),
     /// Outside systemd: the app's, and those that it has started.
-    App(Cell<Option<u32>>),
+    App,
 }
 
 /// The sockets of the unit's processes.
@@ -77,16 +79,19 @@ impl Owner {
             .map(|path| Path::new(GROUPS).join(path.trim_start_matches('/')).join("cgroup.procs"));
         let unit = match group.filter(|path| path.is_file()) {
             Some(path) => Unit::Group(path),
-            None => Unit::App(Cell::new(None)),
+            None => Unit::App,
         };
-        Self { listeners: listeners.ok(), unit, known: Cell::new(None) }
+        Self { listeners: listeners.ok(), unit, known: Cell::new(None), app: Cell::new(None) }
     }
 
     /// The app runs, as this process.
     pub(super) fn started(&self, pid: u32) {
-        if let Unit::App(app) = &self.unit {
-            app.set(Some(pid));
-        }
+        self.app.set(Some(pid));
+    }
+
+    /// The app's process.
+    pub(super) fn app(&self) -> Option<u32> {
+        self.app.get()
     }
 
     /// Who gets what connects to `address` now.
@@ -142,8 +147,8 @@ impl Owner {
     fn processes(&self) -> Vec<u32> {
         match &self.unit {
             Unit::Group(path) => numbers(path),
-            Unit::App(app) => {
-                let mut found: Vec<u32> = app.get().into_iter().collect();
+            Unit::App => {
+                let mut found: Vec<u32> = self.app.get().into_iter().collect();
                 let mut next = 0;
                 while let Some(pid) = found.get(next).copied() {
                     next += 1;

@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::cluster;
 use super::identity::{Identity, report};
+use super::idle;
 use super::notifier::{AppNotifications, Notifier};
 use super::owner::{Owner, Whose};
 use super::probe::{self, ProbeFailure, ProbeTarget};
@@ -25,8 +26,18 @@ const ASK_MAX: Duration = Duration::from_millis(200);
 /// How the text about an app that listens elsewhere begins, in the journal and as the unit's status.
 pub(crate) const LISTENS_ELSEWHERE: &str = "the app listens on ";
 
-/// How long an app that listens elsewhere is waited for before that is said.
+/// How it begins when the app's script has ended and only the channel keeps its process alive.
+pub(crate) const HAS_ENDED: &str = "the app's script has ended";
+
+/// How it begins when nothing is known but what is awaited.
+pub(crate) const WAITS: &str = "still starting; awaited is ";
+
+/// How long an app that listens elsewhere, or nowhere, is waited for before that is said.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often is looked whether the app's script has ended, and how often it must look so.
+const LOOK: Duration = Duration::from_millis(300);
+const PROOFS: u32 = 3;
 
 /// What there is to look at.
 #[derive(Debug)]
@@ -139,22 +150,53 @@ impl Signs<'_> {
         probe::connect(self.address).await
     }
 
-    /// After a while without a sign, says where the app does listen, and what to write.
+    /// Without a sign, says what there is to see: that the app's script has ended, or after a while
+    /// where the app does listen, and what to write.
     pub(super) async fn hint(&self, awaited: &RefCell<String>, notifier: &Notifier) -> Infallible {
-        let mut said = Vec::new();
+        let (mut ended, mut idle, mut since) = (false, 0, Duration::ZERO);
+        let mut said = String::new();
         loop {
-            sleep(PATIENCE).await;
+            sleep(LOOK).await;
+            since += LOOK;
+            idle = if self.is_at_its_end() { idle + 1 } else { 0 };
+            if idle >= PROOFS && !ended {
+                ended = true;
+                let text = format!(
+                    "{HAS_ENDED} and does not listen: nothing but Roundsman keeps its process alive. Is \
+                     it the file with the app's server?"
+                );
+                report!(warn, self.identity, "{text}");
+                notifier.status(&text).await;
+            }
+            if ended || since < PATIENCE {
+                continue;
+            }
+            since = Duration::ZERO;
             let mut found = self.owner.addresses();
             // The listener that it inherits is no other one.
             found.retain(|found| *self.address != Address::Tcp(*found));
-            if found.is_empty() || found == said || self.listens(&awaited.borrow()) {
+            let is_elsewhere = !found.is_empty() && !self.listens(&awaited.borrow());
+            let text = if is_elsewhere {
+                hint(&found, self.app, self.address)
+            } else {
+                format!("{WAITS}{}", awaited.borrow())
+            };
+            if text == said {
                 continue;
             }
-            let text = hint(&found, self.app, self.address);
-            report!(warn, self.identity, "{text}");
+            if is_elsewhere {
+                report!(warn, self.identity, "{text}");
+            }
             notifier.status(&text).await;
-            said = found;
+            said = text;
         }
+    }
+
+    /// Whether the app is a worker of Node's whose script has left it nothing to do.
+    fn is_at_its_end(&self) -> bool {
+        let waits = |view: &cluster::View| view.online && view.front.is_none();
+        self.channel.is_some_and(|channel| channel.is_cluster() && waits(&channel.view().borrow()))
+            && self.owner.app().is_some_and(idle::waits_for_nothing)
     }
 
     /// Whether it is something else that is awaited.

@@ -70,16 +70,32 @@ on_every_debian! {
 }
 
 on_every_pristine_debian! {
-    /// A port that something else has taken is the socket unit's visible failure.
-    fn taken_port_is_a_visible_failure(machine: &Machine) {
+    /// Where another program has port 80, the commands say at once which one, and another port is one
+    /// command away.
+    fn who_has_the_port_is_named(machine: &Machine) {
         machine.run("systemd-run --unit=squatter python3 -m http.server 80");
         machine.eventually("port 80 is taken", |machine| !machine.curl("/").is_empty());
 
         machine.install(&Package::built());
 
         assert_eq!(machine.property("roundsman-http.socket", "ActiveState"), "failed");
-        let journal = machine.run("journalctl --no-pager -u roundsman-http.socket");
-        assert!(journal.contains("Address already in use"), "{journal}");
+        machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hello"), "/srv/hello");
+        for command in ["status", "reload", "start /srv/hello/server.js --name hello --user daemon"] {
+            let said = machine.try_run(&format!("timeout 10 roundsman {command}"));
+            assert_eq!(said.status.code(), Some(69), "{said}");
+            for part in ["port 80 is taken by python3 (process ", "squatter.service", "roundsman listen 8080"] {
+                assert!(said.stderr.contains(part), "no {part}: {said}");
+            }
+        }
+        let said = machine.run("roundsman listen 8080");
+        assert!(said.contains("http://localhost:8080/"), "{said}");
+        machine.run("curl --silent --max-time 10 http://localhost:8080/");
+        machine.run("roundsman status");
+        let said = machine.try_run("roundsman listen 80");
+        assert!(!said.ok() && said.stderr.contains("port 80 is taken by python3"), "{said}");
+        machine.run("systemctl stop squatter && roundsman listen 80");
+        assert!(machine.curl("/").contains("roundsman start"));
+        assert!(!machine.exists("/etc/systemd/system/roundsman-http.socket.d/50-roundsman-listen.conf"));
     }
 }
 

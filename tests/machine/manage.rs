@@ -75,6 +75,61 @@ on_every_debian! {
 }
 
 on_every_debian! {
+    /// What is not well is said in words, at once, and is no other app's business.
+    fn mistakes_are_answered_at_once(machine: &Machine) {
+        let start = |script: &str| {
+            machine.run("mkdir -p /srv/wrong");
+            machine.write("/srv/wrong/server.js", script);
+            let said = machine.try_run("cd /srv/wrong && timeout 20 roundsman start server.js");
+            assert_eq!(said.status.code(), Some(1), "{said}");
+            assert!(!machine.exists("/etc/roundsman/apps/wrong.toml"), "{said}");
+            said.stderr
+        };
+        let said = start("require('no-such-module');\n");
+        assert!(said.contains("Error: Cannot find module 'no-such-module'"), "{said}");
+        assert!(!said.contains("Scheduled restart job"), "{said}");
+        let said = start("process.exit();\n");
+        assert!(said.contains("the app ended by itself") && said.contains("exit code 0"), "{said}");
+
+        // A user that does not exist is no loop, and the reason is everywhere.
+        app(machine, "well");
+        machine.run("cd /srv/shop && roundsman start server.js");
+        machine.write(
+            "/etc/roundsman/apps/lost.toml",
+            "command = [\"node\", \"server.js\"]\ndirectory = \"/srv/shop\"\nuser = \"gone\"\n\
+             route = [{ host = \"lost.example\" }]\n",
+        );
+        let said = machine.try_run("timeout 20 roundsman start lost");
+        assert!(!said.ok() && said.stderr.contains("does not exist"), "{said}");
+        machine.run("systemctl start roundsman-app@lost.target");
+        let unit = "roundsman-worker@lost:1.service";
+        machine.eventually("it has failed", |machine| machine.property(unit, "ActiveState") == "failed");
+        let restarts = machine.property(unit, "NRestarts");
+        assert_eq!(restarts, "0");
+        machine.run("curl --silent --max-time 2 -H 'Host: lost.example' http://localhost/ || true");
+        assert_eq!(machine.property(unit, "ActiveState"), "failed");
+        let status = machine.run("roundsman status");
+        assert!(status.contains("lost:1  failed") && status.contains("adduser --system"), "{status}");
+
+        // A file with an error is its own app's business.
+        machine.write("/etc/roundsman/apps/lost.toml", "command = 1\n");
+        machine.write("/etc/roundsman/apps/new.toml", "commnd = []\n");
+        machine.run("roundsman scale shop 2");
+        machine.run("roundsman reload shop --settle 0");
+        machine.run("cd /srv/shop && roundsman start server.js --name blog --host blog.example");
+        assert_eq!(machine.run("curl --silent -H 'Host: blog.example' http://localhost/"), "one");
+        assert_eq!(machine.try_run("roundsman reload").status.code(), Some(78));
+        let said = machine.try_run("roundsman start new");
+        assert_eq!(said.status.code(), Some(78), "{said}");
+        let status = machine.run("roundsman status");
+        assert!(status.contains("lost: its file has errors"), "{status}");
+        machine.run("roundsman stop lost && roundsman delete lost --yes && roundsman delete new --yes");
+        machine.run("roundsman reload && roundsman delete blog --yes");
+        assert_eq!(machine.curl("/"), "one");
+    }
+}
+
+on_every_debian! {
     /// Members of the group may manage and deploy apps, without root and with systemctl as with
     /// roundsman; nobody else may. (What they may not is in `hostile_users/members.rs`.)
     fn the_group_may_manage_workers(machine: &Machine) {

@@ -62,7 +62,7 @@ fn the_first_worker_that_fails_ends_it_and_the_others_are_not_touched() {
     assert_eq!(machine.releases(3), ["2", "none", "1"]);
     for text in [
         "shop:2: it exited with status 1",
-        "The last lines of roundsman-worker@shop:2.service:\n    journalctl --no-pager",
+        "What roundsman-worker@shop:2.service said:\n    journalctl --no-pager",
         "1 of 3 workers runs the new code, the others the old one",
         "roundsman reload shop",
     ] {

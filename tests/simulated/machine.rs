@@ -54,7 +54,12 @@ exec "$@"
 "#;
 
 /// Says what it was asked, as a journal would, and as the last lines of a worker.
-const JOURNALCTL: &str = "#!/bin/sh\necho \"journalctl $*\"\n";
+const JOURNALCTL: &str = r#"#!/bin/sh
+case " $* " in
+*" --output=json _"* | *" --output=json --"*) echo "{\"MESSAGE\": \"journalctl $*\"}" ;;
+*) echo "journalctl $*" ;;
+esac
+"#;
 
 // === impl Machine ===
 

@@ -15,6 +15,7 @@ mod journal;
 mod machine;
 mod put_back;
 mod rollback;
+mod starting;
 mod systemd;
 
 use machine::{Machine, service};

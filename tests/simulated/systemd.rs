@@ -35,6 +35,8 @@ pub(super) enum Fate {
     Job(&'static str),
     /// systemd refuses with this error.
     Refused(&'static str),
+    /// It ends before it is ready, and is started again and again.
+    Loops,
 }
 
 /// A simulated systemd; it ends with the value.
@@ -67,6 +69,7 @@ struct Unit {
     run: Vec<u8>,
     process: Option<Child>,
     started: u64,
+    says: &'static str,
 }
 
 // === impl Systemd ===
@@ -129,6 +132,18 @@ impl Systemd {
     /// Has nobody start a unit any more.
     pub(super) fn mask(&self, unit: &str) {
         self.lock().masked.push(unit.to_owned());
+    }
+
+    /// Has a unit crash over and over.
+    pub(super) fn loops(&self, unit: &str) {
+        self.lock().end_unit(unit, "activating", "exit-code", 1);
+    }
+
+    /// Has a unit that is being started say this of itself.
+    pub(super) fn says(&self, unit: &str, text: &'static str) {
+        let mut state = self.lock();
+        state.end_unit(unit, "activating", "success", 0);
+        state.units.entry(unit.to_owned()).or_default().says = text;
     }
 
     /// Has a unit start at boot.
@@ -318,6 +333,10 @@ impl Systemd {
                 state.end_unit(unit, "failed", "exit-code", status);
                 return "failed";
             }
+            Fate::Loops => {
+                state.end_unit(unit, "activating", "exit-code", 1);
+                return "failed";
+            }
             Fate::EndsAtOnce => state.end_unit(unit, "inactive", "success", 0),
             Fate::Job(result) => return result,
             Fate::Refused(_) => unreachable!("it has no job"),
@@ -349,6 +368,7 @@ impl Systemd {
             ("LoadState", Variant::from(if is_masked { "masked" } else { "loaded" })),
             ("Result", Variant::from(unit.result)),
             ("ExecMainStatus", Variant::from(unit.status)),
+            ("StatusText", Variant::from(unit.says)),
             ("InvocationID", Variant::from(unit.run.clone())),
             ("MainPID", Variant::from(unit.process.as_ref().map_or(0, Child::id))),
             ("ExecMainStartTimestamp", Variant::from(unit.started)),

@@ -51,6 +51,43 @@ fn an_app_that_never_listens() {
 }
 
 #[test]
+fn a_script_that_has_ended_is_told_from_one_that_works_on() {
+    // It says nothing, and an app may wait for long until it does.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connected = format!("require('net').connect({port}, '127.0.0.1')");
+    for (script, has_ended) in [
+        ("", true),
+        ("new Promise(() => {})", true),
+        ("setTimeout(() => {}, 60e3)", false),
+        (&*connected, false),
+        ("require('child_process').spawn('sleep', ['60'])", false),
+        ("require('dgram').createSocket('udp4').bind()", false),
+        ("require('fs').watch('/tmp')", false),
+        ("for (;;);", false),
+    ] {
+        let mut plan = node("describe.js", &[]).with(|app| {
+            if !has_ended {
+                app.start_timeout = Duration::from_secs(4);
+            }
+            app.stop_timeout = Duration::from_millis(100);
+        });
+        let file = plan.file("app.js");
+        std::fs::write(&file, script).unwrap();
+        plan.app.command = vec!["node".into(), file.display().to_string()];
+        let mut shim = plan.start();
+        if has_ended {
+            // V8 has timers of its own that keep it from being seen for a while.
+            shim.logged("the app's script has ended");
+            continue;
+        }
+        assert_eq!(shim.code(), 1);
+        let log = shim.log();
+        assert!(!log.contains("the app's script has ended"), "{script}: {log}");
+    }
+}
+
+#[test]
 fn an_app_that_does_without_its_primary() {
     let mut shim = node("exclusive.js", &[]).with(quickly).start();
     assert_eq!(shim.code(), 1);

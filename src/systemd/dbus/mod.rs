@@ -13,6 +13,7 @@ mod job_table;
 mod jobs;
 mod link;
 mod manager;
+mod trouble;
 mod unit;
 mod verb;
 pub(crate) mod workers;

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use zbus::OwnedVariant;
 
-use crate::base::exit::WORKER_GIVEN_UP;
-
 /// What systemd says a unit is doing, as far as it matters here (`ActiveState`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum UnitState {
@@ -117,31 +115,6 @@ impl Unit {
             u64::try_from(now.tv_sec).ok()? * 1_000_000 + u64::try_from(now.tv_nsec).ok()? / 1000;
         Some(Duration::from_micros(now.saturating_sub(entered)))
     }
-
-    /// Why it is not well, in a few words; `None` when it is.
-    pub(crate) fn trouble(&self) -> Option<String> {
-        let status = self
-            .properties
-            .get("ExecMainStatus")
-            .and_then(|v| i32::try_from(v).ok())
-            .unwrap_or_default();
-        Some(match self.text("Result") {
-            "success" | "" => return None,
-            "exit-code" if status == i32::from(WORKER_GIVEN_UP) => match self.text("StatusText") {
-                "" => "it crashed too often and was given up".to_owned(),
-                text => text.to_owned(),
-            },
-            "exit-code" => format!("it exited with status {status}"),
-            "signal" => format!("it was killed by signal {status}"),
-            "core-dump" => format!("it crashed with signal {status} and dumped core"),
-            "timeout" => "it was not ready (or not gone) in time".to_owned(),
-            "watchdog" => "it did not answer and was restarted by the watchdog".to_owned(),
-            "oom-kill" => "the kernel killed it for its memory".to_owned(),
-            "start-limit-hit" => "it failed too often and was given up".to_owned(),
-            "protocol" => "it ended before it was ready".to_owned(),
-            other => format!("its result is \"{other}\""),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -155,34 +128,6 @@ mod tests {
             ((*name).to_owned(), value.try_to_owned().expect("no descriptors"))
         };
         Unit { properties: properties.iter().map(owned).collect() }
-    }
-
-    #[test]
-    fn says_in_words_why_a_unit_is_not_well() {
-        let given_up = i32::from(WORKER_GIVEN_UP);
-        for (result, status, text, words) in [
-            ("success", 0, "", None),
-            ("", 0, "", None),
-            ("exit-code", given_up, "", Some("it crashed too often and was given up")),
-            ("exit-code", given_up, "given up after 16 crashes", Some("given up after 16 crashes")),
-            ("exit-code", 3, "listening", Some("it exited with status 3")),
-            ("signal", 9, "", Some("it was killed by signal 9")),
-            ("core-dump", 11, "", Some("it crashed with signal 11 and dumped core")),
-            ("timeout", 0, "", Some("it was not ready (or not gone) in time")),
-            ("watchdog", 6, "", Some("it did not answer and was restarted by the watchdog")),
-            ("oom-kill", 9, "", Some("the kernel killed it for its memory")),
-            ("start-limit-hit", 1, "", Some("it failed too often and was given up")),
-            ("protocol", 0, "", Some("it ended before it was ready")),
-            ("resources", 0, "", Some("its result is \"resources\"")),
-        ] {
-            let unit = unit(&[
-                ("Result", result.into()),
-                ("ExecMainStatus", status.into()),
-                ("StatusText", text.into()),
-            ]);
-            assert_eq!(unit.trouble().as_deref(), words, "{result} {status}");
-        }
-        assert_eq!(Unit::default().trouble(), None);
     }
 
     #[test]

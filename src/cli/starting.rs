@@ -1,0 +1,181 @@
+//! Workers that a command starts: watched until all of them serve, or one is not going to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::failure::{Done, Failure};
+use super::last_words;
+use super::manage::{Machine, say};
+use crate::base::text;
+use crate::base::unit;
+use crate::config::settings::App;
+use crate::deploy::sockets;
+use crate::supervise::crashes;
+use crate::systemd::dbus::{SystemdError, UnitState, Verb};
+use crate::worker::{HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
+
+/// How often is looked what workers say that are waited for.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// From when on it is said what a worker is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the last worker must have been ready: what crashes at once was not up.
+const PROOF: Duration = Duration::from_millis(500);
+
+type Jobs = JoinSet<(u16, Result<(), SystemdError>)>;
+
+/// Why a worker is not going to be ready.
+#[derive(Debug)]
+enum Trouble {
+    /// Its job has failed.
+    Job(u16, SystemdError),
+    /// What it says of itself.
+    Said(u16, String),
+    /// It was ready, and is not any more.
+    Gone(u16),
+}
+
+impl Machine {
+    /// Starts workers at once and waits until all are ready; or says which is not and why, and has
+    /// those stopped that are not. Whoever waits at the terminal needs no further attempts.
+    pub(super) async fn start_workers(&self, app: &App, numbers: &[u16]) -> Done {
+        let began = SystemTime::now();
+        let mut pending: BTreeSet<u16> = numbers.iter().copied().collect();
+        let Some(trouble) = self.wait_until_ready(app, &mut pending).await else { return Ok(()) };
+        let (number, reason) = match trouble {
+            Trouble::Job(_, error) if !matches!(error, SystemdError::Job { .. }) => {
+                return Err(error.into());
+            }
+            // At once: the next attempt begins soon, and nothing is known of it yet.
+            Trouble::Job(number, error) => {
+                (number, self.reason(app, number, &error.to_string()).await)
+            }
+            Trouble::Gone(number) => {
+                (number, self.reason(app, number, "it was ready, and ended at once").await)
+            }
+            Trouble::Said(number, text) => (number, text::one_line(&text).into_owned()),
+        };
+        pending.insert(number);
+        for number in pending {
+            for unit in app.units_of(number).iter().rev() {
+                let _ = self.systemd.begin(Verb::Stop, unit).await; // the reason counts
+            }
+        }
+        let lines = last_words::lines_since(&unit::service(&app.name, number), began);
+        Err(Failure::new(format!("{}: {reason}{lines}", app.instance(number))))
+    }
+
+    /// Removes from `pending` who is ready, and returns when nobody is left or one has failed.
+    async fn wait_until_ready(&self, app: &App, pending: &mut BTreeSet<u16>) -> Option<Trouble> {
+        let total = pending.len();
+        let mut jobs = self.begin_to_start(app, pending);
+        let mut told = BTreeSet::new();
+        let mut runs: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
+        let begin = Instant::now();
+        let failed = |number| say(&format!("{} FAILED", app.instance(number)));
+        while !pending.is_empty() {
+            let joined = tokio::select! {
+                joined = jobs.join_next() => joined,
+                () = sleep(LOOK) => {
+                    let late = begin.elapsed() >= PATIENCE;
+                    if let Some((number, text)) = self.look(app, pending, &mut told, late).await {
+                        failed(number);
+                        return Some(Trouble::Said(number, text));
+                    }
+                    continue;
+                }
+            };
+            let Some(joined) = joined else { break };
+            let Ok((number, result)) = joined else { continue };
+            if let Err(error) = result {
+                failed(number);
+                return Some(Trouble::Job(number, error));
+            }
+            pending.remove(&number);
+            if let Ok(unit) = self.systemd.unit(&unit::service(&app.name, number)).await {
+                runs.insert(number, unit.invocation());
+            }
+            let (instance, ready) = (app.instance(number), total - pending.len());
+            say(&format!("{instance} is ready ({ready} of {total})"));
+        }
+        sleep(PROOF).await;
+        for (number, run) in runs {
+            // A bus that does not answer says nothing about the worker.
+            let Ok(unit) = self.systemd.unit(&unit::service(&app.name, number)).await else {
+                continue;
+            };
+            if unit.state() != UnitState::Active || unit.invocation() != run {
+                failed(number);
+                return Some(Trouble::Gone(number));
+            }
+        }
+        None
+    }
+
+    fn begin_to_start(&self, app: &App, numbers: &BTreeSet<u16>) -> Jobs {
+        let mut jobs = JoinSet::new();
+        for number in numbers.iter().copied() {
+            let systemd = Rc::clone(&self.systemd);
+            let units = app.units_of(number);
+            crashes::forget(&app.instance(number));
+            let (service, app) = (unit::service(&app.name, number), app.clone());
+            jobs.spawn_local(async move {
+                // It has its full number of attempts again.
+                let _ = systemd.reset_failed(&service).await;
+                let start = async {
+                    // One that waits after a crash would go on waiting.
+                    if systemd.state(&service).await? == UnitState::Activating {
+                        systemd.job(Verb::Stop, &service).await?;
+                    }
+                    sockets::mend(&systemd, &app, number).await?;
+                    systemd.jobs(Verb::Start, &units).await
+                };
+                (number, start.await)
+            });
+        }
+        jobs
+    }
+
+    /// Says, once each, what workers that are waited for say of themselves; returns one that is not
+    /// going to be ready.
+    async fn look(
+        &self,
+        app: &App,
+        pending: &BTreeSet<u16>,
+        told: &mut BTreeSet<String>,
+        late: bool,
+    ) -> Option<(u16, String)> {
+        for number in pending.iter().copied() {
+            let Ok(unit) = self.systemd.unit(&unit::service(&app.name, number)).await else {
+                continue;
+            };
+            let status = unit.text("StatusText");
+            if status.starts_with(HAS_ENDED) {
+                return Some((number, status.to_owned()));
+            }
+            let is_worth_it =
+                status.starts_with(LISTENS_ELSEWHERE) || (late && status.starts_with(WAITS));
+            if is_worth_it && told.insert(status.to_owned()) {
+                say(&format!("{}: {}", app.instance(number), text::one_line(status)));
+            }
+        }
+        None
+    }
+
+    /// Why a worker is not well, with what it has said.
+    pub(super) async fn why(&self, app: &App, number: u16, otherwise: &str) -> Failure {
+        let reason = self.reason(app, number, otherwise).await;
+        let lines = last_words::last_lines(&unit::service(&app.name, number));
+        Failure::new(format!("{}: {reason}{lines}", app.instance(number)))
+    }
+
+    async fn reason(&self, app: &App, number: u16, otherwise: &str) -> String {
+        let unit = self.systemd.unit(&unit::service(&app.name, number)).await.ok();
+        unit.and_then(|unit| unit.trouble()).unwrap_or_else(|| otherwise.to_owned())
+    }
+}
