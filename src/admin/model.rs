@@ -15,6 +15,9 @@ pub(crate) struct Status {
     pub uptime_seconds: u64,
     /// Whether the running configuration is the last good one instead of the present files.
     pub last_good: bool,
+    /// A number for the files at work; absent where they are not the present ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
     /// Whether the workers' states come from systemd right now.
     pub bus: bool,
     /// Its threads.

@@ -58,6 +58,8 @@ pub struct Server {
     measured: AtomicBool,
     /// Whether what has no end of its own must end: see [`Self::end_conversations`].
     over: AtomicBool,
+    /// Whether it is known that it is down and nobody starts it.
+    absent: AtomicBool,
     /// Whether it gets nothing before its first check has passed.
     starts_down: AtomicBool,
     weight: AtomicU32,
@@ -154,6 +156,7 @@ impl Server {
             counters: (0..threads).map(|_| ThreadCounters::default()).collect(),
             measured: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
             starts_down: AtomicBool::new(false),
             weight: AtomicU32::new(0),
             options: ArcSwap::from_pointee(ServerOptions::default()),
@@ -193,6 +196,16 @@ impl Server {
             self.alert();
         }
         changed
+    }
+
+    /// Says whether it is down and nobody starts it; true when that is new.
+    pub fn set_absent(&self, absent: bool) -> bool {
+        self.absent.swap(absent, Ordering::Relaxed) != absent
+    }
+
+    /// Whether it is down and nobody starts it.
+    pub fn is_absent(&self) -> bool {
+        self.absent.load(Ordering::Relaxed)
     }
 
     /// Says that its time to drain is up: WebSockets and event streams, which would go on for ever,

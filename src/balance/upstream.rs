@@ -101,6 +101,11 @@ impl Upstream {
         self.cookies.as_ref()?.set_cookie(in_flight.pin?)
     }
 
+    /// Whether there is nobody to wait for.
+    pub fn is_deserted(&self) -> bool {
+        !self.servers.is_empty() && self.servers.iter().all(|server| server.is_absent())
+    }
+
     /// Wakes one waiting request whenever a server with `max-connections` has room again.
     pub fn freed(&self) -> &Notify {
         &self.shared.freed

@@ -33,6 +33,10 @@ pub const SESSION_DATA: &str = "/var/lib/roundsman-session";
 /// far a deploy is.
 pub const DEPLOYS: &str = "/run/roundsman/deploy";
 
+/// The drop-in of an app that a deploy makes for its extra workers; last by name, so that it is the
+/// last word.
+pub const DEPLOY_DROP_IN: &str = "zz-roundsman-deploy.toml";
+
 /// Where the crashes of workers are noted, in a file for each worker; only root writes there.
 pub const CRASHES: &str = "/run/roundsman/crashes";
 

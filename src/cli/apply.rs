@@ -19,8 +19,9 @@ use crate::base::exit;
 use crate::base::interrupts;
 use crate::base::unit;
 use crate::base::unit::Instance;
-use crate::config::Settings;
-use crate::deploy::drift::{Present, Running, Step, steps};
+use crate::config::settings::RouteTarget;
+use crate::config::{Settings, fingerprint};
+use crate::deploy::drift::{self, Present, Running, Step, steps};
 use crate::systemd::dbus::Verb;
 
 /// Make the machine as the files say: start, stop and replace workers, reload the front
@@ -63,7 +64,8 @@ impl Apply {
             let was_so = steps.is_empty();
             // Always: balancing, routes and limits are the front's, and change without a step.
             machine.apply_files().await?;
-            let (removals, others) = steps.into_iter().partition(|s| matches!(s, Step::Remove(_)));
+            let of_apps = steps.into_iter().filter(|step| step.app().is_some());
+            let (removals, others) = of_apps.partition(|s| matches!(s, Step::Remove(_)));
             let settings = Rc::new(settings);
             let mut taken = side_by_side(&machine, &settings, others).await;
             taken.extend(side_by_side(&machine, &Rc::new(Settings::default()), removals).await);
@@ -79,7 +81,8 @@ impl Apply {
                 ));
             }
             if !failed.is_empty() {
-                return Err(Failure::new(format!("{failed} failed, see above")));
+                let code = if interrupts::heard() { exit::INTERRUPTED } else { exit::FAILURE };
+                return Err(Failure::with(code, format!("{failed} failed, see above")));
             }
             if !was_so {
                 say("the machine is as the files say");
@@ -90,9 +93,9 @@ impl Apply {
 
     /// What is to be done, shown.
     async fn steps(&self) -> Done<(Machine, Settings, Vec<Step>)> {
-        let settings = settings()?;
+        let (settings, number) = settings()?;
         let machine = Machine::connect(&self.admin.path).await?;
-        let steps = find(&machine, &settings).await?;
+        let steps = find(&machine, &self.admin.path, &settings, &number).await?;
         show(&steps, self.json);
         Ok((machine, settings, steps))
     }
@@ -104,26 +107,35 @@ impl Diff {
     /// Compares.
     pub(super) fn run(&self) -> ExitCode {
         manage::run(async {
-            let settings = settings()?;
+            let (settings, number) = settings()?;
             let machine = Machine::connect(&self.admin.path).await?;
-            let steps = find(&machine, &settings).await?;
+            let steps = find(&machine, &self.admin.path, &settings, &number).await?;
             show(&steps, self.json);
             if steps.is_empty() { Ok(()) } else { Err(Failure::new("")) }
         })
     }
 }
 
-fn settings() -> Done<Settings> {
-    manage::load().strict().map_err(|problems| {
+/// What the files say, and a number for them.
+fn settings() -> Done<(Settings, String)> {
+    let loaded = manage::load();
+    let number = fingerprint::of_files(&loaded.files);
+    let settings = loaded.strict().map_err(|problems| {
         Failure::config(format!(
             "the configuration has errors; nothing was changed:\n{}",
             problems.render(false)
         ))
-    })
+    })?;
+    Ok((settings, number))
 }
 
 /// What is to be done.
-async fn find(machine: &Machine, settings: &Settings) -> Done<Vec<Step>> {
+async fn find(
+    machine: &Machine,
+    admin: &Path,
+    settings: &Settings,
+    number: &str,
+) -> Done<Vec<Step>> {
     let mut names: BTreeSet<String> = settings.apps.keys().cloned().collect();
     for (unit, _) in machine.systemd.loaded(unit::ALL_SERVICES).await? {
         names.extend(Instance::of_service(&unit).map(|worker| worker.app));
@@ -141,7 +153,27 @@ async fn find(machine: &Machine, settings: &Settings) -> Done<Vec<Step>> {
         let enabled = machine.systemd.is_enabled(&unit::target(&name)).await?;
         present.insert(name, Present { enabled, workers });
     }
-    Ok(steps(&settings.apps, &present))
+    let mut all: Vec<Step> = of_front(machine, admin, settings, number).await.into_iter().collect();
+    all.extend(steps(&settings.apps, &present));
+    Ok(all)
+}
+
+/// Whether a front that runs has these files at work; one that cannot be asked is not asked.
+async fn of_front(
+    machine: &Machine,
+    admin: &Path,
+    settings: &Settings,
+    number: &str,
+) -> Option<Step> {
+    let status = describe::status(machine, admin).await?;
+    if status.configuration.as_deref() == Some(number) {
+        return None;
+    }
+    let served = status.upstreams.into_iter().map(|upstream| upstream.name).collect();
+    let apps = settings.apps.keys().cloned().map(RouteTarget::App);
+    let upstreams = settings.upstreams.keys().cloned().map(RouteTarget::Upstream);
+    let wanted = apps.chain(upstreams).map(|target| target.to_string()).collect();
+    Some(Step::Reload(drift::of_front(&served, &wanted)))
 }
 
 fn show(steps: &[Step], as_json: bool) {
@@ -150,6 +182,7 @@ fn show(steps: &[Step], as_json: bool) {
             .iter()
             .map(|step| {
                 let kind = match step {
+                    Step::Reload(_) => "reload",
                     Step::Remove(_) => "remove",
                     Step::Enable(_) => "enable",
                     Step::Start(..) => "start",
@@ -191,7 +224,8 @@ async fn side_by_side(
     let mut apps: BTreeMap<String, Vec<Step>> =
         settings.apps.keys().map(|name| (name.clone(), Vec::new())).collect();
     for step in steps {
-        apps.entry(step.app().to_owned()).or_default().push(step);
+        let name = step.app().unwrap_or_default().to_owned();
+        apps.entry(name).or_default().push(step);
     }
     let places = Rc::new(Semaphore::new(AT_A_TIME));
     let mut tasks = JoinSet::new();
@@ -237,6 +271,7 @@ async fn take(machine: &Machine, settings: &Settings, step: &Step) -> Done {
         settings.apps.get(name).ok_or_else(|| Failure::new(format!("there is no app {name}")))
     };
     match step {
+        Step::Reload(_) => Ok(machine.front.reload().await?),
         Step::Remove(name) => {
             let _lock = manage::lock(name, false)?;
             machine.systemd.job(Verb::Stop, &unit::target(name)).await?;

@@ -85,22 +85,24 @@ impl Before {
     async fn revive(&self, machine: &Machine) -> Done {
         let app = manage::app(&manage::load(), &self.app)?;
         let run = machine.running(&self.app).await?;
-        let mut others = Vec::new();
+        let (mut down, mut stale) = (Vec::new(), Vec::new());
         for number in self.running.iter().copied().filter(|number| *number <= app.workers) {
-            if !run.contains(&number)
-                || describe::worker(machine, &app, number, None).await?.stale.is_some()
-            {
-                others.push(number);
+            if !run.contains(&number) {
+                down.push(number);
+            } else if describe::worker(machine, &app, number, None).await?.stale.is_some() {
+                stale.push(number);
             }
+        }
+        // Those that serve nobody first, so that somebody serves while others are replaced.
+        if !down.is_empty() {
+            machine.start_workers(&app, &down).await?;
         }
         let deploys = Path::new(paths::DEPLOYS);
         let extra = Progress::load(deploys, &self.app).is_some_and(|left| !left.surge.is_empty());
         if extra {
             deploy::deploy(machine, &app, &Options::default()).await?;
-        } else if others.len() == self.running.len() && run.iter().all(|n| !others.contains(n)) {
-            machine.start_workers(&app, &others).await?;
-        } else if !others.is_empty() {
-            deploy::deploy(machine, &app, &Options::of_workers(others)).await?;
+        } else if !stale.is_empty() {
+            deploy::deploy(machine, &app, &Options::of_workers(stale)).await?;
         }
         Progress::clear(deploys, &self.app);
         Ok(())

@@ -170,19 +170,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
         _ => None,
     };
     if options.json {
-        let (result, failed, reason) = match &outcome {
-            Outcome::Done => ("done", None, None),
-            Outcome::Failed { worker, reason } => ("failed", Some(*worker), Some(reason.clone())),
-            Outcome::Interrupted => ("interrupted", None, None),
-        };
-        let (done, workers) = (roll.done(), app.workers);
-        let (done, back) = match &back {
-            Some(Ok(back)) => (BTreeSet::new(), Some(back.clone())),
-            _ => (done, None),
-        };
-        let report =
-            Report { app: &app.name, result, done, workers, failed, reason, release, back };
-        print_json(&report);
+        print_report(app, &outcome, &roll, release, back.as_ref());
     }
     let name = &app.name;
     let done = roll.done().len();
@@ -217,6 +205,26 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
             ))
         }
     }
+}
+
+fn print_report(
+    app: &App,
+    outcome: &Outcome,
+    roll: &Roll,
+    release: Option<PathBuf>,
+    back: Option<&Done<PathBuf>>,
+) {
+    let (result, failed, reason) = match outcome {
+        Outcome::Done => ("done", None, None),
+        Outcome::Failed { worker, reason } => ("failed", Some(*worker), Some(reason.clone())),
+        Outcome::Interrupted => ("interrupted", None, None),
+    };
+    let (done, back) = match back {
+        Some(Ok(back)) => (BTreeSet::new(), Some(back.clone())),
+        _ => (roll.done(), None),
+    };
+    let (app, workers) = (&app.name, app.workers);
+    print_json(&Report { app, result, done, workers, failed, reason, release, back });
 }
 
 /// That the app's link was pointed elsewhere while the deploy ran.

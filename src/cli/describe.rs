@@ -139,17 +139,19 @@ impl Describe {
     }
 }
 
-/// What the front says of the app's servers; `None` when it does not run, where asking would start
-/// it. Its lock is for root to look at, and this for everybody.
-async fn front(machine: &Machine, admin: &Path, app: &str) -> Option<Vec<model::Server>> {
-    let front = machine.systemd.unit("roundsman.service").await.ok()?;
-    if front.state() != UnitState::Active {
+/// What the front says; `None` when it does not run, where asking would start it. Its lock is for root to
+/// look at, and this for everybody.
+pub(super) async fn status(machine: &Machine, admin: &Path) -> Option<model::Status> {
+    if machine.systemd.state("roundsman.service").await.ok()? != UnitState::Active {
         return None;
     }
     let limit = Duration::from_secs(5);
-    let status = client::call_async::<(), model::Status>(admin, "GET", "/v1/status", None, limit)
-        .await
-        .ok()?;
+    client::call_async::<(), model::Status>(admin, "GET", "/v1/status", None, limit).await.ok()
+}
+
+/// What the front says of the app's servers.
+async fn front(machine: &Machine, admin: &Path, app: &str) -> Option<Vec<model::Server>> {
+    let status = status(machine, admin).await?;
     let upstream = status.upstreams.into_iter().find(|u| u.name == format!("app:{app}"))?;
     Some(upstream.servers)
 }

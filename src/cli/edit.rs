@@ -49,6 +49,7 @@ impl Edit {
     }
 
     fn at(path: PathBuf, change: &Change) -> Done<Self> {
+        manage::room()?;
         replace::check(&path)?;
         let old = read(&path)?;
         let new = change
@@ -62,6 +63,7 @@ impl Edit {
 
     /// The removal of an app's file.
     pub(super) fn remove(app: &str) -> Done<Self> {
+        manage::room()?;
         let path = path(app);
         let old = read(&path)?;
         rights::may_write(&[&path])?;

@@ -23,6 +23,7 @@ use crate::base::unit::Instance;
 use crate::config::copy::{self, AppCopy};
 use crate::config::settings::App;
 use crate::config::{self, Loaded, Settings, Sources};
+use crate::deploy::able;
 use crate::deploy::front::Front;
 use crate::deploy::progress::Lock;
 use crate::deploy::sockets::Held;
@@ -146,6 +147,15 @@ pub(super) fn load() -> Loaded {
     config::load(&sources())
 }
 
+/// Whether files can be put to work.
+pub(super) fn room() -> Done {
+    let words = "systemd has no room for the units of any app; nothing was changed";
+    match able::no_room_for_units() {
+        Some(why) => Err(Failure::with(exit::OS, format!("{words}\n{why}"))),
+        None => Ok(()),
+    }
+}
+
 /// The right to change an app.
 pub(super) fn lock(app: &str, wait: bool) -> Done<Lock> {
     Lock::take(Path::new(paths::DEPLOYS), app, wait).map_err(Failure::from)
@@ -167,6 +177,14 @@ impl Machine {
 
     /// Puts the files to work: units by the generator, then the front.
     pub(super) async fn apply_files(&self) -> Done {
+        if let Some(why) = able::no_room_for_units() {
+            return Err(Failure::with(
+                exit::OS,
+                format!(
+                    "{why}\nsystemd has no room for the units of any app, so it was told of nothing"
+                ),
+            ));
+        }
         self.systemd.daemon_reload().await?;
         let reloaded = self.front.reload().await;
         reloaded.map_err(|error| front_down::explain(self.front.socket(), error))

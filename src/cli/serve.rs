@@ -24,6 +24,7 @@ use crate::base::worker_address;
 use crate::config::{self, Loaded, Problems, Settings, Sources};
 use crate::front::Front;
 use crate::health;
+use crate::lifecycle::absence;
 use crate::lifecycle::control::{Control, https_port};
 use crate::lifecycle::last_good::LastGood;
 use crate::lifecycle::server;
@@ -305,6 +306,8 @@ async fn run(
     tokio::task::spawn_local(watchdog::run(move || watched.threads().heartbeats()));
     follow_bus(&control).await;
     control.apply_all();
+    let front = control.shared();
+    tokio::task::spawn_local(absence::run(front));
 
     tokio::task::spawn_local(tell_changes(Rc::clone(&control)));
     control.threads().accept(sockets);

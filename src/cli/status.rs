@@ -298,6 +298,7 @@ mod tests {
             pid: 7,
             uptime_seconds: 3720,
             last_good: false,
+            configuration: None,
             bus: true,
             threads: vec![model::Thread { core: 0, accepted: 5, open: 1, requests: 9 }],
             listeners: vec![model::Listener {

@@ -1,8 +1,10 @@
 //! Whether a worker was started with the settings that its app has now.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::settings::{App, Shutdown};
+use crate::base::paths;
 
 /// The variable that the generator gives whoever looks after an app's workers, so that it can be seen
 /// what it was started with. Workers have it in a credential (`config/copy.rs`).
@@ -46,10 +48,26 @@ pub(crate) fn of_watch(app: &App) -> String {
     ))
 }
 
+/// The same for all files of the configuration together, but for what a deploy adds for a while.
+pub(crate) fn of_files(files: &[(PathBuf, Vec<u8>)]) -> String {
+    let mut all = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| !path.ends_with(paths::DEPLOY_DROP_IN)) {
+        for part in [path.as_os_str().as_encoded_bytes(), text] {
+            all.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            all.extend_from_slice(part);
+        }
+    }
+    hash_bytes(&all)
+}
+
 fn hash(text: &str) -> String {
+    hash_bytes(text.as_bytes())
+}
+
+fn hash_bytes(bytes: &[u8]) -> String {
     // FNV-1a: the same in every build, which the standard library's hash is not.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     format!("{hash:016x}")
 }
@@ -57,6 +75,28 @@ fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_change_of_any_file_counts_but_for_what_a_deploy_adds() {
+        let of = |files: &[(&str, &str)]| {
+            let file =
+                |(path, text): &(&str, &str)| (PathBuf::from(path), text.as_bytes().to_vec());
+            of_files(&files.iter().map(file).collect::<Vec<_>>())
+        };
+        let files = [("apps/a.toml", "x"), ("upstreams/b.toml", "")];
+        assert_eq!(of(&files), of(&files));
+        for others in [
+            &[][..],
+            &files[..1],
+            &[files[0], ("upstreams/b.toml", "y")],
+            &[files[0], ("upstreams/c.toml", "")],
+            &[("apps/a.toml", ""), ("upstreams/b.toml", "x")],
+        ] {
+            assert_ne!(of(others), of(&files), "{others:?}");
+        }
+        let extra = ("apps/a.toml.d/zz-roundsman-deploy.toml", "workers = 3");
+        assert_eq!(of(&[files[0], extra, files[1]]), of(&files));
+    }
     use crate::config::{self, Sources};
 
     fn shop(text: &str) -> App {

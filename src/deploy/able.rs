@@ -7,9 +7,9 @@ use crate::config::machine;
 use crate::config::settings::App;
 use crate::systemd::dbus::{Systemd, SystemdError};
 
-/// A worker's directory, a few files of its own and what systemd keeps of its unit.
-const BYTES: u64 = 256 * 1024;
-const FILES: u64 = 32;
+/// A worker's directory, a few files of its own, and what systemd keeps of all units.
+const BYTES: u64 = 512 * 1024;
+const FILES: u64 = 64;
 
 /// Everything that is known to keep these workers from starting, each as a line.
 ///
@@ -35,6 +35,12 @@ pub(crate) async fn obstacles(
         found.push(format!("{target} is masked: systemctl unmask '{target}'"));
     }
     Ok(found)
+}
+
+/// That systemd has no room for the units that it makes anew at a `daemon-reload`: it removes the old ones
+/// first, and workers that run would lose their sockets.
+pub(crate) fn no_room_for_units() -> Option<String> {
+    full("/run")
 }
 
 /// That a file system has no room for another worker.

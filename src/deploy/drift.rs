@@ -1,6 +1,6 @@
 //! Where the machine is not as the files say: what `apply` does and `diff` shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub(crate) struct Present {
 /// One step from the machine to the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// The front has other files at work than there are now; with what it lacks and has too many.
+    Reload(Vec<String>),
     /// An app without a file: stop all of it, for good.
     Remove(String),
     /// An app that does not start at boot.
@@ -83,15 +85,23 @@ pub(crate) fn steps(
     steps
 }
 
+/// What the front serves (as its status names it) and no file has, and the contrary.
+pub(crate) fn of_front(served: &BTreeSet<String>, wanted: &BTreeSet<String>) -> Vec<String> {
+    let gone = served.difference(wanted).map(|name| format!("{name} is in no file any more"));
+    let new = wanted.difference(served).map(|name| format!("{name} is new"));
+    gone.chain(new).collect()
+}
+
 impl Step {
-    /// The app that it is about.
-    pub(crate) fn app(&self) -> &str {
+    /// The app that it is about, if it is about one.
+    pub(crate) fn app(&self) -> Option<&str> {
         match self {
+            Self::Reload(_) => None,
             Self::Remove(app)
             | Self::Enable(app)
             | Self::Start(app, _)
             | Self::Stop(app, _)
-            | Self::Roll(app, _) => app,
+            | Self::Roll(app, _) => Some(app),
         }
     }
 }
@@ -106,6 +116,10 @@ impl fmt::Display for Step {
             }
         };
         match self {
+            Self::Reload(what) => {
+                f.write_str("the front does not have the files as they are now: reload it")?;
+                what.iter().try_for_each(|what| write!(f, "\n    {what}"))
+            }
             Self::Remove(app) => write!(f, "{app} has no file: stop it and all its workers"),
             Self::Enable(app) => write!(f, "{app} does not start at boot: enable it"),
             Self::Start(app, numbers) => write!(f, "{app}: start {}", list(numbers)),
@@ -205,6 +219,15 @@ mod tests {
         );
         assert_eq!(steps(&BTreeMap::new(), &present(true, &all)), [Step::Remove(shop())]);
         assert_eq!(steps(&BTreeMap::new(), &present(false, &[])), []);
+    }
+
+    #[test]
+    fn what_the_front_has_too_many_and_too_few_is_named() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let what = of_front(&names(&["app:a", "upstream:b"]), &names(&["app:a", "app:c"]));
+        assert_eq!(what, ["upstream:b is in no file any more", "app:c is new"]);
+        let step = Step::Reload(what);
+        assert!(step.to_string().contains("reload it\n    upstream:b is in no"), "{step}");
     }
 
     #[test]

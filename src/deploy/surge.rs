@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::progress::MOST;
 use crate::base::file::write_atomically;
+use crate::base::paths;
 
 /// The numbers of the extra workers of an app that has `workers` of them; fewer than asked for
 /// where the most that an app can have does not leave room.
@@ -19,8 +20,7 @@ pub(crate) fn numbers(workers: u16, surge: u16) -> BTreeSet<u16> {
 }
 
 fn drop_in(root: &Path, app: &str) -> PathBuf {
-    // Last by name, so that it is the last word.
-    root.join(format!("run/roundsman.d/apps/{app}.toml.d/zz-roundsman-deploy.toml"))
+    root.join(format!("run/roundsman.d/apps/{app}.toml.d")).join(paths::DEPLOY_DROP_IN)
 }
 
 /// The drop-ins of all apps that have extra workers, or have had some when a deploy was cut off.

@@ -121,6 +121,12 @@ impl Handoff {
         app.map_or((0, Duration::ZERO), |app| (app.balancing.queue, app.balancing.queue_timeout))
     }
 
+    /// Whether all workers were stopped or given up.
+    fn is_deserted(&self) -> bool {
+        let links = self.links.borrow();
+        !links.is_empty() && links.iter().all(|link| link.server.is_absent())
+    }
+
     /// Makes the links those of the app's present workers.
     fn look(self: &Rc<Self>) {
         let snapshot = self.front.snapshot();
@@ -147,7 +153,7 @@ impl Handoff {
 
     /// Gives what waits to those who may have it, in turn; returns when to look again.
     fn offer(&self) -> Option<Instant> {
-        let (_, patience) = self.limits();
+        let patience = if self.is_deserted() { Duration::ZERO } else { self.limits().1 };
         let (now, mut late, mut again) = (Instant::now(), 0, None::<Instant>);
         let links = self.links.borrow();
         let mut kept = VecDeque::new();
@@ -173,7 +179,7 @@ impl Handoff {
         if late > 0 {
             warn!(
                 roundsman_app = self.app,
-                "{late} connections to {} were closed: no worker took them within queue-timeout",
+                "{late} connections to {} were closed: no worker took them within queue-timeout, or none is started",
                 self.app
             );
         }

@@ -19,7 +19,7 @@ use super::worker_units::WorkerUnits;
 use crate::admin::model;
 use crate::balance::{Server, State};
 use crate::config::settings::{self, ListenProtocol};
-use crate::config::{self, Loaded, Sources};
+use crate::config::{self, Loaded, Sources, fingerprint};
 use crate::front::Front;
 use crate::systemd::dbus::UnitState;
 use crate::systemd::dbus::workers::WorkerEvent;
@@ -54,6 +54,8 @@ pub(crate) struct Control {
     held: Held,
     /// Whether the last reload was refused.
     refused: Cell<bool>,
+    /// A number for the files at work, where they are not the last good ones.
+    configuration: RefCell<Option<String>>,
     /// Since when workers drain: a unit that stops after a deploy has drained it waits no more.
     draining: RefCell<HashMap<String, Instant>>,
 }
@@ -86,6 +88,7 @@ impl Control {
             bus_missed: Cell::new(false),
             held,
             refused: Cell::new(false),
+            configuration: RefCell::default(),
             draining: RefCell::default(),
         }
     }
@@ -98,6 +101,11 @@ impl Control {
     /// The shared front.
     pub(crate) fn front(&self) -> &Front {
         &self.front
+    }
+
+    /// The same, for a task of its own.
+    pub(crate) fn shared(&self) -> Arc<Front> {
+        Arc::clone(&self.front)
     }
 
     /// Takes in what the bus said.
@@ -147,6 +155,11 @@ impl Control {
         let app = server.name.rsplit_once(':').map_or("", |(app, _)| app);
         if !snapshot.settings.apps.contains_key(app) {
             return; // something else runs it
+        }
+        if let Some(units) = &*self.units.borrow()
+            && !matches!(units.get(&server.name), UnitState::Inactive | UnitState::Failed)
+        {
+            server.set_absent(false); // it comes, runs, or may come back
         }
         let state = if self.held.contains(&server.name) {
             State::Draining
@@ -235,6 +248,7 @@ impl Control {
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
             last_good: self.uses_last_good.get(),
+            configuration: self.configuration.borrow().clone(),
             bus: self.bus.get(),
             threads: self
                 .threads
@@ -330,8 +344,9 @@ impl Control {
         }
     }
 
-    /// Keeps a copy of the files at work.
+    /// Keeps a copy of the files at work, and in mind which they are.
     pub(crate) fn keep(&self, files: &[(PathBuf, Vec<u8>)]) {
+        *self.configuration.borrow_mut() = Some(fingerprint::of_files(files));
         let Some(last_good) = &self.last_good else { return };
         if let Err(error) = last_good.save(files) {
             tracing::warn!(%error, "cannot keep a copy of the configuration for the next start");

@@ -1,5 +1,6 @@
 //! The life of the front as a service: readiness, watchdog, reload, drain.
 
+pub(crate) mod absence;
 pub(crate) mod control;
 pub(crate) mod held;
 pub(crate) mod last_good;

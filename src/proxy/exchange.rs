@@ -227,6 +227,9 @@ impl<C: ByteStream> Connection<C> {
                 drop(waiting);
                 return Ok(in_flight);
             }
+            if current.is_deserted() {
+                return Err(Reason::NoServer);
+            }
             tokio::select! {
                 changed = changes.changed() => changed.map_err(|_| Reason::NoServer)?,
                 () = freed => {}

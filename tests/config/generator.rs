@@ -214,7 +214,7 @@ fn an_app_stays_in_its_network_whatever_others_come() {
     let address = |tree: &Tree, name: &str| {
         let path = format!("roundsman-worker@{name}:1.socket.d/50-roundsman.conf");
         let text = tree[Path::new(&path)].clone();
-        text.lines().filter_map(|l| l.strip_prefix("ListenStream=127.")).next().unwrap().to_owned()
+        text.lines().find_map(|l| l.strip_prefix("ListenStream=127.")).unwrap().to_owned()
     };
     app("app7");
     let before = address(&made_of(root.path()).0, "app7");

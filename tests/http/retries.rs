@@ -168,6 +168,32 @@ fn requests_wait_while_the_only_server_is_down() {
 }
 
 #[test]
+fn nobody_waits_for_servers_that_nobody_starts() {
+    let backend = Backend::named("back");
+    let an_hour = Duration::from_hours(1);
+    let proxy = Proxy::with(&[&backend], |s| {
+        s.upstreams.get_mut("test").unwrap().balancing.queue_timeout = an_hour;
+    });
+    let (_, server) =
+        proxy.front.snapshot().servers().next().map(|(u, s)| (u.clone(), s.clone())).unwrap();
+    proxy.front.set_state(&server, State::Down);
+    let mut waits = proxy.send(get("/"));
+    eventually("one waits", || proxy.totals().waiting == 1);
+    assert!(server.set_absent(true));
+    proxy.front.set_state(&server, State::Draining); // whoever waits looks again
+    proxy.front.set_state(&server, State::Down);
+    assert_eq!(waits.final_response("GET").unwrap().status(), 503);
+    assert_eq!(proxy.ask(get("/")).status(), 503);
+    assert_eq!(proxy.totals().of(Reason::NoServer), 2);
+    // Somebody starts it.
+    server.set_absent(false);
+    let mut waits = proxy.send(get("/"));
+    eventually("one waits", || proxy.totals().waiting == 1);
+    proxy.front.set_state(&server, State::Up);
+    assert_eq!(waits.final_response("GET").unwrap().text(), "back");
+}
+
+#[test]
 fn the_queue_is_bounded_in_length_and_time() {
     let backend = Backend::named("x");
     let proxy = Proxy::with(&[&backend], |s| {

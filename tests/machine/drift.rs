@@ -1,7 +1,7 @@
 //! What `apply` and `diff` know of a machine and mend, and what no other app's mistake may take away:
 //! sockets and addresses of workers that run.
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian, on_every_debian_in_soak};
 
 /// An app behind a TCP listener of its own network, for its own host.
 fn add(machine: &Machine, name: &str) {
@@ -42,18 +42,6 @@ on_every_debian! {
     /// `app7` and `app30` would have the same network. And a `daemon-reload`, as each installation of a
     /// package does one, comes while a file is away, or while all that is known of it is lost.
     fn what_runs_keeps_its_socket_and_its_address_or_gets_them_back(machine: &Machine) {
-        // One whose stop goes on for ever is left behind, and holds up nobody: its own command ends
-        // after three times its TimeoutStopSec= and ten seconds.
-        add(machine, "slow");
-        machine.start_app("slow");
-        machine.write(
-            "/etc/systemd/system/roundsman-worker@slow:1.service.d/slow.conf",
-            "[Service]\nTimeoutStopSec=1s\nNotifyAccess=all\nExecStop=\nExecStop=+/bin/sh -c \
-             'while :; do systemd-notify EXTEND_TIMEOUT_USEC=5000000; sleep 0.5; done'\n",
-        );
-        machine.run("systemctl daemon-reload");
-        machine.run("(roundsman stop slow; echo status $?) > /tmp/slow 2>&1 < /dev/null &");
-
         add(machine, "app7");
         machine.start_app("app7");
         let before = listens_on(machine, "app7");
@@ -91,13 +79,55 @@ on_every_debian! {
         assert_serves(machine, "app7");
         assert_serves(machine, "app30");
 
-        machine.eventually("nobody waits for ever", |machine| {
-            machine.run("cat /tmp/slow").contains("status 1")
+        // With a daemon-reload while /run is full, systemd would lose them all.
+        let room = |bytes: &str| format!("mount -o remount,size={bytes} /run");
+        machine.run(&room("$(($(du -s --block-size=1 /run | cut -f1) + 65536))"));
+        let scaled = machine.try_run("roundsman scale app7 2");
+        machine.run(&room("1G"));
+        let is_refused = scaled.status.code() == Some(71) && scaled.stderr.contains("/run is full");
+        assert!(is_refused, "{scaled}");
+        assert_eq!(machine.run("roundsman diff").trim(), "the machine is as the files say");
+
+        // What only the front has is a difference, too.
+        let upstream = "/etc/roundsman/upstreams/api.toml";
+        machine.write(upstream, "servers = [{ address = \"127.0.0.1:1\" }]\nroute = [{ host = \"api\" }]\n");
+        let diff = machine.try_run("roundsman diff");
+        assert!(diff.status.code() == Some(1) && diff.stdout.contains("upstream:api is new"), "{diff}");
+        machine.run(&format!("roundsman apply && roundsman diff && rm {upstream}"));
+        let dry = machine.run("roundsman apply --dry-run");
+        assert!(dry.contains("upstream:api is in no file any more"), "{dry}");
+        machine.run("roundsman apply && roundsman diff");
+
+        // Nobody waits for an app that was stopped, and everybody for one that starts.
+        machine.run("roundsman stop app30");
+        let status = "curl --silent --max-time 10 -o /dev/null -w '%{http_code}' -H 'Host: app30' http://localhost/";
+        machine.eventually("a 503 without a wait", |machine| machine.try_run(status).stdout == "503");
+        machine.run("systemctl start --no-block roundsman-app@app30.target");
+        machine.eventually("it is back", |machine| machine.try_run(status).stdout == "200");
+    }
+}
+
+on_every_debian_in_soak! {
+    /// A program that has systemd extend its time again and again is waited for three times its
+    /// TimeoutStopSec= and ten seconds, also where a command waits for its app's target.
+    fn nobody_waits_for_ever_for_one_that_does_not_end(machine: &Machine) {
+        add(machine, "slow");
+        machine.write(
+            "/etc/systemd/system/roundsman-worker@slow:1.service.d/slow.conf",
+            "[Service]\nTimeoutStopSec=2s\nNotifyAccess=all\nExecStop=\nExecStop=+/bin/sh -c \
+             'while :; do systemd-notify EXTEND_TIMEOUT_USEC=60000000; sleep 0.2; done'\n",
+        );
+        machine.run("systemctl daemon-reload");
+        machine.start_app("slow");
+        let said = machine.try_run("roundsman stop slow");
+        let unit = "roundsman-worker@slow:1.service";
+        assert_eq!(said.status.code(), Some(1), "{said}");
+        assert!(said.stderr.contains(&format!("{unit}: the stop has not ended within 16s")), "{said}");
+        let way_out = format!("systemctl kill --signal=KILL '{unit}'");
+        assert!(said.stderr.contains(&way_out), "{said}");
+        machine.run(&way_out);
+        machine.eventually("it has ended", |machine| {
+            machine.worker("slow:1", "ActiveState") != "deactivating"
         });
-        let said = machine.run("cat /tmp/slow");
-        let what = "roundsman-worker@slow:1.service: the stop has not ended within 13s";
-        assert!(said.contains(what), "{said}");
-        assert!(said.contains("systemctl kill --signal=KILL 'roundsman-worker@slow:1.service'"), "{said}");
-        machine.run("systemctl kill --signal=KILL 'roundsman-worker@slow:1.service'");
     }
 }

@@ -163,12 +163,25 @@ impl Link {
         &self,
         pattern: &str,
     ) -> Result<Vec<(String, UnitState)>, SystemdError> {
+        let units = self.units(pattern).await?;
+        Ok(units.into_iter().map(|unit| (unit.0, state(&unit.3))).collect())
+    }
+
+    /// Of these, the names of those that are not down or have a job.
+    pub(super) async fn list_busy(&self, pattern: &str) -> Result<Vec<String>, SystemdError> {
+        let is_busy = |unit: &ListedUnit| {
+            let is_down = matches!(state(&unit.3), UnitState::Inactive | UnitState::Failed);
+            !is_down || unit.7 != 0
+        };
+        let units = self.units(pattern).await?.into_iter();
+        Ok(units.filter(is_busy).map(|unit| unit.0).collect())
+    }
+
+    async fn units(&self, pattern: &str) -> Result<Vec<ListedUnit>, SystemdError> {
         let call = || format!("ListUnitsByPatterns {pattern}");
         let patterns = [pattern];
         let list = self.manager.list_units_by_patterns(&[], &patterns);
-        let units = self.limits.answer(call, list).await?;
-        let named = |unit: ListedUnit| (unit.0, UnitState::parse(&unit.3).unwrap_or_default());
-        Ok(units.into_iter().map(named).collect())
+        self.limits.answer(call, list).await
     }
 }
 
@@ -177,6 +190,10 @@ impl Drop for Link {
         // It holds the connection.
         self.hears.abort();
     }
+}
+
+fn state(active_state: &str) -> UnitState {
+    UnitState::parse(active_state).unwrap_or_default()
 }
 
 fn lock(hearing: &Mutex<Hearing>) -> MutexGuard<'_, Hearing> {

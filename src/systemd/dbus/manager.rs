@@ -161,6 +161,14 @@ impl Systemd {
     ) -> Result<Vec<(String, UnitState)>, SystemdError> {
         self.link.list(pattern).await
     }
+
+    /// The names of those that run, are about to, or have a job.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub(crate) async fn busy(&self, pattern: &str) -> Result<Vec<String>, SystemdError> {
+        self.link.list_busy(pattern).await
+    }
 }
 
 /// Tells those who wait for jobs when there is nobody any more who hears.
