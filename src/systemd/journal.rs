@@ -80,7 +80,11 @@ fn levels() -> Targets {
         .ok()
         .and_then(|level| level.parse::<LevelFilter>().ok())
         .unwrap_or(LevelFilter::INFO);
-    Targets::new().with_target("roundsman", ours).with_default(LevelFilter::WARN)
+    Targets::new()
+        .with_target("roundsman", ours)
+        // It warns of every frame that a peer should not have sent, as often as one comes.
+        .with_target("h2", LevelFilter::OFF)
+        .with_default(LevelFilter::WARN)
 }
 
 /// Waits, for a second at most, until what was logged so far is written. For the end of a process.
@@ -293,5 +297,12 @@ mod tests {
             " WARN the app says �]0;root�x�\nand �2Jmore server=a� ERROR all is lost�[2J"
         );
         assert!(entry.shown(true).starts_with("\x1b[33m WARN\x1b[0m the app"), "ours are");
+    }
+    #[test]
+    fn a_peer_of_http2_does_not_write_our_log() {
+        let levels = levels();
+        assert!(levels.would_enable("roundsman::proxy", &Level::INFO));
+        assert!(levels.would_enable("zbus::connection", &Level::WARN));
+        assert!(!levels.would_enable("h2::proto::ping_pong", &Level::WARN));
     }
 }
