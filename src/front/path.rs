@@ -11,8 +11,8 @@ pub(crate) fn normal(path: &[u8]) -> Cow<'_, [u8]> {
     // Hardly any path is in another one. A short loop without an early end is what a compiler makes
     // the most of.
     let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
-    let doubled = pairs.fold(false, |any, pair| any | (pair == (&b'/', &b'/')));
-    if !doubled && memchr::memchr(b'%', path).is_none() {
+    let doubled = pairs.filter(|pair| *pair == (&b'/', &b'/')).count();
+    if doubled == 0 && memchr::memchr(b'%', path).is_none() {
         return Cow::Borrowed(path);
     }
     let mut normal = Vec::with_capacity(path.len());
