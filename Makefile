@@ -23,10 +23,11 @@ build: ## Build target/release/roundsman
 	cargo build --release --locked
 
 # Man pages and completions are made by the program itself, so that they cannot differ from it.
+GENERATE = rm -rf target/generated && $(1) generate target/generated
+
 .PHONY: generated
 generated: build
-	rm -rf target/generated
-	target/release/roundsman generate target/generated
+	$(call GENERATE,target/release/roundsman)
 
 .PHONY: deb
 deb: generated target/tools/bin/cargo-deb ## Build the package: target/debian/roundsman_VERSION_ARCH.deb
@@ -43,8 +44,9 @@ run: deb ## Install what is needed, build, and bring up examples/hello on port 8
 stop: ## End what `make run` has started
 	packaging/demo stop
 
-# The release build leaves a core alone for most of its time, machines wait for most of theirs, and
-# two cores are all there may be: what does not need the other is done beside it.
+# Two cores are all there may be, and machines wait for most of their time: what does not need the other
+# is done beside it, and nothing is built twice. So the package under test has the program that the
+# other tests are built with; `make soak` tests the one that is shipped.
 .PHONY: test
 test: ## Run every test: format, lints, unit, integration, package, machines
 	packaging/need $(UNIT_NEEDS) $(DEB_NEEDS) $(MACHINE_NEEDS)
@@ -82,13 +84,13 @@ build-tests: nextest
 DEB_NEEDS := lintian=lintian systemd-analyze=systemd dpkg-shlibdeps=dpkg-dev strip=binutils
 
 .PHONY: lint-deb
-lint-deb: deb ## Check the package with lintian and its units with systemd-analyze
+lint-deb: test-deb ## Check the package with lintian and its units with systemd-analyze
 	packaging/need $(DEB_NEEDS)
-	lintian --fail-on error,warning --allow-root target/debian/*.deb
+	lintian --fail-on error,warning --allow-root target/machines/this/*.deb
 	systemd-analyze security --offline=true --threshold=15 systemd/roundsman.service > /dev/null
 
 .PHONY: test-machine
-test-machine: machines nextest ## Run the end-to-end tests on booted Debian 12 and 13 machines (root)
+test-machine: machines nextest ## Run the end-to-end tests on booted Debian 12 and 13 machines (root); PACKAGE=release with the package that is shipped
 	cargo nextest run --locked --profile machine
 
 MACHINE_NEEDS := mmdebstrap=mmdebstrap systemd-nspawn=systemd-container nsenter=util-linux \
@@ -100,11 +102,26 @@ images:
 	tests/machine/image bookworm > /dev/null
 	tests/machine/image trixie > /dev/null
 
+# The package under test: made of the program that tests are built with, or with PACKAGE=release the one
+# that is shipped.
+.PHONY: test-deb
+ifeq ($(PACKAGE),release)
+test-deb: deb
+	rm -rf target/machines/this && mkdir -p target/machines/this
+	cp -p target/debian/*.deb target/machines/this/
+else
+test-deb: build-tests target/tools/bin/cargo-deb
+	packaging/need dpkg-shlibdeps=dpkg-dev strip=binutils
+	$(call GENERATE,target/debug/roundsman)
+	rm -rf target/machines/this && mkdir -p target/machines/this
+	cargo deb --no-build --profile dev --strip --fast --locked --quiet --output target/machines/this/
+endif
+
 # What machine tests need: the images of both releases, the package, and one of a later version.
 .PHONY: machines
-machines: deb images
+machines: test-deb images
 	rm -rf target/machines/next && mkdir -p target/machines/next
-	dpkg-deb --raw-extract target/debian/*.deb target/machines/next/tree
+	dpkg-deb --raw-extract target/machines/this/*.deb target/machines/next/tree
 	sed -i 's/^Version: .*/Version: 999.0.0/' target/machines/next/tree/DEBIAN/control
 	dpkg-deb --root-owner-group -Znone --build target/machines/next/tree target/machines/next/ > /dev/null
 	rm -rf target/machines/next/tree
@@ -125,14 +142,15 @@ bench-session: build ## Compare the session store with redis-server; ROUNDS=N ON
 	benches/session --roundsman target/release/roundsman --rounds $(or $(ROUNDS),7) \
 	    $(if $(ONLY),--only $(ONLY))
 
-# Hundreds of deaths instead of the dozen of `make test`, seeds that nobody has tried, and the long
-# machine tests on the other Debian.
+# Hundreds of deaths instead of the dozen of `make test`, seeds that nobody has tried, and every machine
+# test on both Debians, with the package that is shipped.
 .PHONY: soak
-soak: nextest machines ## Kill the session store under load, CYCLES times for each kind of sync (300); other seeds (SEED); long machine tests; fuzz
+soak: nextest ## Kill the session store under load, CYCLES times for each kind of sync (300); other seeds (SEED); all machine tests with the package that is shipped; fuzz
+	$(MAKE) PACKAGE=release machines
 	seed=$(or $(SEED),$$(date +%s)); echo "SEED=$$seed" >&2; \
 	ROUNDSMAN_SEED=$$seed ROUNDSMAN_RUNS=20000 ROUNDSMAN_CRASH_CYCLES=$(or $(CYCLES),300) \
 	    cargo nextest run --locked --profile soak
-	cargo nextest run --locked --profile machine-soak
+	ROUNDSMAN_STAGES=all cargo nextest run --locked --profile machine-soak
 	$(MAKE) fuzz
 
 # libFuzzer's C++ is built from the crate. With the stable toolchain: coverage needs no sanitizer, and
@@ -163,9 +181,10 @@ bench-handoff: build ## Measure hand-off mode against Node's own cluster
 	ROUNDSMAN=target/release/roundsman cargo bench --locked --profile dev --bench handoff
 
 .PHONY: bench-pm2
-bench-pm2: deb nextest ## Compare deploys and failures with the real PM2 (docs/from-pm2.md; root)
+bench-pm2: nextest ## Compare deploys and failures with the real PM2 (docs/from-pm2.md; root)
 	packaging/need mmdebstrap=mmdebstrap systemd-nspawn=systemd-container nsenter=util-linux \
 	    setpriv=util-linux npm=npm node=nodejs
+	$(MAKE) PACKAGE=release machines
 	benches/pm2
 
 .PHONY: clean

@@ -189,20 +189,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
             ),
         )),
         Outcome::Failed { worker, reason } => {
-            let others = others(app, &roll, back.as_ref());
-            let code = match &back {
-                Some(Err(why)) if why.code == exit::INTERRUPTED => exit::INTERRUPTED,
-                _ => exit::FAILURE,
-            };
-            Err(Failure::with(
-                code,
-                format!(
-                    "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: \
-                     roundsman reload {name}",
-                    app.instance(worker),
-                    last_lines(&unit::service(name, worker)),
-                ),
-            ))
+            Err(failed(app, &roll, (worker, &reason), back.as_ref()))
         }
     }
 }
@@ -225,6 +212,27 @@ fn print_report(
     };
     let (app, workers) = (&app.name, app.workers);
     print_json(&Report { app, result, done, workers, failed, reason, release, back });
+}
+
+/// That a worker failed, for this reason, and what became of the way back.
+fn failed(
+    app: &App,
+    roll: &Roll,
+    (worker, reason): (u16, &str),
+    back: Option<&Done<PathBuf>>,
+) -> Failure {
+    let name = &app.name;
+    let others = others(app, roll, back);
+    let code = match back {
+        Some(Err(Failure { code: exit::INTERRUPTED, .. })) => exit::INTERRUPTED,
+        _ => exit::FAILURE,
+    };
+    let text = format!(
+        "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: roundsman reload {name}",
+        app.instance(worker),
+        last_lines(&unit::service(name, worker)),
+    );
+    Failure::with(code, text)
 }
 
 /// That the app's link was pointed elsewhere while the deploy ran.

@@ -1,6 +1,6 @@
 //! Balancing on a whole machine: what the commands say about it, and servers by name.
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian_in_soak};
 
 /// The worker that `roundsman explain` names for a user, and the one that answers him.
 fn explained_and_real(machine: &Machine, user: &str) -> (String, String) {
@@ -13,7 +13,7 @@ fn explained_and_real(machine: &Machine, user: &str) -> (String, String) {
     (format!("Hello from worker {number}"), reply.split(',').next().unwrap_or("").to_owned())
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// `roundsman explain` names the worker that then answers, also while one is stopped.
     fn explain_says_who_answers(machine: &Machine) {
         let hash = "command = [\"node\", \"server.js\"]\nworkers = 3\nbalance = \"hash\"\n\
@@ -36,7 +36,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// A server by name under the unit's own sandbox: /etc/hosts says where it is, and a change of it
     /// is followed without a reload and told in the journal.
     fn a_server_by_name_follows_the_hosts_file(machine: &Machine) {

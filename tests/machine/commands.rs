@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Deserializer, Value};
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian_in_soak};
 
 /// Services, which print nothing.
 const SERVICES: [&str; 3] = ["serve", "watch", "worker"];
@@ -71,7 +71,7 @@ fn json(call: &str, text: &str) -> Vec<Value> {
     values.unwrap_or_else(|error| panic!("{call}: {error} in\n{text}"))
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Every command that the help names prints JSON and nothing else when it is asked to. A new one
     /// must be added here.
     fn every_command_speaks_json(machine: &Machine) {
@@ -126,7 +126,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Each exit status that docs/commands.md lists, by a way to get it. (130 is what
     /// `interrupts.rs` is about.)
     fn exit_statuses_are_as_documented(machine: &Machine) {
@@ -167,7 +167,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// What the package has installed for bash, typed into a real one on a terminal.
     fn the_shell_completes_commands_and_apps(machine: &Machine) {
         install(machine);

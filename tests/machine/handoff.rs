@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Failed, Kind, Machine, on_every_debian};
+use crate::harness::{Clients, Failed, Kind, Machine, on_every_debian, on_every_debian_in_soak};
 
 /// Clients that keep their connection.
 const KEPT: usize = 8;
@@ -45,7 +45,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// TLS on a listener of the app's own, next to another app's HTTP; and nobody but the front
     /// hands connections in.
     fn an_app_has_a_listener_of_its_own_and_speaks_tls(machine: &Machine) {
@@ -89,7 +89,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Connections that are kept belong to the workers: the front's restart and death touch none. A
     /// deploy loses no new connection, and of a kept one at most the request that meets its end.
     fn restarts_and_deploys_under_kept_connections(machine: &Machine) {

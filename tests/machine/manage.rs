@@ -1,6 +1,6 @@
 //! Starting, scaling, stopping and deleting apps with the commands for it.
 
-use crate::harness::{Clients, Machine, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian, on_every_debian_in_soak};
 
 fn app(machine: &Machine, behaviour: &str) {
     machine.copy_in(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apps/deploy"), "/srv/shop");
@@ -129,7 +129,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Members of the group may manage and deploy apps, without root and with systemctl as with
     /// roundsman; nobody else may. (What they may not is in `hostile_users/members.rs`.)
     fn the_group_may_manage_workers(machine: &Machine) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian_in_soak};
 
 const APP: &str = "command = [\"node\", \"echo-messages.js\"]\nworkers = 3\n";
 
@@ -36,7 +36,7 @@ fn install(machine: &Machine) {
     machine.start_app("shop");
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// To all workers or to one; from all to who follows them, across a restart and a crash.
     fn messages_reach_workers_and_events_tell_their_life(machine: &Machine) {
         install(machine);
@@ -83,7 +83,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Workers with a user each reach each other, and nobody's death cuts them off: not the
     /// front's, not the follower's, not a sibling's.
     fn broadcasts_reach_siblings_whoever_dies(machine: &Machine) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Failed, Machine, on_every_debian, on_every_debian_in_soak};
+use crate::harness::{Clients, Failed, Machine, on_every_debian_in_soak};
 use crate::shop::{install, install_as, load, release, releases, runs, worker};
 
 on_every_debian_in_soak! {
@@ -42,7 +42,7 @@ on_every_debian_in_soak! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// H: no process whose death takes others with it. PM2's daemon has no counterpart; of those
     /// that there are, a worker's main process and the front are killed in turn.
     fn h_whatever_is_killed_the_others_live(machine: &Machine) {
@@ -86,7 +86,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// I: whatever an app sends over its channel, nobody else notices, and not even itself.
     fn i_hostile_messages_harm_nobody(machine: &Machine) {
         install(machine, 2, "drain-timeout = \"8s\"\n");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::harness::{Clients, Machine, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian, on_every_debian_in_soak};
 
 /// One app with two workers behind the front, known by its host.
 struct App<'a> {
@@ -155,7 +155,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// `resave` saves what has not changed, `rolling` sends the cookie anew, and without touch a
     /// session ends when it was to end: for both clients.
     fn express_with_resave_rolling_and_without_touch(machine: &Machine) {

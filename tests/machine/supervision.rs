@@ -302,7 +302,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Watching a tree of thousands of files costs nothing while nobody touches it, and next to
     /// nothing when somebody does.
     fn watching_costs_nothing(machine: &Machine) {

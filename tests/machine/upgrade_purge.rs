@@ -80,6 +80,9 @@ on_every_debian! {
 on_every_debian! {
     /// Removing the package stops all of it, even under load, and closes the port; it can be installed again.
     fn removal_stops_everything(machine: &Machine) {
+        // The front that clients have woken once more is not asked to wait for workers to come back.
+        machine.write("/etc/roundsman/roundsman.toml", "[timeouts]\nshutdown = \"2s\"\n");
+        machine.run("systemctl restart roundsman.service");
         machine.start_hello(2);
         let load = machine.load(Clients::new(4, 4));
         load.goes_on_for(200);

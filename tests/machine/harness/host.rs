@@ -53,8 +53,9 @@ impl Root {
         for layer in ["upper", "work", "root"] {
             fs::create_dir(directory.join(layer)).expect("the directory is new");
         }
+        // It is thrown away, and need not get to the disk: apt asks for that all the time.
         let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
+            "volatile,lowerdir={},upperdir={},workdir={}",
             layers.join(":"),
             directory.join("upper").display(),
             directory.join("work").display()

@@ -14,9 +14,9 @@ const SOURCES: [&str; 5] = ["src", "systemd", "packaging", "Cargo.toml", "Cargo.
 pub(crate) struct Package(PathBuf);
 
 impl Package {
-    /// What `make deb` has left.
+    /// What `make machines` has left.
     pub(crate) fn built() -> Self {
-        Self(only_deb_in("target/debian"))
+        Self(only_deb_in("target/machines/this"))
     }
 
     /// The same under a higher version.

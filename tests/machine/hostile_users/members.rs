@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Machine, Said, on_every_debian};
+use crate::harness::{Clients, Machine, Said, on_every_debian, on_every_debian_in_soak};
 use crate::shop;
 
 fn by(machine: &Machine, user: &str, script: &str) -> Said {
@@ -516,7 +516,7 @@ fn interrupt(machine: &Machine, signal: &str, line: &str) {
     });
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// A member deploys, scales, goes back, stops and starts as root does: with extra workers,
     /// without losing a request, and with Ctrl-C.
     fn a_member_deploys_as_root_does(machine: &Machine) {
