@@ -220,6 +220,28 @@ fn a_transaction_is_carried_out_within_bounds() {
     assert_eq!(server.client().say("exists key0 key19"), Value::Integer(1));
 }
 
+/// A long name and a pattern that fits it nearly everywhere would take hours, on the one thread.
+#[test]
+fn patterns_are_compared_within_bounds() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let name = "a".repeat(30 * MIB);
+    assert_eq!(client.say(&format!("set {name} x")), ok());
+    assert_eq!(client.say(&format!("sadd set {name}")), Value::Integer(1));
+    let nearly = format!("*{}b", "a".repeat(2000));
+    for request in [format!("keys {nearly}"), format!("sscan set 0 match {nearly}")] {
+        let Value::Error(text) = client.say(&request) else { panic!("it was carried out") };
+        assert!(text.contains("takes too long"), "{text}");
+    }
+    for request in ["keys", "sscan set 0 match", "config get", "command list filterby pattern"] {
+        let Value::Error(text) = client.say(&format!("{request} {name}")) else {
+            panic!("{request} was carried out")
+        };
+        assert!(text.contains("too long"), "{request}: {text}");
+    }
+    assert_eq!(client.say("scan 0 match se*"), client.say("scan 0 match s[a-f]t count 100"));
+}
+
 /// Replies that wait for a client to take them are counted too.
 #[test]
 fn replies_that_nobody_takes_are_bounded_together() {

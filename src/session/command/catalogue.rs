@@ -1,8 +1,9 @@
 //! `COMMAND`: what there is, for libraries that ask before they use it.
 
 use super::super::protocol::{Arguments, Reply};
+use super::glob::Matching;
 use super::table::{self, COMMANDS, Command};
-use super::{CommandError, Context, Outcome, glob_matches, is, unknown_subcommand};
+use super::{CommandError, Context, Outcome, is, unknown_subcommand};
 
 /// A command that another one has below it, under `COMMAND|SUBCOMMAND`.
 struct Subcommand {
@@ -90,19 +91,24 @@ fn list(args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
         5 if is(args.at(2), "FILTERBY") => Some((args.at(3), args.at(4))),
         _ => return Err(CommandError::Syntax),
     };
-    let wanted: fn(&Command, &[u8]) -> bool = match filter {
-        None => |_, _| true,
-        Some((by, _)) if is(by, "MODULE") => |_, _| false,
-        Some((by, _)) if is(by, "PATTERN") => {
-            |command, pattern| glob_matches(&pattern.to_ascii_lowercase(), command.name.as_bytes())
+    let mut chosen: Vec<_> = COMMANDS.iter().collect();
+    match filter {
+        None => {}
+        Some((by, _)) if is(by, "MODULE") => chosen.clear(),
+        Some((by, pattern)) if is(by, "PATTERN") => {
+            let pattern = Matching::pattern(pattern)?.to_ascii_lowercase();
+            let (mut request, all) = (Matching::new(), std::mem::take(&mut chosen));
+            for command in all {
+                if request.matches(&pattern, command.name.as_bytes())? {
+                    chosen.push(command);
+                }
+            }
         }
-        Some((by, _)) if is(by, "ACLCAT") => |command, category| {
+        Some((by, category)) if is(by, "ACLCAT") => chosen.retain(|command| {
             categories(command).iter().any(|own| is(category, own.trim_start_matches('@')))
-        },
+        }),
         Some(_) => return Err(CommandError::Syntax),
-    };
-    let by = filter.map_or(&[][..], |(_, by)| by);
-    let chosen: Vec<_> = COMMANDS.iter().filter(|command| wanted(command, by)).collect();
+    }
     reply.array(chosen.len());
     for command in &chosen {
         reply.bulk(command.name.as_bytes());

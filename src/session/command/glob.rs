@@ -1,75 +1,160 @@
 //! The patterns of `KEYS` and `MATCH`: `*`, `?`, `[a-z]`, `[^a-z]`, `\x`.
 
-/// Whether `text` matches `pattern`. The time is bounded by the product of their lengths, whatever
-/// the pattern.
-pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    // Where to go on when what follows the last star does not match here.
-    let mut retry: Option<(usize, usize)> = None;
-    loop {
-        if pattern.get(p) == Some(&b'*') {
-            retry = Some((p + 1, t));
-            p += 1;
-            continue;
+use super::CommandError;
+
+/// The longest pattern.
+const LONGEST: usize = 4096;
+/// Steps that one request may take: nobody else is served meanwhile. Names of usual lengths take one for
+/// each byte, so this is enough for `*x*` over a million keys of fifty bytes.
+const STEPS: u64 = 50_000_000;
+
+/// What one request may still spend on matching, whatever its patterns and however many it compares.
+#[derive(Debug)]
+pub(super) struct Matching {
+    left: u64,
+}
+
+/// No steps are left.
+#[derive(Debug)]
+struct Spent;
+
+// === impl Matching ===
+
+impl Matching {
+    /// For a new request.
+    pub(super) fn new() -> Self {
+        Self { left: STEPS }
+    }
+
+    /// A pattern that is not too long.
+    pub(super) fn pattern(pattern: &[u8]) -> Result<&[u8], CommandError> {
+        if pattern.len() > LONGEST {
+            return Err(CommandError::Other(format!(
+                "ERR the pattern is too long: it may have {LONGEST} bytes"
+            )));
         }
-        if let Some(&byte) = text.get(t) {
-            if let Some(next) = one(pattern, p, byte) {
-                p = next;
-                t += 1;
+        Ok(pattern)
+    }
+
+    /// Whether `text` matches `pattern`.
+    pub(super) fn matches(&mut self, pattern: &[u8], text: &[u8]) -> Result<bool, CommandError> {
+        Self::pattern(pattern).and_then(|pattern| {
+            self.compare(pattern, text).map_err(|Spent| {
+                CommandError::other(
+                    "ERR comparing with the pattern takes too long; use a simpler one, or SCAN with a \
+                     smaller COUNT",
+                )
+            })
+        })
+    }
+
+    fn compare(&mut self, pattern: &[u8], text: &[u8]) -> Result<bool, Spent> {
+        let (mut p, mut t) = (0, 0);
+        // Where to go on when what follows the last star does not match here.
+        let mut retry: Option<(usize, usize)> = None;
+        loop {
+            self.step()?;
+            if pattern.get(p) == Some(&b'*') {
+                p += 1;
+                if p == pattern.len() {
+                    return Ok(true);
+                }
+                retry = Some((p, t));
                 continue;
             }
-        } else if p == pattern.len() {
-            return true;
-        }
-        match &mut retry {
-            Some((after_star, from)) if *from < text.len() => {
-                *from += 1;
-                (p, t) = (*after_star, *from);
+            if let Some(&byte) = text.get(t) {
+                if let Some(next) = self.one(pattern, p, byte)? {
+                    p = next;
+                    t += 1;
+                    continue;
+                }
+            } else {
+                // Nothing is left that a star could stand for: what comes later is even shorter.
+                return Ok(p == pattern.len());
             }
-            _ => return false,
+            match &mut retry {
+                Some((after_star, from)) => {
+                    *from += 1;
+                    (p, t) = (*after_star, *from);
+                }
+                None => return Ok(false),
+            }
         }
     }
-}
 
-/// Where the pattern goes on when its part at `p` matches the byte.
-fn one(pattern: &[u8], p: usize, byte: u8) -> Option<usize> {
-    match *pattern.get(p)? {
-        b'?' => Some(p + 1),
-        b'[' => class(pattern, p + 1, byte),
-        b'\\' if p + 1 < pattern.len() => (pattern[p + 1] == byte).then_some(p + 2),
-        literal => (literal == byte).then_some(p + 1),
+    /// Where the pattern goes on when its part at `p` matches the byte.
+    fn one(&mut self, pattern: &[u8], p: usize, byte: u8) -> Result<Option<usize>, Spent> {
+        Ok(match pattern.get(p) {
+            None => None,
+            Some(b'?') => Some(p + 1),
+            Some(b'[') => self.class(pattern, p + 1, byte)?,
+            Some(b'\\') if p + 1 < pattern.len() => (pattern[p + 1] == byte).then_some(p + 2),
+            Some(literal) => (*literal == byte).then_some(p + 1),
+        })
     }
-}
 
-fn class(pattern: &[u8], mut p: usize, byte: u8) -> Option<usize> {
-    let negated = pattern.get(p) == Some(&b'^');
-    p += usize::from(negated);
-    let mut found = false;
-    loop {
-        match pattern.get(p..)? {
-            // A class without an end reaches to the end of the pattern.
-            [] => return (found != negated).then_some(p),
-            [b']', ..] => return (found != negated).then_some(p + 1),
-            [b'\\', escaped, ..] => {
-                found |= *escaped == byte;
-                p += 2;
-            }
-            [low, b'-', high, ..] => {
-                let range = if low <= high { *low..=*high } else { *high..=*low };
-                found |= range.contains(&byte);
-                p += 3;
-            }
-            [literal, ..] => {
-                found |= *literal == byte;
-                p += 1;
+    fn class(&mut self, pattern: &[u8], mut p: usize, byte: u8) -> Result<Option<usize>, Spent> {
+        let negated = pattern.get(p) == Some(&b'^');
+        p += usize::from(negated);
+        let mut found = false;
+        loop {
+            self.step()?;
+            match pattern.get(p..) {
+                // A class without an end reaches to the end of the pattern.
+                None | Some([]) => return Ok((found != negated).then_some(p)),
+                Some([b']', ..]) => return Ok((found != negated).then_some(p + 1)),
+                Some([b'\\', escaped, ..]) => {
+                    found |= *escaped == byte;
+                    p += 2;
+                }
+                Some([low, b'-', high, ..]) => {
+                    let range = if low <= high { *low..=*high } else { *high..=*low };
+                    found |= range.contains(&byte);
+                    p += 3;
+                }
+                Some([literal, ..]) => {
+                    found |= *literal == byte;
+                    p += 1;
+                }
             }
         }
+    }
+
+    fn step(&mut self) -> Result<(), Spent> {
+        self.left = self.left.checked_sub(1).ok_or(Spent)?;
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn matches(pattern: &[u8], text: &[u8]) -> bool {
+        Matching::new().matches(pattern, text).unwrap()
+    }
+
+    /// What patterns mean, in as few words as possible.
+    fn simply(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([b'*', rest @ ..], _) => (0..=text.len()).any(|n| simply(rest, &text[n..])),
+            ([], _) | (_, []) => pattern.len() == text.len(),
+            (_, [byte, later @ ..]) => Matching::new()
+                .one(pattern, 0, *byte)
+                .unwrap()
+                .is_some_and(|next| simply(&pattern[next..], later)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_finds_what_the_simple_way_finds(pattern in r"[ab*?\\\[\]^-]{0,10}", text in "[ab]{0,10}") {
+            let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+            prop_assert_eq!(matches(pattern, text), simply(pattern, text));
+        }
+    }
 
     #[test]
     fn patterns_mean_what_redis_says() {
@@ -96,9 +181,29 @@ mod tests {
         }
     }
 
+    /// Stars, and classes, which take as many steps as they are long.
     #[test]
-    fn a_hostile_pattern_takes_no_exponential_time() {
-        let pattern = "a*".repeat(50) + "b";
-        assert!(!matches(pattern.as_bytes(), "a".repeat(5000).as_bytes()));
+    fn a_request_ends_when_its_steps_are_spent() {
+        let text = vec![b'a'; 1024 * 1024];
+        for pattern in [
+            format!("*{}b", "a".repeat(2000)),
+            format!("{}b", "*a".repeat(2000)),
+            format!("*[{}]", "b".repeat(2000)),
+        ] {
+            let mut request = Matching { left: 1_000_000 };
+            let error = request.matches(pattern.as_bytes(), &text).unwrap_err().to_string();
+            assert!(error.contains("takes too long"), "{error}");
+            // Nor does it begin anew with the next name.
+            assert!(request.matches(b"a", b"a").is_err());
+        }
+        let error = Matching::new().matches(&[b'a'; LONGEST + 1], b"a").unwrap_err().to_string();
+        assert!(error.contains("4096"), "{error}");
+    }
+
+    /// So that listing everything costs nothing.
+    #[test]
+    fn a_star_at_the_end_takes_one_step() {
+        let mut request = Matching { left: 6 };
+        assert!(request.matches(b"sess:*", &[b"sess:", &[b'a'; 1000][..]].concat()).unwrap());
     }
 }

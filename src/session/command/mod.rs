@@ -29,7 +29,6 @@ use super::store::{Found, Op, Store, StoreError, key};
 
 pub use client::{Client, Identity, Memento};
 pub use connection::is_namespace;
-pub use glob::matches as glob_matches;
 pub use guesses::Guesses;
 pub use server::ServerInfo;
 pub use table::{COMMANDS, Command, Flags, NOT_SUPPORTED, dispatch, may_write};

@@ -3,7 +3,7 @@
 use super::super::protocol::{Arguments, Reply};
 use super::super::store::key;
 use super::super::store::value::Kind;
-use super::glob;
+use super::glob::Matching;
 use super::number::integer;
 use super::{CommandError, Context, Outcome, is};
 
@@ -47,9 +47,26 @@ fn options(args: Arguments<'_>, at: usize, with_kind: bool) -> Result<Options<'_
 }
 
 impl Options<'_> {
-    fn matches(&self, name: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| glob::matches(pattern, name))
+    /// Leaves the names that match.
+    fn choose<'n>(&self, names: Vec<&'n [u8]>) -> Result<Vec<&'n [u8]>, CommandError> {
+        let Some(pattern) = self.pattern else { return Ok(names) };
+        choose(&mut Matching::new(), pattern, names)
     }
+}
+
+/// Leaves the names that match.
+fn choose<'n>(
+    request: &mut Matching,
+    pattern: &[u8],
+    names: impl IntoIterator<Item = &'n [u8]>,
+) -> Result<Vec<&'n [u8]>, CommandError> {
+    let mut chosen = Vec::new();
+    for name in names {
+        if request.matches(pattern, name)? {
+            chosen.push(name);
+        }
+    }
+    Ok(chosen)
 }
 
 pub(super) fn scan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -60,12 +77,9 @@ pub(super) fn scan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
         cx.store.scan(cx.client.space, options.cursor, options.count, cx.now)?
     };
     let wanted = |kind: Kind| options.kind.is_none_or(|name| is(name, kind.name()));
-    let names: Vec<&[u8]> = keys
-        .iter()
-        .filter(|found| wanted(found.kind))
-        .map(|found| key::name(&found.key))
-        .filter(|name| options.matches(name))
-        .collect();
+    let names: Vec<&[u8]> =
+        keys.iter().filter(|found| wanted(found.kind)).map(|found| key::name(&found.key)).collect();
+    let names = options.choose(names)?;
     reply.array(2);
     reply.bulk(itoa::Buffer::new().format(next).as_bytes());
     reply.array(names.len());
@@ -77,13 +91,11 @@ pub(super) fn scan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
 
 pub(super) fn keys(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (mut names, mut place) = (Vec::new(), 0);
+    let mut request = Matching::new();
     loop {
         let (keys, next) = cx.store.scan(cx.client.space, place, MOST, cx.now)?;
-        names.extend(
-            keys.into_iter()
-                .map(|found| key::name(&found.key).to_vec())
-                .filter(|name| glob::matches(args.at(1), name)),
-        );
+        let found = keys.iter().map(|found| key::name(&found.key));
+        names.extend(choose(&mut request, args.at(1), found)?.into_iter().map(<[u8]>::to_vec));
         place = next;
         if place == 0 {
             break;
@@ -117,8 +129,8 @@ pub(super) fn randomkey(
 pub(super) fn hscan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let options = options(args, 2, false)?;
     super::hashes::with_fields(cx, args.at(1), |fields| {
-        let (mut chosen, next) = window(fields.keys().map(|field| &**field), &options);
-        chosen.retain(|field| options.matches(field));
+        let (looked_at, next) = window(fields.keys().map(|field| &**field), &options);
+        let chosen = options.choose(looked_at)?;
         reply.array(2);
         reply.bulk(next.to_string().as_bytes());
         reply.array(chosen.len() * 2);
@@ -126,21 +138,23 @@ pub(super) fn hscan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
             reply.bulk(field);
             reply.bulk(fields.get(field).map_or(&[][..], |value| value));
         }
-    })
+        Ok(())
+    })?
 }
 
 pub(super) fn sscan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let options = options(args, 2, false)?;
     super::sets::with_members(cx, args.at(1), |members| {
-        let (mut chosen, next) = window(members.iter().map(|member| &**member), &options);
-        chosen.retain(|member| options.matches(member));
+        let (looked_at, next) = window(members.iter().map(|member| &**member), &options);
+        let chosen = options.choose(looked_at)?;
         reply.array(2);
         reply.bulk(next.to_string().as_bytes());
         reply.array(chosen.len());
         for member in &chosen {
             reply.bulk(member);
         }
-    })
+        Ok(())
+    })?
 }
 
 /// The elements that a scan at this cursor looks at, and the cursor after them. As with keys, the

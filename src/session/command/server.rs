@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::super::protocol::{Arguments, Reply};
 use super::super::store::key::Space;
+use super::glob::Matching;
 use super::guesses::Guesses;
-use super::{CommandError, Context, LONGEST_STRING, Outcome, glob_matches, is, unknown_subcommand};
+use super::{CommandError, Context, LONGEST_STRING, Outcome, is, unknown_subcommand};
 
 /// The version whose commands these are: libraries look at it to decide what they may use.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
@@ -149,10 +150,20 @@ fn settings(cx: &Context<'_>) -> Vec<(&'static str, String)> {
 
 pub(super) fn config(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     if is(args.at(1), "GET") && args.len() >= 3 {
-        let mut chosen = settings(cx);
-        chosen.retain(|(name, _)| {
-            args.from(2).any(|p| glob_matches(&p.to_ascii_lowercase(), name.as_bytes()))
-        });
+        let settings = settings(cx);
+        let mut is_chosen = vec![false; settings.len()];
+        let mut request = Matching::new();
+        for pattern in args.from(2) {
+            let pattern = Matching::pattern(pattern)?.to_ascii_lowercase();
+            for ((name, _), is_chosen) in settings.iter().zip(&mut is_chosen) {
+                *is_chosen = *is_chosen || request.matches(&pattern, name.as_bytes())?;
+            }
+        }
+        let chosen: Vec<_> = settings
+            .into_iter()
+            .zip(is_chosen)
+            .filter_map(|(it, chosen)| chosen.then_some(it))
+            .collect();
         reply.map(chosen.len());
         for (name, value) in chosen {
             reply.bulk(name.as_bytes());
