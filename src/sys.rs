@@ -5,8 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use listenfd::ListenFd;
+use rustix::process::{DumpableBehavior, Pid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -35,14 +37,57 @@ pub(crate) fn take_passed(passed: &mut ListenFd, index: usize) -> io::Result<Own
     Ok(descriptor)
 }
 
+/// Splits this process in two, which have everything twice: the number of the new one, which gets none.
+/// What systemd wants of this process's watchdog it wants of the new one then.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    only_thread()?;
+    // SAFETY: this is the only thread (checked above), so nobody is in the middle of anything that
+    // the new process would have half of.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            #[expect(clippy::disallowed_methods, reason = "there is no other thread")]
+            // SAFETY: nobody reads the environment meanwhile: this is the only thread.
+            unsafe {
+                std::env::remove_var("WATCHDOG_PID");
+            }
+            Ok(None)
+        }
+        child => Ok(Pid::from_raw(child)),
+    }
+}
+
+fn only_thread() -> io::Result<()> {
+    match std::fs::read_dir("/proc/self/task")?.count() {
+        1 => Ok(()),
+        _ => Err(io::Error::other("this process has more than one thread")),
+    }
+}
+
+/// Has the kernel end this process after so long, whatever it does then.
+pub(crate) fn end_after(limit: Duration) {
+    let seconds = libc::c_uint::try_from(limit.as_secs()).unwrap_or(libc::c_uint::MAX);
+    // SAFETY: the call takes a number; nobody here uses the timer or its signal, which ends the process.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// Ends this process by a signal, as if it had no handler for it, and without a core dump. Returns where
+/// a signal ends nobody.
+pub(crate) fn end_by(signal: libc::c_int) {
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // SAFETY: the default takes the place of a handler of the runtime's, which is not needed any more;
+    // both calls take numbers only.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+    }
+}
+
 /// Becomes another program, whose descriptor 3 is what standard input is now. Returns only if that
 /// is not possible, with descriptor 3 as it was.
 pub(crate) fn exec_with_stdin_as_three(command: &mut Command) -> io::Error {
-    let alone = std::fs::read_dir("/proc/self/task").map(Iterator::count);
-    match alone {
-        Ok(1) => {}
-        Ok(_) => return io::Error::other("this process has more than one thread"),
-        Err(error) => return error,
+    if let Err(error) = only_thread() {
+        return error;
     }
     let dup = |from, to, flags| {
         // SAFETY: nobody can meet descriptor 3 while it is another one: this is the only thread

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 #[derive(Debug)]
 pub(crate) struct Lock {
     /// The kernel's lock ends with it.
-    _file: File,
+    file: File,
 }
 
 /// How long to wait for another process.
@@ -70,7 +71,20 @@ impl Lock {
         // For the message above; without it that one is only less helpful.
         let _ = file.set_len(0).and_then(|()| file.rewind());
         let _ = write!(file, "{}", std::process::id());
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl From<OwnedFd> for Lock {
+    /// One that an earlier process of the same service has taken, and that has been kept.
+    fn from(kept: OwnedFd) -> Self {
+        Self { file: kept.into() }
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -12,7 +12,8 @@ pub(crate) const ALL_SERVICES: &str = "roundsman-worker@*:*.service";
 /// All workers' sockets that are loaded, as a pattern.
 pub(crate) const ALL_SOCKETS: &str = "roundsman-worker@*:*.socket";
 
-const WORKER: &str = "roundsman-worker@";
+/// How the names of all units of workers begin.
+pub(crate) const WORKER: &str = "roundsman-worker@";
 
 /// A worker of an app: `shop:1`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::failure::{Done, Failure};
 use crate::admin;
@@ -26,11 +27,13 @@ use crate::front::Front;
 use crate::health;
 use crate::lifecycle::absence;
 use crate::lifecycle::control::{Control, https_port};
+use crate::lifecycle::ending;
 use crate::lifecycle::last_good::LastGood;
 use crate::lifecycle::server;
 use crate::lifecycle::state::{self, Kept};
 use crate::registry::dns;
-use crate::systemd::activation::{self, Inherited, Socket};
+use crate::systemd::activation::{self, Inherited, KEPT, Passed, Socket};
+use crate::systemd::anchor::{self, Anchor, Side};
 use crate::systemd::dbus::workers;
 use crate::systemd::watchdog;
 use crate::systemd::{journal, message, notify};
@@ -58,6 +61,10 @@ pub(super) struct Serve {
     /// Without systemd: the directory below which the workers' control sockets are
     #[arg(long, value_name = "DIR")]
     runtime: Option<PathBuf>,
+    /// What the unit does: at SIGINT, let the next front begin at once, and finish what is in flight
+    /// beside it
+    #[arg(long)]
+    hand_over: bool,
 }
 
 fn parse_listen(text: &str) -> Result<(String, SocketAddr), String> {
@@ -80,8 +87,15 @@ fn os(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Failure {
 impl Serve {
     /// Runs until it is told to stop.
     pub(super) fn run(self) -> ExitCode {
-        // Before any thread exists: it changes the environment.
-        let inherited = activation::adopt();
+        // Before any thread exists: it changes the environment, and makes two processes of this one.
+        let begun = activation::adopt_with_kept().and_then(|passed| {
+            if self.hand_over { anchor::split(passed) } else { Ok(Side::Server(None, passed)) }
+        });
+        let begun = match begun {
+            Ok(Side::Anchor(code)) => return ExitCode::from(code),
+            Ok(Side::Server(anchor, passed)) => Ok((anchor, passed)),
+            Err(error) => Err(Failure::with(exit::OS, error.to_string())),
+        };
         let filtered = crate::sys::only_needed_protocols();
         journal::init();
         if let Err(error) = filtered {
@@ -93,10 +107,7 @@ impl Serve {
                  kernel ({error}). Look for RestrictAddressFamilies= in drop-ins of roundsman.service"
             );
         }
-        let code = match inherited
-            .map_err(|error| Failure::with(exit::OS, error.to_string()))
-            .and_then(|inherited| self.serve(inherited))
-        {
+        let code = match begun.and_then(|(anchor, passed)| self.serve(anchor, passed)) {
             Ok(()) => exit::OK,
             Err(Failure { code, message }) => {
                 tracing::error!("{message}");
@@ -108,7 +119,8 @@ impl Serve {
         ExitCode::from(code)
     }
 
-    fn serve(self, inherited: Vec<Inherited>) -> Done {
+    fn serve(self, anchor: Option<Anchor>, passed: Passed) -> Done {
+        let (inherited, of_before) = passed;
         let (admin_listeners, sockets): (Vec<_>, Vec<_>) =
             self.sockets(inherited)?.into_iter().partition(|socket| socket.name == ADMIN);
         if sockets.is_empty() {
@@ -179,11 +191,14 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(os("cannot start the control runtime"))?;
-        let _lock = admin_listeners.iter().find_map(lock_beside);
+        let _lock = match of_before.into_iter().find(|(name, _)| *name == lock_name()) {
+            Some((_, lock)) => Some(Lock::from(lock)),
+            None => admin_listeners.iter().find_map(lock_beside),
+        };
         let local = tokio::task::LocalSet::new();
         local.spawn_local(health);
         local.spawn_local(names);
-        local.block_on(&runtime, run(control, admin_listeners, sockets))
+        local.block_on(&runtime, run(control, anchor, admin_listeners, sockets))
     }
 
     /// The inherited sockets and those that the arguments ask for.
@@ -261,7 +276,14 @@ fn describe(sockets: &[Inherited]) -> Vec<admin::model::Listener> {
         .collect()
 }
 
-/// Marks this process as the running front, in the admin socket's directory.
+/// Under which name systemd keeps the lock from one process of the service to the next: a worker that
+/// stops meanwhile waits for the next one, which knows the others.
+fn lock_name() -> String {
+    format!("{KEPT}lock")
+}
+
+/// Marks this service as the running front, in the admin socket's directory, until all of its processes
+/// have ended.
 fn lock_beside(admin: &Inherited) -> Option<Lock> {
     let Socket::Unix(socket) = &admin.socket else { return None };
     let address = socket.local_addr().ok()?;
@@ -269,7 +291,12 @@ fn lock_beside(admin: &Inherited) -> Option<Lock> {
     // Who asks whether it is held is root. Nobody else may read it, and so lock it: a front without its
     // lock would be taken for one that does not run.
     match Lock::take(&path, Wait::Moment) {
-        Ok(lock) => Some(lock),
+        Ok(lock) => {
+            if let Err(error) = notify::keep(&lock_name(), lock.as_fd()) {
+                tracing::warn!(%error, "systemd does not keep the lock over a restart");
+            }
+            Some(lock)
+        }
         Err(error) => {
             tracing::warn!(
                 "cannot lock {}: {error}; stopping a worker may not wait for its requests",
@@ -283,6 +310,7 @@ fn lock_beside(admin: &Inherited) -> Option<Lock> {
 /// The control thread's whole life.
 async fn run(
     control: Rc<Control>,
+    anchor: Option<Anchor>,
     admin_listeners: Vec<Inherited>,
     sockets: Vec<Listener>,
 ) -> Done {
@@ -291,6 +319,7 @@ async fn run(
     let mut interrupt = handler(SignalKind::interrupt())?;
     let mut hang_up = handler(SignalKind::hangup())?;
 
+    let mut admin = Vec::new();
     for inherited in admin_listeners {
         let Socket::Unix(socket) = inherited.socket else {
             return Err(Failure::config(
@@ -300,7 +329,7 @@ async fn run(
         };
         let socket = tokio::net::UnixListener::from_std(socket)
             .map_err(os("cannot serve the admin socket"))?;
-        tokio::task::spawn_local(server::serve(socket, Rc::clone(&control)));
+        admin.push(tokio::task::spawn_local(server::serve(socket, Rc::clone(&control))));
     }
     let watched = Rc::clone(&control);
     tokio::task::spawn_local(watchdog::run(move || watched.threads().heartbeats()));
@@ -311,17 +340,22 @@ async fn run(
 
     tokio::task::spawn_local(tell_changes(Rc::clone(&control)));
     control.threads().accept(sockets);
+    // Who asks after the start is answered by this one.
+    control.earlier().relieve().await;
     tracing::info!(message_id = message::FRONT_READY, "{}", control.status_line());
     notify::ready(&control.status_line());
 
-    loop {
+    let anchor = loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break anchor,
             _ = hang_up.recv() => drop(control.reload(None)), // the errors are in the log
         }
+    };
+    match anchor {
+        Some(anchor) => ending::hand_over(&control, anchor, admin).await,
+        None => ending::stop(&control).await,
     }
-    stop(&control).await;
     Ok(())
 }
 
@@ -350,21 +384,4 @@ async fn tell_changes(control: Rc<Control>) {
             control.tell_status();
         }
     }
-}
-
-/// Finishes what is in flight, within `timeouts.shutdown`.
-async fn stop(control: &Control) {
-    let grace = control.front().snapshot().settings.front.timeouts.shutdown;
-    notify::stopping("finishing the requests in flight");
-    notify::extend_timeout(grace + Duration::from_secs(5));
-    tracing::info!(
-        message_id = message::FRONT_STOPPING,
-        "stopping: requests in flight have {grace:?} to finish"
-    );
-    let begin = Instant::now();
-    let cut = control.threads().shutdown(grace).await;
-    if cut > 0 {
-        tracing::warn!("{cut} connections were not done after {grace:?} and were cut");
-    }
-    tracing::info!("stopped after {:?}", begin.elapsed());
 }

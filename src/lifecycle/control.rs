@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::earlier::Earlier;
 use super::held::Held;
 use super::last_good::LastGood;
 use super::state::Kept;
@@ -24,14 +25,11 @@ use crate::front::Front;
 use crate::systemd::dbus::UnitState;
 use crate::systemd::dbus::workers::WorkerEvent;
 use crate::systemd::{message, notify};
-use crate::thread::Threads;
+use crate::thread::{LAST_WORDS, Threads};
 use crate::tls::Tls;
 
 /// How often a drain looks whether the last request is done.
 const DRAIN_POLL: Duration = Duration::from_millis(5);
-
-/// How long conversations may take to end once they are told to: a frame and its answer.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A running front and the handles to change it.
 #[derive(Debug)]
@@ -52,6 +50,7 @@ pub(crate) struct Control {
     bus_missed: Cell<bool>,
     /// Workers that an administrator drained and has not undrained.
     held: Held,
+    earlier: Earlier,
     /// Whether the last reload was refused.
     refused: Cell<bool>,
     /// A number for the files at work, where they are not the last good ones.
@@ -73,7 +72,7 @@ impl Control {
         lacks_certificates: bool,
         listeners: Vec<model::Listener>,
     ) -> Self {
-        let Kept { last_good, held } = kept;
+        let Kept { last_good, held, earlier } = kept;
         Self {
             front,
             threads,
@@ -87,6 +86,7 @@ impl Control {
             bus: Cell::new(false),
             bus_missed: Cell::new(false),
             held,
+            earlier,
             refused: Cell::new(false),
             configuration: RefCell::default(),
             draining: RefCell::default(),
@@ -96,6 +96,11 @@ impl Control {
     /// The threads.
     pub(crate) fn threads(&self) -> &Threads {
         &self.threads
+    }
+
+    /// Those that were the front before.
+    pub(crate) fn earlier(&self) -> &Earlier {
+        &self.earlier
     }
 
     /// The shared front.
@@ -381,22 +386,29 @@ impl Control {
             self.set(server, app, State::Draining);
         }
         let timeout = drain.timeout_ms.map_or(timeout, Duration::from_millis);
-        let mut end = since + timeout;
+        let end = since + timeout;
+        let at_earlier = self.earlier.drain(&drain.target, end);
+        let (here, there) = tokio::join!(self.in_flight_after(&servers, end), at_earlier);
+        Ok(model::Drained { in_flight: here + there })
+    }
+
+    /// What is in flight at these in the end: nothing, or what was not done by then, and a little later.
+    async fn in_flight_after(&self, servers: &[Arc<Server>], mut end: Instant) -> u32 {
         let mut over = false;
         loop {
             let in_flight = servers.iter().map(|s| s.in_flight()).sum();
             if in_flight > 0 && Instant::now() >= end && !over {
-                for server in &servers {
+                for server in servers {
                     self.threads.end_conversations(server);
                 }
                 (over, end) = (true, Instant::now() + LAST_WORDS);
             }
             if in_flight == 0 || Instant::now() >= end {
                 // What finished meanwhile went back to the pools.
-                for server in &servers {
+                for server in servers {
                     self.threads.forget_idle(server.id);
                 }
-                return Ok(model::Drained { in_flight });
+                return in_flight;
             }
             sleep(DRAIN_POLL).await;
         }

@@ -2,6 +2,8 @@
 
 pub(crate) mod absence;
 pub(crate) mod control;
+pub(crate) mod earlier;
+pub(crate) mod ending;
 pub(crate) mod held;
 pub(crate) mod last_good;
 pub(crate) mod server;

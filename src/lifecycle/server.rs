@@ -15,10 +15,12 @@ use tokio::net::UnixListener;
 use tokio::time::timeout;
 
 use super::control::Control;
+use super::earlier::RELIEVE;
 use crate::admin::explain::{Query, explain};
 use crate::admin::model::{Drain, ErrorResponse, Reload, Undrain};
 use crate::base::peer::{Peer, Standing};
 use crate::base::places::Places;
+use crate::systemd::anchor;
 
 /// Bytes of a request body: a drain has about a hundred.
 const BODY: usize = 64 * 1024;
@@ -46,8 +48,8 @@ const DENIED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r
 
 /// Serves the control API on `listener` for as long as it is polled. Run it in a `LocalSet`.
 ///
-/// Not for this process itself: it connects to where its servers listen, and if one of them should
-/// bring it here, its clients would speak with the front's rights.
+/// Not for this process itself, nor for an earlier front: they connect to where their servers listen,
+/// and if one of them should bring them here, their clients would speak with the front's rights.
 pub(crate) async fn serve(listener: UnixListener, control: Rc<Control>) {
     serve_all_but(Some(std::process::id()), listener, control).await;
 }
@@ -65,6 +67,7 @@ async fn serve_all_but(own: Option<u32>, listener: UnixListener, control: Rc<Con
         };
         let place = match Peer::of(&stream) {
             Ok(peer) if own.is_some() && peer.pid == own => continue,
+            Ok(peer) if peer.pid.is_some_and(anchor::has_let_go) => continue,
             // Also where it drains its own worker, in whose unit it is.
             Ok(peer) if peer.uid == 0 => None,
             // An app may run as a user who is a member. Who is one the socket's mode says.
@@ -130,6 +133,11 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answer {
             },
             Err(error) => Err((StatusCode::BAD_REQUEST, error)),
         },
+        (&Method::POST, RELIEVE) if control.earlier().is_one() => {
+            control.threads().stop_accepting().await;
+            control.earlier().be_relieved();
+            Ok(json(StatusCode::OK, &serde_json::json!({})))
+        }
         (&Method::POST, "/v1/explain") => match read::<Query>(request).await {
             Ok(query) => Ok(json(StatusCode::OK, &explain(&control.front().snapshot(), &query))),
             Err(error) => Err((StatusCode::BAD_REQUEST, error)),

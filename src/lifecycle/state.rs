@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustls::crypto::aws_lc_rs;
 
+use super::earlier::Earlier;
 use super::held::Held;
 use super::last_good::LastGood;
 use crate::base::file::write_atomically;
@@ -17,6 +18,8 @@ pub(crate) struct Kept {
     pub last_good: Option<LastGood>,
     /// The workers that are drained by hand.
     pub held: Held,
+    /// Fronts that have been restarted and are not done yet.
+    pub earlier: Earlier,
 }
 
 /// The state directory of this process's unit (`StateDirectory=`), if it has one.
@@ -31,7 +34,11 @@ impl Kept {
     /// (`RuntimeDirectory=`), which is there until the next boot.
     pub(crate) fn of_unit(state: Option<&Path>) -> Self {
         let until_boot = first_of("RUNTIME_DIRECTORY");
-        Self { last_good: state.map(LastGood::new), held: Held::noted_in(until_boot.as_deref()) }
+        Self {
+            last_good: state.map(LastGood::new),
+            held: Held::noted_in(until_boot.as_deref()),
+            earlier: Earlier::beside(until_boot.as_deref()),
+        }
     }
 }
 

@@ -38,6 +38,9 @@ pub const KEPT: &str = "kept-";
 /// A descriptor that systemd has kept, under the name that it was given.
 pub type Kept = (String, OwnedFd);
 
+/// All that systemd has passed to a process.
+pub type Passed = (Vec<Inherited>, Vec<Kept>);
+
 /// Adopts every socket that was passed to this process; none when there are none, or when somebody
 /// has adopted them before.
 ///
@@ -54,7 +57,7 @@ pub fn adopt() -> io::Result<Vec<Inherited>> {
 ///
 /// # Errors
 /// As [`adopt`].
-pub fn adopt_with_kept() -> io::Result<(Vec<Inherited>, Vec<Kept>)> {
+pub fn adopt_with_kept() -> io::Result<Passed> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':').filter(|name| !name.is_empty());
     let mut passed = ListenFd::from_env();

@@ -1,6 +1,7 @@
 //! Everything that is systemd's: activation, D-Bus, journal.
 
 pub mod activation;
+pub(crate) mod anchor;
 pub(crate) mod dbus;
 pub(crate) mod journal;
 pub(crate) mod message;

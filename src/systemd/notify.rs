@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libsystemd::daemon::{NotifyState as WithDescriptors, notify_with_fds};
@@ -9,6 +10,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
 use crate::base::text;
+
+/// Whether another process speaks for the service now.
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// The longest line: systemd reads 4096 bytes of a message, and hardly any text is this long.
 const LONGEST: usize = 2048;
@@ -81,6 +85,11 @@ fn pass(states: &[WithDescriptors], descriptors: &[BorrowedFd<'_>]) -> io::Resul
     notify_with_fds(false, states, &descriptors).map(|_| ()).map_err(io::Error::other)
 }
 
+/// Says nothing from now on: another process speaks for the service.
+pub(crate) fn be_silent() {
+    SILENT.store(true, Ordering::Relaxed);
+}
+
 /// How often systemd wants [`watchdog`]; `None` when it does not.
 pub(crate) fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
@@ -98,6 +107,9 @@ pub(crate) fn lines(states: &[NotifyState<'_>]) -> Vec<String> {
 }
 
 fn send(states: &[NotifyState<'_>]) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     let lines = lines(states);
     let states: Vec<_> = lines.iter().map(|line| NotifyState::Custom(line)).collect();
     if let Err(error) = sd_notify::notify(&states) {

@@ -19,7 +19,7 @@ pub(super) enum Command {
     /// Accept from these; only thread 0 is told so.
     Accept(Vec<Listener>),
     /// Accept no more, and say so.
-    StopAccepting(Option<tokio::sync::oneshot::Sender<()>>),
+    StopAccepting(tokio::sync::oneshot::Sender<()>),
     ForgetIdle(u32),
     /// Have every connection look whether it must end.
     Look,

@@ -28,9 +28,13 @@ use worker::Start;
 /// How often a shutdown looks whether all connections have ended.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// How long conversations may take to end once they are told to: a frame and its answer.
+pub const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// The worker threads.
 #[derive(Debug)]
 pub struct Threads {
+    front: Arc<Front>,
     cores: Vec<usize>,
     counters: Vec<Arc<Counters>>,
     commands: Vec<UnboundedSender<Command>>,
@@ -53,7 +57,6 @@ impl Threads {
     /// Starts one thread for each of these cores; returns when every one has reported in.
     ///
     /// The front must have been made for as many threads.
-    #[expect(clippy::needless_pass_by_value, reason = "the threads keep it")]
     pub fn start(front: Arc<Front>, cores: &[usize], pin: bool) -> io::Result<Self> {
         if cores.len() != front.threads() || cores.is_empty() {
             let text = format!("{} threads for {} cores", front.threads(), cores.len());
@@ -89,7 +92,7 @@ impl Threads {
         for _ in cores {
             reports.recv().map_err(|_| io::Error::other("a thread ended before it began"))??;
         }
-        Ok(Self { cores: cores.to_vec(), counters, commands })
+        Ok(Self { front, cores: cores.to_vec(), counters, commands })
     }
 
     /// Begins to accept from these.
@@ -123,25 +126,38 @@ impl Threads {
         totals
     }
 
-    /// Accepts nothing any more. What waits in a socket's backlog stays there.
-    pub fn stop_accepting(&self) {
-        self.tell(0, Command::StopAccepting(None));
+    /// Accepts nothing any more, and returns when the listeners are closed. What waits in a socket's
+    /// backlog stays there.
+    pub async fn stop_accepting(&self) {
+        let (stopped, has_stopped) = tokio::sync::oneshot::channel();
+        self.tell(0, Command::StopAccepting(stopped));
+        // From then on every connection is either counted as open or on its way.
+        let _ = has_stopped.await; // or the thread has ended
     }
 
-    /// Stops accepting and ends every connection: idle ones soon, others with their response.
+    /// Ends every connection: idle ones soon, others with their response. What is not done after
+    /// `grace` is cut, but for what goes on for ever, which has an end that its client understands.
     ///
-    /// Returns how many were cut off at the end of `grace`.
-    pub async fn shutdown(&self, grace: Duration) -> usize {
-        let end = Instant::now() + grace;
-        let (stopped, has_stopped) = tokio::sync::oneshot::channel();
-        self.tell(0, Command::StopAccepting(Some(stopped)));
-        // From then on every connection is either counted as open or on its way.
-        let _ = tokio::time::timeout_at(end, has_stopped).await;
+    /// Returns how many were cut. Nobody may be accepted any more.
+    pub async fn finish(&self, grace: Duration) -> usize {
         (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Stop));
+        let mut open = self.ended_within(grace).await;
+        if open > 0 {
+            for (_, server) in self.front.snapshot().servers() {
+                self.end_conversations(server);
+            }
+            open = self.ended_within(LAST_WORDS).await;
+        }
+        (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Cut));
+        open
+    }
+
+    /// How many connections are open when none is, or when the time is up.
+    async fn ended_within(&self, limit: Duration) -> usize {
+        let end = Instant::now() + limit;
         loop {
             let open = self.open();
             if open == 0 || Instant::now() >= end {
-                (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Cut));
                 return open;
             }
             tokio::time::sleep(LOOK.min(end.saturating_duration_since(Instant::now()))).await;

@@ -89,9 +89,7 @@ async fn obey(mut start: Start) {
                     task.abort();
                     let _ = task.await; // it is gone, and its socket with it
                 }
-                if let Some(done) = done {
-                    let _ = done.send(());
-                }
+                let _ = done.send(()); // or nobody waits for it
             }
             Command::ForgetIdle(server) => {
                 local.pool.borrow_mut().forget(server);

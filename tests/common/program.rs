@@ -28,6 +28,15 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the front of `directory`/etc on an inherited socket and waits for `READY=1`.
     pub(crate) fn start<V: AsRef<OsStr>>(directory: TempDir, environment: &[(&str, V)]) -> Self {
+        Self::start_with(directory, environment, "")
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn start_with<V: AsRef<OsStr>>(
+        directory: TempDir,
+        environment: &[(&str, V)],
+        arguments: &str,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("it is bound");
         // systemd's backlog; in a short one the kernel forgets who waits with nothing to say.
@@ -40,7 +49,7 @@ impl Program {
         // The shell puts the socket where systemd would, and says that it is for this process.
         let script = format!(
             "exec 3<&{} && LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=http exec {} serve \
-             --config {root}/etc --admin {root}/admin.sock 2> {root}/stderr",
+             --config {root}/etc --admin {root}/admin.sock {arguments} 2> {root}/stderr",
             listener.as_raw_fd(),
             env!("CARGO_BIN_EXE_roundsman"),
             root = directory.path().display(),

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod handover;
 
 use crate::common::backend::Backend;
 use crate::common::http::{self, Message};

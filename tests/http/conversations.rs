@@ -1,6 +1,7 @@
 //! What goes on for ever at a server whose time to drain is up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use roundsman::balance::Server;
 
@@ -48,6 +49,20 @@ fn a_websocket_is_closed_with_a_frame() {
     drop(client);
     super::support::eventually("it is over for the server, too", || {
         server.in_flight() == 0 && backend.open() == 0
+    });
+}
+
+#[test]
+fn the_end_of_the_fronts_time_is_theirs_too() {
+    let backend = saying(SWITCH.into());
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.send(UPGRADE);
+    assert_eq!(client.head().unwrap().status(), 101);
+    std::thread::scope(|scope| {
+        let cut = scope.spawn(|| proxy.stop(Duration::from_millis(100)));
+        assert_eq!(rest(&mut client), CLOSE);
+        drop(client);
+        assert_eq!(cut.join().unwrap(), 0);
     });
 }
 

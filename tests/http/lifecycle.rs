@@ -13,11 +13,6 @@ use super::support::{Backend, Proxy, Wire, add, eventually, get, ok};
 
 const GRACE: Duration = Duration::from_secs(15);
 
-fn shutdown(proxy: &Proxy, grace: Duration) -> usize {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(proxy.threads.shutdown(grace))
-}
-
 #[test]
 fn connections_are_spread_evenly() {
     let backend = Backend::named("ok");
@@ -77,7 +72,7 @@ fn a_shutdown_loses_nothing_in_flight() {
     eventually("it is at the server", || backend.requests().iter().any(|r| r.target() == "/slow"));
 
     std::thread::scope(|scope| {
-        let cut = scope.spawn(|| shutdown(&proxy, GRACE));
+        let cut = scope.spawn(|| proxy.stop(GRACE));
         // Who asks once more right then is still answered, and told that it was the last time.
         let mut last = busy.get("/");
         while last.one("connection") != Some("close") {
@@ -101,7 +96,7 @@ fn a_shutdown_ends_with_its_grace() {
     let proxy = Proxy::over(&[&backend]);
     let mut client = proxy.send(get("/"));
     eventually("it is at the server", || !backend.requests().is_empty());
-    assert_eq!(shutdown(&proxy, Duration::from_millis(100)), 1);
+    assert_eq!(proxy.stop(Duration::from_millis(100)), 1);
     assert!(client.is_closed());
 }
 
@@ -111,8 +106,9 @@ fn who_stops_accepting_leaves_the_others_alone() {
     let proxy = Proxy::over(&[&backend]);
     let mut client = proxy.connect();
     assert_eq!(client.get("/").status(), 200);
-    proxy.threads.stop_accepting();
-    eventually("the listener is gone", || std::net::TcpStream::connect(proxy.address).is_err());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(proxy.threads.stop_accepting());
+    assert!(std::net::TcpStream::connect(proxy.address).is_err(), "the listener is gone");
     let response = client.get("/");
     assert_eq!((response.status(), response.one("connection")), (200, None));
 }

@@ -13,6 +13,7 @@ mod commands;
 mod crash;
 mod deploy;
 mod drift;
+mod handover;
 mod install;
 mod interrupts;
 mod journal;

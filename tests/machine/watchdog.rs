@@ -28,7 +28,7 @@ on_every_debian! {
         machine.run("systemctl restart roundsman.service");
         machine.start_hello(2);
         let unit = "roundsman.service";
-        let process = machine.property(unit, "MainPID");
+        let process = machine.front_process();
         machine.write("/root/stop-thread.py", STOP_THREAD);
         machine.run(&format!(
             "grep -lx front-1 /proc/{process}/task/*/comm | cut -d/ -f5 > /root/thread"
@@ -41,7 +41,7 @@ on_every_debian! {
             machine.property(unit, "NRestarts") == "1"
                 && machine.property(unit, "ActiveState") == "active"
         });
-        assert_ne!(machine.property(unit, "MainPID"), process);
+        assert_ne!(machine.front_process(), process);
         let stuck = machine.events("THREAD_STUCK");
         assert!(stuck[0]["MESSAGE"].as_str().expect("text").contains("[1]"), "{stuck:?}");
         assert!(machine.curl("/").starts_with("Hello from worker"));

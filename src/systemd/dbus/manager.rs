@@ -9,6 +9,7 @@ use super::interface::{UNIT, UnitPropertiesProxy};
 use super::job_table::JobTable;
 use super::link::{Ear, Link};
 use super::unit::{Unit, UnitState};
+use crate::base::unit::WORKER;
 
 /// A connection to the service manager, which sees what becomes of every job that it begins.
 #[derive(Debug)]
@@ -169,6 +170,15 @@ impl Systemd {
     pub(crate) async fn busy(&self, pattern: &str) -> Result<Vec<String>, SystemdError> {
         self.link.list_busy(pattern).await
     }
+
+    /// Whether systemd is to open or close a listener of anybody but workers.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub(crate) async fn changes_listeners(&self) -> Result<bool, SystemdError> {
+        let sockets = self.link.with_jobs("*.socket").await?;
+        Ok(sockets.iter().any(|socket| !socket.starts_with(WORKER)))
+    }
 }
 
 /// Tells those who wait for jobs when there is nobody any more who hears.
@@ -183,8 +193,31 @@ impl Drop for Closes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{Fake, IMPATIENT};
+    use super::super::fake::{self, Fake, IMPATIENT, PATIENT};
     use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_is_to_be_closed_is_known_by_its_job() {
+        for (socket, job, changes) in [
+            ("roundsman-http.socket", 0, false),
+            ("roundsman-http.socket", 7, true),
+            ("own.socket", 7, true),
+            ("roundsman-worker@shop:1.socket", 7, false),
+        ] {
+            let (connection, mut fake) = Fake::bus().await;
+            let asks = async {
+                let systemd = Systemd::with(|ear| Link::over(connection, PATIENT, ear)).await?;
+                systemd.changes_listeners().await
+            };
+            let (known, ()) = tokio::join!(asks, async {
+                let call = fake.expect("ListUnitsByPatterns").await;
+                let mut listed = fake::listed(socket, "active");
+                listed.7 = job;
+                fake.answer(&call, &vec![listed]).await;
+            });
+            assert_eq!(known.unwrap(), changes, "{socket} {job}");
+        }
+    }
 
     #[tokio::test]
     async fn nobody_waits_for_a_bus_that_does_not_let_us_in() {

@@ -28,6 +28,18 @@ const server = http.createServer((request, response) => {
     response.setHeader('Content-Type', 'text/event-stream');
     response.write(`data: ${version}\n\n`);
     setInterval(() => response.write(`data: ${version}\n\n`), 100).unref();
+  } else if (url.pathname === '/download') {
+    // 64 KiB ten times a second.
+    let left = Number(url.searchParams.get('ms')) / 100;
+    response.setHeader('Content-Length', left * 65536);
+    const timer = setInterval(() => {
+      response.write(Buffer.alloc(65536));
+      left -= 1;
+      if (left === 0) {
+        clearInterval(timer);
+        response.end();
+      }
+    }, 100);
   } else {
     // Every request takes a moment, so that some are in flight whatever happens.
     const slow = Number(url.searchParams.get('ms') ?? 6000);

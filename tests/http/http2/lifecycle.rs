@@ -143,7 +143,7 @@ fn a_shutdown_finishes_what_is_open_and_takes_nothing_new() {
             assert_eq!(client.get("/").await.unwrap().status, 200);
             let idle = Client::connect(&proxy).await;
             assert_eq!(idle.get("/").await.unwrap().status, 200);
-            let cut = scope.spawn(|| run(proxy.threads.shutdown(Duration::from_secs(15))));
+            let cut = scope.spawn(|| proxy.stop(Duration::from_secs(15)));
             assert_eq!(idle.end().await, Ok(()), "an idle one is told to go");
             // The busy one is told, too, and its request is answered all the same.
             let refused = loop {

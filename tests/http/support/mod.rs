@@ -7,6 +7,7 @@ use crate::common::{program, python};
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use roundsman::config::Settings;
 use roundsman::config::settings::{
@@ -94,6 +95,15 @@ impl Proxy {
     /// The final response to a GET behind these bytes.
     pub(crate) fn ask_after(&self, start: &[u8], request: &str) -> Message {
         self.send([start, request.as_bytes()].concat()).final_response("GET").unwrap()
+    }
+
+    /// Stops it, with so long for what is in flight; how many connections were cut.
+    pub(crate) fn stop(&self, grace: Duration) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            self.threads.stop_accepting().await;
+            self.threads.finish(grace).await
+        })
     }
 
     pub(crate) fn totals(&self) -> Totals {

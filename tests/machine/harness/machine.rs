@@ -168,6 +168,14 @@ impl Machine {
         line.trim_end().to_owned()
     }
 
+    /// The process that is the front: the child of its unit's main process.
+    #[track_caller]
+    pub(crate) fn front_process(&self) -> u32 {
+        let main = self.property("roundsman.service", "MainPID");
+        let child = self.run(&format!("cat /proc/{main}/task/{main}/children"));
+        child.trim().parse().expect("one child")
+    }
+
     /// The journal's entries that match, as `journalctl` takes matches.
     #[track_caller]
     pub(crate) fn journal(&self, matches: &str) -> Vec<Value> {

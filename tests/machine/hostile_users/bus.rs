@@ -228,7 +228,7 @@ fn jobs(machine: &Machine) -> Vec<(String, String)> {
 
 /// The front's name on the bus.
 fn front(machine: &Machine) -> String {
-    name_of(machine, &machine.property("roundsman.service", "MainPID"))
+    name_of(machine, &machine.front_process().to_string())
 }
 
 /// A process's name on the bus: whoever asks is told.
@@ -242,7 +242,7 @@ fn name_of(machine: &Machine, process: &str) -> String {
 
 /// What the front takes of the machine's memory, in KiB.
 fn memory(machine: &Machine) -> u64 {
-    let process = machine.property("roundsman.service", "MainPID");
+    let process = machine.front_process();
     let text = machine.run(&format!("awk '/^Pss:/ {{ print $2 }}' /proc/{process}/smaps_rollup"));
     text.trim().parse().expect("a number")
 }
