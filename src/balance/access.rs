@@ -113,6 +113,8 @@ mod tests {
 
     #[test]
     fn backups_serve_when_nobody_else_can() {
+        let not_its_turn = decided(&[(Up, false), (Suspect, true)], 50);
+        assert_eq!(not_its_turn, (vec![Yes, No], false), "nor is it tried");
         let mut servers = [(Up, false), (Ejected, false), (Up, true)];
         assert_eq!(decided(&servers, 50), (vec![Yes, No, No], false));
         servers[0].0 = Ejected;

@@ -218,7 +218,71 @@ mod tests {
             [Step::Roll(shop(), vec![(2, "is old".to_owned())])]
         );
         assert_eq!(steps(&BTreeMap::new(), &present(true, &all)), [Step::Remove(shop())]);
+        assert_eq!(steps(&BTreeMap::new(), &present(true, &[])), [Step::Remove(shop())]);
+        assert_eq!(steps(&BTreeMap::new(), &present(false, &all)), [Step::Remove(shop())]);
         assert_eq!(steps(&BTreeMap::new(), &present(false, &[])), []);
+    }
+
+    #[test]
+    fn a_step_says_what_is_to_be_done_to_whom() {
+        let shop = || "shop".to_owned();
+        for (step, text) in [
+            (Step::Remove(shop()), "shop has no file: stop it and all its workers"),
+            (Step::Enable(shop()), "shop does not start at boot: enable it"),
+            (Step::Start(shop(), vec![2]), "shop: start worker 2"),
+            (Step::Stop(shop(), vec![2, 3]), "shop: stop workers 2, 3"),
+            (
+                Step::Roll(shop(), vec![(1, "is old".to_owned())]),
+                "shop: replace its workers one after the other:\n    shop:1 is old",
+            ),
+        ] {
+            assert_eq!(step.to_string(), text);
+            assert_eq!(step.app(), Some("shop"), "{step}");
+        }
+    }
+
+    #[test]
+    fn workers_get_what_the_files_say_once_a_copy_of_it_was_made() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("etc/roundsman/apps")).unwrap();
+        let file = directory.path().join("etc/roundsman/apps/shop.toml");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            config::load(&Sources::system_below(directory.path()))
+        };
+        let loaded = load("command = [\"/bin/x\"]\n");
+        let app = &loaded.settings.apps["shop"];
+        assert!(!is_generated(directory.path(), app), "there is no copy");
+        let path = AppCopy::path(directory.path(), "shop");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, AppCopy::of(&loaded, app, None).to_text()).unwrap();
+        assert!(is_generated(directory.path(), app));
+        let changed = load("command = [\"/bin/y\"]\n");
+        assert!(
+            !is_generated(directory.path(), &changed.settings.apps["shop"]),
+            "it is another one"
+        );
+    }
+
+    #[test]
+    fn a_process_says_what_it_was_started_with() {
+        let sleep = || {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("600").env_remove(VARIABLE);
+            command
+        };
+        for (mut command, expected) in [(sleep(), None), (sleep(), Some("some-print"))] {
+            let mut child = command.envs(expected.map(|value| (VARIABLE, value))).spawn().unwrap();
+            // It is there a moment before its environment is.
+            let environment = format!("/proc/{}/environ", child.id());
+            while std::fs::read(&environment).unwrap().is_empty() {
+                std::thread::yield_now();
+            }
+            let said = of_process(child.id());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(said.as_deref(), expected);
+        }
     }
 
     #[test]
@@ -242,5 +306,8 @@ mod tests {
         let micros = |seconds: i64| u64::try_from(data.ctime() + seconds).unwrap() * 1_000_000;
         assert_eq!(newer_file(&apps["shop"], micros(-1)), Some(file.as_path()));
         assert_eq!(newer_file(&apps["shop"], micros(1)), None);
+        let exactly = micros(0) + u64::try_from(data.ctime_nsec()).unwrap() / 1000;
+        assert_eq!(newer_file(&apps["shop"], exactly), None);
+        assert_eq!(newer_file(&apps["shop"], exactly - 1), Some(file.as_path()));
     }
 }

@@ -287,3 +287,22 @@ impl Plan {
         self.workers.len() + self.surge.len() > 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_one_worker_that_there_is_is_not_held_back() {
+        let plan = |workers: u16, surge: &[u16]| Plan {
+            workers: (1..=workers).collect(),
+            done: BTreeSet::new(),
+            surge: surge.iter().copied().collect(),
+            batch: 1,
+            settle: Duration::ZERO,
+        };
+        assert!(!plan(1, &[]).holds());
+        assert!(plan(1, &[2]).holds());
+        assert!(plan(2, &[]).holds());
+    }
+}

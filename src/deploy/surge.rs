@@ -86,9 +86,18 @@ mod tests {
         assert!(raise(root.path(), "shop", 3).unwrap());
         assert!(!raise(root.path(), "shop", 3).unwrap());
         assert_eq!(workers(), 3);
+        assert_eq!(drop_ins(root.path()), [drop_in(root.path(), "shop")]);
         assert!(lower(root.path(), "shop").unwrap());
+        assert_eq!(drop_ins(root.path()), <[PathBuf; 0]>::default());
         assert!(!lower(root.path(), "shop").unwrap());
         assert_eq!(workers(), 2);
+    }
+
+    #[test]
+    fn a_drop_in_that_cannot_be_removed_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(drop_in(root.path(), "shop")).unwrap();
+        lower(root.path(), "shop").unwrap_err();
     }
 
     #[test]
