@@ -40,6 +40,9 @@ pub const DEPLOY_DROP_IN: &str = "zz-roundsman-deploy.toml";
 /// Where the crashes of workers are noted, in a file for each worker; only root writes there.
 pub const CRASHES: &str = "/run/roundsman/crashes";
 
+/// Where it is noted at which address each worker that runs was started to listen; only root writes there.
+pub const ADDRESSES: &str = "/run/roundsman/addresses";
+
 /// Below it each worker has its directory: the units' `RuntimeDirectory=`, which is gone when its
 /// run is over.
 pub const WORKERS: &str = "/run/roundsman-workers";

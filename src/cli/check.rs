@@ -1,7 +1,7 @@
 //! `roundsman check`: what is wrong with the configuration, before it is put to work.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::credentials;
 use crate::base::exit;
+use crate::base::paths;
 use crate::base::unit::Instance;
-use crate::config::{self, Loaded, Problem, Severity, Sources};
+use crate::config::{self, Loaded, Problem, Severity, Sources, addresses};
 use crate::deploy::sockets::SocketFault;
 use crate::tls::Tls;
 
@@ -54,7 +55,8 @@ impl Check {
             config::load(&Sources::directory(directory))
         } else {
             let mut loaded = config::load(&Sources::system());
-            for warning in config::machine::missing(&loaded).into_iter().chain(sockets(&loaded)) {
+            let found = config::machine::missing(&loaded).into_iter();
+            for warning in found.chain(moves(&loaded)).chain(sockets(&loaded)) {
                 loaded.problems.push(warning);
             }
             loaded
@@ -67,6 +69,24 @@ impl Check {
         let valid = loaded.problems.errors() == 0;
         ExitCode::from(if valid { exit::OK } else { exit::CONFIG })
     }
+}
+
+/// A warning for every worker that runs and will listen elsewhere when it is started anew.
+fn moves(loaded: &Loaded) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    for app in loaded.settings.apps.values() {
+        let Some(file) = loaded.app_files.get(&app.name) else { continue };
+        for number in 1..=app.workers {
+            if let Some(from) = addresses::moves(Path::new(paths::ADDRESSES), app, number) {
+                let (worker, to) = (app.instance(number), app.worker_address(number));
+                let title = format!("{worker} will move from {from} to {to}");
+                let help = "until it is started anew it is reached where it is; `roundsman apply` moves \
+                            one worker after the other";
+                warnings.push(Problem::file(Severity::Warning, file, title).help(help));
+            }
+        }
+    }
+    warnings
 }
 
 /// A warning for every worker that runs and has lost its socket. Where systemd cannot be asked, or there

@@ -250,7 +250,8 @@ fn moved(app: &App, roll: &Roll, now: &Path) -> Failure {
 
 /// Refuses to touch a worker that could not start again.
 async fn may_come_back(machine: &Machine, app: &App, options: &Options) -> Done {
-    let all: Vec<u16> = (1..=app.workers).collect();
+    let surge = options.surge.unwrap_or(u16::from(app.workers == 1));
+    let all: Vec<u16> = (1..=app.workers).chain(surge::numbers(app.workers, surge)).collect();
     let workers = if options.worker.is_empty() { &all } else { &options.worker };
     let obstacles = able::obstacles(&machine.systemd, app, workers.iter().copied()).await?;
     if obstacles.is_empty() {

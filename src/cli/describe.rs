@@ -16,6 +16,7 @@ use crate::admin::{client, model};
 use crate::base::paths;
 use crate::base::text::{self, one_line};
 use crate::base::unit;
+use crate::config::addresses;
 use crate::config::fingerprint;
 use crate::config::settings::App;
 use crate::deploy::progress::Progress;
@@ -224,6 +225,9 @@ fn stale(app: &App, number: u16, unit: &Unit, runs: Option<&Path>) -> Option<Str
     let started = unit.number("ExecMainStartTimestamp");
     if let Some(file) = started.and_then(|started| drift::newer_file(app, started)) {
         return Some(format!("was started before {} changed", text::path(file)));
+    }
+    if let Some(from) = addresses::moves(Path::new(paths::ADDRESSES), app, number) {
+        return Some(format!("will move from {from} to {}", app.worker_address(number)));
     }
     let settings = drift::of_worker(app, number)?;
     (settings != fingerprint::of_worker(app))

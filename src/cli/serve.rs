@@ -168,7 +168,11 @@ impl Serve {
             );
         }
         let tls = tls.with_port(https_port(&settings.front, &listeners));
-        let front = Front::with_tls(settings, tls, count).below(self.runtime.clone());
+        // Without systemd nobody notes where workers run.
+        let is_installed = self.config.is_none() && self.runtime.is_none();
+        let front = Front::with_tls(settings, tls, count)
+            .below(self.runtime.clone())
+            .finding_workers_by(is_installed.then(|| paths::ADDRESSES.into()));
         let front = Arc::new(front);
         let health = health::run(Arc::clone(&front));
         let names = dns::run(Arc::clone(&front), dns::Resolver);

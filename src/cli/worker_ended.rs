@@ -1,18 +1,22 @@
 //! `roundsman worker-ended`: not for people; what a worker's unit runs when the worker has ended.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 
+use super::failure::Done;
 use super::manage;
 use crate::base::exit;
 use crate::base::file::{self, Links};
 use crate::base::paths;
 use crate::base::unit;
 use crate::base::unit::Instance;
+use crate::config::addresses;
 use crate::config::copy::{self, AppCopy};
+use crate::config::settings::App;
 use crate::deploy::release;
+use crate::deploy::sockets::{self, Held, SocketFault};
 use crate::supervise::crashes::{Crashes, End};
 use crate::supervise::life::{self, Life};
 use crate::systemd::dbus::{Systemd, Verb};
@@ -29,31 +33,50 @@ pub(super) struct WorkerEnded {
     begins: bool,
 }
 
-/// What an app's workers are started with now, by the settings that they get.
-fn release_of(app: &str) -> Option<PathBuf> {
-    let copy = AppCopy::path(Path::new("/"), app);
+/// What an app's workers are started with now: the settings that they get.
+fn app(name: &str) -> Option<App> {
+    let copy = AppCopy::path(Path::new("/"), name);
     let text = file::read_text(&copy, Links::Refuse, copy::MOST).ok()?;
-    let directory = AppCopy::from_text(&text)?.app().ok()?.directory?;
-    release::current(&directory)
+    AppCopy::from_text(&text)?.app().ok()
 }
 
 impl WorkerEnded {
+    /// Has the next start get a socket, where this one got none: at a `daemon-reload` systemd closes one
+    /// whose address has changed, and opens none anew while its service runs.
+    async fn open_socket(&self) -> Done {
+        let Some(app) = app(&self.instance.app) else { return Ok(()) };
+        let systemd = Systemd::connect().await?;
+        let held = Held::now(&systemd).await;
+        let fault = sockets::look(&systemd, &held, &app, self.instance.number).await?;
+        if fault == Some(SocketFault::Lost) {
+            // As below. Where the service has not ended by then, its own start opens it.
+            let socket = unit::socket(&app.name, self.instance.number);
+            systemd.begin(Verb::Restart, &socket).await?;
+        }
+        Ok(())
+    }
+
     /// Notes it; where the worker is not to be started again, sees to it that no connection does.
     pub(super) fn run(&self) -> ExitCode {
         if self.begins {
             let instance = self.instance.to_string();
-            let release = release_of(&self.instance.app);
+            let app = app(&self.instance.app);
+            let release = app.as_ref().and_then(|app| release::current(app.directory.as_deref()?));
             let begun = Crashes::begin(Path::new(paths::CRASHES), &instance, release.as_deref());
-            return manage::run(async { Ok(begun?) });
+            let noted = app.map_or(Ok(()), |app| {
+                addresses::note(Path::new(paths::ADDRESSES), &app, self.instance.number)
+            });
+            return manage::run(async { Ok(begun.and(noted)?) });
         }
         let variable = |name| std::env::var(name).unwrap_or_default();
         let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));
         let instance = self.instance.to_string();
         let directory = Path::new(paths::CRASHES);
-        let stays_down = variable("EXIT_CODE") == "exited"
-            && [exit::WORKER_DONE, exit::WORKER_GIVEN_UP, exit::WORKER_REFUSED]
-                .map(|code| code.to_string())
-                .contains(&status);
+        let exited = |codes: &[u8]| {
+            variable("EXIT_CODE") == "exited" && codes.iter().any(|code| status == code.to_string())
+        };
+        let stays_down = exited(&[exit::WORKER_DONE, exit::WORKER_GIVEN_UP, exit::WORKER_REFUSED]);
+        let lacks_something = exited(&[exit::CONFIG]);
         let after = if stays_down {
             Crashes::default()
         } else {
@@ -67,10 +90,13 @@ impl WorkerEnded {
         manage::run(async {
             after.save(directory, &instance)?;
             Crashes::end(directory, &instance);
+            addresses::forget(Path::new(paths::ADDRESSES), &instance);
             if stays_down {
                 // Its unit waits for us, and the socket for the unit: no waiting here.
                 let socket = unit::socket(&self.instance.app, self.instance.number);
                 Systemd::connect().await?.begin(Verb::Stop, &socket).await?;
+            } else if lacks_something {
+                self.open_socket().await?;
             }
             Ok(())
         })

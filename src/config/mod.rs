@@ -10,6 +10,7 @@
 //! [`load`] never fails: it gives the settings of what is right and [`Problems`] about the rest.
 
 pub(crate) mod account;
+pub(crate) mod addresses;
 mod app;
 pub(crate) mod calendar;
 pub(crate) mod copy;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use crate::base::{paths, unit};
-use crate::config::machine;
 use crate::config::settings::App;
+use crate::config::{addresses, machine};
 use crate::systemd::dbus::{Systemd, SystemdError};
 
 /// A worker's directory, a few files of its own, and what systemd keeps of all units.
@@ -24,6 +24,7 @@ pub(crate) async fn obstacles(
     let mut found: Vec<String> = missing.map(|(title, help)| format!("{title}: {help}")).collect();
     found.extend(["/run", paths::WORKERS].into_iter().filter_map(full));
     for number in workers {
+        found.extend(taken(Path::new(paths::ADDRESSES), app, number));
         for name in app.units_of(number) {
             if systemd.unit(&name).await?.text("LoadState") == "masked" {
                 found.push(format!("{name} is masked: systemctl unmask '{name}'"));
@@ -43,6 +44,17 @@ pub(crate) fn no_room_for_units() -> Option<String> {
     full("/run")
 }
 
+/// That another worker listens, for as long as it runs, where this one is to listen.
+fn taken(directory: &Path, app: &App, number: u16) -> Option<String> {
+    let (address, worker) = (app.worker_address(number), app.instance(number));
+    let other = addresses::at(directory, &address).filter(|other| other.to_string() != worker)?;
+    let name = &other.app;
+    Some(format!(
+        "{worker} is to listen on {address}, where {other} does: choose a `port` away from those in use, \
+         or first: roundsman stop {name}"
+    ))
+}
+
 /// That a file system has no room for another worker.
 fn full(path: &str) -> Option<String> {
     let room = rustix::fs::statvfs(Path::new(path)).ok()?;
@@ -50,4 +62,38 @@ fn full(path: &str) -> Option<String> {
     // One that does not count its files says that it has none.
     let full = bytes < BYTES || (room.f_files > 0 && files < FILES);
     full.then(|| format!("{path} is full: df {path}, df --inodes {path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+
+    #[test]
+    fn an_address_that_another_worker_has_is_told_before_anything_happens() {
+        let directory = tempfile::tempdir().unwrap();
+        let shop = |port: u16| {
+            let files = directory.path();
+            std::fs::create_dir_all(files.join("apps")).unwrap();
+            let text =
+                format!("command = [\"/bin/x\"]\nworkers = 2\nlisten = \"port\"\nport = {port}\n");
+            std::fs::write(files.join("apps/shop.toml"), text).unwrap();
+            config::load(&Sources::directory(files)).strict().unwrap().apps["shop"].clone()
+        };
+        let notes = &directory.path().join("notes");
+        let before = shop(5000);
+        for number in [1, 2] {
+            addresses::note(notes, &before, number).unwrap();
+        }
+        let told = |app: &App| [1, 2, 3].map(|number| taken(notes, app, number).is_some());
+        assert_eq!(told(&before), [false; 3]);
+        assert_eq!(told(&shop(6000)), [false; 3]);
+        assert_eq!(told(&shop(5001)), [true, false, false]);
+        assert_eq!(told(&shop(4999)), [false, true, true]);
+        let text = taken(notes, &shop(5001), 1).unwrap();
+        assert!(
+            text.starts_with("shop:1 is to listen on 127.0.0.1:5001, where shop:2 does: "),
+            "{text}"
+        );
+    }
 }

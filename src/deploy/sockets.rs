@@ -140,16 +140,21 @@ pub(crate) async fn all_faults(
     Ok(faults)
 }
 
-/// Has the next start of a worker get a socket: what is wrong with it now is taken away. A service that
-/// runs is stopped for that, since systemd opens no socket for one.
+/// Has the next start of a worker get the socket that its app's file says: what is wrong with it now is
+/// taken away, and so is one at another address. A service that runs is stopped for that, since systemd
+/// opens no socket for one.
 pub(crate) async fn mend(systemd: &Systemd, app: &App, number: u16) -> Result<(), SystemdError> {
+    let (service, socket) = (unit::service(&app.name, number), unit::socket(&app.name, number));
+    let ended = |state| matches!(state, UnitState::Inactive | UnitState::Failed);
     if !app.has_socket() {
-        return Ok(());
+        // It may have had one before its file changed.
+        return match systemd.state(&socket).await? {
+            state if ended(state) => Ok(()),
+            _ => systemd.job(Verb::Stop, &socket).await,
+        };
     }
     let held = Held::now(systemd).await;
     let Some(fault) = look(systemd, &held, app, number).await? else { return Ok(()) };
-    let (service, socket) = (unit::service(&app.name, number), unit::socket(&app.name, number));
-    let ended = |state| matches!(state, UnitState::Inactive | UnitState::Failed);
     let is_down = ended(systemd.state(&service).await?);
     if !(is_down && matches!(fault, SocketFault::Down(_))) {
         systemd.jobs(Verb::Stop, &[service, socket.clone()]).await?;

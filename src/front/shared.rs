@@ -10,8 +10,8 @@ use super::found::Found;
 use super::snapshot::Snapshot;
 use crate::balance::{Server, State};
 use crate::base::paths;
-use crate::config::Settings;
-use crate::config::settings::DnsName;
+use crate::config::settings::{Address, App, DnsName};
+use crate::config::{Settings, addresses};
 use crate::tls::Tls;
 
 /// What all threads share. Reading it takes no lock.
@@ -24,6 +24,8 @@ pub struct Front {
     threads: usize,
     /// Below which the workers' control sockets are, if it is not the usual place.
     runtime: Option<PathBuf>,
+    /// Where it is noted at which address each worker runs, if it is noted at all.
+    addresses: Option<PathBuf>,
 }
 
 // === impl Front ===
@@ -37,11 +39,57 @@ impl Front {
     /// The same with what its settings name for TLS.
     pub fn with_tls(settings: Settings, tls: Tls, threads: usize) -> Self {
         Self {
-            snapshot: ArcSwap::from_pointee(Snapshot::build(settings, tls, None, threads)),
+            snapshot: ArcSwap::from_pointee(Snapshot::build(
+                settings,
+                tls,
+                None,
+                threads,
+                &App::worker_address,
+            )),
             changed: watch::Sender::new(0),
             threads,
             runtime: None,
+            addresses: None,
         }
+    }
+
+    /// Reaches workers where this directory says that they run ([`addresses`]), from the next look on.
+    #[must_use]
+    pub(crate) fn finding_workers_by(mut self, directory: Option<PathBuf>) -> Self {
+        self.addresses = directory;
+        self
+    }
+
+    /// Where a worker of an app is reached now.
+    fn address(&self, app: &App, number: u16) -> Address {
+        match &self.addresses {
+            Some(directory) => addresses::now(directory, app, number),
+            None => app.worker_address(number),
+        }
+    }
+
+    /// Looks where workers run: this one, or all. One that was started elsewhere than before is a new
+    /// server, which begins as down: whoever calls this says next what systemd says of it.
+    pub(crate) fn find_workers(&self, worker: Option<&str>) {
+        let before = self.snapshot();
+        let apps = before.settings.apps.values();
+        let has_moved = |app: &App, number: u16| {
+            let name = app.instance(number);
+            let server = before.server_of(app, &name);
+            worker.is_none_or(|worker| worker == name)
+                && server.is_some_and(|server| server.address != self.address(app, number))
+        };
+        let is_concerned = |app: &&App| {
+            let theirs = |w: &str| w.strip_prefix(&*app.name).is_some_and(|n| n.starts_with(':'));
+            worker.is_none_or(theirs) && (1..=app.workers).any(|number| has_moved(app, number))
+        };
+        let moved: Vec<&App> = apps.filter(is_concerned).collect();
+        if self.addresses.is_none() || moved.is_empty() {
+            return;
+        }
+        let address = |app: &App, number| self.address(app, number);
+        self.snapshot.store(Arc::new(before.with_moved(&moved, self.threads, &address)));
+        self.notify_changed();
     }
 
     /// Looks for the workers' control sockets below this directory.
@@ -83,7 +131,8 @@ impl Front {
 
     /// The same with other certificates.
     pub fn replace_with(&self, settings: Settings, tls: Tls) {
-        let snapshot = Snapshot::build(settings, tls, Some(&self.snapshot()), self.threads);
+        let (before, address) = (self.snapshot(), |app: &App, number| self.address(app, number));
+        let snapshot = Snapshot::build(settings, tls, Some(&before), self.threads, &address);
         self.snapshot.store(Arc::new(snapshot));
         self.notify_changed();
     }
@@ -123,5 +172,56 @@ impl Front {
 
     fn notify_changed(&self) {
         self.changed.send_modify(|tick| *tick = tick.wrapping_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn settings(keys: &str) -> Settings {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("apps")).unwrap();
+        let text = format!("command = [\"/bin/x\"]\nworkers = 2\n{keys}\n");
+        std::fs::write(directory.path().join("apps/shop.toml"), text).unwrap();
+        load(&Sources::directory(directory.path())).strict().unwrap()
+    }
+
+    fn server(front: &Front, number: u16) -> Arc<Server> {
+        Arc::clone(front.snapshot().server(&format!("shop:{number}")).unwrap())
+    }
+
+    /// Where its file says by now that it listens, nobody may, or somebody else.
+    #[test]
+    fn a_worker_is_reached_where_it_was_started_until_it_is_started_anew() {
+        let notes = tempfile::tempdir().unwrap();
+        let front = Front::new(settings(""), 1);
+        let front = front.finding_workers_by(Some(notes.path().to_owned()));
+        let start = |front: &Front, number| {
+            addresses::note(notes.path(), &front.snapshot().settings.apps["shop"], number).unwrap();
+        };
+        (1..=2).for_each(|number| start(&front, number));
+        let before = [1, 2].map(|number| server(&front, number));
+        front.replace(settings("listen = \"port\"\nport = 5000"));
+        front.find_workers(None);
+        let now = [1, 2].map(|number| server(&front, number));
+        assert!(before.iter().zip(&now).all(|(before, now)| Arc::ptr_eq(before, now)));
+
+        start(&front, 1);
+        front.find_workers(Some("shop:2"));
+        assert!(Arc::ptr_eq(&before[0], &server(&front, 1)), "nobody has said that it is there");
+        front.find_workers(Some("shop:1"));
+        let moved = server(&front, 1);
+        assert_eq!(moved.address.to_string(), "127.0.0.1:5000");
+        assert_eq!(moved.state(), State::Down, "until systemd says that it runs");
+        assert!(Arc::ptr_eq(&before[1], &server(&front, 2)), "it has not moved");
+
+        // A front that is started anew knows as much.
+        let front = Front::new(settings("listen = \"port\"\nport = 5000"), 1);
+        let front = front.finding_workers_by(Some(notes.path().to_owned()));
+        front.find_workers(None);
+        let addresses = [1, 2].map(|number| server(&front, number).address.clone());
+        assert_eq!(addresses, [moved.address.clone(), before[1].address.clone()]);
     }
 }

@@ -8,7 +8,7 @@ use super::router::Router;
 use crate::balance::{Server, State, Upstream};
 use crate::base::worker_address::Worker;
 use crate::config::Settings;
-use crate::config::settings::{self, Address, Balancing, DnsName, RouteTarget, ServerOptions};
+use crate::config::settings::{self, Address, App, Balancing, DnsName, RouteTarget, ServerOptions};
 use crate::tls::Tls;
 
 /// One configuration at work: immutable, swapped whole.
@@ -41,6 +41,7 @@ impl Snapshot {
         tls: Tls,
         before: Option<&Self>,
         threads: usize,
+        address: &dyn Fn(&App, u16) -> Address,
     ) -> Self {
         let mut found = before.map(|b| b.found.clone()).unwrap_or_default();
         let names = || settings.upstreams.values().flat_map(|u| &u.names);
@@ -59,17 +60,8 @@ impl Snapshot {
             upstreams.insert(name, upstream);
         };
         for app in settings.apps.values() {
-            let options = ServerOptions {
-                max_connections: app.balancing.max_connections,
-                slow_start: app.balancing.slow_start,
-                proxy_protocol: app.balancing.proxy_protocol,
-                protocol: app.balancing.protocol,
-                ..ServerOptions::default()
-            };
-            let servers = (1..=app.workers)
-                .map(|n| (app.instance(n), app.worker_address(n), options.clone()))
-                .collect();
-            add(RouteTarget::App(app.name.clone()), servers, &app.balancing);
+            let target = RouteTarget::App(app.name.clone());
+            add(target, workers_of(app, address), &app.balancing);
         }
         for upstream in settings.upstreams.values() {
             let target = RouteTarget::Upstream(upstream.name.clone());
@@ -97,6 +89,25 @@ impl Snapshot {
         Self::of(settings, found, upstreams, router, self.tls.clone())
     }
 
+    /// The same, but for where the workers of these apps are.
+    pub(super) fn with_moved(
+        &self,
+        apps: &[&App],
+        threads: usize,
+        address: &dyn Fn(&App, u16) -> Address,
+    ) -> Self {
+        let mut upstreams = self.upstreams.clone();
+        for app in apps {
+            let key = RouteTarget::App(app.name.clone()).to_string();
+            let new = (threads, State::Down, true);
+            let old = self.upstreams.get(&key);
+            let servers = workers_of(app, address);
+            upstreams.insert(key.clone(), upstream(key, servers, &app.balancing, old, new));
+        }
+        let (settings, router) = (Arc::clone(&self.settings), Arc::clone(&self.router));
+        Self::of(settings, self.found.clone(), upstreams, router, self.tls.clone())
+    }
+
     fn of(
         settings: Arc<Settings>,
         found: BTreeMap<DnsName, Vec<Found>>,
@@ -119,10 +130,29 @@ impl Snapshot {
         self.upstreams.values().flat_map(|u| u.servers.iter().map(move |s| (u, s)))
     }
 
+    /// The worker of this name among those of its app.
+    pub(super) fn server_of(&self, app: &App, name: &str) -> Option<&Arc<Server>> {
+        let upstream = self.upstreams.get(&RouteTarget::App(app.name.clone()).to_string())?;
+        upstream.servers.iter().find(|server| server.name == name)
+    }
+
     /// The server of this name (`shop:1`), if there is one.
     pub fn server(&self, name: &str) -> Option<&Arc<Server>> {
         self.servers().map(|(_, s)| s).find(|s| s.name == name)
     }
+}
+
+/// An app's workers, each where it is.
+fn workers_of(app: &App, address: &dyn Fn(&App, u16) -> Address) -> Vec<Wanted> {
+    let options = ServerOptions {
+        max_connections: app.balancing.max_connections,
+        slow_start: app.balancing.slow_start,
+        proxy_protocol: app.balancing.proxy_protocol,
+        protocol: app.balancing.protocol,
+        ..ServerOptions::default()
+    };
+    let worker = |number| (app.instance(number), address(app, number), options.clone());
+    (1..=app.workers).map(worker).collect()
 }
 
 /// An upstream of these servers, in which those that stay keep what is known of them. New ones are

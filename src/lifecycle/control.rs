@@ -124,6 +124,9 @@ impl Control {
                 self.apply_all();
             }
             WorkerEvent::Changed(worker, unit) => {
+                if unit == UnitState::Active {
+                    self.front.find_workers(Some(&worker)); // it may have been started elsewhere
+                }
                 let snapshot = self.front.snapshot();
                 let server = snapshot.server(&worker);
                 if let Some(units) = &mut *self.units.borrow_mut() {
@@ -149,6 +152,7 @@ impl Control {
 
     /// Gives every worker its state, before the first request may go to one that is held.
     pub(crate) fn apply_all(&self) {
+        self.front.find_workers(None);
         for (_, server) in self.front.snapshot().servers() {
             self.apply(server);
         }

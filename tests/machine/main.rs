@@ -20,6 +20,7 @@ mod journal;
 mod manage;
 mod messages;
 mod misbehaving_apps;
+mod moves;
 mod pm2_cases;
 mod pm2_comparison;
 mod readme;

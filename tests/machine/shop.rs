@@ -25,7 +25,7 @@ pub(crate) fn install_as(machine: &Machine, behaviour: &str, workers: u16, setti
 }
 
 /// Writes the app's file.
-fn configure(machine: &Machine, workers: u16, settings: &str) {
+pub(crate) fn configure(machine: &Machine, workers: u16, settings: &str) {
     let file = format!(
         "command = [\"node\", \"server.js\"]\ndirectory = \"/srv/shop/current\"\n\
          workers = {workers}\n{settings}"

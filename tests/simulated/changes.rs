@@ -163,3 +163,48 @@ fn an_app_that_was_given_up_is_started_by_a_reload_and_one_that_was_stopped_is_n
     assert_eq!(said.status, 1);
     assert!(said.stderr.contains("roundsman start shop"), "{said:?}");
 }
+
+/// Writes down where the workers of `shop` were started to listen, as their units do.
+fn note(machine: &Machine, address: impl Fn(u16) -> String) {
+    for number in [1, 2] {
+        machine.write(&format!("run/roundsman/addresses/shop:{number}"), &address(number));
+    }
+}
+
+#[test]
+fn workers_move_one_after_the_other_and_leave_no_socket_behind() {
+    let Some(machine) = Machine::with_shop(2, "") else { return };
+    let socket = |number| format!("unix:/run/roundsman/workers/shop:{number}.sock");
+    note(&machine, socket);
+    machine.shop(2, "listen = \"port\"\nport = 5000");
+    for command in ["diff", "apply --dry-run"] {
+        let said = machine.run(command);
+        for (number, port) in [(1, 5000), (2, 5001)] {
+            let (from, to) = (socket(number), format!("127.0.0.1:{port}"));
+            let text = format!("shop:{number} will move from {from} to {to}");
+            assert!(said.stdout.contains(&text), "{command}: {said:?}");
+        }
+    }
+    machine.must("reload shop --settle 0");
+    let moved = |number: u16| {
+        let steps = ["drain shop:N", "stop shop:N.socket", "restart shop:N", "undrain shop:N"];
+        steps.map(|step| step.replace('N', &number.to_string()))
+    };
+    assert_eq!(machine.steps(), [moved(1), moved(2)].concat());
+}
+
+#[test]
+fn a_worker_that_would_move_to_where_another_listens_is_not_touched() {
+    let Some(machine) = Machine::with_shop(2, "") else { return };
+    note(&machine, |number| format!("127.0.0.1:{}", 4999 + number));
+    machine.shop(2, "listen = \"port\"\nport = 5001");
+    for command in ["reload shop", "apply"] {
+        let said = machine.run(command);
+        assert_eq!(said.status, 1, "{command}: {said:?}");
+        let text =
+            "no worker was touched:\n  shop:1 is to listen on 127.0.0.1:5001, where shop:2 does";
+        assert!(said.stderr.contains(text), "{command}: {said:?}");
+        assert!(said.stderr.contains("roundsman stop shop"), "{command}: {said:?}");
+        assert_eq!(machine.steps(), [""; 0], "{command}");
+    }
+}
