@@ -53,13 +53,17 @@ enum Process {
 ///
 /// A process can hand its connection to another one and end. So only a process that lives, and was
 /// looked at, is somebody: [`Standing::Hidden`] and [`Standing::Nobody`] are never read as "in no
-/// worker".
+/// worker". Where `/proc` hides it, its unit alone is known, and nobody is [`Standing::Confined`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// In this worker's unit.
     Worker(Instance),
     /// In no worker's.
     Elsewhere,
+    /// In no worker's, and without a way to gain rights (`NoNewPrivs`). So is all that a worker starts,
+    /// and nothing of a login: a user's own service manager has groups into which such a process may have
+    /// been moved.
+    Confined,
     /// It lives, and nothing says where.
     Hidden,
     /// It has ended, or its number is somebody else's by now.
@@ -68,8 +72,8 @@ pub(crate) enum Standing {
 
 /// What is known of a process's control groups.
 enum Groups {
-    /// In the form of `/proc/PID/cgroup`.
-    Known(String),
+    /// In the form of `/proc/PID/cgroup`, and whether it cannot gain rights.
+    Known(String, bool),
     Hidden,
     Nobody,
 }
@@ -109,8 +113,8 @@ impl Peer {
         accounts.is_some_and(|accounts| self.uid == accounts.front)
     }
 
-    /// Whether it is a member of the group, given where it is: a process in no worker's unit, since an
-    /// app may run as a user who is a member, and is none itself. The front is none, though its user is
+    /// Whether it is a member of the group, given where it is: a process in no worker's unit, and that
+    /// cannot have left one, since an app may run as a user who is a member, and is none itself. The front is none, though its user is
     /// in the group, which is its own: it speaks with the internet.
     pub(crate) fn is_member(&self, accounts: Option<Accounts>, standing: &Standing) -> bool {
         *standing == Standing::Elsewhere && self.has_group(accounts)
@@ -142,9 +146,11 @@ impl Peer {
         // PID 1 is not where systemd began when a container shares its host's control groups.
         let init = || std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
         let standing = match self.shown() {
-            Groups::Known(groups) => {
-                worker(&groups, &init()).map_or(Standing::Elsewhere, Standing::Worker)
-            }
+            Groups::Known(groups, is_confined) => match worker(&groups, &init()) {
+                Some(worker) => Standing::Worker(worker),
+                None if is_confined => Standing::Confined,
+                None => Standing::Elsewhere,
+            },
             Groups::Nobody => Standing::Nobody,
             Groups::Hidden => match self.pid.map_or(Found::Unknown, search) {
                 Found::In(path) => searched(&path, &init()),
@@ -171,10 +177,14 @@ impl Peer {
         let (Some(status), Some(groups)) = (read("status"), read("cgroup")) else {
             return Groups::Hidden;
         };
+        let field =
+            |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
         // Real, effective, saved, file system: the socket has the effective one.
-        let users = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
-        let uid = users.split_ascii_whitespace().nth(1).and_then(|uid| uid.parse::<u32>().ok());
-        if uid == Some(self.uid) { Groups::Known(groups) } else { Groups::Nobody }
+        let uid = field("Uid:").split_ascii_whitespace().nth(1).and_then(|uid| uid.parse().ok());
+        if uid != Some(self.uid) {
+            return Groups::Nobody;
+        }
+        Groups::Known(groups, field("NoNewPrivs:").trim() == "1")
     }
 
     /// Whether its number has been its own all the time.
@@ -329,9 +339,27 @@ mod tests {
         assert!(front.is_front(accounts) && !front.is_front(None));
         assert!(!is_member(front, accounts));
         let worker = Standing::Worker("shop:1".parse().unwrap());
-        for standing in [worker, Standing::Hidden, Standing::Nobody] {
+        for standing in [worker, Standing::Confined, Standing::Hidden, Standing::Nobody] {
             assert!(!peer(1000, 980, &[980]).is_member(accounts, &standing), "{standing:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_gain_rights_may_have_left_a_worker() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let mut child = std::process::Command::new("setpriv")
+            .args(["--no-new-privs", "sh", "-c", "echo; cat"])
+            .stdin(std::process::Stdio::from(OwnedFd::from(near.try_clone().unwrap())))
+            .stdout(std::process::Stdio::from(OwnedFd::from(near)))
+            .spawn()
+            .unwrap();
+        let process = Process::ByUser; // who made the pair is this process
+        let mut told = [0];
+        (&far).read_exact(&mut told).unwrap();
+        let peer = Peer { process, pid: Some(child.id()), ..Peer::of(&far).unwrap() };
+        assert_eq!(peer.standing(), Standing::Confined);
+        drop(far);
+        child.wait().unwrap();
     }
 
     #[test]

@@ -112,7 +112,9 @@ fn check(stream: impl AsFd, path: &Path) -> io::Result<()> {
     let who = match found {
         Standing::Worker(worker) => worker.to_string(),
         Standing::Nobody => "nobody any more".to_owned(),
-        Standing::Elsewhere | Standing::Hidden => format!("a process of user {}", peer.uid),
+        Standing::Elsewhere | Standing::Confined | Standing::Hidden => {
+            format!("a process of user {}", peer.uid)
+        }
     };
     Err(refused(&format!("{who} listens there, which is not this worker")))
 }
@@ -128,7 +130,7 @@ fn worker_of(directory: &Path) -> Option<Instance> {
 fn is_it(meant: Option<&Instance>, found: &Standing, is_owner: bool) -> bool {
     match (meant, found) {
         (Some(meant), Standing::Worker(found)) => meant == found,
-        (Some(_), Standing::Elsewhere) | (_, Standing::Nobody) => false,
+        (Some(_), Standing::Elsewhere | Standing::Confined) | (_, Standing::Nobody) => false,
         _ => is_owner,
     }
 }
@@ -195,7 +197,9 @@ mod tests {
         let worker = |worker: &Instance| Standing::Worker(worker.clone());
         assert!(is_it(Some(&shop), &worker(&shop), true));
         assert!(!is_it(Some(&shop), &worker(&users), true), "two apps of one user");
-        assert!(!is_it(Some(&shop), &Standing::Elsewhere, true), "a service of another kind");
+        for other in [Standing::Elsewhere, Standing::Confined] {
+            assert!(!is_it(Some(&shop), &other, true), "a service of another kind");
+        }
         assert!(!is_it(Some(&shop), &Standing::Nobody, true), "it has ended");
         assert!(!is_it(None, &Standing::Nobody, true), "it has ended");
         for owner in [true, false] {

@@ -18,6 +18,7 @@ use crate::base::exit;
 use crate::base::interrupts::Interrupts;
 use crate::base::program::{self, SERVICE_PATH};
 use crate::base::unit;
+use crate::config::machine;
 use crate::config::settings::{App, HostPattern, RouteTarget, Settings};
 use crate::deploy::{record, release};
 use crate::helper::Request;
@@ -104,6 +105,9 @@ impl Start {
             let writes = !difference.is_empty();
             if writes {
                 rights::may_write(&[Path::new(rights::BOOT)])?;
+                if let Some((title, help)) = machine::member(&app) {
+                    say(&format!("warning: {title}: {help}"));
+                }
             }
             if edit.is_new() {
                 say(&format!("{}:\n{difference}", edit.path().display()));

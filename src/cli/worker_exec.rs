@@ -17,6 +17,9 @@ pub(super) struct WorkerExec {
     /// Make standard input descriptor 3
     #[arg(long)]
     listener: bool,
+    /// Let it reach no processes but its own
+    #[arg(long)]
+    alone: bool,
     /// The app
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -25,7 +28,7 @@ pub(super) struct WorkerExec {
 impl WorkerExec {
     /// Returns only if the app cannot be run.
     pub(super) fn run(self) -> ExitCode {
-        let Self { parent, listener, command } = self;
-        ExitCode::from(Stage { parent, listener, command }.run())
+        let Self { parent, listener, alone, command } = self;
+        ExitCode::from(Stage { parent, listener, alone, command }.run())
     }
 }

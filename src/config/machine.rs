@@ -197,7 +197,27 @@ fn of_whom(app: &App) -> Vec<Finding> {
         let help = format!("`addgroup --system {name}`");
         found.push(Finding::stops(format!("there is no group {name}"), help));
     }
+    found.extend(member(app).map(|(title, help)| Finding { title, help, stops: false }));
     found
+}
+
+/// That the app's user may administer Roundsman, and what to do about it.
+pub(crate) fn member(app: &App) -> Option<(String, String)> {
+    let user = account(app.user.as_deref()?)?;
+    let group = user::group(ROUNDSMAN).ok()??;
+    let is_member = user.uid != 0 && user::groups_of(&user).ok()?.contains(&group);
+    let title = format!("the app's user {} is in the group {ROUNDSMAN}", user.name);
+    let help = format!(
+        "such an app may become a member itself, by what it leaves in its user's home. Give it a user of its \
+         own: leave `user` out, or `adduser --system --group {}` and name that one",
+        app.name
+    );
+    is_member.then_some((title, help))
+}
+
+fn account(user: &str) -> Option<User> {
+    let found = user.parse().map_or_else(|_| User::named(user), User::numbered);
+    found.ok().flatten()
 }
 
 /// A program that is looked for by its name.

@@ -262,9 +262,12 @@ mod tests {
     #[test]
     fn an_app_of_a_member_is_no_client() {
         assert!(is_for(&Standing::Elsewhere));
-        for other in
-            [Standing::Worker("shop:1".parse().unwrap()), Standing::Hidden, Standing::Nobody]
-        {
+        for other in [
+            Standing::Worker("shop:1".parse().unwrap()),
+            Standing::Confined,
+            Standing::Hidden,
+            Standing::Nobody,
+        ] {
             assert!(!is_for(&other), "{other:?}");
         }
     }

@@ -42,7 +42,7 @@ impl Trust {
         match standing {
             Standing::Worker(worker) => Some(Identity::Worker(worker.app)),
             Standing::Hidden | Standing::Nobody => None,
-            Standing::Elsewhere => {
+            Standing::Elsewhere | Standing::Confined => {
                 let is_own = peer.uid == 0 || peer.uid == self.own_uid;
                 let is_admin = is_own || peer.is_member(self.accounts, &standing);
                 is_admin.then_some(Identity::Admin)
@@ -80,6 +80,8 @@ mod tests {
         assert_eq!(trust.decide(&peer(61234, 61234, &[]), shop()), worker);
         // Whatever else it may be, an app's worker is an app's worker.
         assert_eq!(trust.decide(&peer(0, 0, &[980]), shop()), worker);
+        assert_eq!(trust.decide(&peer(0, 0, &[]), Standing::Confined), Some(Identity::Admin));
+        assert_eq!(trust.decide(&peer(1001, 100, &[980]), Standing::Confined), None);
         for nobody in [Standing::Hidden, Standing::Nobody] {
             assert_eq!(trust.decide(&peer(1001, 100, &[980]), nobody), None, "a worker's child");
         }

@@ -28,6 +28,8 @@ pub(super) struct Plan<'a> {
     pub(super) listener: Option<OwnedFd>,
     /// The app's end of Node's channel.
     pub(super) channel: Option<OwnedFd>,
+    /// Whether it reaches no processes but its own.
+    pub(super) alone: bool,
 }
 
 /// The running app.
@@ -56,6 +58,9 @@ impl Plan<'_> {
             None => {
                 command.stdin(Stdio::null());
             }
+        }
+        if self.alone {
+            command.arg("--alone");
         }
         let mut inherited = None;
         if let Some(channel) = self.channel {

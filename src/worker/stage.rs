@@ -3,7 +3,9 @@
 //! A variable that names the app's own process id (`LISTEN_PID`) and a descriptor with a certain
 //! number (3) can only be prepared in the child itself. Between fork and exec that would be unsafe
 //! code; so the child first runs this program once more, which prepares both and then becomes the
-//! app. It also ties the app's life to the shim's: without a shim nobody speaks on its channel.
+//! app. It also ties the app's life to the shim's: without a shim nobody speaks on its channel. And it
+//! takes from the app the way to the processes of its user that are not its own, which no unit file can:
+//! through `/proc/PID/root` and `/proc/PID/mem` of one outside the unit everything leads out of it.
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -23,6 +25,8 @@ pub(crate) struct Stage {
     pub parent: u32,
     /// Standard input is the listener, to become descriptor 3.
     pub listener: bool,
+    /// The app reaches no processes but its own.
+    pub alone: bool,
     /// The app.
     pub command: Vec<OsString>,
 }
@@ -43,6 +47,12 @@ impl Stage {
         command.args(arguments);
         if let Err(error) = self.tie() {
             say(&format!("cannot prepare the app's process: {error}"));
+            return NOT_EXECUTABLE;
+        }
+        if self.alone
+            && let Err(error) = crate::sys::be_alone()
+        {
+            say(&format!("cannot keep the app from its user's other processes: {error}"));
             return NOT_EXECUTABLE;
         }
         let error = if self.listener {

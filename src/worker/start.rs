@@ -20,7 +20,7 @@ use super::process::Plan;
 use super::running::Running;
 use super::{cluster, command};
 use crate::base::exit;
-use crate::config::settings::{Address, App, Listen, Ready};
+use crate::config::settings::{Address, App, Listen, Ready, Sandbox};
 use crate::systemd::activation::Socket;
 
 /// Everything that a shim is told.
@@ -134,6 +134,7 @@ pub(super) async fn start(
         environment,
         listener: inherited,
         channel: their_end,
+        alone: is_alone(&worker.app, identity),
     };
     let process = plan.start().map_err(io("start the app's process"))?;
     owner.started(process.id());
@@ -187,6 +188,23 @@ pub(super) async fn start(
 }
 
 /// Whether the app can say that it is ready in the way that its file says.
+/// Whether the app reaches no processes but its own. Where it cannot be kept from those of its user, it
+/// runs all the same.
+fn is_alone(app: &App, identity: &Identity) -> bool {
+    if app.sandbox == Sandbox::Off {
+        return false;
+    }
+    crate::sys::can_be_alone()
+        .inspect_err(|error| {
+            report!(
+                debug,
+                identity,
+                "the app is not kept from its user's other processes: {error}"
+            );
+        })
+        .is_ok()
+}
+
 fn check_channel(app: &App, is_node: bool) -> Result<(), WorkerStartError> {
     if app.ready == Ready::Message && app.listen != Listen::Cluster && !is_node {
         return Err(WorkerStartError::NoChannel {

@@ -9,7 +9,7 @@ use crate::common::skip::may_skip;
 const ASK: &str = r#"
 let rule;
 const polkit = { Result: { YES: "yes", NO: "never", NOT_HANDLED: "no" }, addRule: (f) => { rule = f; },
-  spawn: () => "0::/user.slice" };
+  spawn: (words) => words[0].endsWith("cat") ? "0::/user.slice\nNoNewPrivs:\t0\n" : "member\n" };
 new Function("polkit", require("node:fs").readFileSync(process.argv[1], "utf8"))(polkit);
 const member = { isInGroup: (name) => name === "roundsman", user: "member", pid: 1, system_unit: "session-1.scope" };
 const [units, verbs] = [process.argv[2].split(" "), process.argv[3].split(" ")];
@@ -19,14 +19,16 @@ if (units[0] === "WHO") {
   const says = (groups, owner) => (words) => words[0].endsWith("cat") ? cgroup + groups : owner;
   const whoever = {
     "a session": [member], "a worker": [{ ...member, system_unit: worker }],
+    "without a way to gain rights": [member, says("user@1000.service\nNoNewPrivs:\t1\n", "member\n")],
     "ended": [{ ...member, system_unit: "" }], "ended too": [{ ...member, system_unit: null }],
     "old: a session": [old, says("session-1.scope", "member\n")],
     "old: a worker": [old, says(worker, "member\n")],
+    "old: without a way to gain rights": [old, says("user@1000.service\nNoNewPrivs:\t1\n", "member\n")],
     "old: ended": [old, () => { throw new Error(); }],
     "old: another's number": [old, says("cron.service", "root\n")],
   };
   for (const [who, [subject, spawn]] of Object.entries(whoever)) {
-    if (spawn) polkit.spawn = spawn;
+    polkit.spawn = spawn ?? says("session-1.scope\nNoNewPrivs:\t0\n", "member\n");
     const ask = (id, unit, verb) => rule({ id, lookup: (key) => ({ unit, verb })[key] }, subject);
     const manages = ask("org.freedesktop.systemd1.manage-units", worker, "stop");
     console.log(`${who}: ${manages}, lingers: ${ask("org.freedesktop.login1.set-self-linger")}`);
@@ -88,10 +90,12 @@ fn nobody_who_may_have_been_a_worker_manages_units_or_lingers() {
     }
     let expected = "a session: yes, lingers: no\n\
         a worker: no, lingers: never\n\
+        without a way to gain rights: no, lingers: never\n\
         ended: no, lingers: never\n\
         ended too: no, lingers: never\n\
         old: a session: yes, lingers: no\n\
         old: a worker: no, lingers: never\n\
+        old: without a way to gain rights: no, lingers: never\n\
         old: ended: no, lingers: never\n\
         old: another's number: no, lingers: never\n";
     assert_eq!(ask("WHO", ""), expected);

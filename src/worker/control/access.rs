@@ -127,7 +127,9 @@ impl Access {
             Standing::Worker(_) => None,
             // It may have been another app's of the same user.
             Standing::Nobody => return None,
-            Standing::Elsewhere | Standing::Hidden => Some(Sibling::Any).filter(|_| own),
+            Standing::Elsewhere | Standing::Confined | Standing::Hidden => {
+                Some(Sibling::Any).filter(|_| own)
+            }
         };
         if own {
             // Where nothing is installed a developer runs both.

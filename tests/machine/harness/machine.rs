@@ -64,6 +64,8 @@ impl Machine {
             .arg(root.cgroup())
             .args(["setpriv", "--pdeathsig", "KILL"])
             .args(["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"])
+            // Its own list does not have these.
+            .arg("--system-call-filter=landlock_create_ruleset landlock_restrict_self")
             .args(["--private-network", "--link-journal=no", "--console=pipe", "--directory"])
             .arg(root.path())
             .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")

@@ -7,3 +7,4 @@ mod files;
 mod members;
 mod peers;
 mod units;
+mod ways_out;

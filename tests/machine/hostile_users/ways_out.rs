@@ -1,0 +1,118 @@
+//! The ways out of a worker's unit that the rights of its user would open.
+
+use crate::harness::{Machine, Said, on_every_debian};
+
+/// Starts tests/apps/hostile as an app of this user's, who has logged in.
+fn start(machine: &Machine, name: &str, configuration: &str) {
+    machine.add_app(
+        name,
+        "tests/apps/hostile",
+        &format!(
+            "command = [\"node\", \"server.js\"]\nworkers = 1\nuser = \"owner\"\n\
+             route = [{{ host = \"{name}\" }}]\n{configuration}"
+        ),
+    );
+    let warns = machine.try_run("roundsman check");
+    assert!(warns.stderr.contains("user owner is in the group roundsman"), "{warns}");
+    let said = machine.try_run(&format!("roundsman start {name}"));
+    assert!(said.ok(), "{said}");
+}
+
+/// What a shell command printed that the app was made to run.
+fn by_app(machine: &Machine, name: &str, script: &str) -> String {
+    machine.write("/tmp/script", script);
+    machine.run(&format!(
+        "curl --silent --fail --max-time 40 -H 'Host: {name}' --data-binary @/tmp/script http://localhost/"
+    ))
+}
+
+/// The process of `owner` with this name.
+fn process(machine: &Machine, name: &str) -> String {
+    let ask = format!("pgrep --oldest -u owner -x {name}");
+    machine.eventually("it runs", |machine| machine.try_run(&ask).ok());
+    machine.run(&ask).trim().to_owned()
+}
+
+on_every_debian! {
+    /// An app whose user has logged in, and is a member, stays in its unit and its sandbox: neither the
+    /// system bus, nor the user's other processes, nor a shell that waits lead out of it. What a worker
+    /// starts cannot gain rights, and whoever cannot is no member, wherever it is. With `sandbox = "off"`
+    /// an app has what its user has.
+    fn a_worker_does_not_leave_its_unit(machine: &Machine) {
+        machine.run("useradd -m -G roundsman owner && useradd -m stranger");
+        machine.run("install -d -m 1777 /run/screen && install -d -m 700 -o owner /run/screen/S-owner");
+        start(machine, "shop", "");
+        start(machine, "free", "sandbox = \"off\"\n");
+        machine.run("systemctl start user@$(id -u owner).service");
+        machine.run("systemd-run --quiet --uid owner --unit outside sleep 1000");
+        let outside = process(machine, "sleep");
+        let manager = process(machine, "systemd");
+
+        // Each says so when it has got out.
+        let out = format!(
+            "busctl --system call org.freedesktop.systemd1 /org/freedesktop/systemd1 \
+               org.freedesktop.systemd1.Manager AttachProcessesToUnit ssau user@$(id -u).service /init.scope 1 $$
+             grep -q user@ /proc/self/cgroup && echo 'OUT: in another unit'
+             for p in {outside} {manager}; do
+               ls /proc/$p/root/run > /dev/null && echo OUT: the root of $p
+               ls /proc/$p/fd > /dev/null && echo OUT: descriptors of $p
+               (: <> /proc/$p/mem) && echo OUT: the memory of $p
+             done
+             ls /run/screen/S-owner && echo 'OUT: a shell that waits'
+             ls /run/user/$(id -u) && echo 'OUT: a service manager'
+             test -S /var/run/dbus/system_bus_socket && echo 'OUT: the bus'
+             echo tried"
+        );
+        let said = by_app(machine, "shop", &out);
+        assert!(said.contains("tried") && !said.contains("OUT"), "{said}");
+        let said = by_app(machine, "free", &out);
+        for way in ["the root of", "descriptors of", "the memory of", "a shell", "a service manager", "the bus"] {
+            assert!(said.contains(&format!("OUT: {way}")), "off is off: {way}: {said}");
+        }
+
+        // All that it needs is there, and its own processes are its own.
+        let said = by_app(
+            machine,
+            "shop",
+            "sleep 5 & ls /proc/$!/root/ > /dev/null && (: <> /proc/$!/mem) && echo own
+             id -un; getent hosts localhost | grep -c localhost; kill $!; (sleep 1; echo 'from a child') & wait",
+        );
+        assert_eq!(said, "own\nowner\n1\nfrom a child\n");
+        let journal = machine.run("journalctl --output cat _SYSTEMD_UNIT=roundsman-worker@shop:1.service");
+        assert!(journal.contains("uid "), "its output is in the journal: {journal}");
+        assert_eq!(machine.property("roundsman-worker@shop:1.service", "NRestarts"), "0");
+
+        // If it got out nevertheless it would be no member.
+        let member = |script: &str| machine.try_by("owner", script);
+        let denied = |said: Said| {
+            assert!(said.status.code() == Some(77) || said.stderr.contains("enied"), "{said}");
+        };
+        denied(member("setpriv --no-new-privs roundsman scale shop 2"));
+        let said = member("setpriv --no-new-privs roundsman session stats");
+        assert!(!said.ok(), "{said}");
+        let said = member(
+            "setpriv --no-new-privs systemctl --no-ask-password restart roundsman-worker@shop:1.service",
+        );
+        assert!(!said.ok(), "{said}");
+        for may in [
+            "roundsman session stats",
+            "systemctl --no-ask-password restart roundsman-worker@shop:1.service",
+            "roundsman scale shop 2",
+        ] {
+            let said = member(may);
+            assert!(said.ok(), "{said}");
+        }
+
+        // Nobody gets at a process of ours that is their own, from its first moment on: what cannot be
+        // read is not dumped. So nobody becomes the main process of a worker while it starts.
+        assert_eq!(machine.run("stat -L -c %a /usr/bin/roundsman"), "711\n");
+        let said = member(
+            "roundsman events > /dev/null & p=$!
+             while ! grep -q roundsman /proc/$p/comm; do sleep 0.1; done
+             (: <> /proc/$p/mem) || echo kept; kill $p",
+        );
+        assert!(said.stdout.contains("kept"), "{said}");
+        let said = machine.try_by("stranger", "roundsman --version && roundsman check --help");
+        assert!(said.ok(), "{said}");
+    }
+}
