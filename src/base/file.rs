@@ -40,7 +40,14 @@ pub(crate) fn open(path: &Path, links: Links) -> io::Result<File> {
     // A lease may block, too.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let again = format!("/proc/self/fd/{}", place.as_raw_fd());
-    File::options().read(true).custom_flags(flags.bits().cast_signed()).open(again)
+    let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(again);
+    opened.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            let why = "another process keeps everybody from reading it for now (fcntl, F_SETLEASE)";
+            io::Error::new(io::ErrorKind::WouldBlock, why)
+        }
+        _ => error,
+    })
 }
 
 fn not_regular() -> io::Error {
@@ -145,6 +152,33 @@ mod tests {
         let mut events = [0_u8; 256];
         let none = rustix::io::read(&met, &mut events).unwrap_err();
         assert_eq!(none, rustix::io::Errno::AGAIN, "it was opened");
+    }
+
+    #[test]
+    fn a_file_that_somebody_keeps_from_others_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        fs::write(&path, "text").unwrap();
+        let keep = "import fcntl, signal, sys\n\
+            signal.signal(signal.SIGIO, lambda *_: None)\n\
+            file = open(sys.argv[1], 'r+')\n\
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n\
+            print('kept', flush=True)\n\
+            sys.stdin.read()";
+        let mut keeper = std::process::Command::new("python3")
+            .args(["-c", keep])
+            .arg(&path)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = [0; 4];
+        keeper.stdout.take().unwrap().read_exact(&mut told).unwrap();
+        // The kernel would wait 45 seconds for who keeps it.
+        let error = read(&path, Links::Follow, 4).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        drop(keeper.stdin.take());
+        keeper.wait().unwrap();
     }
 
     #[test]

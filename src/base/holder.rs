@@ -28,6 +28,11 @@ pub(crate) fn of(port: u16) -> (bool, Option<Holder>) {
     (!sockets.is_empty(), find(&sockets))
 }
 
+/// Who has a socket of this number; systemd for one that it holds.
+pub(crate) fn of_socket(inode: u32) -> Option<Holder> {
+    find(&[inode])
+}
+
 /// systemd itself holds what it listens on for others, so it counts only where nobody else does.
 fn find(sockets: &[u32]) -> Option<Holder> {
     let links: Vec<String> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();

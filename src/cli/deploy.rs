@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{Done, Failure};
+use super::intruder;
 use super::last_words::last_lines;
 use super::manage::{Machine, print, print_json, say};
 use super::put_back;
@@ -228,8 +229,9 @@ fn failed(
         _ => exit::FAILURE,
     };
     let text = format!(
-        "{}: {reason}{}\nThe deploy has stopped. {others} When it is mended: roundsman reload {name}",
+        "{}: {reason}{}{}\nThe deploy has stopped. {others} When it is mended: roundsman reload {name}",
         app.instance(worker),
+        intruder::told(app, worker),
         last_lines(&unit::service(name, worker)),
     );
     Failure::with(code, text)

@@ -67,17 +67,18 @@ pub(super) fn evaluate(path: &Path, file: &Path) -> Done<(Value, Option<User>)> 
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let is_program = !matches!(extension, "yaml" | "yml");
     let user = whose(path, is_program)?;
+    // Also where Node reads it, which would wait as long as somebody keeps it from others.
+    let read = || file::read(file, Links::Follow, MOST);
+    let content = match &user {
+        Some(user) => Rights::of(user).and_then(|rights| rights.with(read)).map_err(unreadable)?,
+        None => read(),
+    };
+    let content = content.map_err(unreadable)?;
     if !is_program {
-        let read = || file::read_text(file, Links::Follow, MOST);
-        let text = match &user {
-            Some(user) => {
-                Rights::of(user).and_then(|rights| rights.with(read)).map_err(unreadable)?
-            }
-            None => read(),
-        };
+        let not_text = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let text = String::from_utf8(content).map_err(not_text).map_err(unreadable)?;
         // YAML 1.2, as PM2 reads it: `no` and `y` are texts.
         let options = serde_saphyr::options! { strict_booleans: true };
-        let text = text.map_err(unreadable)?;
         let value = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
             Failure::config(format!("{} is not valid YAML: {error}", file.display()))
         })?;

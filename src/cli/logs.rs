@@ -13,6 +13,7 @@ use super::manage;
 use super::names;
 use crate::base::exit;
 use crate::base::unit;
+use crate::config::settings::App;
 use crate::deploy::surge;
 
 /// Where journald keeps what services say.
@@ -38,6 +39,28 @@ pub(super) struct Logs {
     json: bool,
 }
 
+/// Where workers are.
+const WORKERS: &str = "_SYSTEMD_SLICE=roundsman-workers.slice";
+
+/// The service of systemd's that tells of crashes.
+const CRASHES: &str = r"_SYSTEMD_SLICE=system-systemd\x2dcoredump.slice";
+
+/// What these units have logged, what systemd says of them, and their crashes, as journalctl takes it.
+/// Its own `--unit` believes everybody who says that a unit has crashed; here each part has a field
+/// with "_", which the journal itself writes.
+fn matches(units: &[String]) -> Vec<String> {
+    let each = |field: &'static str| units.iter().map(move |unit| format!("{field}={unit}"));
+    let or = || std::iter::once("+".to_owned());
+    each("_SYSTEMD_UNIT")
+        .chain(or())
+        .chain(each("UNIT"))
+        .chain(["_PID=1".to_owned()])
+        .chain(or())
+        .chain(each("COREDUMP_UNIT"))
+        .chain([CRASHES.to_owned()])
+        .collect()
+}
+
 // === impl Logs ===
 
 impl Logs {
@@ -52,8 +75,10 @@ impl Logs {
     fn command(&self) -> Done<Command> {
         may_read()?;
         let mut command = Command::new("journalctl");
-        for unit in self.units()? {
-            command.arg("--unit").arg(unit);
+        command.args(matches(&self.units()?));
+        if self.target.is_none() {
+            // Also of apps that no file knows any more.
+            command.args(["+", WORKERS]);
         }
         if self.follow {
             command.arg("--follow");
@@ -73,17 +98,22 @@ impl Logs {
     }
 
     fn units(&self) -> Done<Vec<String>> {
+        // One more than there are: a deploy's extra worker has something to say, too.
+        let all = |app: &App| {
+            let numbers = (1..=app.workers).chain(surge::numbers(app.workers, 1));
+            numbers.map(|number| unit::service(&app.name, number)).collect::<Vec<_>>()
+        };
+        let loaded = manage::load();
         let Some(target) = self.target.as_deref() else {
-            return Ok(vec![unit::ALL_SERVICES.to_owned()]);
+            let mut units: Vec<String> = loaded.settings.apps.values().flat_map(all).collect();
+            units.push("roundsman-worker@.service".to_owned()); // without any there is nothing to match
+            return Ok(units);
         };
         if let Some((name, number)) = target.split_once(':') {
             let wrong = |_| Failure::new(format!("\"{number}\" is no worker's number, from 1"));
             return Ok(vec![unit::service(name, number.parse::<u16>().map_err(wrong)?)]);
         }
-        let app = manage::app_as_it_is(&manage::load(), target)?;
-        // One more than there are: a deploy's extra worker has something to say, too.
-        let extra = surge::numbers(app.workers, 1);
-        Ok((1..=app.workers).chain(extra).map(|number| unit::service(target, number)).collect())
+        Ok(all(&manage::app_as_it_is(&loaded, target)?))
     }
 }
 
@@ -104,4 +134,21 @@ fn may_read() -> Done {
         "the journal of services is not for this user to read. Run this as root (sudo), or for good, \
          from the next login on: adduser NAME systemd-journal",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_what_is_asked_for_has_a_field_that_nobody_can_forge() {
+        let asked = matches(&["a.service".to_owned(), "b.service".to_owned()]).join(" ");
+        let parts = [
+            "_SYSTEMD_UNIT=a.service _SYSTEMD_UNIT=b.service",
+            "UNIT=a.service UNIT=b.service _PID=1",
+            r"COREDUMP_UNIT=a.service COREDUMP_UNIT=b.service _SYSTEMD_SLICE=system-systemd\x2dcoredump.slice",
+        ];
+        assert_eq!(asked, parts.join(" + "));
+        assert!(parts.iter().all(|part| part.starts_with('_') || part.contains(" _")));
+    }
 }

@@ -20,6 +20,7 @@ mod front_down;
 mod generate;
 mod helper;
 mod import;
+mod intruder;
 mod last_words;
 mod listen;
 mod logs;

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::failure::{Done, Failure};
+use super::intruder;
 use super::last_words;
 use super::manage::{Machine, say};
 use crate::base::text;
@@ -60,6 +61,7 @@ impl Machine {
             }
             Trouble::Said(number, text) => (number, text::one_line(&text).into_owned()),
         };
+        let intruder = intruder::told(app, number);
         pending.insert(number);
         for number in pending {
             for unit in app.units_of(number).iter().rev() {
@@ -67,7 +69,7 @@ impl Machine {
             }
         }
         let lines = last_words::lines_since(&unit::service(&app.name, number), began);
-        Err(Failure::new(format!("{}: {reason}{lines}", app.instance(number))))
+        Err(Failure::new(format!("{}: {reason}{intruder}{lines}", app.instance(number))))
     }
 
     /// Removes from `pending` who is ready, and returns when nobody is left or one has failed.
@@ -171,7 +173,8 @@ impl Machine {
     pub(super) async fn why(&self, app: &App, number: u16, otherwise: &str) -> Failure {
         let reason = self.reason(app, number, otherwise).await;
         let lines = last_words::last_lines(&unit::service(&app.name, number));
-        Failure::new(format!("{}: {reason}{lines}", app.instance(number)))
+        let intruder = intruder::told(app, number);
+        Failure::new(format!("{}: {reason}{intruder}{lines}", app.instance(number)))
     }
 
     async fn reason(&self, app: &App, number: u16, otherwise: &str) -> String {

@@ -240,6 +240,9 @@ fn package(directory: &Path) -> Result<Option<Value>, InferError> {
         Ok(text) => serde_json::from_slice(&text)
             .map(Some)
             .map_err(|error| InferError::BadPackage(path, error)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            Err(InferError::Unreadable(path, error))
+        }
         Err(_) => Ok(None),
     }
 }

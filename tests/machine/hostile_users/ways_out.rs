@@ -26,6 +26,75 @@ fn by_app(machine: &Machine, name: &str, script: &str) -> String {
     ))
 }
 
+/// Says in the journal, as anybody may, that a worker has crashed, and that it is about the app.
+const FORGE: &str = r#"
+import socket
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.connect("/run/systemd/journal/socket")
+unit = "roundsman-worker@shop:1.service"
+for field in ["COREDUMP_UNIT", "UNIT", "OBJECT_SYSTEMD_UNIT", "USER_UNIT"]:
+    text = f"MESSAGE_ID=fc2e22bc6ee647b6b90729ab34a250b1\n{field}={unit}\nMESSAGE=forged by {field}\n"
+    journal.send((text + "ROUNDSMAN_APP=shop\nSYSLOG_IDENTIFIER=shop:1\n").encode())
+"#;
+
+/// Keeps everybody from reading a file.
+const LEASE: &str = r#"
+import fcntl, signal, sys, time
+signal.signal(signal.SIGIO, lambda *_: None)
+files = [open(path, "r+") for path in sys.argv[1:]]
+for file in files:
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("kept", flush=True)
+while True:
+    time.sleep(60)
+"#;
+
+/// What a stranger does to the commands of root's that look at an app.
+fn a_stranger_forges_no_lines_and_holds_nobody_up(machine: &Machine) {
+    machine.write("/tmp/forge.py", FORGE);
+    machine.run("runuser -u stranger -- python3 /tmp/forge.py && journalctl --sync");
+    for command in ["roundsman logs shop", "roundsman logs shop:1", "roundsman logs"] {
+        let said = machine.run(command);
+        assert!(said.contains("uid ") && said.contains("Started "), "{command}: {said}");
+        assert!(!said.contains("forged"), "{command}: {said}");
+    }
+
+    machine.write("/tmp/lease.py", LEASE);
+    machine.write("/home/stranger/app/package.json", "{\"main\": \"server.js\"}");
+    machine.write("/home/stranger/app/server.js", "");
+    machine.write("/home/stranger/app/eco.json", "{\"apps\": []}");
+    machine.run("chown -R stranger: /home/stranger/app");
+    machine.run(
+        "cd /home/stranger/app && systemd-run --quiet --uid stranger --unit lease --working-directory=$PWD \
+         python3 /tmp/lease.py package.json eco.json",
+    );
+    machine.eventually("the files are kept", |machine| {
+        machine.run("journalctl --output cat _SYSTEMD_UNIT=lease.service").contains("kept")
+    });
+    for command in
+        ["roundsman start /home/stranger/app", "roundsman import pm2 /home/stranger/app/eco.json"]
+    {
+        let said = machine.try_run(&format!("timeout 10 {command}"));
+        let why = "another process keeps everybody from reading it";
+        assert!(!said.ok() && said.stderr.contains(why), "{said}");
+    }
+    machine.run("systemctl stop lease");
+
+    // The address of a worker that is to come.
+    let first = machine.property("roundsman-worker@shop:1.socket", "Listen");
+    let network =
+        first.split_once(':').and_then(|(ip, _)| ip.rsplit_once('.')).expect("an address").0;
+    machine.run(&format!(
+        "systemd-run --quiet --uid stranger --unit thief python3 -u -m http.server --bind {network}.3 7080"
+    ));
+    machine.eventually("the thief listens", |machine| {
+        machine.run("journalctl --output cat _SYSTEMD_UNIT=thief.service").contains("Serving HTTP")
+    });
+    let said = machine.try_run("roundsman scale shop 3");
+    let who = format!("thief.service) of the user stranger listens on {network}.3:7080");
+    assert!(!said.ok() && said.stderr.contains(&who), "{said}");
+}
+
 /// The process of `owner` with this name.
 fn process(machine: &Machine, name: &str) -> String {
     let ask = format!("pgrep --oldest -u owner -x {name}");
@@ -114,5 +183,7 @@ on_every_debian! {
         assert!(said.stdout.contains("kept"), "{said}");
         let said = machine.try_by("stranger", "roundsman --version && roundsman check --help");
         assert!(said.ok(), "{said}");
+
+        a_stranger_forges_no_lines_and_holds_nobody_up(machine);
     }
 }
