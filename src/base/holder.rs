@@ -33,6 +33,11 @@ pub(crate) fn of_socket(inode: u32) -> Option<Holder> {
     find(&[inode])
 }
 
+/// The port of an address as a unit has it: `[::]:80`, `80` or `127.0.0.1:8080`.
+pub(crate) fn port(address: &str) -> Option<u16> {
+    address.rsplit(':').next()?.parse().ok()
+}
+
 /// systemd itself holds what it listens on for others, so it counts only where nobody else does.
 fn find(sockets: &[u32]) -> Option<Holder> {
     let links: Vec<String> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
@@ -102,6 +107,18 @@ mod tests {
         assert!(holder.to_string().contains(&format!("(process {}", std::process::id())));
         drop(socket);
         assert_eq!(of(port), (false, None));
+    }
+
+    #[test]
+    fn ports_are_read_from_addresses_of_units() {
+        for (address, expected) in [
+            ("[::]:80", Some(80)),
+            ("8080", Some(8080)),
+            ("127.0.0.1:81", Some(81)),
+            ("/run/x", None),
+        ] {
+            assert_eq!(port(address), expected, "{address}");
+        }
     }
 
     #[test]

@@ -13,6 +13,15 @@ pub(crate) fn find(name: &str, path: impl AsRef<OsStr>) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| is_program(file))
 }
 
+/// Whether a program of this name is Node: `node`, `nodejs`, `node22`, `node-20`.
+pub(crate) fn is_node(name: &str) -> bool {
+    let is_version = |text: &str| {
+        let text = text.strip_prefix('-').unwrap_or(text);
+        text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+    };
+    name == "nodejs" || name.strip_prefix("node").is_some_and(is_version)
+}
+
 /// Whether this is a file that may be executed.
 fn is_program(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
@@ -21,6 +30,16 @@ fn is_program(file: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn node_has_several_names() {
+        for name in ["node", "nodejs", "node22", "node-20", "node20.1"] {
+            assert!(is_node(name), "{name}");
+        }
+        for name in ["nodemon", "node-gyp", "deno", "", "node_x"] {
+            assert!(!is_node(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_program_is_an_executable_file_in_one_of_the_directories() {

@@ -14,7 +14,7 @@ use crate::admin;
 use crate::base::paths;
 
 /// Which front a command talks to.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct AdminSocket {
     /// The admin socket of the front
     #[arg(long = "admin", value_name = "PATH", default_value = paths::ADMIN_SOCKET)]

@@ -1,5 +1,6 @@
 //! `roundsman delete`: stop an app for good and remove its file.
 
+use std::fs;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use serde_json::json;
 use super::edit::Edit;
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done};
+use super::secrets::Secrets;
 use super::{AdminSocket, names, rights};
 use crate::base::paths;
 use crate::base::unit;
@@ -19,7 +21,7 @@ use crate::deploy::surge;
 /// Stop an app for good and remove its file; the app's own files stay
 #[derive(Debug, Args)]
 pub(super) struct Delete {
-    /// The app
+    /// The app, or all
     #[arg(value_name = "APP", add = names::apps())]
     app: String,
     /// Do not ask
@@ -37,8 +39,11 @@ pub(super) struct Delete {
 impl Delete {
     /// Deletes.
     pub(super) fn run(&self) -> ExitCode {
+        manage::each(&self.app, |name| self.delete(name))
+    }
+
+    fn delete(&self, name: &str) -> ExitCode {
         rights::run_as_root("deleting an app", async {
-            let name = &self.app;
             if !manage::load().app_names.contains(name) {
                 manage::app(&manage::load(), name)?;
             }
@@ -52,7 +57,7 @@ impl Delete {
             }
             // Also says whether something else needs it: a route in another file, for instance.
             edit.judge()?;
-            self.ask(&edit)?;
+            self.ask(name, &edit)?;
             rights::may_write(&[Path::new(rights::BOOT)])?;
             let _lock = manage::lock(name, false)?;
             let machine = Machine::connect(&self.admin.path).await?;
@@ -61,6 +66,10 @@ impl Delete {
             surge::lower(Path::new("/"), name)?;
             Progress::clear(Path::new(paths::DEPLOYS), name);
             edit.write()?;
+            match fs::remove_file(Secrets::path(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
             machine.apply_files_of(name).await?;
             let text = format!("{name} is deleted: {} is removed", edit.path().display());
             done(self.json, &text, "deleted", name, &json!({ "file": edit.path() }));
@@ -68,7 +77,7 @@ impl Delete {
         })
     }
 
-    fn ask(&self, edit: &Edit) -> Done {
+    fn ask(&self, name: &str, edit: &Edit) -> Done {
         if self.yes {
             return Ok(());
         }
@@ -79,7 +88,7 @@ impl Delete {
             io::stderr(),
             "{}This stops {} and removes {}. Go on? [y/N] ",
             edit.difference(),
-            self.app,
+            name,
             edit.path().display()
         );
         let mut answer = String::new();

@@ -140,3 +140,17 @@ fn os(error: &io::Error) -> u8 {
         _ => exit::OS,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_open_the_sessions_hears_that() {
+        let of = |kind: io::ErrorKind| {
+            Failure::from(RemoteError::Io("the store".to_owned(), io::Error::from(kind))).code
+        };
+        assert_eq!(of(io::ErrorKind::PermissionDenied), exit::DENIED);
+        assert_eq!(of(io::ErrorKind::ConnectionRefused), exit::UNAVAILABLE);
+    }
+}

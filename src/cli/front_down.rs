@@ -52,9 +52,12 @@ async fn ask() -> Result<Option<String>, SystemdError> {
         if unit.state() != UnitState::Failed {
             continue;
         }
-        let ports =
-            unit.listens_on().iter().filter_map(|address| port(address)).collect::<Vec<_>>();
-        if let Some(text) = ports.into_iter().find_map(|port| taken(socket, port)) {
+        let ports = unit
+            .listens_on()
+            .iter()
+            .filter_map(|address| holder::port(address))
+            .collect::<Vec<_>>();
+        if let Some(text) = ports.into_iter().find_map(taken) {
             return Ok(Some(text));
         }
         return Ok(Some(format!(
@@ -88,7 +91,7 @@ fn again(socket: &str) -> String {
 }
 
 /// What is said of a port that somebody else has.
-fn taken(socket: &str, port: u16) -> Option<String> {
+fn taken(port: u16) -> Option<String> {
     let (is_held, holder) = holder::of(port);
     if !is_held {
         return None;
@@ -96,7 +99,7 @@ fn taken(socket: &str, port: u16) -> Option<String> {
     let (by, stop) = match &holder {
         Some(holder) => {
             let stop = match holder.unit.as_deref().filter(|unit| unit.ends_with(".service")) {
-                Some(unit) => format!("systemctl disable --now {unit}; "),
+                Some(unit) => format!(" (systemctl disable --now {unit})"),
                 None => String::new(),
             };
             (holder.to_string(), stop)
@@ -106,14 +109,8 @@ fn taken(socket: &str, port: u16) -> Option<String> {
     Some(format!(
         "port {port} is taken by {by}, so the front cannot listen there.\n\
          To listen on another port: roundsman listen 8080\n\
-         Or end that program, then: {stop}{}",
-        again(socket)
+         Or end that program{stop}: the front has the port some seconds later"
     ))
-}
-
-/// The port of `[::]:80`, `80` or `127.0.0.1:8080`.
-fn port(address: &str) -> Option<u16> {
-    address.rsplit(':').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -124,28 +121,16 @@ mod tests {
     fn a_port_that_is_taken_is_told_with_the_way_out() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let bound = socket.local_addr().unwrap().port();
-        let text = taken("roundsman-http.socket", bound).expect("it is taken");
+        let text = taken(bound).expect("it is taken");
         for part in [
             &format!("port {bound} is taken by "),
             &format!("(process {}", std::process::id()),
             "roundsman listen 8080",
-            "systemctl restart roundsman-admin.socket roundsman-http.socket roundsman",
+            "some seconds later",
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
         drop(socket);
-        assert_eq!(taken("roundsman-http.socket", bound), None);
-    }
-
-    #[test]
-    fn ports_are_read_from_addresses_of_units() {
-        for (address, expected) in [
-            ("[::]:80", Some(80)),
-            ("8080", Some(8080)),
-            ("127.0.0.1:81", Some(81)),
-            ("/run/x", None),
-        ] {
-            assert_eq!(port(address), expected, "{address}");
-        }
+        assert_eq!(taken(bound), None);
     }
 }

@@ -4,12 +4,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::failure::{Done, Failure};
-use super::manage::{print, print_json};
+use super::manage::{print, print_json, say};
 use super::rights;
 use crate::base::holder;
 use crate::base::replace;
@@ -25,6 +27,9 @@ const DROP_IN: &str = "/etc/systemd/system/roundsman-http.socket.d/50-roundsman-
 /// The port that the package has.
 const OWN: u16 = 80;
 
+/// How often is looked whether a port is free.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Have the front listen for HTTP on another port than 80, or on 80 again
 ///
 /// Writes a drop-in of roundsman-http.socket, and restarts that and the front. What else can be said of
@@ -32,8 +37,11 @@ const OWN: u16 = 80;
 #[derive(Debug, Args)]
 pub(super) struct Listen {
     /// The port
-    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
+    #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), required_unless_present = "when_free")]
+    port: Option<u16>,
+    /// Run by roundsman-port.service: wait until nobody else has the port, and open it
+    #[arg(long, hide = true, conflicts_with = "port")]
+    when_free: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -45,7 +53,7 @@ impl Listen {
     /// Moves the front there.
     pub(super) fn run(&self) -> ExitCode {
         rights::run_as_root("choosing the front's port", async {
-            let port = self.port;
+            let Some(port) = self.port else { return when_free().await };
             free(port)?;
             let drop_in = Path::new(DROP_IN);
             let before = fs::read(drop_in).ok();
@@ -68,6 +76,24 @@ impl Listen {
             }
             Ok(())
         })
+    }
+}
+
+/// Waits until nobody has the ports of the failed socket, and starts it; not, when somebody else has
+/// started or stopped it meanwhile.
+async fn when_free() -> Done {
+    let systemd = Systemd::connect().await?;
+    loop {
+        let socket = systemd.unit(SOCKET).await?;
+        if socket.state() != UnitState::Failed {
+            return Ok(());
+        }
+        let ports = socket.listens_on().into_iter().filter_map(|address| holder::port(&address));
+        if !ports.into_iter().any(|port| holder::of(port).0) {
+            say("the port is free: opening it");
+            return restart(&systemd).await;
+        }
+        sleep(LOOK).await;
     }
 }
 

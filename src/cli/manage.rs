@@ -1,6 +1,7 @@
 //! What the commands that change the machine have in common: how they end, the configuration,
 //! systemd, and how starting workers is shown.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -54,6 +55,23 @@ pub(super) fn run(command: impl Future<Output = Done>) -> ExitCode {
         Err(error) => Err(error.into()),
     };
     end(result)
+}
+
+/// Does something to this app; to each in turn where PM2's word for them is given and no app is called
+/// so. The status is the first that is no success.
+pub(super) fn each(target: &str, act: impl Fn(&str) -> ExitCode) -> ExitCode {
+    let names = if target == "all" { load().app_names } else { BTreeSet::new() };
+    if target != "all" || names.contains(target) {
+        return act(target);
+    }
+    if names.is_empty() {
+        return end(Err(Failure::new("there are no apps yet: roundsman start server.js")));
+    }
+    let well = ExitCode::from(exit::OK);
+    names
+        .iter()
+        .map(|name| act(name))
+        .fold(well, |first, code| if first == well { code } else { first })
 }
 
 /// The exit status of what a command came to; prints why it did not do it.

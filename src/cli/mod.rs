@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod admin_socket;
+mod app_options;
 mod apply;
 mod before;
 mod check;
@@ -26,11 +27,13 @@ mod listen;
 mod logs;
 mod manage;
 mod names;
+mod node;
 mod put_back;
 mod reload;
 mod rights;
 mod rollback;
 mod scale;
+mod secrets;
 mod send;
 mod serve;
 mod session;
@@ -66,20 +69,25 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    #[command(visible_alias = "list")]
+    #[command(visible_alias = "list", aliases = ["ls", "l", "ps"])]
     Status(status::Status),
     Check(check::Check),
     Explain(explain::Explain),
+    #[command(aliases = ["startOrReload", "startOrRestart"])]
     Start(start::Start),
     Stop(stop::Stop),
     Restart(stop::Restart),
+    #[command(alias = "gracefulReload")]
     Reload(reload::Reload),
     Rollback(rollback::Rollback),
     Scale(scale::Scale),
+    #[command(alias = "del")]
     Delete(delete::Delete),
     Apply(apply::Apply),
     Diff(apply::Diff),
+    #[command(aliases = ["show", "desc", "info"])]
     Describe(describe::Describe),
+    #[command(alias = "log")]
     Logs(logs::Logs),
     Listen(listen::Listen),
     Import(import::ImportCommand),

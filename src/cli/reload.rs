@@ -22,7 +22,7 @@ use crate::helper::request::Verb;
 /// serving with the old code.
 #[derive(Debug, Args)]
 pub(super) struct Reload {
-    /// The app to deploy
+    /// The app to deploy, or all
     #[arg(value_name = "APP", add = names::apps())]
     app: Option<String>,
     #[command(flatten, next_help_heading = "Deploying an app")]
@@ -43,6 +43,10 @@ impl Reload {
                 }
             });
         };
+        manage::each(name, |name| self.deploy(name))
+    }
+
+    fn deploy(&self, name: &str) -> ExitCode {
         rights::run(|| self.request(name), async {
             let app = manage::app(&manage::load(), name)?;
             let _lock = manage::lock(name, self.options.wait)?;

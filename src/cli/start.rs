@@ -8,21 +8,25 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use super::app_options::AppOptions;
 use super::before::Before;
 use super::deploy::{self, Options};
 use super::edit::{self, Edit};
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done, say};
-use super::{AdminSocket, describe, names, rights, scale, taken, whose};
+use super::secrets::Secrets;
+use super::{AdminSocket, describe, names, node, rights, scale, taken, whose};
 use crate::base::exit;
+use crate::base::holder;
 use crate::base::interrupts::Interrupts;
-use crate::base::program::{self, SERVICE_PATH};
 use crate::base::unit;
-use crate::config::machine;
-use crate::config::settings::{App, HostPattern, RouteTarget, Settings};
+use crate::config::settings::{App, HostPattern, Listen, RouteTarget, Settings};
+use crate::config::{cores, machine};
 use crate::deploy::{record, release};
 use crate::helper::Request;
 use crate::helper::request::Verb as Asked;
+use crate::start::command::{self, Plain};
+use crate::start::error::InferError;
 use crate::start::file::Change;
 use crate::start::infer::{self, Found};
 use crate::systemd::dbus::Verb;
@@ -42,8 +46,8 @@ pub(super) struct Start {
     /// A Node or Python file, a program, a directory with a package.json, or an app that was stopped
     #[arg(value_name = "FILE|DIR|APP", add = names::apps())]
     what: Option<PathBuf>,
-    /// Number of workers [default: 1]
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250))]
+    /// Number of workers, or max for one a core [default: 1]
+    #[arg(short = 'n', long, value_name = "N", short_alias = 'i', alias = "instances", value_parser = workers)]
     workers: Option<u16>,
     /// The app's name [default: from package.json, or the folder's name]
     #[arg(long, value_name = "NAME")]
@@ -67,6 +71,8 @@ pub(super) struct Start {
     /// Set a variable for the app (repeatable)
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
+    #[command(flatten)]
+    options: AppOptions,
     /// Arguments for the file; without one, the command to run
     #[arg(last = true, value_name = "ARGUMENTS")]
     rest: Vec<String>,
@@ -80,11 +86,30 @@ pub(super) struct Start {
     admin: AdminSocket,
 }
 
+/// A number of workers; PM2's `max` and 0 are one a core.
+fn workers(text: &str) -> Result<u16, String> {
+    if matches!(text, "max" | "auto" | "0") {
+        let cores = cores::usable(Path::new("/"));
+        return Ok(u16::try_from(cores).unwrap_or(u16::MAX).clamp(1, 250));
+    }
+    let number = text.parse().ok().filter(|number| (1..=250).contains(number));
+    number.ok_or_else(|| "write a number from 1 to 250, or max".to_owned())
+}
+
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write NAME=VALUE".to_owned()),
     }
+}
+
+/// What is to be started.
+#[derive(Debug)]
+struct Planned {
+    name: String,
+    change: Change,
+    /// Whether the change says all of what runs, and not only some of its settings.
+    is_whole: bool,
 }
 
 // === impl Start ===
@@ -93,16 +118,22 @@ impl Start {
     /// Starts.
     pub(super) fn run(&self) -> ExitCode {
         rights::run(|| self.request(), async {
-            let (name, change) = self.plan()?;
+            let Planned { name, mut change, is_whole } = self.plan()?;
             let _lock = manage::lock(&name, false)?;
-            let edit = self.edit(&name, change.as_ref(), self.workers)?;
-            let present = manage::load().settings.apps.get(&name).map(|app| app.workers);
+            let present = manage::load().settings.apps.remove(&name);
+            let files = present.as_ref().map(|app| app.environment_files.clone());
+            let secrets = Secrets::take(&name, &mut change, &files.unwrap_or_default())?;
+            let edit = self.edit(&name, &change, is_whole, self.workers)?;
+            let present = present.map(|app| app.workers);
+            if edit.is_new() {
+                taken::refuse_route(&manage::load(), &name, &change)?;
+            }
             let settings = edit.judge()?;
             let app = edit.judge_app(&name)?;
             accessible(&app)?;
             let difference = edit.difference();
             // A command that only starts what is there has nothing to write.
-            let writes = !difference.is_empty();
+            let writes = !difference.is_empty() || secrets.is_some();
             if writes {
                 rights::may_write(&[Path::new(rights::BOOT)])?;
                 if let Some((title, help)) = machine::member(&app) {
@@ -114,20 +145,29 @@ impl Start {
             } else if !difference.is_empty() {
                 say(&format!("{} changes:\n{difference}", edit.path().display()));
             }
+            if let Some(secrets) = &secrets {
+                say(&secrets.note());
+            }
             let machine = Machine::connect(&self.admin.path).await?;
             let before = Before::look(&machine, &name).await?;
             let workers = app.workers;
             // Fewer workers come last: until the others run as they are to, none goes.
             let less = !before.is_empty() && workers < present.unwrap_or(workers);
             let (app, edit) = if less {
-                let edit = self.edit(&name, change.as_ref(), None)?;
+                let edit = self.edit(&name, &change, is_whole, None)?;
                 (edit.judge_app(&name)?, edit)
             } else {
                 (app, edit)
             };
+            if let Some(secrets) = &secrets {
+                secrets.write()?;
+            }
             if let Err(failure) = self.bring_up(&machine, &app, &edit, &before, writes).await {
                 if writes {
                     say("taking everything back; Ctrl-C leaves it in the middle");
+                    if let Some(secrets) = &secrets {
+                        secrets.undo();
+                    }
                     before.put_back(&machine, &app, &edit).await;
                 }
                 return Err(failure);
@@ -150,7 +190,7 @@ impl Start {
                 1 => "1 worker".to_owned(),
                 n => format!("{n} workers"),
             };
-            let addresses = addresses(&settings, &name);
+            let addresses = addresses(&settings, &name, port(&machine).await);
             let behind = if addresses.is_empty() {
                 "the routes of other files".to_owned()
             } else {
@@ -176,6 +216,7 @@ impl Start {
         let as_it_is = options.iter().all(|option| option.is_none())
             && self.workers.is_none()
             && self.env.is_empty()
+            && self.options.is_empty()
             && self.rest.is_empty();
         // Whether it is configured, the helper knows: an app's file need not be for all to read.
         if !as_it_is || unit::name_fault(name).is_some() {
@@ -195,24 +236,36 @@ impl Start {
         bare && manage::load().app_files.contains_key(what)
     }
 
-    /// The app's name, and what its file is to say; `None` when it exists and is only started.
-    fn plan(&self) -> Done<(String, Option<Change>)> {
+    /// The app's name, and what its file is to say.
+    fn plan(&self) -> Done<Planned> {
         let found = match &self.what {
-            None => self.command()?,
+            None => command_here(&self.rest)?,
             Some(what) => {
                 if let Some(name) = what.to_str().filter(|name| self.is_app(name)) {
-                    return Ok((name.to_owned(), None));
+                    let mut change = self.options();
+                    let app = manage::load().settings.apps.remove(name);
+                    let is_node = app.is_some_and(|app| app.listen == Listen::Cluster);
+                    self.options.add_to(&mut change, is_node)?;
+                    return Ok(Planned { name: name.to_owned(), change, is_whole: false });
                 }
                 if self.for_member {
                     return Err(Failure::new("members of the group start what is configured"));
                 }
-                let path = absolute(what)?;
-                let mut found =
-                    infer::find(&path).map_err(|error| Failure::new(error.to_string()))?;
-                found.command.extend(self.rest.iter().cloned());
-                found
+                if let Some(words) = self.typed(what) {
+                    command_here(&words)?
+                } else {
+                    let path = absolute(what)?;
+                    let mut found = infer::find(&path).map_err(|error| not_found(what, &error))?;
+                    found.command.extend(self.rest.iter().cloned());
+                    found
+                }
             }
         };
+        for script in &found.left_out {
+            say(&format!(
+                "the script \"{script}\" of package.json is not run: run it before each start"
+            ));
+        }
         let name = self.name.clone().or_else(|| found.name.clone()).ok_or_else(|| {
             Failure::new("there is no name to be found for it; give it one with --name")
         })?;
@@ -235,21 +288,46 @@ impl Start {
         }
         change.workers = self.workers.or(is_new.then_some(1));
         change.listen = self.listen.clone().or(found.listen.filter(|_| is_new).map(str::to_owned));
-        change.command = Some(resolve_program(found.command)?);
+        // What is said on its own counts more than what stood before the command.
+        let own = std::mem::take(&mut change.environment);
+        change.environment = [found.environment, own].concat();
+        let is_node = found.command.first().is_some_and(|program| node::is_node(program));
+        self.options.add_to(&mut change, is_node)?;
+        change.command = Some(node::resolve(found.command)?);
         change.directory = Some(found.directory.display().to_string());
-        Ok((name, Some(change)))
+        Ok(Planned { name, change, is_whole: true })
     }
 
-    /// The change of the app's file, with this number of workers.
-    fn edit(&self, name: &str, change: Option<&Change>, workers: Option<u16>) -> Done<Edit> {
-        match change {
-            // A new app has a number in any case.
-            Some(change) => {
-                let workers = workers.or(change.workers.filter(|_| self.workers.is_none()));
-                Edit::change(name, &Change { workers, ..change.clone() })
-            }
-            None => Edit::overlay(name, &Change { workers, ..self.options() }),
+    /// The words of a command that is given where a file could be: `npm -- start`, `"npm start"`.
+    fn typed(&self, what: &Path) -> Option<Vec<String>> {
+        let text = what.to_str()?;
+        if what.exists() || (text.contains('/') && !text.contains(' ')) {
+            return None;
         }
+        let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        // What a package manager starts is run without it, so that it need not even be there.
+        let is_known =
+            matches!(text, "npm" | "yarn" | "pnpm" | "npx") || node::find(text).is_some();
+        let is_command = words.len() > 1 || is_known;
+        words.extend(self.rest.iter().cloned());
+        is_command.then_some(words)
+    }
+
+    /// The change of the app's file, with this number of workers; `is_whole` is whether it says all of
+    /// what runs.
+    fn edit(
+        &self,
+        name: &str,
+        change: &Change,
+        is_whole: bool,
+        workers: Option<u16>,
+    ) -> Done<Edit> {
+        if !is_whole {
+            return Edit::overlay(name, &Change { workers, ..change.clone() });
+        }
+        // A new app has a number in any case.
+        let workers = workers.or(change.workers.filter(|_| self.workers.is_none()));
+        Edit::change(name, &Change { workers, ..change.clone() })
     }
 
     /// What the options say that are about no file.
@@ -327,19 +405,38 @@ impl Start {
         // What else it wants: the watch and the timer. And so the app is stopped with it.
         Ok(machine.systemd.job(Verb::Start, &unit::target(&app.name)).await?)
     }
+}
 
-    /// The command after `--`.
-    fn command(&self) -> Done<Found> {
-        if self.rest.is_empty() {
-            return Err(Failure::with(
-                exit::USAGE,
-                "what is to be started? A file, a directory, or after -- a command; see \
+/// A command, in this directory.
+fn command_here(words: &[String]) -> Done<Found> {
+    if words.is_empty() {
+        return Err(Failure::with(
+            exit::USAGE,
+            "what is to be started? A file, a directory, or after -- a command; see \
                  roundsman start --help",
-            ));
+        ));
+    }
+    let directory = absolute(Path::new("."))?;
+    let plain =
+        command::plain(words, &directory).map_err(|error| Failure::new(error.to_string()))?;
+    if plain.command != words {
+        say(&format!("what runs is: {}", plain.command.join(" ")));
+    }
+    let name = directory.file_name().and_then(|name| name.to_str()).and_then(infer::app_name);
+    let Plain { command, environment, listen, left_out } = plain;
+    Ok(Found { command, directory, listen, name, environment, left_out })
+}
+
+/// Why it is not known what to start; a bare name could have been an app's.
+fn not_found(what: &Path, error: &InferError) -> Failure {
+    let bare = what.to_str().filter(|text| !text.contains(['/', '.']));
+    match (error, bare) {
+        (InferError::NotThere(_), Some(name)) => {
+            let known: Vec<String> = manage::load().app_names.into_iter().collect();
+            let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
+            Failure::new(format!("there is no file, folder or app \"{name}\"; apps: {known}"))
         }
-        let directory = absolute(Path::new("."))?;
-        let name = directory.file_name().and_then(|name| name.to_str()).and_then(infer::app_name);
-        Ok(Found { command: self.rest.clone(), directory, listen: None, name })
+        _ => Failure::new(error.to_string()),
     }
 }
 
@@ -358,46 +455,48 @@ fn absolute(path: &Path) -> Done<PathBuf> {
     Ok(joined.components().collect())
 }
 
-/// A program that services do not find by its name alone gets its path: Node from a version
-/// manager, for instance.
-fn resolve_program(mut command: Vec<String>) -> Done<Vec<String>> {
-    let Some(name) = command.first_mut().filter(|name| !name.contains('/')) else {
-        return Ok(command);
-    };
-    if program::find(name, SERVICE_PATH).is_some() {
-        return Ok(command);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let Some(file) = program::find(name, path) else {
-        return Err(Failure::new(format!(
-            "there is no program \"{name}\"; install it, or give its whole path. (sudo has a search \
-             path of its own: sudo env \"PATH=$PATH\" roundsman start … keeps yours.)"
-        )));
-    };
-    *name = file.display().to_string();
-    Ok(command)
-}
-
 /// A user of the app's own must be able to reach its directory: better said now than by a worker
 /// that does not start.
 fn accessible(app: &App) -> Done {
     let (Some(directory), None) = (&app.directory, &app.user) else { return Ok(()) };
-    for folder in directory.ancestors() {
-        let Ok(metadata) = fs::metadata(folder) else { continue };
-        if metadata.permissions().mode() & 0o001 == 0 {
-            return Err(Failure::new(format!(
-                "others may not enter {}, so the app's own user cannot either. Move the app to \
-                 /srv/{}, say, or give the user to run as: --user",
-                folder.display(),
-                app.name
-            )));
-        }
+    if let Some(folder) = closed(directory) {
+        return Err(Failure::new(format!(
+            "others may not enter {}, so the app's own user cannot either. Move the app to \
+             /srv/{}, say, or give the user to run as: --user",
+            folder.display(),
+            app.name
+        )));
+    }
+    let program = app.command.first().map(Path::new).filter(|program| program.is_absolute());
+    if let Some((program, folder)) = program.and_then(|program| Some((program, closed(program)?))) {
+        return Err(Failure::new(format!(
+            "others may not enter {}, so the app's own user cannot run {}. Install it for all users, \
+             in /usr/local/bin say, or give the user to run as: --user",
+            folder.display(),
+            program.display()
+        )));
     }
     Ok(())
 }
 
+/// The folder on the way that others may not enter, if there is one.
+fn closed(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|folder| {
+        let Ok(metadata) = fs::metadata(folder) else { return false };
+        metadata.is_dir() && metadata.permissions().mode() & 0o001 == 0
+    })
+}
+
+/// The front's port, where it is not the usual one.
+async fn port(machine: &Machine) -> Option<u16> {
+    let socket = machine.systemd.unit("roundsman-http.socket").await.ok()?;
+    let ports = socket.listens_on().into_iter().filter_map(|address| holder::port(&address));
+    ports.into_iter().next().filter(|port| *port != 80)
+}
+
 /// Where the app answers, for people.
-fn addresses(settings: &Settings, name: &str) -> Vec<String> {
+fn addresses(settings: &Settings, name: &str, port: Option<u16>) -> Vec<String> {
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
     settings
         .routes
         .iter()
@@ -408,7 +507,7 @@ fn addresses(settings: &Settings, name: &str) -> Vec<String> {
                 HostPattern::Wildcard(domain) => format!("*.{domain}"),
                 HostPattern::Any => "localhost".to_owned(),
             };
-            format!("http://{host}{}", route.path)
+            format!("http://{host}{port}{}", route.path)
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! Workers that a command starts: watched until all of them serve, or one is not going to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the last worker must have been ready: what crashes at once was not up.
 const PROOF: Duration = Duration::from_millis(500);
+
+/// How long an app may go on listening elsewhere: then that is its server, and no other one comes.
+const ELSEWHERE: Duration = Duration::from_secs(10);
 
 type Jobs = JoinSet<(u16, Result<(), SystemdError>)>;
 
@@ -76,7 +80,7 @@ impl Machine {
     async fn wait_until_ready(&self, app: &App, pending: &mut BTreeSet<u16>) -> Option<Trouble> {
         let total = pending.len();
         let mut jobs = self.begin_to_start(app, pending);
-        let mut told = BTreeSet::new();
+        let mut told = BTreeMap::new();
         let mut runs: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
         let begin = Instant::now();
         let failed = |number| say(&format!("{} FAILED", app.instance(number)));
@@ -149,7 +153,7 @@ impl Machine {
         &self,
         app: &App,
         pending: &BTreeSet<u16>,
-        told: &mut BTreeSet<String>,
+        told: &mut BTreeMap<String, Instant>,
         late: bool,
     ) -> Option<(u16, String)> {
         for number in pending.iter().copied() {
@@ -160,10 +164,20 @@ impl Machine {
             if status.starts_with(HAS_ENDED) {
                 return Some((number, status.to_owned()));
             }
-            let is_worth_it =
-                status.starts_with(LISTENS_ELSEWHERE) || (late && status.starts_with(WAITS));
-            if is_worth_it && told.insert(status.to_owned()) {
-                say(&format!("{}: {}", app.instance(number), text::one_line(status)));
+            let is_elsewhere = status.starts_with(LISTENS_ELSEWHERE);
+            let waits = late && status.starts_with(WAITS);
+            if !is_elsewhere && !waits {
+                continue;
+            }
+            match told.get(status) {
+                Some(since) if is_elsewhere && since.elapsed() >= ELSEWHERE => {
+                    return Some((number, format!("{status}{}", way_out(app, status))));
+                }
+                Some(_) => {}
+                None => {
+                    say(&format!("{}: {}", app.instance(number), text::one_line(status)));
+                    told.insert(status.to_owned(), Instant::now());
+                }
             }
         }
         None
@@ -180,5 +194,41 @@ impl Machine {
     async fn reason(&self, app: &App, number: u16, otherwise: &str) -> String {
         let unit = self.systemd.unit(&unit::service(&app.name, number)).await.ok();
         unit.and_then(|unit| unit.trouble()).unwrap_or_else(|| otherwise.to_owned())
+    }
+}
+
+/// What to type for an app that listens at a port of its own choice.
+fn way_out(app: &App, status: &str) -> String {
+    let address =
+        status.strip_prefix(LISTENS_ELSEWHERE).and_then(|rest| rest.split([',', ' ']).next());
+    let address = address.and_then(|address| address.parse::<SocketAddr>().ok());
+    match address {
+        Some(address) if app.workers == 1 => {
+            format!(". As options of start: --listen port --port {}", address.port())
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn an_app_with_a_port_of_its_own_is_told_the_options() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("apps")).unwrap();
+        let app = |workers: u16| {
+            let text = format!("command = [\"/bin/true\"]\nworkers = {workers}\n");
+            std::fs::write(root.path().join("apps/shop.toml"), text).unwrap();
+            load(&Sources::directory(root.path())).settings.apps.remove("shop").unwrap()
+        };
+        let status =
+            format!("{LISTENS_ELSEWHERE}127.0.0.1:8000, where the front does not reach it");
+        let said = way_out(&app(1), &status);
+        assert!(said.ends_with("--listen port --port 8000"), "{said}");
+        assert_eq!(way_out(&app(2), &status), "", "two cannot have it");
+        assert_eq!(way_out(&app(1), "still starting"), "");
     }
 }

@@ -31,9 +31,9 @@ pub(super) struct Restart {
 }
 
 /// Whose workers.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Of {
-    /// An app, or one of its workers, as in shop or shop:2
+    /// An app, or one of its workers, as in shop or shop:2, or all
     #[arg(value_name = "APP[:N]", add = names::apps())]
     target: String,
     /// Print the result as JSON
@@ -46,6 +46,11 @@ struct Of {
 // === impl Of ===
 
 impl Of {
+    /// The same for this app.
+    fn with(&self, target: &str) -> Self {
+        Self { target: target.to_owned(), ..self.clone() }
+    }
+
     /// The app and the workers that are meant, and whether that is all of them.
     fn workers(&self) -> Done<(App, Vec<u16>, bool)> {
         let loaded = manage::load();
@@ -89,23 +94,26 @@ impl Of {
 impl Stop {
     /// Stops.
     pub(super) fn run(&self) -> ExitCode {
-        let of = &self.of;
-        rights::run(|| of.request(Asked::Stop), async {
-            let (app, mut numbers, all) = of.workers()?;
-            let _lock = manage::lock(&app.name, false)?;
-            let machine = Machine::connect(&of.admin.path).await?;
-            if all {
-                machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await?;
-                // Also such as the file does not have any more, or not yet.
-                numbers.extend(machine.running(&app.name).await?);
-                numbers.sort_unstable();
-                numbers.dedup();
-            }
-            machine.stop_workers(&app, &numbers).await?;
-            of.done(&app, &numbers, "stopped");
-            Ok(())
-        })
+        manage::each(&self.of.target, |target| stop(&self.of.with(target)))
     }
+}
+
+fn stop(of: &Of) -> ExitCode {
+    rights::run(|| of.request(Asked::Stop), async {
+        let (app, mut numbers, all) = of.workers()?;
+        let _lock = manage::lock(&app.name, false)?;
+        let machine = Machine::connect(&of.admin.path).await?;
+        if all {
+            machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await?;
+            // Also such as the file does not have any more, or not yet.
+            numbers.extend(machine.running(&app.name).await?);
+            numbers.sort_unstable();
+            numbers.dedup();
+        }
+        machine.stop_workers(&app, &numbers).await?;
+        of.done(&app, &numbers, "stopped");
+        Ok(())
+    })
 }
 
 // === impl Restart ===
@@ -113,33 +121,36 @@ impl Stop {
 impl Restart {
     /// Restarts.
     pub(super) fn run(&self) -> ExitCode {
-        let of = &self.of;
-        rights::run(|| of.request(Asked::Restart), async {
-            let (app, numbers, _) = of.workers()?;
-            let _lock = manage::lock(&app.name, false)?;
-            let machine = Machine::connect(&of.admin.path).await?;
-            let services: Vec<String> =
-                numbers.iter().map(|number| unit::service(&app.name, *number)).collect();
-            for number in &numbers {
-                crashes::forget(&app.instance(*number));
-            }
-            for service in &services {
-                machine.systemd.reset_failed(service).await?;
-            }
-            for number in &numbers {
-                sockets::mend(&machine.systemd, &app, *number).await?;
-            }
-            if let Err(error) = machine.systemd.jobs(Verb::Restart, &services).await {
-                let failed = numbers.iter().find(|number| {
+        manage::each(&self.of.target, |target| restart(&self.of.with(target)))
+    }
+}
+
+fn restart(of: &Of) -> ExitCode {
+    rights::run(|| of.request(Asked::Restart), async {
+        let (app, numbers, _) = of.workers()?;
+        let _lock = manage::lock(&app.name, false)?;
+        let machine = Machine::connect(&of.admin.path).await?;
+        let services: Vec<String> =
+            numbers.iter().map(|number| unit::service(&app.name, *number)).collect();
+        for number in &numbers {
+            crashes::forget(&app.instance(*number));
+        }
+        for service in &services {
+            machine.systemd.reset_failed(service).await?;
+        }
+        for number in &numbers {
+            sockets::mend(&machine.systemd, &app, *number).await?;
+        }
+        if let Err(error) = machine.systemd.jobs(Verb::Restart, &services).await {
+            let failed = numbers.iter().find(|number| {
                     matches!(&error, SystemdError::Job { unit, .. } if *unit == unit::service(&app.name, **number))
                 });
-                return Err(match failed {
-                    Some(number) => machine.why(&app, *number, &error.to_string()).await,
-                    None => error.into(),
-                });
-            }
-            of.done(&app, &numbers, "restarted");
-            Ok(())
-        })
-    }
+            return Err(match failed {
+                Some(number) => machine.why(&app, *number, &error.to_string()).await,
+                None => error.into(),
+            });
+        }
+        of.done(&app, &numbers, "restarted");
+        Ok(())
+    })
 }

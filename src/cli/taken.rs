@@ -8,7 +8,8 @@ use super::whose::{self, Whose};
 use crate::base::origin::{self, Maker};
 use crate::base::user::User;
 use crate::config::Loaded;
-use crate::config::settings::App;
+use crate::config::settings::{App, HostPattern, RouteTarget};
+use crate::start::file::Change;
 
 /// Fails when the app with this name is another one than that which is in `directory`: it has another
 /// directory, or runs as another user than the one whose the directory is by now. `whose` is nothing
@@ -37,6 +38,36 @@ pub(super) fn refuse(
             "there is another app \"{name}\" already ({}): {why}. Give this one a name of its own with \
              --name, or have it take the other's place with --replace",
             file.display()
+        )))
+    })
+}
+
+/// Fails when a new app would be for every host as another one is already.
+pub(super) fn refuse_route(loaded: &Loaded, name: &str, change: &Change) -> Done {
+    let (host, path) = change.route.clone().unwrap_or_default();
+    let wanted = (host.as_deref(), path.as_deref().unwrap_or("/"));
+    let other = loaded.settings.routes.iter().find_map(|route| {
+        let host = match &route.host {
+            HostPattern::Any => None,
+            HostPattern::Exact(host) => Some(host.as_str()),
+            HostPattern::Wildcard(_) => return None,
+        };
+        match &route.target {
+            RouteTarget::App(app) if app != name && (host, route.path.as_str()) == wanted => {
+                Some(app)
+            }
+            _ => None,
+        }
+    });
+    other.map_or(Ok(()), |app| {
+        let what = match host {
+            Some(host) => format!("{host}{}", wanted.1),
+            None if wanted.1 == "/" => "every host".to_owned(),
+            None => format!("{} of every host", wanted.1),
+        };
+        Err(Failure::config(format!(
+            "\"{app}\" answers {what} already; nothing was changed. Give this one a host of its own \
+             (--host {name}.example.com), or a path (--path /{name})"
         )))
     })
 }
@@ -81,6 +112,33 @@ fn other_owner(
 mod tests {
     use super::*;
     use crate::config::{Sources, load};
+
+    #[test]
+    fn a_second_app_is_told_to_have_a_host_of_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("apps")).unwrap();
+        let shop = "command = [\"/bin/true\"]\nroute = [{ path = \"/\" }, { host = \"a.example\", path = \"/x\" }]\n";
+        fs::write(root.path().join("apps/shop.toml"), shop).unwrap();
+        let loaded = load(&Sources::directory(root.path()));
+        assert_eq!(loaded.problems.errors(), 0, "{}", loaded.problems);
+        let refused = |name: &str, route: Option<(&str, &str)>| {
+            let own = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            let route = route.map(|(host, path)| (own(host), own(path)));
+            let change = Change { route, ..Change::default() };
+            refuse_route(&loaded, name, &change).err().map(|failure| failure.message)
+        };
+        let said = refused("blog", None).unwrap();
+        assert!(said.contains("\"shop\" answers every host already"), "{said}");
+        assert!(
+            said.contains("--host blog.example.com") && said.contains("--path /blog"),
+            "{said}"
+        );
+        assert!(refused("blog", Some(("a.example", "/x"))).is_some());
+        for other in [("b.example", ""), ("", "/blog"), ("a.example", "/")] {
+            assert_eq!(refused("blog", Some(other)), None, "{other:?}");
+        }
+        assert_eq!(refused("shop", None), None, "it is its own");
+    }
 
     #[test]
     fn an_app_runs_the_code_of_nobody_else() {

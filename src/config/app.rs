@@ -16,6 +16,7 @@ use super::settings::{
     App, Health, Listen, Ready, SESSION_URL, Sandbox, Shutdown, StopSignal, Transport, WORKER_PORT,
 };
 use super::{account, handoff, net, schema, sharing, supervision};
+use crate::base::program;
 
 const LISTEN: &[(&str, Option<Listen>)] = &[
     ("auto", None),
@@ -208,12 +209,11 @@ fn command(node: &Node, problems: &mut Problems) -> Read<Vec<String>> {
 
 /// Whether the command starts Node, directly or by its package managers.
 fn is_node(command: &[String]) -> bool {
-    let Some(program) = command.first().and_then(|p| Path::new(p).file_name()?.to_str()) else {
+    let Some(name) = command.first().and_then(|p| Path::new(p).file_name()?.to_str()) else {
         return false;
     };
-    let script =
-        Path::new(program).extension().is_some_and(|e| e == "js" || e == "mjs" || e == "cjs");
-    script || matches!(program, "node" | "nodejs" | "npm" | "npx" | "yarn" | "pnpm")
+    let script = Path::new(name).extension().is_some_and(|e| e == "js" || e == "mjs" || e == "cjs");
+    script || program::is_node(name) || matches!(name, "npm" | "npx" | "yarn" | "pnpm")
 }
 
 fn transport(listen: Listen, top: Input<'_>, problems: &mut Problems) -> Transport {

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Read from what every process of the machine reads alike: the generator, the front and the
 /// workers each resolve `"auto"` on their own and must come to the same number, whatever
 /// `CPUQuota=` or `CPUAffinity=` their own units have.
-pub(super) fn usable(root: &Path) -> usize {
+pub(crate) fn usable(root: &Path) -> usize {
     let read = |path: &str| fs::read_to_string(root.join(path)).ok();
     let listed = read("sys/fs/cgroup/cpuset.cpus.effective")
         .and_then(|list| count(&list))

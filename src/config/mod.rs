@@ -14,7 +14,7 @@ pub(crate) mod addresses;
 mod app;
 pub(crate) mod calendar;
 pub(crate) mod copy;
-mod cores;
+pub(crate) mod cores;
 mod diagnostic;
 mod dns;
 pub(crate) mod fingerprint;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Whether such a file can have this variable.
-pub(super) fn can_hold(name: &str, value: &str) -> bool {
+pub(crate) fn can_hold(name: &str, value: &str) -> bool {
     let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
     name.starts_with(letter)
         && name.chars().all(|c| letter(c) || c.is_ascii_digit())
@@ -11,7 +11,7 @@ pub(super) fn can_hold(name: &str, value: &str) -> bool {
 }
 
 /// The file's text.
-pub(super) fn text(variables: &[(String, String)]) -> String {
+pub(crate) fn text(variables: &[(String, String)]) -> String {
     let mut text = String::from("# Only root reads this file, and hands it to the app.\n");
     for (name, value) in variables {
         let mut quoted = String::with_capacity(value.len());

@@ -2,7 +2,7 @@
 //! original that has no counterpart.
 
 mod author;
-mod environment_file;
+pub(crate) mod environment_file;
 pub mod nginx;
 mod nginx_closed;
 mod nginx_reader;

@@ -8,10 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::command::{self, Plain};
+use super::error::InferError;
+use super::python;
 use crate::base::file::{self, Links};
 
 /// What is started, as far as it is known from the files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// Program and arguments.
     pub command: Vec<String>,
@@ -21,6 +24,10 @@ pub(crate) struct Found {
     pub listen: Option<&'static str>,
     /// A name for the app.
     pub name: Option<String>,
+    /// Variables that the command has before it.
+    pub environment: Vec<(String, String)>,
+    /// Scripts that npm would run, too ([`Plain::left_out`]).
+    pub left_out: Vec<String>,
 }
 
 // === impl Found ===
@@ -42,50 +49,11 @@ impl Found {
     }
 }
 
-/// Why it is not known what to start.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InferError {
-    /// Nothing is there.
-    #[error("there is no file or directory {}", .0.display())]
-    NotThere(PathBuf),
-    /// There is, but it cannot be read.
-    #[error("cannot read {}: {}", .0.display(), .1)]
-    Unreadable(PathBuf, std::io::Error),
-    /// A file of an unknown kind.
-    #[error(
-        "it is not clear how {} is run: it is no Node or Python file, and not executable.\n\
-         Give the whole command: roundsman start --name NAME -- COMMAND ARGUMENT…", .0.display()
-    )]
-    UnknownFile(PathBuf),
-    /// TypeScript has no runtime of its own.
-    #[error(
-        "{} is TypeScript, which Node does not run by itself everywhere.\nStart what it is compiled \
-         to, or give the whole command: roundsman start --name NAME -- node --import tsx FILE",
-        .0.display()
-    )]
-    TypeScript(PathBuf),
-    /// A list of PM2's apps.
-    #[error(
-        "{} is an ecosystem file of PM2, and no app. See what it comes to with: roundsman import pm2 FILE\n\
-         The same with --write writes a file for each of its apps; roundsman apply starts them", .0.display()
-    )]
-    Ecosystem(PathBuf),
-    /// A directory in which nothing is recognised.
-    #[error(
-        "it is not clear what to start in {}: there is no package.json with \"main\" or a plain \
-         \"start\" script, and no server.js, index.js, app.js, main.py or app.py.\nName the file, \
-         or give the whole command: roundsman start --name NAME -- COMMAND ARGUMENT…", .0.display()
-    )]
-    UnknownDirectory(PathBuf),
-    /// A package.json that is none.
-    #[error("{} is not valid JSON: {}", .0.display(), .1)]
-    BadPackage(PathBuf, serde_json::Error),
-}
-
 /// What runs a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Runtime {
     Node,
+    TypeScript,
     Python,
     Itself,
 }
@@ -116,24 +84,32 @@ fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, InferError> {
     let is_of_it = |folder: &&Path| is_of(&folder.join("package.json"), file);
     let root = folder.ancestors().take(3).find(is_of_it);
     let directory = match (runtime, root) {
-        (Runtime::Node, Some(root)) if root != Path::new("/") => root,
+        (Runtime::Node | Runtime::TypeScript, Some(root)) if root != Path::new("/") => root,
         _ => folder,
     };
     let relative = file.strip_prefix(directory).unwrap_or(file).display().to_string();
-    let command = match runtime {
-        Runtime::Node => vec!["node".to_owned(), relative],
-        Runtime::Python => vec!["python3".to_owned(), relative],
-        Runtime::Itself => vec![file.display().to_string()],
+    let (command, listen) = match runtime {
+        Runtime::Node => (vec!["node".to_owned(), relative], None),
+        Runtime::TypeScript => {
+            (["node", "--import", "tsx", &*relative].map(str::to_owned).into(), None)
+        }
+        Runtime::Python => python::command(directory, &relative)?,
+        // A program that was not written for LISTEN_FDS binds the port that it is told.
+        Runtime::Itself => (vec![file.display().to_string()], Some("port")),
     };
     let name = match package(directory)? {
-        Some(package) if runtime == Runtime::Node => package_name(&package),
+        Some(package) if matches!(runtime, Runtime::Node | Runtime::TypeScript) => {
+            package_name(&package)
+        }
         _ => None,
     };
     Ok(Found {
         command,
         directory: directory.to_owned(),
-        listen: listen(runtime),
+        listen,
         name: name.or_else(|| folder_name(directory)).or_else(|| stem(file)),
+        environment: Vec::new(),
+        left_out: Vec::new(),
     })
 }
 
@@ -160,46 +136,47 @@ fn is_ecosystem(file: &Path) -> bool {
 }
 
 fn of_directory(directory: &Path) -> Result<Found, InferError> {
-    let found = |runtime: Runtime, command: Vec<String>, name: Option<String>| Found {
-        command,
+    let package = package(directory)?;
+    let package_name = package.as_ref().and_then(package_name);
+    let found = |plain: Plain, name: Option<String>| Found {
+        command: plain.command,
         directory: directory.to_owned(),
-        listen: listen(runtime),
+        listen: plain.listen,
         name: name.or_else(|| folder_name(directory)),
+        environment: plain.environment,
+        left_out: plain.left_out,
     };
-    let node = |file: &str| vec!["node".to_owned(), file.to_owned()];
-    if let Some(package) = package(directory)? {
-        let name = package_name(&package);
-        let start = package.pointer("/scripts/start").and_then(Value::as_str);
-        if let Some(command) = start.and_then(plain_node) {
-            return Ok(found(Runtime::Node, command, name));
+    let node = |file: &str| Plain {
+        command: vec!["node".to_owned(), file.to_owned()],
+        ..Plain::default()
+    };
+    let mut unclear = InferError::UnknownDirectory(directory.to_owned());
+    if package.as_ref().is_some_and(|package| package.pointer("/scripts/start").is_some()) {
+        match command::plain(&["npm", "start"].map(str::to_owned), directory) {
+            Ok(plain) if plain.is_known() => return Ok(found(plain, package_name)),
+            Ok(_) => {}
+            Err(error) => unclear = error,
         }
-        let main = package.get("main").and_then(Value::as_str);
-        if let Some(main) = main.filter(|main| directory.join(main).is_file()) {
-            return Ok(found(Runtime::Node, node(main), name));
-        }
+    }
+    let main = package.as_ref().and_then(|package| package.get("main")?.as_str());
+    if let Some(main) = main.filter(|main| directory.join(main).is_file()) {
+        return Ok(found(node(main), package_name));
     }
     for file in ["server.js", "index.js", "app.js", "server.mjs", "index.mjs"] {
         if directory.join(file).is_file() {
-            let name = package(directory)?.as_ref().and_then(package_name);
-            return Ok(found(Runtime::Node, node(file), name));
+            return Ok(found(node(file), package_name));
         }
+    }
+    if let Some(plain) = command::procfile(directory)? {
+        return Ok(found(plain, package_name));
     }
     for file in ["main.py", "app.py"] {
         if directory.join(file).is_file() {
-            let command = vec!["python3".to_owned(), file.to_owned()];
-            return Ok(found(Runtime::Python, command, None));
+            let (command, listen) = python::command(directory, file)?;
+            return Ok(found(Plain { command, listen, ..Plain::default() }, None));
         }
     }
-    Err(InferError::UnknownDirectory(directory.to_owned()))
-}
-
-/// How an app that runs so takes connections, where "auto" does not know it.
-fn listen(runtime: Runtime) -> Option<&'static str> {
-    match runtime {
-        Runtime::Node => None,
-        // A script or program that was not written for LISTEN_FDS binds the port it is told to.
-        Runtime::Python | Runtime::Itself => Some("port"),
-    }
+    Err(unclear)
 }
 
 fn runtime(path: &Path, metadata: &fs::Metadata) -> Result<Runtime, InferError> {
@@ -207,6 +184,10 @@ fn runtime(path: &Path, metadata: &fs::Metadata) -> Result<Runtime, InferError> 
         Some("js" | "mjs" | "cjs") => return Ok(Runtime::Node),
         Some("py") => return Ok(Runtime::Python),
         Some("ts" | "mts" | "cts" | "tsx") => {
+            let folders = path.ancestors().skip(1).take(3);
+            if folders.into_iter().any(|folder| folder.join("node_modules/tsx").exists()) {
+                return Ok(Runtime::TypeScript);
+            }
             return Err(InferError::TypeScript(path.to_owned()));
         }
         _ => {}
@@ -275,13 +256,6 @@ pub(crate) fn app_name(name: &str) -> Option<String> {
     let mut name = name.trim_matches('-').to_owned();
     name.truncate(64);
     (!name.is_empty()).then_some(name)
-}
-
-/// The command of a script that is plainly `node FILE …`, with nothing for a shell to do.
-fn plain_node(script: &str) -> Option<Vec<String>> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@,+% ".contains(c);
-    let words: Vec<String> = script.split_whitespace().map(str::to_owned).collect();
-    (words.len() > 1 && words[0] == "node" && script.chars().all(plain)).then_some(words)
 }
 
 #[cfg(test)]
@@ -375,6 +349,10 @@ mod tests {
                 r#"{"main": "srv.js", "scripts": {"start": "NODE_ENV=x node srv.js"}}"#,
                 command(&["node", "srv.js"]),
             ),
+            (
+                r#"{"main": "srv.js", "scripts": {"start": "npm run build && node x.js"}}"#,
+                command(&["node", "srv.js"]),
+            ),
             (r#"{"main": "gone.js"}"#, command(&["node", "index.js"])),
         ] {
             let files = [("package.json", package), ("srv.js", ""), ("index.js", "")];
@@ -395,6 +373,9 @@ mod tests {
             (python.command, python.listen),
             (command(&["python3", "main.py"]), Some("port"))
         );
+        fs::write(folder.join("Procfile"), "web: gunicorn main:app\n").unwrap();
+        let web = find(&folder).unwrap();
+        assert_eq!((web.command, web.listen), (command(&["gunicorn", "main:app"]), Some("fd")));
         let program = find(&folder.join("serve")).unwrap();
         assert_eq!(program.command, [folder.join("serve").display().to_string()]);
         assert_eq!(find(&folder.join("tool")).unwrap().command, command(&["node", "tool"]));
@@ -406,7 +387,7 @@ mod tests {
             folder("x", &[("notes.txt", "hello"), ("a.ts", ""), ("y/package.json", "{")]);
         for (path, part) in [
             ("notes.txt", "-- COMMAND"),
-            ("a.ts", "tsx"),
+            ("a.ts", "npm install tsx"),
             ("no", "there is no file"),
             ("", "it is not clear what to start"),
             ("y", "not valid JSON"),
@@ -414,6 +395,23 @@ mod tests {
             let error = find(&folder.join(path)).unwrap_err().to_string();
             assert!(error.contains(part), "{path}: {error}");
         }
+    }
+
+    #[test]
+    fn a_start_script_that_needs_a_shell_says_so_where_nothing_else_is_clear() {
+        let package = r#"{"scripts": {"start": "npm run build && node dist/x.js"}}"#;
+        let (_root, folder) = folder("x", &[("package.json", package)]);
+        let error = find(&folder).unwrap_err().to_string();
+        assert!(error.contains("-- node dist/x.js"), "{error}");
+    }
+
+    #[test]
+    fn typescript_runs_where_something_runs_it() {
+        let (_root, folder) =
+            folder("shop", &[("package.json", "{}"), ("src/a.ts", ""), ("node_modules/tsx/x", "")]);
+        let found = find(&folder.join("src/a.ts")).unwrap();
+        assert_eq!(found.command, command(&["node", "--import", "tsx", "src/a.ts"]));
+        assert_eq!(found.directory, folder);
     }
 
     #[test]

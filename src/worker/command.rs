@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::base::program;
+
 /// Why a command cannot be run as it is.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum Unsuitable {
@@ -57,7 +59,7 @@ pub(super) fn is_node(program: &str) -> bool {
     let script = Path::new(program)
         .extension()
         .is_some_and(|end| end == "js" || end == "mjs" || end == "cjs");
-    script || matches!(base_name(program), "node" | "nodejs")
+    script || program::is_node(base_name(program))
 }
 
 fn base_name(program: &str) -> &str {
@@ -71,8 +73,7 @@ fn script_command(directory: &Path, name: &str, rest: &[String]) -> Result<Vec<S
     let words: Vec<&str> = script.split_whitespace().collect();
     let plain =
         |word: &&str| word.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=:@,+%".contains(c));
-    let starts_node =
-        words.first().is_some_and(|word| matches!(base_name(word), "node" | "nodejs"));
+    let starts_node = words.first().is_some_and(|word| program::is_node(base_name(word)));
     if !starts_node || words.len() < 2 || !words.iter().all(plain) {
         return Err(format!(
             "its script {name:?} in {} is `{script}`, not plainly `node FILE`",

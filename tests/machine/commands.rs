@@ -34,6 +34,7 @@ const CALLS: &[&str] = &[
     "apply --json",
     "stop shop --json",
     "start shop --json",
+    "listen 80 --json",
     "session import /tmp/sessions.jsonl --json",
     "session stats --json",
     "session export",

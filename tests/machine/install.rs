@@ -95,6 +95,13 @@ on_every_pristine_debian! {
         assert!(!said.ok() && said.stderr.contains("port 80 is taken by python3"), "{said}");
         machine.run("systemctl stop squatter && roundsman listen 80");
         assert!(machine.curl("/").contains("roundsman start"));
+        // It comes by itself, too, when the port is free.
+        machine.run("systemctl stop roundsman-http.socket && systemd-run --unit=squatter python3 -m http.server 80");
+        machine.eventually("port 80 is taken", |machine| machine.curl("/").contains("Directory listing"));
+        assert!(!machine.try_run("systemctl start roundsman-http.socket").ok());
+        machine.run("systemctl stop squatter");
+        machine.eventually("the front is back", |machine| machine.curl("/").contains("roundsman start"));
+        machine.run("roundsman status");
         assert!(!machine.exists("/etc/systemd/system/roundsman-http.socket.d/50-roundsman-listen.conf"));
     }
 }

@@ -185,7 +185,7 @@ impl Machine {
         let mut words = Command::new("unshare");
         words.args(["--mount", "sh", "-ec", ENTER, "sh"]).arg(self.root.path()).arg(program);
         words.args(command.split(' '));
-        if !["logs", "worker"].iter().any(|name| command.starts_with(name))
+        if !["logs", "worker", "save"].iter().any(|name| command.starts_with(name))
             && !command.contains("--admin")
         {
             words.arg("--admin").arg(admin);

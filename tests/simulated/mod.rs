@@ -17,6 +17,7 @@ mod put_back;
 mod rollback;
 mod starting;
 mod systemd;
+mod words;
 
 use machine::{Machine, service};
 use systemd::Fate;

@@ -147,7 +147,7 @@ impl App<'_> {
             return;
         }
         let (command, directory) = (self.command.clone(), self.directory.clone());
-        let paths = Found { command, directory, listen: None, name: None }.paths();
+        let paths = Found { command, directory, ..Found::default() }.paths();
         let makers = origin::of_all(paths.iter().map(PathBuf::as_path));
         let Ok(Ok(Maker::User(uid))) = makers.map(|makers| makers.only_of_program()) else {
             return; // root's, nobody's yet, or of more than one: it runs as a user of its own
