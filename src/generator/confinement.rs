@@ -1,9 +1,11 @@
 //! What an app's file changes of how its workers are confined: see docs/sandbox.md.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::text::{self, line};
+use crate::base::paths::CONFIGURATION;
 use crate::config::settings::{App, Sandbox};
 
 /// Where people's homes are, of which a confined worker sees none.
@@ -44,8 +46,11 @@ UMask=0077
 ";
 
 /// The lines for it in the drop-in of a worker.
-pub(super) fn lines(app: &App) -> String {
+pub(super) fn lines(app: &App, is_roots: &dyn Fn(&Path) -> bool) -> String {
     let mut out = String::new();
+    if app.sandbox != Sandbox::Off {
+        configuration(app, is_roots, &mut out);
+    }
     match app.sandbox {
         Sandbox::Default => {}
         Sandbox::Off => {
@@ -66,6 +71,43 @@ pub(super) fn lines(app: &App) -> String {
         }
     }
     out
+}
+
+/// Hides the configuration, with the keys, passwords and other apps' secrets that the group `roundsman`, or
+/// the store's, may read: an app's user may be in both. Its own settings come as a credential.
+fn configuration(app: &App, is_roots: &dyn Fn(&Path) -> bool, out: &mut String) {
+    let own = named(app, is_roots);
+    if own.is_empty() {
+        line!(out, "InaccessiblePaths=-{CONFIGURATION}");
+        return;
+    }
+    line!(out, "# What the app's file names there, as far as its user may read it; nothing else.");
+    line!(out, "TemporaryFileSystem={CONFIGURATION}:ro");
+    for path in own {
+        line!(out, "BindReadOnlyPaths=-{}", text::quoted(&path));
+    }
+}
+
+/// The files and directories below the configuration that the app itself is told of.
+fn named(app: &App, is_roots: &dyn Fn(&Path) -> bool) -> BTreeSet<PathBuf> {
+    let words = app
+        .environment
+        .values()
+        .chain(&app.command)
+        .flat_map(|text| text.split([':', '=', ',', ' ', '"', '\'']).map(Path::new));
+    // systemd reads those of root's as root, and hands them over.
+    let files = app.environment_files.iter().filter(|file| !is_roots(file));
+    files
+        .chain(&app.directory)
+        .map(PathBuf::as_path)
+        .chain(words)
+        .filter(|path| {
+            let inside =
+                path.strip_prefix(CONFIGURATION).is_ok_and(|rest| rest.iter().next().is_some());
+            inside && path.components().all(|part| part != Component::ParentDir)
+        })
+        .map(Path::to_path_buf)
+        .collect()
 }
 
 fn is_below_home(directory: &Path) -> bool {

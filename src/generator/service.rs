@@ -66,7 +66,7 @@ pub(super) fn service(
         line!(out, "MemoryMax={}", max + max / 2);
     }
     line!(out, "LogExtraFields=ROUNDSMAN_APP={name}");
-    out.push_str(&super::confinement::lines(app));
+    out.push_str(&super::confinement::lines(app, is_roots));
     out
 }
 

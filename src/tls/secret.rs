@@ -33,6 +33,12 @@ pub(super) fn read(source: &SecretSource, what: &str) -> Result<Vec<u8>, Fault> 
 
 fn file_fault(path: &Path, what: &str, error: &io::Error) -> Fault {
     let shown = path.display();
+    // Members, and what runs as one, are in the front's group.
+    let mend = if what == "key" {
+        format!("chown roundsman {shown} && chmod 400 {shown}")
+    } else {
+        format!("chmod 644 {shown}")
+    };
     match error.kind() {
         io::ErrorKind::NotFound => Fault::error(
             format!("the {what} {shown} is not there"),
@@ -41,9 +47,9 @@ fn file_fault(path: &Path, what: &str, error: &io::Error) -> Fault {
         io::ErrorKind::PermissionDenied => Fault::error(
             format!("{} may not read the {what} {shown}", user()),
             format!(
-                "let the front's group read it: `chgrp roundsman {shown} && chmod 640 {shown}` (and \
-                 `chmod o+x` or the same for its directories), or hand it over with \
+                "let the front read it{}: `{mend}` (and `chmod o+x` its directories), or hand it over with \
                  LoadCredential={}:{shown} and `credential:{}`; see roundsman.toml(5)",
+                if what == "key" { ", and nobody else" } else { "" },
                 name_for(path),
                 name_for(path),
             ),
@@ -110,6 +116,9 @@ mod tests {
         let denied = io::Error::from(io::ErrorKind::PermissionDenied);
         let fault = file_fault(Path::new("/etc/x/key.pem"), "key", &denied);
         assert!(fault.help.contains("LoadCredential=key.pem:/etc/x/key.pem"), "{fault:?}");
-        assert!(fault.help.contains("chgrp roundsman /etc/x/key.pem"), "{fault:?}");
+        assert!(
+            fault.help.contains("chown roundsman /etc/x/key.pem && chmod 400 /etc/x/key.pem"),
+            "{fault:?}"
+        );
     }
 }

@@ -45,7 +45,7 @@ fn put(machine: &Machine, certificate: &str, key: &str) {
     machine.run(&format!(
         "cp /root/pki/{certificate}.pem /root/fullchain.pem && cp /root/pki/{key}.key /root/key.pem"
     ));
-    machine.run(&format!("set -e; cd /root\n{}", block("", "install -m 640")));
+    machine.run(&format!("set -e; cd /root\n{}", block("", "install -m 400")));
 }
 
 /// The common name of the certificate that a client gets who asks for this host.
@@ -136,13 +136,13 @@ on_every_debian! {
         machine.write("/etc/roundsman/roundsman.toml", &configuration());
         machine.run(check);
         machine.run(enable);
-        assert_eq!(machine.run("stat -c '%U:%G %a' /etc/roundsman/tls/key.pem").trim(), "root:roundsman 640");
+        assert_eq!(machine.run("stat -c '%U:%G %a' /etc/roundsman/tls/key.pem").trim(), "roundsman:root 400");
         machine.eventually("the app answers over TLS", |machine| {
             machine.try_run("curl --silent --fail --cacert /root/pki/ca.pem https://shop.example.com/").ok()
         });
 
         // A second certificate, by reload.
-        machine.run("install -m 640 -g roundsman /root/pki/wild.pem /root/pki/wild.key /etc/roundsman/tls/");
+        machine.run("install -m 400 -o roundsman /root/pki/wild.pem /root/pki/wild.key /etc/roundsman/tls/");
         let wild = "{ certificate = \"/etc/roundsman/tls/wild.pem\", key = \"/etc/roundsman/tls/wild.key\" }";
         let two = configuration().replace("\" }]", &format!("\" }}, {wild}]"));
         machine.write("/etc/roundsman/roundsman.toml", &two);

@@ -15,7 +15,9 @@ const MOST: u64 = 1024 * 1024;
 
 /// The passwords of namespaces: lines of `NAMESPACE:PASSWORD`.
 pub(super) fn of_namespaces(path: &Path) -> Done<BTreeMap<String, String>> {
-    let text = read(path, "chgrp roundsman-session FILE && chmod 640 FILE")?;
+    let remedy = "chown roundsman-session FILE && chmod 400 FILE";
+    let workers = rustix::process::getegid().as_raw();
+    let text = read(path, remedy, Some(workers))?;
     let failed = |what: String| failed(path, &what);
     let mut passwords = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
@@ -43,7 +45,7 @@ pub(super) fn of_namespaces(path: &Path) -> Done<BTreeMap<String, String>> {
 
 /// The password of a server: the file's only line.
 pub(super) fn of_server(path: &Path) -> Done<String> {
-    let text = read(path, "chmod 600 FILE")?;
+    let text = read(path, "chmod 600 FILE", None)?;
     let password = text.trim_end_matches(['\r', '\n']);
     if password.is_empty() || password.contains(['\r', '\n']) {
         return Err(failed(path, "it should have one line, the password"));
@@ -51,16 +53,21 @@ pub(super) fn of_server(path: &Path) -> Done<String> {
     Ok(password.to_owned())
 }
 
-/// Reads a file that nobody but its owner may write to, and nobody but its owner and its group read.
-/// `remedy` makes it so.
-fn read(path: &Path, remedy: &str) -> Done<String> {
+/// Reads a file that nobody but its owner may write to, and nobody but its owner and its group read; but not
+/// the group of this process, if that is the store: every worker with `session` is in it, to open the store's
+/// socket. `remedy` makes it so.
+fn read(path: &Path, remedy: &str, refused_group: Option<u32>) -> Done<String> {
     let unread = |error: io::Error| failed(path, &error.to_string());
     let opened = file::open(path, Links::Follow).map_err(unread)?;
-    let mode = opened.metadata().map_err(unread)?.mode();
+    let metadata = opened.metadata().map_err(unread)?;
+    let mode = metadata.mode();
+    let remedy = remedy.replace("FILE", &path.display().to_string());
     // Whoever may write to it chooses the password.
     if mode & 0o027 != 0 {
-        let remedy = remedy.replace("FILE", &path.display().to_string());
         return Err(failed(path, &format!("others may read it, or write to it: {remedy}")));
+    }
+    if mode & 0o040 != 0 && refused_group == Some(metadata.gid()) {
+        return Err(failed(path, &format!("the workers of all apps may read it: {remedy}")));
     }
     let bytes = file::content(&opened, MOST).map_err(unread)?;
     String::from_utf8(bytes).map_err(|error| failed(path, &error.to_string()))
@@ -97,6 +104,12 @@ mod tests {
         for text in ["", "\n", "one\ntwo\n", &"x".repeat(2 * 1024 * 1024)] {
             assert!(read(text, 0o600).is_err(), "{} bytes", text.len());
         }
+        fs::write(&path, "shop:pw\n").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let why = of_namespaces(&path).unwrap_err().message;
+        assert!(why.contains("workers of all apps") && why.contains("&& chmod 400 "), "{why}");
+        fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(of_namespaces(&path).unwrap()["shop"], "pw");
         let fifo = directory.path().join("fifo");
         rustix::fs::mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
         assert!(of_server(&fifo).is_err(), "and it is not waited for");

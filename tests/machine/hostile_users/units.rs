@@ -213,6 +213,59 @@ on_every_debian! {
 }
 
 on_every_debian! {
+    /// Keys and passwords that are installed as documented, and other apps' files with secrets, are read by
+    /// no app: not by one with a user of its own that opens the session store, nor by one that runs as a
+    /// member, who reads some of them. What an app's own file names below
+    /// /etc/roundsman is there.
+    fn an_app_sees_nothing_of_the_configuration(machine: &Machine) {
+        install(machine);
+        machine.run("printf 'shop:sesame\\n' > /root/passwords && printf 'a key\\n' > /root/key.pem && mkdir /etc/roundsman/tls");
+        machine.run("install -m 400 -o roundsman-session /root/passwords /etc/roundsman/session-passwords");
+        machine.run("install -m 400 -o roundsman /root/key.pem /etc/roundsman/tls/");
+        machine.write(
+            "/etc/roundsman/roundsman.toml",
+            "[session]\nlisten = \"127.0.0.1:6379\"\npassword-file = \"/etc/roundsman/session-passwords\"\n",
+        );
+        start(machine, "secret", "environment = { SECRET = \"file-secret\" }\n");
+        machine.run("chown root:roundsman /etc/roundsman/apps/secret.toml && chmod 640 /etc/roundsman/apps/secret.toml");
+        machine.run("systemctl daemon-reload && systemctl restart roundsman-session.socket");
+        let log_in = "import redis; print(redis.Redis.from_url('redis://shop:sesame@127.0.0.1').incr('n'))";
+        assert_eq!(machine.run(&format!("python3 -c \"{log_in}\"")).trim(), "1");
+
+        start(machine, "own", "session = true\n");
+        start(machine, "members", "session = true\nuser = \"member\"\nsandbox = \"strict\"\n");
+        for name in ["own", "members"] {
+            let seen = by_app(machine, name, "id; ls -R /etc/roundsman 2>&1; grep -rs . /etc/roundsman; true");
+            assert!(seen.contains("(roundsman-session)"), "{name}: {seen}");
+            for secret in ["sesame", "a key", "file-secret", "passwords", "toml"] {
+                assert!(!seen.contains(secret), "{name} sees {secret}: {seen}");
+            }
+        }
+
+        machine.run("mkdir /etc/roundsman/own && echo authority > /etc/roundsman/own/ca.pem");
+        machine.run("echo FROM_FILE=variable > /etc/roundsman/own/env && chown -R member /etc/roundsman/own");
+        start(
+            machine,
+            "named",
+            "user = \"member\"\nenvironment-files = [\"/etc/roundsman/own/env\"]\n\
+             environment = { NODE_EXTRA_CA_CERTS = \"/etc/roundsman/own/ca.pem\" }\n",
+        );
+        let seen = by_app(machine, "named", "echo $FROM_FILE; cat $NODE_EXTRA_CA_CERTS; find /etc/roundsman -type f | sort");
+        assert_eq!(seen, "variable\nauthority\n/etc/roundsman/own/ca.pem\n/etc/roundsman/own/env");
+
+        // As it was documented before: the store says what to do, and does not start.
+        machine.run("install -m 640 -g roundsman-session /root/passwords /etc/roundsman/session-passwords");
+        let restart = machine.try_run("systemctl restart roundsman-session-store.service");
+        assert!(!restart.ok(), "{restart}");
+        machine.eventually("the journal says what to do", |machine| {
+            machine.run("journalctl -u roundsman-session-store.service").contains(
+                "workers of all apps may read it: chown roundsman-session /etc/roundsman/session-passwords && chmod 400 ",
+            )
+        });
+    }
+}
+
+on_every_debian! {
     /// Apps without `user` have a user each, which all workers of one share: none reads, signals or
     /// takes the connections of another.
     fn each_app_has_a_user_of_its_own(machine: &Machine) {
