@@ -52,9 +52,13 @@ pub(crate) fn extend_timeout(by: Duration) {
 }
 
 /// Has systemd keep a descriptor for the next process of this service (`FileDescriptorStoreMax=`);
-/// the name begins with [`KEPT`](super::activation::KEPT).
+/// the name begins with [`KEPT`](super::activation::KEPT). It is kept also when its other end is closed.
 pub(crate) fn keep(name: &str, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-    let states = [WithDescriptors::Fdstore, WithDescriptors::Fdname(name.to_owned())];
+    let states = [
+        WithDescriptors::Fdstore,
+        WithDescriptors::Fdname(name.to_owned()),
+        WithDescriptors::FdpollDisable,
+    ];
     pass(&states, &[descriptor])
 }
 

@@ -291,9 +291,22 @@ on_every_debian! {
 }
 
 on_every_debian! {
-    /// With `listen` the store is reached over TCP by those who know a password, and its service
+    /// Many connections are kept over a restart; systemd, which would compare each with all, gets one
+    /// descriptor. With `listen` the store is reached over TCP by those who know a password, and its service
     /// still has no network of its own.
     fn listener_over_tcp(machine: &Machine) {
+        let store = "roundsman-session-store.service";
+        assert_eq!(machine.property(store, "FileDescriptorStoreMax"), "1");
+        let many = "import socket, subprocess\n\
+            clients = [socket.socket(socket.AF_UNIX) for _ in range(700)]\n\
+            def ask(client):\n    client.sendall(b'PING\\r\\n')\n    assert client.recv(64) == b'+PONG\\r\\n'\n\
+            for client in clients:\n    client.connect('/run/roundsman/session.sock')\n    ask(client)\n\
+            subprocess.check_call(['systemctl', 'restart', 'roundsman-session-store.service'])\n\
+            for client in clients:\n    ask(client)\n";
+        machine.write("/root/many.py", many);
+        machine.run("python3 /root/many.py");
+        assert_eq!(machine.property(store, "NFileDescriptorStore"), "0", "the next process has them");
+
         machine.write("/etc/roundsman/passwords", "shop:sesame\n");
         machine.run("chown roundsman-session /etc/roundsman/passwords && chmod 400 /etc/roundsman/passwords");
         machine.write(
@@ -310,6 +323,6 @@ on_every_debian! {
         // In the words of redis-py, which makes exceptions of the codes.
         assert!(ask("redis://127.0.0.1").stderr.contains("Authentication required"));
         assert!(ask("redis://shop:guess@127.0.0.1").stderr.contains("invalid username-password pair"));
-        assert_eq!(machine.property("roundsman-session-store.service", "PrivateNetwork"), "yes");
+        assert_eq!(machine.property(store, "PrivateNetwork"), "yes");
     }
 }

@@ -1,16 +1,23 @@
 //! Connections over a restart of the service: systemd keeps them (`FileDescriptorStoreMax=`), the next
 //! process goes on with them, and the client notices nothing but a pause.
 //!
-//! The last descriptor that is given to systemd is a file in memory that says what each of the others
-//! is. Without it, or when it does not make sense (after a downgrade, say), they are closed, as they
-//! would have been without all this.
+//! systemd gets one descriptor, however many connections there are: it compares each that it is given with
+//! all that it has, and does nothing else meanwhile. That one is an end of a pair of sockets, in whose queue
+//! the connections wait, behind a file in memory that says what each of them is. Where it does not make
+//! sense (after a downgrade, say), they are closed, as they would have been without all this.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::fs::MemfdFlags;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::session::command::Memento;
@@ -32,11 +39,12 @@ pub(crate) struct Handover {
 pub(super) const MOST_INPUT: usize = 64 * 1024;
 /// systemd has other things to do at times, but a stop must not hang.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Descriptors of one message: no kernel takes more.
+const TOGETHER: usize = 253;
 
 /// What the file says.
 #[derive(Debug, Serialize, Deserialize)]
 struct Description {
-    name: String,
     memento: Memento,
     input: Vec<u8>,
 }
@@ -46,17 +54,9 @@ pub(crate) fn keep(connections: Vec<Handover>) -> io::Result<()> {
     if connections.is_empty() || std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
-    let mut descriptions = Vec::with_capacity(connections.len());
-    for (number, Handover { socket, memento, input }) in connections.into_iter().enumerate() {
-        let name = format!("{KEPT}{number}");
-        notify::keep(&name, socket.as_fd())?;
-        descriptions.push(Description { name, memento, input });
-    }
-    let memory = rustix::fs::memfd_create("session-handover", MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(memory);
-    serde_json::to_writer(&mut file, &descriptions)?;
-    file.flush()?;
-    notify::keep(&name_of_file(), file.as_fd())?;
+    let queue = queue(connections)?;
+    notify::keep(&name(), queue.as_fd())?;
+    // Until systemd has it, it is to be open here: the kernel looks for queues that nobody can reach.
     notify::barrier(PATIENCE)
 }
 
@@ -67,29 +67,90 @@ pub(crate) fn take(kept: Vec<Kept>) -> Vec<Handover> {
             tracing::warn!(%error, name, "systemd keeps a connection that is no longer needed");
         }
     }
-    let (files, mut sockets): (Vec<_>, Vec<_>) =
-        kept.into_iter().partition(|(name, _)| *name == name_of_file());
-    let Some((_, file)) = files.into_iter().next() else { return Vec::new() };
-    let descriptions = match read(file) {
-        Ok(descriptions) => descriptions,
-        Err(error) => {
-            tracing::warn!(%error, "the connections of the process before are closed");
-            return Vec::new();
-        }
+    let Some((_, queue)) = kept.into_iter().find(|(kept, _)| *kept == name()) else {
+        return Vec::new();
     };
-    descriptions
-        .into_iter()
-        .filter_map(|Description { name, memento, input }| {
-            // systemd has dropped those whose clients are gone.
-            let at = sockets.iter().position(|(kept, _)| *kept == name)?;
-            let (_, socket) = sockets.swap_remove(at);
-            Some(Handover { socket, memento, input })
-        })
-        .collect()
+    from_queue(queue.into()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the connections of the process before are closed");
+        Vec::new()
+    })
 }
 
-fn name_of_file() -> String {
-    format!("{KEPT}description")
+fn name() -> String {
+    format!("{KEPT}connections")
+}
+
+/// The end of a pair of sockets that gives these connections to whoever reads from it.
+fn queue(connections: Vec<Handover>) -> io::Result<OwnedFd> {
+    let (descriptions, sockets): (Vec<_>, Vec<_>) = connections
+        .into_iter()
+        .map(|Handover { socket, memento, input }| (Description { memento, input }, socket))
+        .unzip();
+    let memory = rustix::fs::memfd_create("session-handover", MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(memory);
+    serde_json::to_writer(&mut file, &descriptions)?;
+    file.flush()?;
+    let (near, far) = UnixStream::pair()?;
+    // Nobody reads before this process has ended.
+    near.set_nonblocking(true)?;
+    send(&near, &[file.as_fd()])?;
+    for (index, sockets) in sockets.chunks(TOGETHER).enumerate() {
+        let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = send(&near, &sockets) {
+            let left = descriptions.len() - index * TOGETHER;
+            tracing::warn!(%error, left, "some clients must connect anew");
+            break;
+        }
+    }
+    Ok(far.into())
+}
+
+fn from_queue(queue: UnixStream) -> io::Result<Vec<Handover>> {
+    queue.set_nonblocking(true)?;
+    let file = receive(&queue)?.pop().ok_or(io::ErrorKind::InvalidData)?;
+    let descriptions = read(file)?;
+    let mut sockets = Vec::with_capacity(descriptions.len());
+    while sockets.len() < descriptions.len() {
+        let wanted = TOGETHER.min(descriptions.len() - sockets.len());
+        let got = receive(&queue)?;
+        let is_whole = got.len() == wanted;
+        sockets.extend(got);
+        if !is_whole {
+            // All that come later would be taken for others.
+            let left = descriptions.len().saturating_sub(sockets.len());
+            tracing::warn!(left, "some connections of the process before are closed");
+            break;
+        }
+    }
+    let pairs = descriptions.into_iter().zip(sockets);
+    Ok(pairs
+        .map(|(Description { memento, input }, socket)| Handover { socket, memento, input })
+        .collect())
+}
+
+/// Sends descriptors; they go beside a byte.
+fn send(to: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TOGETHER))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(descriptors));
+    sendmsg(to, &[IoSlice::new(b"x")], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives what was sent at once; nothing when nothing is left.
+fn receive(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(TOGETHER))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [IoSliceMut::new(&mut byte)];
+    recvmsg(from, &mut bytes, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    Ok(descriptors)
 }
 
 fn read(file: OwnedFd) -> io::Result<Vec<Description>> {
@@ -98,4 +159,48 @@ fn read(file: OwnedFd) -> io::Result<Vec<Description>> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::command::{Client, Identity};
+
+    /// More than one message takes, in one descriptor, each with what belongs to it; what does not come in
+    /// is closed, and nobody gets the connection of another.
+    #[test]
+    fn all_connections_wait_in_one_descriptor() {
+        let count = TOGETHER + 20;
+        let (clients, connections): (Vec<_>, Vec<_>) = (0..count)
+            .map(|number| {
+                let (client, server) = UnixStream::pair().unwrap();
+                let identity = Identity::Worker(format!("app{number}"));
+                let memento = Client::new(1, identity, String::new(), 0).memento().unwrap();
+                let input = number.to_string().into_bytes();
+                (client, Handover { socket: server.into(), memento, input })
+            })
+            .unzip();
+        let queue = queue(connections).unwrap();
+        let taken = from_queue(queue.into()).unwrap();
+        assert_eq!(taken.len(), count);
+        for (number, (client, Handover { socket, memento, input })) in
+            clients.into_iter().zip(taken).enumerate()
+        {
+            assert_eq!(input, number.to_string().into_bytes());
+            assert_eq!(Client::from_memento(1, memento).namespace(), format!("app{number}"));
+            UnixStream::from(socket).write_all(&input).unwrap();
+            let mut received = String::new();
+            (&client).read_to_string(&mut received).unwrap();
+            assert_eq!(received, number.to_string(), "and it is closed by nobody else");
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_queue_is_an_error() {
+        let (near, far) = UnixStream::pair().unwrap();
+        assert!(from_queue(near.try_clone().unwrap()).is_err(), "nothing is there");
+        send(&far, &[near.as_fd()]).unwrap();
+        assert!(from_queue(near).is_err(), "no description is there");
+        assert!(from_queue(OwnedFd::from(File::open("/dev/null").unwrap()).into()).is_err());
+    }
 }
