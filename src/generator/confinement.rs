@@ -45,11 +45,21 @@ SystemCallFilter=~@privileged @setuid @chown @resources
 UMask=0077
 ";
 
+/// For those that write nowhere else either: what protects `/proc` has systemd mount a `/run` that is
+/// writable, with `/run/lock` for everybody, where files outlive the app. Sockets are connected to all the same.
+const RUN: &str = "\
+ReadOnlyPaths=/run
+ReadWritePaths=-/run/roundsman-workers/%i
+";
+
 /// The lines for it in the drop-in of a worker.
 pub(super) fn lines(app: &App, is_roots: &dyn Fn(&Path) -> bool) -> String {
     let mut out = String::new();
     if app.sandbox != Sandbox::Off {
         configuration(app, is_roots, &mut out);
+    }
+    if app.user.is_none() || app.sandbox == Sandbox::Strict {
+        out.push_str(RUN);
     }
     match app.sandbox {
         Sandbox::Default => {}

@@ -215,7 +215,7 @@ on_every_debian! {
 on_every_debian! {
     /// Keys and passwords that are installed as documented, and other apps' files with secrets, are read by
     /// no app: not by one with a user of its own that opens the session store, nor by one that runs as a
-    /// member, who reads some of them. What an app's own file names below
+    /// member, who reads some of them; nor does such an app leave anything in /run. What an app's own file names below
     /// /etc/roundsman is there.
     fn an_app_sees_nothing_of_the_configuration(machine: &Machine) {
         install(machine);
@@ -235,6 +235,9 @@ on_every_debian! {
         start(machine, "own", "session = true\n");
         start(machine, "members", "session = true\nuser = \"member\"\nsandbox = \"strict\"\n");
         for name in ["own", "members"] {
+            let run = "touch /run/left /run/lock/left 2> /dev/null; touch $RUNTIME_DIRECTORY/own && ls $RUNTIME_DIRECTORY/own";
+            let seen = by_app(machine, name, run);
+            assert!(seen.ends_with("/own") && !machine.exists("/run/lock/left"), "{name}: {seen}");
             let seen = by_app(machine, name, "id; ls -R /etc/roundsman 2>&1; grep -rs . /etc/roundsman; true");
             assert!(seen.contains("(roundsman-session)"), "{name}: {seen}");
             for secret in ["sesame", "a key", "file-secret", "passwords", "toml"] {
