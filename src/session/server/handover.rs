@@ -70,7 +70,7 @@ pub(crate) fn take(kept: Vec<Kept>) -> Vec<Handover> {
     let Some((_, queue)) = kept.into_iter().find(|(kept, _)| *kept == name()) else {
         return Vec::new();
     };
-    from_queue(queue.into()).unwrap_or_else(|error| {
+    from_queue(&queue.into()).unwrap_or_else(|error| {
         tracing::warn!(%error, "the connections of the process before are closed");
         Vec::new()
     })
@@ -105,14 +105,14 @@ fn queue(connections: Vec<Handover>) -> io::Result<OwnedFd> {
     Ok(far.into())
 }
 
-fn from_queue(queue: UnixStream) -> io::Result<Vec<Handover>> {
+fn from_queue(queue: &UnixStream) -> io::Result<Vec<Handover>> {
     queue.set_nonblocking(true)?;
-    let file = receive(&queue)?.pop().ok_or(io::ErrorKind::InvalidData)?;
+    let file = receive(queue)?.pop().ok_or(io::ErrorKind::InvalidData)?;
     let descriptions = read(file)?;
     let mut sockets = Vec::with_capacity(descriptions.len());
     while sockets.len() < descriptions.len() {
         let wanted = TOGETHER.min(descriptions.len() - sockets.len());
-        let got = receive(&queue)?;
+        let got = receive(queue)?;
         let is_whole = got.len() == wanted;
         sockets.extend(got);
         if !is_whole {
@@ -181,7 +181,7 @@ mod tests {
             })
             .unzip();
         let queue = queue(connections).unwrap();
-        let taken = from_queue(queue.into()).unwrap();
+        let taken = from_queue(&queue.into()).unwrap();
         assert_eq!(taken.len(), count);
         for (number, (client, Handover { socket, memento, input })) in
             clients.into_iter().zip(taken).enumerate()
@@ -198,9 +198,9 @@ mod tests {
     #[test]
     fn what_is_no_such_queue_is_an_error() {
         let (near, far) = UnixStream::pair().unwrap();
-        assert!(from_queue(near.try_clone().unwrap()).is_err(), "nothing is there");
+        assert!(from_queue(&near).is_err(), "nothing is there");
         send(&far, &[near.as_fd()]).unwrap();
-        assert!(from_queue(near).is_err(), "no description is there");
-        assert!(from_queue(OwnedFd::from(File::open("/dev/null").unwrap()).into()).is_err());
+        assert!(from_queue(&near).is_err(), "no description is there");
+        assert!(from_queue(&OwnedFd::from(File::open("/dev/null").unwrap()).into()).is_err());
     }
 }
