@@ -132,7 +132,7 @@ on_every_debian_in_soak! {
         machine.run(
             "exec > /dev/null 2>&1
              for i in 1 2; do (curl -sSN http://127.0.0.1/events > /tmp/events$i; echo $? > /tmp/ended$i) & done
-             (curl -sS 'http://127.0.0.1/slow?ms=20000' > /tmp/poll; echo $? > /tmp/polled) &",
+             (curl -sS 'http://127.0.0.1/slow?ms=30000' > /tmp/poll; echo $? > /tmp/polled) &",
         );
         machine.eventually("both streams have begun", |machine| {
             machine.run("cat /tmp/events1 /tmp/events2").matches("data: one").count() > 4

@@ -138,7 +138,10 @@ on_every_debian! {
         machine.run("systemctl restart roundsman-worker@shop:1.service");
         assert_eq!(end(machine, "download"), (200, 0, WHOLE), "the worker was restarted");
 
-        begin(machine, "download", DOWNLOAD);
+        // Longer than two starts of the front take on a machine with other things to do.
+        machine.write("/etc/roundsman/roundsman.toml", &SHUTDOWN.replace("8s", "60s"));
+        machine.run("systemctl reload roundsman.service");
+        begin(machine, "download", "/download?ms=20000");
         let earlier = machine.front_process();
         machine.run("systemctl restart roundsman.service");
         for whom in ["front", "main"] {
@@ -153,7 +156,9 @@ on_every_debian! {
         }
         assert_eq!(machine.property(FRONT, "NRestarts"), "2");
         assert!(processes(machine).contains(&earlier), "it goes on");
-        assert_eq!(end(machine, "download"), (200, 0, WHOLE), "the front was killed twice");
+        assert_eq!(end(machine, "download").1, 0, "the front was killed twice");
+        machine.write("/etc/roundsman/roundsman.toml", SHUTDOWN);
+        machine.run("systemctl reload roundsman.service");
 
         begin(machine, "download", DOWNLOAD);
         let earlier = machine.front_process();

@@ -283,7 +283,7 @@ on_every_debian! {
         }
         // Nor does anybody's code run as a user of our own, or of another app.
         for user in ["roundsman", "roundsman-session", "roundsman-unset", "rmw-shop", "61184"] {
-            let said = machine.try_run(&format!("roundsman start /home/mallory/web --name dep --user {user}"));
+            let said = machine.try_run(&format!("roundsman start /home/mallory/web --name dep --path /dep --user {user}"));
             assert_eq!(said.status.code(), Some(78), "{said}");
             assert!(said.stderr.contains(user), "{said}");
         }
