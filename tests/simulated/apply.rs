@@ -181,19 +181,24 @@ fn files_with_errors_are_applied_to_nothing() {
 #[test]
 fn logs_ask_the_journal_for_these_workers() {
     let Some(machine) = Machine::with_shop(2, "") else { return };
-    let all = "--unit roundsman-worker@shop:1.service --unit roundsman-worker@shop:2.service \
-               --unit roundsman-worker@shop:3.service";
+    let of = |numbers: &[u16]| {
+        let each = |field: &str| {
+            let unit = |number| format!("{field}=roundsman-worker@shop:{number}.service");
+            numbers.iter().map(unit).collect::<Vec<_>>().join(" ")
+        };
+        let (own, systemds, crashes) = (each("_SYSTEMD_UNIT"), each("UNIT"), each("COREDUMP_UNIT"));
+        let slice = r"_SYSTEMD_SLICE=system-systemd\x2dcoredump.slice";
+        format!("{own} + {systemds} _PID=1 + {crashes} {slice}")
+    };
+    let (all, second) = (of(&[1, 2, 3]), of(&[2]));
     for (command, asked) in [
         ("logs shop", format!("{all} --lines=50")),
         ("logs shop -f", format!("{all} --follow --lines=50")),
         ("logs shop --follow -n 7", format!("{all} --follow --lines=7")),
-        (
-            "logs shop:2 --since today",
-            "--unit roundsman-worker@shop:2.service --since today".into(),
-        ),
+        ("logs shop:2 --since today", format!("{second} --since today")),
         (
             "logs shop:2 -S today -n 3 --json",
-            "--unit roundsman-worker@shop:2.service --since today --lines=3 --output=json".into(),
+            format!("{second} --since today --lines=3 --output=json"),
         ),
     ] {
         assert_eq!(machine.must(command).stdout, format!("journalctl {asked}\n"), "{command}");

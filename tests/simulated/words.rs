@@ -38,7 +38,7 @@ fn a_word_that_is_none_here_says_what_to_type() {
     assert_eq!(said.status, 2, "{said:?}");
     assert!(said.stderr.contains("starts at boot once it was started"), "{said:?}");
     let said = machine.must("logs");
-    assert!(said.stdout.contains("--unit roundsman-worker@*:*.service"), "{said:?}");
+    assert!(said.stdout.contains("+ _SYSTEMD_SLICE=roundsman-workers.slice"), "{said:?}");
 }
 
 #[test]
