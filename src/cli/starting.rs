@@ -213,16 +213,13 @@ fn way_out(app: &App, status: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::sample;
 
     #[test]
     fn an_app_with_a_port_of_its_own_is_told_the_options() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("apps")).unwrap();
         let app = |workers: u16| {
             let text = format!("command = [\"/bin/true\"]\nworkers = {workers}\n");
-            std::fs::write(root.path().join("apps/shop.toml"), text).unwrap();
-            load(&Sources::directory(root.path())).settings.apps.remove("shop").unwrap()
+            sample::shop(&text).apps["shop"].clone()
         };
         let status =
             format!("{LISTENS_ELSEWHERE}127.0.0.1:8000, where the front does not reach it");

@@ -72,15 +72,11 @@ pub(crate) fn at(directory: &Path, address: &Address) -> Option<Instance> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Sources};
+    use crate::config::sample;
 
     fn shop(keys: &str) -> App {
-        let directory = tempfile::tempdir().unwrap();
-        fs::create_dir(directory.path().join("apps")).unwrap();
         let text = format!("command = [\"/bin/x\"]\nworkers = 2\n{keys}\n");
-        fs::write(directory.path().join("apps/shop.toml"), text).unwrap();
-        let mut loaded = config::load(&Sources::directory(directory.path()));
-        loaded.settings.apps.remove("shop").unwrap()
+        sample::shop(&text).apps["shop"].clone()
     }
 
     #[test]

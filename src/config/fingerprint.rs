@@ -97,14 +97,10 @@ mod tests {
         let extra = ("apps/a.toml.d/zz-roundsman-deploy.toml", "workers = 3");
         assert_eq!(of(&[files[0], extra, files[1]]), of(&files));
     }
-    use crate::config::{self, Sources};
+    use crate::config::sample;
 
     fn shop(text: &str) -> App {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("apps")).unwrap();
-        std::fs::write(directory.path().join("apps/shop.toml"), text).unwrap();
-        let settings = config::load(&Sources::directory(directory.path())).strict().unwrap();
-        settings.apps["shop"].clone()
+        sample::shop(text).apps["shop"].clone()
     }
 
     #[test]

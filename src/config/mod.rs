@@ -30,6 +30,8 @@ mod net;
 pub(crate) mod networks;
 pub(crate) mod pattern;
 mod route;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod schema;
 pub(crate) mod secrecy;
 pub mod settings;

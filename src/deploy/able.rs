@@ -67,18 +67,15 @@ fn full(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Sources};
+    use crate::config::sample;
 
     #[test]
     fn an_address_that_another_worker_has_is_told_before_anything_happens() {
         let directory = tempfile::tempdir().unwrap();
         let shop = |port: u16| {
-            let files = directory.path();
-            std::fs::create_dir_all(files.join("apps")).unwrap();
             let text =
                 format!("command = [\"/bin/x\"]\nworkers = 2\nlisten = \"port\"\nport = {port}\n");
-            std::fs::write(files.join("apps/shop.toml"), text).unwrap();
-            config::load(&Sources::directory(files)).strict().unwrap().apps["shop"].clone()
+            sample::shop(&text).apps["shop"].clone()
         };
         let notes = &directory.path().join("notes");
         let before = shop(5000);

@@ -184,13 +184,10 @@ pub(crate) fn of_process(pid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Sources};
+    use crate::config::sample;
 
     fn apps(text: &str) -> BTreeMap<String, App> {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("apps")).unwrap();
-        std::fs::write(directory.path().join("apps/shop.toml"), text).unwrap();
-        config::load(&Sources::directory(directory.path())).strict().unwrap().apps
+        sample::shop(text).apps
     }
 
     fn present(enabled: bool, workers: &[(u16, Option<&str>)]) -> BTreeMap<String, Present> {
@@ -248,7 +245,7 @@ mod tests {
         let file = directory.path().join("etc/roundsman/apps/shop.toml");
         let load = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            config::load(&Sources::system_below(directory.path()))
+            crate::config::load(&crate::config::Sources::system_below(directory.path()))
         };
         let loaded = load("command = [\"/bin/x\"]\n");
         let app = &loaded.settings.apps["shop"];

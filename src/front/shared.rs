@@ -178,14 +178,10 @@ impl Front {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::sample;
 
     fn settings(keys: &str) -> Settings {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("apps")).unwrap();
-        let text = format!("command = [\"/bin/x\"]\nworkers = 2\n{keys}\n");
-        std::fs::write(directory.path().join("apps/shop.toml"), text).unwrap();
-        load(&Sources::directory(directory.path())).strict().unwrap()
+        sample::shop(&format!("command = [\"/bin/x\"]\nworkers = 2\n{keys}\n"))
     }
 
     fn server(front: &Front, number: u16) -> Arc<Server> {

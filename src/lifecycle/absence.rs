@@ -94,14 +94,10 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::sample;
 
     fn front() -> Front {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("apps")).unwrap();
-        let text = "command = [\"/bin/x\"]\nworkers = 2\n";
-        std::fs::write(directory.path().join("apps/shop.toml"), text).unwrap();
-        Front::new(load(&Sources::directory(directory.path())).settings, 1)
+        Front::new(sample::shop("command = [\"/bin/x\"]\nworkers = 2\n"), 1)
     }
 
     async fn for_seconds(seconds: u64, watch: &mut std::pin::Pin<&mut impl Future<Output = ()>>) {

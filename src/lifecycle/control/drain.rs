@@ -104,20 +104,16 @@ mod tests {
     use super::super::super::state::Kept;
     use super::*;
     use crate::base::text;
-    use crate::config::{self, Sources};
+    use crate::config::{Sources, sample};
     use crate::front::Front;
     use crate::systemd::dbus::workers::WorkerEvent;
     use crate::thread::Threads;
 
     /// A front with the app `shop` of two workers, which nobody runs.
     fn control() -> Control {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("apps")).unwrap();
         let file = "command = [\"/bin/true\"]\nworkers = 2\ndrain-timeout = \"20s\"\n";
-        std::fs::write(directory.path().join("apps/shop.toml"), file).unwrap();
-        let sources = Sources::directory(directory.path());
-        let settings = config::load(&sources).strict().unwrap();
-        let front = Arc::new(Front::new(settings, 1));
+        let sources = Sources::directory("/nonexistent"); // nobody reloads it
+        let front = Arc::new(Front::new(sample::shop(file), 1));
         let threads = Threads::start(Arc::clone(&front), &[0], false).unwrap();
         Control::new(front, threads, sources, Kept::default(), false, false, Vec::new())
     }

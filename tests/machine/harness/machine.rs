@@ -178,6 +178,13 @@ impl Machine {
         child.trim().parse().expect("one child")
     }
 
+    /// Fails when systemd thinks worse of the front's confinement than it should (in tenths, as in the
+    /// Makefile).
+    #[track_caller]
+    pub(crate) fn expect_confined_front(&self) {
+        self.run("systemd-analyze security --threshold=16 roundsman.service");
+    }
+
     /// The journal's entries that match, as `journalctl` takes matches.
     #[track_caller]
     pub(crate) fn journal(&self, matches: &str) -> Vec<Value> {
