@@ -63,7 +63,7 @@ impl Apply {
             }
             let was_so = steps.is_empty();
             // Always: balancing, routes and limits are the front's, and change without a step.
-            machine.apply_files().await?;
+            machine.apply_files(settings.has_servers()).await?;
             let of_apps = steps.into_iter().filter(|step| step.app().is_some());
             let (removals, others) = of_apps.partition(|s| matches!(s, Step::Remove(_)));
             let settings = Rc::new(settings);
@@ -170,7 +170,8 @@ async fn of_front(
         return None;
     }
     let served = status.upstreams.into_iter().map(|upstream| upstream.name).collect();
-    let apps = settings.apps.keys().cloned().map(RouteTarget::App);
+    let apps = settings.apps.values().filter(|app| !app.is_background());
+    let apps = apps.map(|app| RouteTarget::App(app.name.clone()));
     let upstreams = settings.upstreams.keys().cloned().map(RouteTarget::Upstream);
     let wanted = apps.chain(upstreams).map(|target| target.to_string()).collect();
     Some(Step::Reload(drift::of_front(&served, &wanted)))
@@ -271,7 +272,7 @@ async fn take(machine: &Machine, settings: &Settings, step: &Step) -> Done {
         settings.apps.get(name).ok_or_else(|| Failure::new(format!("there is no app {name}")))
     };
     match step {
-        Step::Reload(_) => Ok(machine.front.reload().await?),
+        Step::Reload(_) => Ok(machine.front.reload(settings.has_servers()).await?),
         Step::Remove(name) => {
             let _lock = manage::lock(name, false)?;
             machine.systemd.job(Verb::Stop, &unit::target(name)).await?;

@@ -74,7 +74,7 @@ impl Before {
             machine.systemd.disable(&target).await?;
         }
         edit.undo();
-        machine.apply_files_of(&self.app).await?;
+        machine.apply_files_of(&self.app, !after.is_background()).await?;
         if !self.is_empty() {
             self.revive(machine).await?;
         }

@@ -70,7 +70,7 @@ impl Delete {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
-            machine.apply_files_of(name).await?;
+            machine.apply_files_of(name, false).await?;
             let text = format!("{name} is deleted: {} is removed", edit.path().display());
             done(self.json, &text, "deleted", name, &json!({ "file": edit.path() }));
             Ok(())

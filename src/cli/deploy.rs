@@ -32,7 +32,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=250))]
     batch: Option<u16>,
     /// Start this many extra workers first and stop them last, so that capacity never falls
-    /// [default: 1 when the app has one worker, otherwise 0]
+    /// [default: 1 when the app has one worker and serves HTTP, otherwise 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=50))]
     surge: Option<u16>,
     /// Believe a worker when it has been ready for this many seconds [default: two health checks,
@@ -184,7 +184,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
             exit::INTERRUPTED,
             format!(
                 "interrupted: {done} of {} workers of {name} {} the new code, the others the old \
-                 one, and all serve.\nroundsman reload {name} --resume goes on",
+                 one.\nroundsman reload {name} --resume goes on",
                 app.workers,
                 run(done)
             ),
@@ -241,7 +241,7 @@ fn failed(
 fn moved(app: &App, roll: &Roll, now: &Path) -> Failure {
     let name = &app.name;
     Failure::new(format!(
-        "{} was pointed to {} meanwhile, so the deploy has stopped after {} of {} workers; all serve.\n\
+        "{} was pointed to {} meanwhile, so the deploy has stopped after {} of {} workers.\n\
          roundsman describe {name} says which runs what, roundsman reload {name} deploys the new release to all",
         text::path(app.directory.as_deref().unwrap_or(Path::new("the directory"))),
         text::path(now),
@@ -252,7 +252,7 @@ fn moved(app: &App, roll: &Roll, now: &Path) -> Failure {
 
 /// Refuses to touch a worker that could not start again.
 async fn may_come_back(machine: &Machine, app: &App, options: &Options) -> Done {
-    let surge = options.surge.unwrap_or(u16::from(app.workers == 1));
+    let surge = options.surge.unwrap_or(surge::usual(app));
     let all: Vec<u16> = (1..=app.workers).chain(surge::numbers(app.workers, surge)).collect();
     let workers = if options.worker.is_empty() { &all } else { &options.worker };
     let obstacles = able::obstacles(&machine.systemd, app, workers.iter().copied()).await?;
@@ -295,11 +295,16 @@ fn others(app: &App, roll: &Roll, back: Option<&Done<PathBuf>>) -> String {
     let done = roll.done().len();
     let others = match (done, roll.surging().is_empty()) {
         _ if matches!(back, Some(Ok(_))) => {
-            "The app is back on the release before; every worker serves.".to_owned()
+            format!("The app is back on the release before; every worker {}.", app.does())
         }
-        (0, true) => "No other worker was touched: the old code serves.".to_owned(),
+        (0, true) if app.workers == 1 && app.is_background() => {
+            "systemd goes on trying to start it: roundsman rollback goes back.".to_owned()
+        }
+        (0, true) => {
+            format!("No other worker was touched: the old code {}.", app.does())
+        }
         (0, false) => {
-            "An extra worker serves in its place, the others run the old code.".to_owned()
+            format!("An extra worker {} in its place, the others run the old code.", app.does())
         }
         _ => {
             let all = app.workers;
@@ -373,7 +378,7 @@ fn start(
 
 fn plan(app: &App, options: &Options, progress: &Progress, left: &BTreeSet<u16>) -> Plan {
     let workers: BTreeSet<u16> = (1..=app.workers).collect();
-    let surge = options.surge.unwrap_or(u16::from(app.workers == 1));
+    let surge = options.surge.unwrap_or(surge::usual(app));
     let mut extra = surge::numbers(app.workers, surge);
     extra.extend(left.difference(&workers));
     let mut done: BTreeSet<u16> = if options.worker.is_empty() {

@@ -51,6 +51,8 @@ struct Description {
     /// Where the directory leads, when it is a link.
     release: Option<PathBuf>,
     user: Option<String>,
+    /// Whether it serves no HTTP.
+    background: bool,
     enabled: bool,
     workers: Vec<Worker>,
     /// What looks after the workers, and what it does.
@@ -122,6 +124,7 @@ impl Describe {
                     (UnitState::Active, text) if !text.is_empty() => text.to_owned(),
                     _ => format!("DOES NOT RUN: systemctl status {}", unit::watch(&app.name)),
                 }),
+                background: app.is_background(),
                 next_restart: timer
                     .number("NextElapseUSecRealtime")
                     .map(|micros| micros / 1_000_000),
@@ -248,6 +251,9 @@ fn render(description: &Description) -> String {
     }
     let user = description.user.as_deref().unwrap_or("one of its own");
     let _ = writeln!(out, "user       {user}");
+    if description.background {
+        let _ = writeln!(out, "http       none (listen = \"none\")");
+    }
     let _ = writeln!(
         out,
         "at boot    {}",
@@ -327,6 +333,7 @@ mod tests {
             directory: path(),
             release: path(),
             user: None,
+            background: false,
             enabled: true,
             workers: vec![worker],
             watch: Some(hostile.to_owned()),

@@ -193,8 +193,9 @@ impl Machine {
         self.held.get_or_init(async || Rc::new(Held::now(&self.systemd).await)).await
     }
 
-    /// Puts the files to work: units by the generator, then the front.
-    pub(super) async fn apply_files(&self) -> Done {
+    /// Puts the files to work: units by the generator, then the front. Where there is nothing that the
+    /// front `serves`, one that does not run is left alone.
+    pub(super) async fn apply_files(&self, serves: bool) -> Done {
         if let Some(why) = able::no_room_for_units() {
             return Err(Failure::with(
                 exit::OS,
@@ -204,14 +205,14 @@ impl Machine {
             ));
         }
         self.systemd.daemon_reload().await?;
-        let reloaded = self.front.reload().await;
+        let reloaded = self.front.reload(serves).await;
         reloaded.map_err(|error| front_down::explain(self.front.socket(), error))
     }
 
     /// The same for a change of one app, whatever errors the files of others have.
-    pub(super) async fn apply_files_of(&self, app: &str) -> Done {
+    pub(super) async fn apply_files_of(&self, app: &str, serves: bool) -> Done {
         self.systemd.daemon_reload().await?;
-        let reloaded = self.front.reload_for(app).await;
+        let reloaded = self.front.reload_for(app, serves).await;
         reloaded.map_err(|error| front_down::explain(self.front.socket(), error))
     }
 

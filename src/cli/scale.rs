@@ -134,7 +134,7 @@ async fn change(machine: &Machine, edit: &Edit, before: &App, after: &App, runs:
         machine.stop_workers(before, &fewer).await?;
     }
     edit.write()?;
-    machine.apply_files_of(&before.name).await?;
+    machine.apply_files_of(&after.name, !after.is_background()).await?;
     let more: Vec<u16> = (before.workers + 1..=after.workers).collect();
     if runs && !more.is_empty() {
         machine.start_workers(after, &more).await?;

@@ -61,8 +61,8 @@ pub(super) struct Start {
     /// Run as this user [default: whose the folder is, and all on the way to it]
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-    /// How the app takes connections: auto, cluster, fd, port or unix
-    #[arg(long, value_name = "HOW")]
+    /// How the app takes connections; none for one that serves no HTTP, as a queue consumer or a bot
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "cluster", "fd", "port", "unix", "none"])]
     listen: Option<String>,
     /// Take the place of the app that has this name, though it is in another directory, or another
     /// user's
@@ -125,7 +125,8 @@ impl Start {
             let secrets = Secrets::take(&name, &mut change, &files.unwrap_or_default())?;
             let edit = self.edit(&name, &change, is_whole, self.workers)?;
             let present = present.map(|app| app.workers);
-            if edit.is_new() {
+            let is_background = change.listen.as_deref() == Some("none");
+            if edit.is_new() && !is_background {
                 taken::refuse_route(&manage::load(), &name, &change)?;
             }
             let settings = edit.judge()?;
@@ -191,14 +192,16 @@ impl Start {
                 n => format!("{n} workers"),
             };
             let addresses = addresses(&settings, &name, port(&machine).await);
-            let behind = if addresses.is_empty() {
-                "the routes of other files".to_owned()
+            let where_ = if app.is_background() {
+                "with listen = \"none\": it serves no HTTP".to_owned()
+            } else if addresses.is_empty() {
+                "behind the routes of other files".to_owned()
             } else {
-                addresses.join(" and ")
+                format!("behind {}", addresses.join(" and "))
             };
             done(
                 self.json,
-                &format!("{name} is up: {count} behind {behind}"),
+                &format!("{name} is up: {count} {where_}"),
                 "started",
                 &name,
                 &json!({ "workers": app.workers, "addresses": addresses, "file": edit.path() }),
@@ -393,7 +396,7 @@ impl Start {
         if writes {
             edit.write()?;
         }
-        machine.apply_files_of(&app.name).await?;
+        machine.apply_files_of(&app.name, !app.is_background()).await?;
         if !self.for_member {
             machine.systemd.enable(&unit::target(&app.name)).await?;
         }

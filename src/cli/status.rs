@@ -41,28 +41,31 @@ impl Status {
     pub(super) fn run(&self) -> ExitCode {
         self.admin.call::<(), model::Status>("GET", "/v1/status", None, |status| {
             let units = of_systemd(Units::ask());
-            let files = pending(&status, &manage::load());
+            let loaded = manage::load();
+            let files = pending(&status, &loaded);
+            let background = units.background(&loaded);
             if self.json {
-                let all = All { status: &status, unwell: units.unwell, files };
+                let all = All { status: &status, background, unwell: units.unwell, files };
                 manage::print_json(&all);
             } else {
                 // A reason may be an app's word.
-                let text = table(&status, &units, &files) + &messages(&status);
-                manage::print(&text);
+                let text = table(&status, &background, &units, &files);
+                manage::print(&(text + &messages(&status, &background)));
             }
         })
     }
 }
 
 /// A line for each worker that has dropped messages.
-fn messages(status: &model::Status) -> String {
+fn messages(status: &model::Status, background: &[Background]) -> String {
     let mut out = String::new();
     let servers = status.upstreams.iter().flat_map(|upstream| &upstream.servers);
-    let worker = |server: &model::Server| match server.name.parse() {
+    let names = servers.map(|server| &server.name).chain(background.iter().map(|b| &b.worker));
+    let worker = |name: &String| match name.parse() {
         Ok(AppOrWorker { app, number: Some(number) }) => Some((app, number)),
         _ => None,
     };
-    let workers: Vec<_> = servers.filter_map(worker).collect();
+    let workers: Vec<_> = names.filter_map(worker).collect();
     let dropped = client::all_dropped(Path::new(paths::WORKERS), &workers);
     for ((app, number), dropped) in workers.iter().zip(dropped) {
         if let Some(dropped) = dropped.filter(|dropped| !dropped.is_none()) {
@@ -77,8 +80,16 @@ fn messages(status: &model::Status) -> String {
 struct All<'a> {
     #[serde(flatten)]
     status: &'a model::Status,
+    background: Vec<Background>,
     unwell: Vec<Unwell>,
     files: Vec<Pending>,
+}
+
+/// A worker of a background app, of which the front knows nothing.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Background {
+    worker: String,
+    state: String,
 }
 
 /// A worker that does not serve, and why.
@@ -140,17 +151,33 @@ impl Units {
         if server.state != "down" || !is_worker || !self.is_known {
             return server.state.clone();
         }
-        let reason = self.unwell.iter().find(|unwell| unwell.worker == server.name);
+        match self.word(&server.name) {
+            "up" | "stopping" => "down",
+            word => word,
+        }
+        .to_owned()
+    }
+
+    /// What a worker does, by its unit.
+    fn word(&self, worker: &str) -> &'static str {
+        let reason = self.unwell.iter().find(|unwell| unwell.worker == worker);
         let crashes = reason.is_some_and(|unwell| !describe::is_of_start(&unwell.reason));
-        let state = self.states.get(&server.name).copied().unwrap_or_default();
-        match state {
+        match self.states.get(worker).copied().unwrap_or_default() {
             UnitState::Activating if crashes => "crashing",
             UnitState::Activating => "starting",
             UnitState::Failed => "failed",
             UnitState::Inactive => "stopped",
-            UnitState::Active | UnitState::Deactivating => "down",
+            UnitState::Active => "up",
+            UnitState::Deactivating => "stopping",
         }
-        .to_owned()
+    }
+
+    /// The workers of all background apps.
+    fn background(&self, loaded: &Loaded) -> Vec<Background> {
+        let apps = loaded.settings.apps.values().filter(|app| app.is_background());
+        let workers = apps.flat_map(|app| (1..=app.workers).map(|number| app.instance(number)));
+        let state = |worker: &str| if self.is_known { self.word(worker) } else { "unknown" };
+        workers.map(|worker| Background { state: state(&worker).to_owned(), worker }).collect()
     }
 }
 
@@ -171,7 +198,7 @@ fn pending(status: &model::Status, loaded: &Loaded) -> Vec<Pending> {
     for app in &loaded.app_names {
         let what = match loaded.settings.apps.get(app) {
             None => "its file has errors (roundsman check), so it stays as it was",
-            Some(settings) if settings.handoff.is_none() && !at_work(app) => {
+            Some(settings) if settings.has_address() && !at_work(app) => {
                 "the front has not read its file yet: roundsman apply"
             }
             Some(_) => continue,
@@ -181,7 +208,12 @@ fn pending(status: &model::Status, loaded: &Loaded) -> Vec<Pending> {
     pending
 }
 
-fn table(status: &model::Status, units: &Units, files: &[Pending]) -> String {
+fn table(
+    status: &model::Status,
+    background: &[Background],
+    units: &Units,
+    files: &[Pending],
+) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(
@@ -224,6 +256,10 @@ fn table(status: &model::Status, units: &Units, files: &[Pending]) -> String {
                 server.address.clone(),
             ]);
         }
+    }
+    for Background { worker, state } in background {
+        let none = [vec!["-".to_owned(); 3], vec!["none".to_owned()]].concat();
+        rows.push([vec![worker.clone(), state.clone()], none].concat());
     }
     if rows.len() == 1 {
         let _ = writeln!(
@@ -311,7 +347,7 @@ mod tests {
 
     #[test]
     fn says_how_to_add_an_app_while_there_is_none() {
-        let text = table(&status(), &Units::default(), &[]);
+        let text = table(&status(), &[], &Units::default(), &[]);
         assert!(text.contains("up for 1 h 2 min"), "{text}");
         assert!(text.contains("roundsman start "), "{text}");
     }
@@ -354,7 +390,7 @@ mod tests {
 
     #[test]
     fn lists_servers_in_columns() {
-        let text = table(&with_shop(), &units(), &[]);
+        let text = table(&with_shop(), &[], &units(), &[]);
         assert!(text.contains("\nshop:2: given up after 16 crashes in a row\n"), "{text}");
         assert!(
             text.contains("SERVER  STATE     IN FLIGHT  REQUESTS  FAILED  ADDRESS\n"),
@@ -370,6 +406,21 @@ mod tests {
         };
         assert_eq!(words(&units()), ["up", "failed", "crashing", "starting", "stopped"]);
         assert_eq!(words(&Units::default()), ["up", "down", "down", "down", "down"], "no systemd");
+    }
+
+    /// The front knows nothing of them, and is not to.
+    #[test]
+    fn workers_that_serve_nobody_are_listed_by_their_units() {
+        let loaded = crate::config::sample::loaded(
+            "command = [\"/bin/true\"]\nworkers = 5\nlisten = \"none\"\n",
+        );
+        let background = units().background(&loaded);
+        let words: Vec<_> = background.iter().map(|worker| &*worker.state).collect();
+        assert_eq!(words, ["up", "failed", "crashing", "starting", "stopped"]);
+        assert_eq!(Units::default().background(&loaded)[0].state, "unknown", "no systemd");
+        let text = table(&status(), &background, &units(), &pending(&status(), &loaded));
+        assert!(text.contains("\nshop:3  crashing  -          -         -       none\n"), "{text}");
+        assert!(!text.contains("No app yet") && !text.contains("has not read its file"), "{text}");
     }
 
     #[test]
@@ -390,6 +441,8 @@ mod tests {
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].0 == "bad" && said[0].1.contains("roundsman check"), "{said:?}");
         assert!(said[1].0 == "blog" && said[1].1.contains("roundsman apply"), "{said:?}");
-        assert!(table(&with_shop(), &Units::default(), &pending).contains("\nblog: the front has"));
+        assert!(
+            table(&with_shop(), &[], &Units::default(), &pending).contains("\nblog: the front has")
+        );
     }
 }

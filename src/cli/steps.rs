@@ -16,13 +16,14 @@ pub(super) fn show(app: &App, step: &Step) {
         Step::Begins(Action::Start(n)) => {
             format!("{} starts, as an extra worker", app.instance(*n))
         }
+        Step::Begins(Action::Drain(_)) if app.is_background() => return,
         Step::Begins(Action::Drain(n)) => format!("{} drains", app.instance(*n)),
         Step::Begins(Action::Restart(n)) => format!("{} restarts", app.instance(*n)),
         Step::Begins(Action::Stop(n)) => format!("{} stops", app.instance(*n)),
         Step::Begins(Action::Undrain(_))
         | Step::Happened(Event::Drained(_) | Event::Interrupted) => return,
         Step::Happened(Event::Ready(n)) => format!("{} is ready, and is watched", app.instance(*n)),
-        Step::Happened(Event::Undrained(n)) => format!("{} serves", app.instance(*n)),
+        Step::Happened(Event::Undrained(n)) => format!("{} {}", app.instance(*n), app.does()),
         Step::Happened(Event::Stopped(n)) => format!("{} has stopped", app.instance(*n)),
         Step::Happened(Event::Failed(n, reason)) => {
             format!("{} FAILED: {reason}", app.instance(*n))

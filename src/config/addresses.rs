@@ -26,7 +26,7 @@ const MOST: u64 = 4096;
 /// When it cannot be written.
 pub(crate) fn note(directory: &Path, app: &App, number: u16) -> io::Result<()> {
     let instance = app.instance(number);
-    if app.handoff.is_some() {
+    if !app.has_address() {
         forget(directory, &instance); // it listens nowhere
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub(crate) fn now(directory: &Path, app: &App, number: u16) -> Address {
 
 /// Where a worker that runs listens, if it will do so elsewhere when it is started anew.
 pub(crate) fn moves(directory: &Path, app: &App, number: u16) -> Option<Address> {
-    if app.handoff.is_some() {
+    if !app.has_address() {
         return None;
     }
     noted(directory, &app.instance(number)).filter(|address| *address != app.worker_address(number))

@@ -15,7 +15,7 @@ use super::route::{self, OwnRoutes};
 use super::settings::{
     App, Health, Listen, Ready, SESSION_URL, Sandbox, Shutdown, StopSignal, Transport, WORKER_PORT,
 };
-use super::{account, handoff, net, schema, sharing, supervision};
+use super::{account, background, handoff, net, schema, sharing, supervision};
 use crate::base::program;
 
 const LISTEN: &[(&str, Option<Listen>)] = &[
@@ -24,13 +24,18 @@ const LISTEN: &[(&str, Option<Listen>)] = &[
     ("fd", Some(Listen::Fd)),
     ("port", Some(Listen::Port)),
     ("unix", Some(Listen::Unix)),
+    ("none", Some(Listen::None)),
 ];
 
 const TRANSPORT: &[(&str, Option<Transport>)] =
     &[("auto", None), ("tcp", Some(Transport::Tcp)), ("unix", Some(Transport::Unix))];
 
-const READY: &[(&str, Ready)] =
-    &[("listening", Ready::Listening), ("message", Ready::Message), ("notify", Ready::Notify)];
+const READY: &[(&str, Ready)] = &[
+    ("listening", Ready::Listening),
+    ("message", Ready::Message),
+    ("notify", Ready::Notify),
+    ("running", Ready::Running),
+];
 
 const SANDBOX: &[(&str, Option<Sandbox>)] = &[
     ("default", Some(Sandbox::Default)),
@@ -111,6 +116,8 @@ pub(super) fn read(
         .and_then(|node| Input::of_node(node, &[&schema::APP_HEALTH], problems))
         .and_then(|section| health(section, problems));
     let seconds = Duration::from_secs;
+    let start_timeout = top.get("start-timeout", seconds(60), problems, duration); // big apps compile first
+    let ready = ready(listen, &command, top, problems);
     let sandbox = top.get("sandbox", None, problems, choice(SANDBOX));
     let mut app = App {
         name: name.to_owned(),
@@ -126,13 +133,19 @@ pub(super) fn read(
         port: port(listen, workers, top, problems),
         transport,
         handoff,
-        ready: ready(listen, &command, top, problems),
+        ready,
+        ready_after: background::ready_after((listen, ready, start_timeout), top, problems),
         health,
         balancing: sharing::read(top, problems),
-        start_timeout: top.get("start-timeout", seconds(60), problems, duration), // big apps compile first
+        start_timeout,
         shutdown: shutdown(listen, &command, top, problems),
         stop_timeout: top.get("stop-timeout", seconds(30), problems, duration),
-        drain_timeout: top.get("drain-timeout", seconds(30), problems, duration_or_zero),
+        drain_timeout: top.get(
+            "drain-timeout",
+            if listen == Listen::None { Duration::ZERO } else { seconds(30) },
+            problems,
+            duration_or_zero,
+        ),
         watchdog: top.get("watchdog", seconds(30), problems, duration_or_zero),
         rollback: top.get("rollback", false, problems, input::boolean),
         sandbox: sandbox.unwrap_or_default(),
@@ -219,7 +232,7 @@ fn is_node(command: &[String]) -> bool {
 fn transport(listen: Listen, top: Input<'_>, problems: &mut Problems) -> Transport {
     let natural = match listen {
         Listen::Cluster | Listen::Port => Transport::Tcp,
-        Listen::Fd | Listen::Unix => Transport::Unix,
+        Listen::Fd | Listen::Unix | Listen::None => Transport::Unix,
     };
     let asked = top.get("transport", None, problems, choice(TRANSPORT)).unwrap_or(natural);
     let fixed = matches!(listen, Listen::Port | Listen::Unix);
@@ -241,6 +254,9 @@ fn transport(listen: Listen, top: Input<'_>, problems: &mut Problems) -> Transpo
 fn port(listen: Listen, workers: u16, top: Input<'_>, problems: &mut Problems) -> Option<u16> {
     let port = top.optional("port", problems, integer(1..=u16::MAX))?;
     let place = &top.node("port")?.place;
+    if listen == Listen::None {
+        return None; // said with all else that means nothing
+    }
     if listen != Listen::Port {
         let help = "add `listen = \"port\"`, or leave `port` out";
         problems.error(place, "`port` means something only with listen = \"port\"", "", help);
@@ -268,7 +284,24 @@ fn port(listen: Listen, workers: u16, top: Input<'_>, problems: &mut Problems) -
 }
 
 fn ready(listen: Listen, command: &[String], top: Input<'_>, problems: &mut Problems) -> Ready {
-    let ready = top.get("ready", Ready::Listening, problems, choice(READY));
+    let natural = if listen == Listen::None { Ready::Running } else { Ready::Listening };
+    let ready = top.get("ready", natural, problems, choice(READY));
+    if let Some(node) = top.node("ready") {
+        let (title, help) = match (ready, listen) {
+            (Ready::Listening, Listen::None) => {
+                ("with listen = \"none\" nothing listens", "leave `ready` out: \"running\"")
+            }
+            (Ready::Running, Listen::None) => ("", ""),
+            (Ready::Running, _) => (
+                "ready = \"running\" means something only with listen = \"none\"",
+                "leave `ready` out: what listens is ready when it does",
+            ),
+            _ => ("", ""),
+        };
+        if !title.is_empty() {
+            problems.error(&node.place, title, "cannot be so", help);
+        }
+    }
     if ready == Ready::Message
         && listen != Listen::Cluster
         && !is_node(command)
@@ -382,7 +415,7 @@ fn variable(
         || match listen {
             Listen::Port => matches!(name, "HOST" | "PORT"),
             Listen::Unix => name == "SOCKET",
-            Listen::Cluster | Listen::Fd => false,
+            Listen::Cluster | Listen::Fd | Listen::None => false,
         };
     if reserved {
         let title = format!("`{name}` is set for each worker by Roundsman or systemd");

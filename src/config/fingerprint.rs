@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::settings::{App, Shutdown};
+use super::settings::{App, Ready, Shutdown};
 use crate::base::paths;
 
 /// The variable that the generator gives whoever looks after an app's workers, so that it can be seen
@@ -35,6 +35,9 @@ pub(crate) fn of_worker(app: &App) -> String {
     // What came later counts where it is used: an upgrade must not make every worker look old.
     if app.shutdown != Shutdown::Auto {
         let _ = write!(started_with, "{:?}", app.shutdown);
+    }
+    if app.ready == Ready::Running {
+        let _ = write!(started_with, "{:?}", app.ready_after);
     }
     hash(&started_with)
 }

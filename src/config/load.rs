@@ -10,7 +10,7 @@ use super::networks::{self, Networks};
 use super::route::{Names, OwnRoutes, Placed};
 use super::settings::{App, Front, HostPattern, Https, Route, RouteTarget, Settings, Upstream};
 use super::source::{Files, Found, Sources};
-use super::{app, front, handoff, route, upstream};
+use super::{app, background, front, handoff, route, upstream};
 use crate::base::unit;
 
 /// What the files say, and what is wrong with them.
@@ -124,7 +124,7 @@ impl<'a> Loading<'a> {
             let (app, routes) =
                 app::read(unit.name, &unit.table, &unit.place, cores, &mut self.problems);
             if self.problems.errors() == before {
-                if app.handoff.is_none() {
+                if app.has_address() {
                     self.own_routes(RouteTarget::App(app.name.clone()), routes, &unit.place);
                 }
                 apps.push((app, unit.place));
@@ -293,6 +293,7 @@ fn finish(
 
     ports(&apps, problems);
     handoff::conflicts(&apps, &routes, problems);
+    background::conflicts(&apps, &routes, problems);
     settings.apps = apps.into_iter().map(|(app, _)| (app.name.clone(), app)).collect();
 
     for (target, place) in implicit {

@@ -12,6 +12,7 @@
 pub(crate) mod account;
 pub(crate) mod addresses;
 mod app;
+mod background;
 pub(crate) mod calendar;
 pub(crate) mod copy;
 pub(crate) mod cores;

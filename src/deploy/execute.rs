@@ -17,7 +17,7 @@ use crate::admin::client::AdminError;
 use crate::base::interrupts::Interrupts;
 use crate::base::paths;
 use crate::base::unit;
-use crate::config::settings::App;
+use crate::config::settings::{self, App};
 use crate::supervise::crashes;
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
 
@@ -193,7 +193,7 @@ impl Executor {
         if stale {
             self.systemd.daemon_reload().await?;
         }
-        self.front.reload_for(name).await?;
+        self.front.reload_for(name, !self.app.is_background()).await?;
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl Executor {
         let name = &self.app.name;
         if roll.surging().is_empty() && surge::lower(&self.root, name)? {
             self.systemd.daemon_reload().await?;
-            self.front.reload_for(name).await?;
+            self.front.reload_for(name, !self.app.is_background()).await?;
         }
         match outcome {
             Outcome::Done => Progress::clear(&self.directory, name),
@@ -252,6 +252,9 @@ impl Executor {
     }
 
     async fn hold(&self, worker: u16) -> Result<(), AdminError> {
+        if self.app.is_background() {
+            return Ok(()); // nobody sends it anything
+        }
         self.front.drain(&self.app.instance(worker), self.app.drain_timeout).await
     }
 
@@ -299,8 +302,12 @@ impl Executor {
 }
 
 /// How long a worker must stay ready before it is believed: as long as two health checks take, and
-/// without a health check as long as most crashes at the first requests do not.
+/// without a health check as long as most crashes at the first requests do not. One that had to stay up
+/// to be ready has shown it.
 pub(crate) fn settle(app: &App) -> Duration {
+    if app.ready == settings::Ready::Running {
+        return Duration::ZERO;
+    }
     app.health.as_ref().map_or(Duration::from_secs(2), |health| health.interval * 2)
 }
 

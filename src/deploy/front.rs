@@ -41,11 +41,15 @@ impl Front {
         self.socket.parent().is_some_and(|beside| lock::held(&paths::front_lock(beside)))
     }
 
-    /// Puts the present files to work, also where it was not running.
+    /// Puts the present files to work, also where it was not running, unless there is nothing in them that
+    /// it `serves`.
     ///
     /// # Errors
     /// When the files have errors, or the front cannot be reached.
-    pub(crate) async fn reload(&self) -> Result<(), AdminError> {
+    pub(crate) async fn reload(&self, serves: bool) -> Result<(), AdminError> {
+        if !serves && !self.runs() {
+            return Ok(());
+        }
         self.call::<(), Value>("/v1/reload", None, ANSWER).await.map(drop)
     }
 
@@ -53,7 +57,10 @@ impl Front {
     ///
     /// # Errors
     /// When files have errors that concern it, or the front cannot be reached.
-    pub(crate) async fn reload_for(&self, app: &str) -> Result<(), AdminError> {
+    pub(crate) async fn reload_for(&self, app: &str, serves: bool) -> Result<(), AdminError> {
+        if !serves && !self.runs() {
+            return Ok(());
+        }
         let request = Reload { app: Some(app.to_owned()) };
         self.call::<_, Value>("/v1/reload", Some(&request), ANSWER).await.map(drop)
     }

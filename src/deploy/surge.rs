@@ -11,6 +11,13 @@ use std::path::{Path, PathBuf};
 use super::progress::MOST;
 use crate::base::file::write_atomically;
 use crate::base::paths;
+use crate::config::settings::App;
+
+/// How many extra workers a deploy starts, unless it is said. A background app gets none: two of one bot
+/// or scheduler would be in each other's way.
+pub(crate) fn usual(app: &App) -> u16 {
+    u16::from(app.workers == 1 && !app.is_background())
+}
 
 /// The numbers of the extra workers of an app that has `workers` of them; fewer than asked for
 /// where the most that an app can have does not leave room.

@@ -188,6 +188,11 @@ mod tests {
         Arc::clone(front.snapshot().server(&format!("shop:{number}")).unwrap())
     }
 
+    #[test]
+    fn the_front_has_no_part_in_an_app_that_serves_no_http() {
+        assert!(Front::new(settings("listen = \"none\""), 1).snapshot().upstreams.is_empty());
+    }
+
     /// Where its file says by now that it listens, nobody may, or somebody else.
     #[test]
     fn a_worker_is_reached_where_it_was_started_until_it_is_started_anew() {

@@ -59,7 +59,7 @@ impl Snapshot {
             let upstream = upstream(name.clone(), servers, balancing, old, new);
             upstreams.insert(name, upstream);
         };
-        for app in settings.apps.values() {
+        for app in settings.apps.values().filter(|app| !app.is_background()) {
             let target = RouteTarget::App(app.name.clone());
             add(target, workers_of(app, address), &app.balancing);
         }

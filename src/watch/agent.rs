@@ -117,13 +117,18 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                 code = ended(&mut self.task) => self.task_ended(code),
                 () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
                     self.debounce.begins();
-                    self.begin(Task::All, &[OsStr::new("--surge"), OsStr::new("1")]);
+                    self.begin(Task::All, &["--surge", self.surge()].map(OsStr::new));
                 }
                 changed = changed(&mut self.files) => self.changed(changed),
                 _ = looks.tick(), if !idle => self.look(),
             }
         }
         Ok(())
+    }
+
+    /// How many extra workers keep up what an app serves meanwhile.
+    fn surge(&self) -> &'static str {
+        if self.app.is_background() { "0" } else { "1" }
     }
 
     /// Waits for what is under way, which is asked to end.
@@ -225,7 +230,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                 "{instance} {reason}: it is replaced"
             );
             let number = worker.to_string();
-            let arguments = ["--surge", "1", "--worker", &number].map(OsStr::new);
+            let arguments = ["--surge", self.surge(), "--worker", &number].map(OsStr::new);
             self.begin(Task::One, &arguments);
         }
     }

@@ -72,6 +72,7 @@ mod tests {
             port: None,
             transport: Transport::Tcp,
             ready: Ready::Listening,
+            ready_after: Duration::from_secs(2),
             health: None,
             balancing: Balancing::default(),
             start_timeout: Duration::from_mins(1),

@@ -16,7 +16,7 @@ use super::identity::{Identity, report};
 use super::idle;
 use super::notifier::{AppNotifications, Notifier};
 use super::owner::{Owner, Whose};
-use super::probe::{self, ProbeFailure, ProbeTarget};
+use super::probe::{self, ProbeFailure, ProbeTarget, Seconds};
 use crate::config::settings::{Address, App, Listen, Ready};
 
 /// How often is asked whether the app listens by now: often at first, then more and more seldom.
@@ -31,6 +31,10 @@ pub(crate) const HAS_ENDED: &str = "the app's script has ended";
 
 /// How it begins when nothing is known but what is awaited.
 pub(crate) const WAITS: &str = "still starting; awaited is ";
+
+/// What is said to those who have not known how such an app is run.
+const NO_HTTP: &str = "A queue consumer, a bot or a scheduler, which serves no HTTP, has listen = \"none\" \
+                       (an option of start, too)";
 
 /// How long an app that listens elsewhere, or nowhere, is waited for before that is said.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -60,7 +64,7 @@ impl Signs<'_> {
         match self.app.listen {
             Listen::Cluster => self.cluster_listens(awaited).await,
             Listen::Port | Listen::Unix => self.connects(awaited).await,
-            Listen::Fd => {}
+            Listen::Fd | Listen::None => {}
         }
         match (self.app.ready, self.channel, self.notifications) {
             (Ready::Message, Some(channel), _) => {
@@ -71,6 +75,10 @@ impl Signs<'_> {
             (Ready::Notify, _, Some(notifications)) => {
                 awaited.replace("READY=1 from the app: sd_notify(3)".to_owned());
                 wait(&mut notifications.ready.clone(), |ready| *ready).await;
+            }
+            (Ready::Running, ..) => {
+                awaited.replace(format!("that it stays up for {}", Seconds(self.app.ready_after)));
+                sleep(self.app.ready_after).await;
             }
             _ => {}
         }
@@ -163,7 +171,7 @@ impl Signs<'_> {
                 ended = true;
                 let text = format!(
                     "{HAS_ENDED} and does not listen: nothing but Roundsman keeps its process alive. Is \
-                     it the file with the app's server?"
+                     it the file with the app's server? {NO_HTTP}"
                 );
                 report!(warn, self.identity, "{text}");
                 notifier.status(&text).await;
@@ -175,9 +183,12 @@ impl Signs<'_> {
             let mut found = self.owner.addresses();
             // The listener that it inherits is no other one.
             found.retain(|found| *self.address != Address::Tcp(*found));
-            let is_elsewhere = !found.is_empty() && !self.listens(&awaited.borrow());
+            let is_missing = !self.listens(&awaited.borrow());
+            let is_elsewhere = !found.is_empty() && is_missing;
             let text = if is_elsewhere {
                 hint(&found, self.app, self.address)
+            } else if is_missing {
+                format!("{WAITS}{}. {NO_HTTP}", awaited.borrow())
             } else {
                 format!("{WAITS}{}", awaited.borrow())
             };
@@ -208,6 +219,7 @@ impl Signs<'_> {
             (Listen::Fd, ..) => {
                 self.app.ready != Ready::Listening || awaited.contains(": it answers ")
             }
+            (Listen::None, ..) => true, // nobody asks where
             _ => false,
         }
     }

@@ -194,6 +194,7 @@ impl Running {
                     self.address
                 )
             }
+            None if self.app.is_background() => format!("process {} runs", self.process.id()),
             None => format!("process {} serves {}", self.process.id(), self.address),
         }
     }

@@ -20,7 +20,7 @@ use super::process::Plan;
 use super::running::Running;
 use super::{cluster, command};
 use crate::base::exit;
-use crate::config::settings::{Address, App, Listen, Ready, Sandbox};
+use crate::config::settings::{Address, App, Listen, Ready, Sandbox, Shutdown};
 use crate::systemd::activation::Socket;
 
 /// Everything that a shim is told.
@@ -102,7 +102,7 @@ pub(super) async fn start(
     let listeners = listeners(&mut worker, identity)?;
     let notifications = match worker.app.ready {
         Ready::Notify => Some(notifications(&worker, identity, &mut environment)?),
-        Ready::Listening | Ready::Message => None,
+        Ready::Listening | Ready::Message | Ready::Running => None,
     };
     let (channel, their_end) = if worker.app.listen == Listen::Cluster || is_node {
         let pair = Channel::pair().map_err(io("make a channel to the app"))?;
@@ -223,7 +223,9 @@ fn command_of(app: &App, identity: &Identity) -> Result<Vec<String>, WorkerStart
         Ok(command) => Ok(command),
         // Who only binds a port needs neither the channel nor to be the process that was started.
         Err(unsuitable @ command::Unsuitable::Wrapper { .. })
-            if matches!(app.listen, Listen::Port | Listen::Unix) && app.ready != Ready::Message =>
+            if matches!(app.listen, Listen::Port | Listen::Unix | Listen::None)
+                && app.ready != Ready::Message
+                && app.shutdown != Shutdown::Message =>
         {
             report!(warn, identity, "the app may not get the signal to stop: {unsuitable}");
             Ok(app.command.clone())
@@ -242,7 +244,7 @@ fn listeners(worker: &mut Worker, identity: &Identity) -> Result<Listeners, Work
     let listen = match worker.app.listen {
         Listen::Cluster => "cluster",
         Listen::Fd => "fd",
-        Listen::Port | Listen::Unix => {
+        Listen::Port | Listen::Unix | Listen::None => {
             // One that was only made to say the address: the app binds that itself.
             worker.listener = None;
             return Ok(Listeners::default());

@@ -104,6 +104,7 @@ fn the_defaults_of_an_upstream_are_what_the_manual_says() {
 /// Every key once, with a value that is not its default, in files that are right.
 const EVERY_KEY: &[(&str, &str)] = &[
     ("roundsman.toml", include_str!("../data/every-key/roundsman.toml")),
+    ("apps/background.toml", include_str!("../data/every-key/apps/background.toml")),
     ("apps/cluster.toml", include_str!("../data/every-key/apps/cluster.toml")),
     ("apps/handoff.toml", include_str!("../data/every-key/apps/handoff.toml")),
     ("apps/port.toml", include_str!("../data/every-key/apps/port.toml")),

@@ -8,6 +8,7 @@ mod harness;
 mod hostile_users;
 
 mod app_kinds;
+mod background;
 mod balancing;
 mod commands;
 mod crash;

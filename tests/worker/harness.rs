@@ -84,6 +84,7 @@ impl Plan {
             port: None,
             transport: Transport::Tcp,
             ready: Ready::Listening,
+            ready_after: Duration::from_millis(100),
             health: None,
             balancing: Balancing::default(),
             start_timeout: PATIENCE,

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 
 mod answering;
+mod background;
 mod binding;
 mod handoff;
 mod harness;

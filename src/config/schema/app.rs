@@ -81,12 +81,14 @@ pub(in crate::config) const APP: Section = Section {
         ),
         key(
             "listen",
-            "\"auto\", \"cluster\", \"fd\", \"port\" or \"unix\"",
+            "\"auto\", \"cluster\", \"fd\", \"port\", \"unix\" or \"none\"",
             "\"auto\"",
             "How the app takes connections. \"cluster\": a Node app, unmodified, whatever port it listens \
              on. \"fd\": it inherits its listener as descriptor 3 (LISTEN_FDS, as gunicorn, uvicorn, puma \
              and most Go and Rust servers can). \"port\": it binds the address in $HOST and the port in $PORT. \
-             \"unix\": it binds the UNIX socket in $SOCKET. \"auto\": \"cluster\" for Node, otherwise \"fd\".",
+             \"unix\": it binds the UNIX socket in $SOCKET. \"none\": it serves no HTTP, as queue consumers, bots and \
+             schedulers do: no route, no listener, no part in the front; all else is as for other apps. \"auto\": \
+             \"cluster\" for Node, otherwise \"fd\".",
         ),
         key(
             "port",
@@ -105,10 +107,18 @@ pub(in crate::config) const APP: Section = Section {
         ),
         key(
             "ready",
-            "\"listening\", \"message\" or \"notify\"",
+            "\"listening\", \"message\", \"notify\" or \"running\"",
             "\"listening\"",
-            "What makes a worker ready: that it listens, that it calls process.send('ready') (Node), or \
-             that it sends READY=1 (sd_notify). With [health], its path must answer, too.",
+            "What makes a worker ready: that it listens, that it calls process.send('ready') (Node), \
+             that it sends READY=1 (sd_notify), or, with listen = \"none\" alone and by default there, that it has \
+             stayed up for ready-after. With [health], its path must answer, too.",
+        ),
+        key(
+            "ready-after",
+            "duration",
+            "",
+            "With ready = \"running\": how long a worker must have stayed up to be ready. A deploy goes on to the \
+             next worker only then, and one that ends before has failed. Without it: 2s.",
         ),
         key(
             "start-timeout",

@@ -42,6 +42,8 @@ pub struct App {
     pub handoff: Option<String>,
     /// What makes a worker ready.
     pub ready: Ready,
+    /// With `ready = "running"`: how long it must have stayed up.
+    pub ready_after: Duration,
     /// The health check, when the app has a path for one.
     pub health: Option<Health>,
     /// How its workers share the requests.
@@ -81,6 +83,8 @@ pub enum Listen {
     Port,
     /// The app binds the UNIX socket in `SOCKET`.
     Unix,
+    /// Nobody connects to it: a background app.
+    None,
 }
 
 /// How the front reaches a worker.
@@ -102,6 +106,8 @@ pub enum Ready {
     Message,
     /// It sends `READY=1` itself.
     Notify,
+    /// It has stayed up for a while.
+    Running,
 }
 
 /// How an app's workers are confined: docs/sandbox.md.
@@ -163,9 +169,10 @@ pub struct Health {
 // === impl App ===
 
 impl App {
-    /// Where the front reaches worker `number` (from 1).
+    /// Where the front reaches worker `number` (from 1); one without an address of its own
+    /// ([`App::has_address`]), only by its control socket.
     pub fn worker_address(&self, number: u16) -> Address {
-        if self.handoff.is_some() {
+        if !self.has_address() {
             let path = paths::control_socket(Path::new(paths::WORKERS), &self.name, number);
             return Address::Unix(path);
         }
@@ -210,8 +217,23 @@ impl App {
         units
     }
 
-    /// Whether systemd holds each worker's listener; otherwise the app makes its own, or is handed
-    /// connections.
+    /// Whether requests are sent to its workers, each at an address of its own; otherwise they are handed
+    /// connections, or serve nobody.
+    pub fn has_address(&self) -> bool {
+        self.handoff.is_none() && !self.is_background()
+    }
+
+    /// Whether nobody connects to it.
+    pub fn is_background(&self) -> bool {
+        self.listen == Listen::None
+    }
+
+    /// What its workers do, in a word.
+    pub fn does(&self) -> &'static str {
+        if self.is_background() { "runs" } else { "serves" }
+    }
+
+    /// Whether systemd holds each worker's listener; otherwise the app makes its own, or has none.
     pub fn has_socket(&self) -> bool {
         self.handoff.is_none() && matches!(self.listen, Listen::Cluster | Listen::Fd)
     }

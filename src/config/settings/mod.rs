@@ -50,6 +50,11 @@ pub struct Settings {
 // === impl Settings ===
 
 impl Settings {
+    /// Whether there is anybody whom requests or connections are for.
+    pub fn has_servers(&self) -> bool {
+        !self.upstreams.is_empty() || self.apps.values().any(|app| !app.is_background())
+    }
+
     /// The app that gets the connections of this listener, if that is an app's alone.
     pub fn handed(&self, listener: &str) -> Option<&str> {
         let owner = |app: &&App| app.handoff.as_deref() == Some(listener);

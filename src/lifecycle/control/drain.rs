@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::Control;
 use crate::admin::model;
 use crate::balance::{Server, State};
+use crate::config::settings::App;
 use crate::systemd::dbus::UnitState;
 use crate::thread::LAST_WORDS;
 
@@ -89,6 +90,10 @@ impl Control {
             Some(upstream) => upstream.servers.clone(),
             None => snapshot.server(target).cloned().into_iter().collect(),
         };
+        let app = target.split_once(':').map_or(target, |(app, _)| app);
+        if snapshot.settings.apps.get(app).is_some_and(App::is_background) {
+            return Err(format!("{app} has listen = \"none\": it gets no requests that could end"));
+        }
         if found.is_empty() {
             return Err(format!(
                 "there is no worker or app \"{target}\" in the running configuration; \
