@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
+use super::python;
 use crate::config::settings::{Address, App, Listen};
 
 /// Variables by name.
@@ -57,6 +58,13 @@ pub(super) fn of_app(
         }
         _ => {}
     }
+    python::tell(app, address, &mut theirs);
+    // A user that exists only while the app runs has no home, and many programs keep a cache there. What is
+    // in its /tmp is its own, and goes with it.
+    let home = theirs.get(OsStr::new("HOME"));
+    if app.user.is_none() && home.is_none_or(|home| home == "/" || home.is_empty()) {
+        theirs.insert("HOME".into(), "/tmp".into());
+    }
     // PM2 numbers from 0, and apps compare with that: `if (process.env.NODE_APP_INSTANCE === "0")`.
     let instance = (number.saturating_sub(1)).to_string();
     theirs.entry("NODE_APP_INSTANCE".into()).or_insert_with(|| instance.into());
@@ -88,7 +96,10 @@ mod tests {
         let app = app(Listen::Cluster, &["node", "a.js"]);
         let theirs = of_app(&ours, &of(&[]), &app, 2, &app.worker_address(2));
         let names: Vec<_> = theirs.keys().map(|name| name.to_str().unwrap()).collect();
-        assert_eq!(names, ["NODE_APP_INSTANCE", "PATH", "ROUNDSMAN_APP", "ROUNDSMAN_WORKER"]);
+        assert_eq!(
+            names,
+            ["HOME", "NODE_APP_INSTANCE", "PATH", "ROUNDSMAN_APP", "ROUNDSMAN_WORKER"]
+        );
         assert_eq!(get(&theirs, "NODE_APP_INSTANCE"), Some("1"));
         assert_eq!(get(&theirs, "ROUNDSMAN_WORKER"), Some("test:2"));
     }
@@ -109,6 +120,19 @@ mod tests {
         let theirs = of_app(&unit, &of(&[]), &app, 1, &app.worker_address(1));
         assert_eq!(get(&theirs, "SESSION_URL"), Some("mongodb://localhost"));
         assert_eq!(get(&theirs, "REDIS_URL"), None);
+    }
+
+    #[test]
+    fn a_user_without_a_home_has_one_that_can_be_written() {
+        let home = |ours: &[(&str, &str)], user: Option<&str>| {
+            let app = App { user: user.map(str::to_owned), ..app(Listen::Cluster, &["deno"]) };
+            let theirs = of_app(&of(ours), &of(&[]), &app, 1, &app.worker_address(1));
+            get(&theirs, "HOME").map(str::to_owned)
+        };
+        assert_eq!(home(&[], None).as_deref(), Some("/tmp"));
+        assert_eq!(home(&[("HOME", "/")], None).as_deref(), Some("/tmp"));
+        assert_eq!(home(&[("HOME", "/srv/x")], None).as_deref(), Some("/srv/x"));
+        assert_eq!(home(&[("HOME", "/")], Some("daemon")).as_deref(), Some("/"), "as it is");
     }
 
     #[test]

@@ -136,6 +136,14 @@ impl Owner {
         ours.into_iter().collect()
     }
 
+    /// The unit's processes beside the app's own and this one. Outside systemd they cannot be told.
+    pub(super) fn left(&self) -> Vec<u32> {
+        let Unit::Group(path) = &self.unit else { return Vec::new() };
+        let mut left = numbers(path);
+        left.retain(|pid| *pid != std::process::id() && Some(*pid) != self.app.get());
+        left
+    }
+
     fn held(&self) -> Held {
         let mut held = Held::default();
         for pid in self.processes() {

@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster;
 use super::control::Hub;
@@ -20,7 +20,8 @@ use super::owner::{Owner, Whose};
 use super::probe::{ProbeTarget, Seconds};
 use super::process::{Exit, Process};
 use super::ready::Signs;
-use super::stop::{Stop, Stopped};
+use super::rest;
+use super::stop::{self, Stop, Stopped};
 use super::watchdog::{Question, Watchdog};
 use crate::base::exit;
 use crate::config::settings::{Address, App, Listen};
@@ -256,6 +257,7 @@ impl Running {
 
     /// Returns whether it ended without being killed.
     async fn ask_to_end(&mut self, limit: Duration, asked: bool) -> bool {
+        let until = Instant::now() + limit;
         let stop = Stop {
             process: &mut self.process,
             channel: self.channel.as_ref(),
@@ -267,6 +269,10 @@ impl Running {
         let stopped = stop.run().await;
         if let Ok(Stopped::Ended(exit) | Stopped::Killed(exit)) = &stopped {
             self.ended = Some((*exit, asked));
+        }
+        if let Ok(Stopped::Ended(_)) = &stopped {
+            let (signal, _) = stop::signal(self.app.shutdown);
+            rest::end(&self.owner, signal, until, &mut self.stop, &self.identity).await;
         }
         match stopped {
             Ok(Stopped::Ended(exit)) if exit.is_orderly() => {

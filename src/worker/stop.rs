@@ -82,7 +82,7 @@ impl Stop<'_> {
 }
 
 /// The signal that asks the app to end, and its name.
-fn signal(shutdown: Shutdown) -> (Signal, &'static str) {
+pub(super) fn signal(shutdown: Shutdown) -> (Signal, &'static str) {
     match shutdown {
         Shutdown::Auto | Shutdown::Message | Shutdown::Signal(StopSignal::Term) => {
             (Signal::TERM, "SIGTERM")

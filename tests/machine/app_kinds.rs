@@ -61,18 +61,38 @@ on_every_debian! {
     }
 }
 
+/// Asks as a client that has another address than the front.
+const AS_CLIENT: &str = "curl --silent --show-error --fail --interface 127.0.0.9 http://127.0.0.1/";
+
 on_every_debian! {
-    /// A Python app under gunicorn inherits its listener.
+    /// A Python app under gunicorn inherits its listener, and sees its clients, whatever it configures; a user that
+    /// exists only while the app runs has a home.
     fn python_app_under_gunicorn(machine: &Machine) {
         let configuration = "command = [\"gunicorn\", \"--workers\", \"1\", \"app:app\"]\nworkers = 2\n";
-        assert!(start(machine, "python-fd", configuration).starts_with("hello from python"));
+        let answer = start(machine, "python-fd", configuration);
+        assert!(answer.starts_with("hello from python, ") && answer.ends_with("1 by http, /tmp\n"), "{answer}");
+        assert!(machine.run(AS_CLIENT).starts_with("hello from python, 127.0.0.9 by http"));
+        // A configuration of its own is read, and what it does with requests is done.
+        machine.write(
+            "/srv/app/gunicorn.conf.py",
+            "proc_name = 'ours'\ndef pre_request(worker, req):\n    open('/tmp/seen', 'a').write(req.path)\n\
+             def post_fork(server, worker):\n    assert server.proc_name == 'ours'\n",
+        );
+        machine.run("roundsman reload app --settle 0");
+        assert!(machine.run(AS_CLIENT).starts_with("hello from python, 127.0.0.9 by http"));
+        let main = machine.worker("app:1", "MainPID");
+        machine.eventually("its hook is called", |machine| {
+            machine.run(AS_CLIENT);
+            machine.try_run(&format!("cat /proc/{main}/root/tmp/seen")).stdout.contains('/')
+        });
     }
 }
 
 on_every_debian! {
-    /// A Python app under uvicorn inherits its listener.
+    /// A Python app under uvicorn inherits its listener, and sees its clients.
     fn python_app_under_uvicorn(machine: &Machine) {
         let configuration = "command = [\"uvicorn\", \"--fd\", \"3\", \"app:app\"]\n";
-        assert_eq!(start(machine, "python-asgi", configuration), "hello from asgi\n");
+        assert!(start(machine, "python-asgi", configuration).starts_with("hello from asgi, "));
+        assert_eq!(machine.run(AS_CLIENT), "hello from asgi, 127.0.0.9 by http\n");
     }
 }

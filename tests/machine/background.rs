@@ -34,21 +34,21 @@ on_every_debian_in_soak! {
                      : $((n++)); touch /srv/queue/jobs/$(printf %06d $n); sleep 0.02; done; echo $n > /tmp/fed'");
         machine.eventually("jobs are done", |machine| done(machine).len() > 20);
 
-        machine.run("roundsman scale queue 3");
+        machine.run("echo 'ready = \"message\"' >> /etc/roundsman/apps/queue.toml; roundsman scale queue 3");
         assert_eq!(state(machine, "queue:3"), "active");
-        machine.run("echo two > /srv/queue/version && roundsman reload queue");
+        machine.run("echo two > /srv/queue/version && roundsman reload queue --settle 0");
         assert!(machine.run("systemctl show -p NRestarts --value 'roundsman-worker@queue:1'").starts_with('0'));
         machine.eventually("the new code works", |machine| {
             done(machine).last().is_some_and(|(_, version)| version == "two")
         });
         // A release that cannot start stops the deploy, and the other workers go on with theirs.
         machine.run("echo broken > /srv/queue/version");
-        let said = machine.try_run("roundsman reload queue");
+        let said = machine.try_run("roundsman reload queue --settle 0");
         assert_eq!(said.status.code(), Some(1), "{said}");
         assert!(said.stderr.contains("release broken cannot start"), "{said}");
         assert!(said.stderr.contains("No other worker was touched: the old code runs."), "{said}");
         assert_eq!(state(machine, "queue:2"), "active");
-        machine.run("echo three > /srv/queue/version && roundsman reload queue");
+        machine.run("echo three > /srv/queue/version && roundsman reload queue --settle 0");
 
         // With a front it is in every list, and in no upstream.
         machine.run("systemctl start roundsman-http.socket roundsman-admin.socket roundsman.service");
@@ -67,13 +67,19 @@ on_every_debian_in_soak! {
         assert_eq!(answer, "503", "no route leads to it: there is no app yet that answers");
         machine.run("roundsman send queue:2 '{\"cmd\": \"flush\"}'");
 
+        // One that a shell has started, which ends at once: the job under way is finished all the same.
+        machine.run("sed -i '/^ready/d; s/^command = .*/command = [\"sh\", \"-c\", \"node consumer.js; true\"]/' \
+                     /etc/roundsman/apps/queue.toml && roundsman apply");
+
         // A crash is a crash; and each is stopped in its own way, by its own signal.
         let before = machine.worker("queue:2", "MainPID");
         machine.run("touch /tmp/enough");
         machine.eventually("all jobs were taken", |machine| {
             machine.exists("/tmp/fed") && machine.run("ls /srv/queue/jobs | wc -l").trim() == "0"
         });
-        machine.run("systemctl stop roundsman-app@queue.target");
+        machine.run("rm /srv/queue/ended; systemctl stop roundsman-app@queue.target");
+        let ended = machine.run("cat /srv/queue/ended || true");
+        assert_eq!(ended.lines().count(), 3, "each had the time to end: {ended}");
         let fed: usize = machine.run("cat /tmp/fed").trim().parse().expect("a number");
         let mut jobs: Vec<String> = done(machine).into_iter().map(|(job, _)| job).collect();
         jobs.sort();

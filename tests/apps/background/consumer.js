@@ -8,6 +8,7 @@ const self = process.env.ROUNDSMAN_WORKER;
 let ends = false;
 process.on('SIGTERM', () => { ends = true; });
 process.on('message', (message) => process.send({ self, message }));
+process.send?.('ready');
 
 const rest = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 

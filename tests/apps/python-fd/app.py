@@ -1,7 +1,8 @@
-"""A WSGI app, for gunicorn."""
+"""A WSGI app, for gunicorn: who asks, as frameworks say it, and how."""
 import os
 
 
 def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [f"hello from python {os.getpid()}\n".encode()]
+    client = f"{environ['REMOTE_ADDR']} by {environ['wsgi.url_scheme']}"
+    return [f"hello from python, {client}, {os.environ['HOME']}\n".encode()]
