@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use super::python;
 use crate::config::settings::{Address, App, Listen};
 
 /// Variables by name.
@@ -58,7 +57,6 @@ pub(super) fn of_app(
         }
         _ => {}
     }
-    python::tell(app, address, &mut theirs);
     // A user that exists only while the app runs has no home, and many programs keep a cache there. What is
     // in its /tmp is its own, and goes with it.
     let home = theirs.get(OsStr::new("HOME"));

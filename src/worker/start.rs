@@ -18,7 +18,7 @@ use super::owner::{Owner, Whose};
 use super::probe::{self, ProbeTarget};
 use super::process::Plan;
 use super::running::Running;
-use super::{cluster, command};
+use super::{cluster, command, python};
 use crate::base::exit;
 use crate::config::settings::{Address, App, Listen, Ready, Sandbox, Shutdown};
 use crate::systemd::activation::Socket;
@@ -99,6 +99,7 @@ pub(super) async fn start(
         worker.number,
         &worker.address,
     );
+    python::tell(app, &worker.address, &mut environment);
     let listeners = listeners(&mut worker, identity)?;
     let notifications = match worker.app.ready {
         Ready::Notify => Some(notifications(&worker, identity, &mut environment)?),
