@@ -207,7 +207,9 @@ impl<'a, S: Stream> Connection<'a, S> {
     fn into_handover(self) -> Option<Handover> {
         let memento = self.client.memento()?;
         let input = self.input.get(self.start..).unwrap_or_default().to_vec();
-        let small = input.len() <= MOST_INPUT;
+        // Of a stranger nothing is taken along that has to be written down.
+        let stranger = matches!(self.holder, Holder::Stranger);
+        let small = input.len() <= if stranger { 0 } else { MOST_INPUT };
         let socket = small.then(|| self.stream.into_descriptor())??;
         Some(Handover { socket, memento, input })
     }

@@ -3,11 +3,12 @@
 //!
 //! systemd gets one descriptor, however many connections there are: it compares each that it is given with
 //! all that it has, and does nothing else meanwhile. That one is an end of a pair of sockets, in whose queue
-//! the connections wait, behind a file in memory that says what each of them is. Where it does not make
+//! the connections wait, behind a file in memory that says what each of them is: how long the description
+//! is, the description, and the beginnings of requests, one behind the other. Where it does not make
 //! sense (after a downgrade, say), they are closed, as they would have been without all this.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
+use std::io::{self, BufWriter, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -37,16 +38,19 @@ pub(crate) struct Handover {
 
 /// More of a request than this is not taken along: such a client is closed and connects anew.
 pub(super) const MOST_INPUT: usize = 64 * 1024;
+/// The same for all clients together: the next process begins by reading it.
+const MOST_INPUTS: usize = 32 * 1024 * 1024;
 /// systemd has other things to do at times, but a stop must not hang.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Descriptors of one message: no kernel takes more.
 const TOGETHER: usize = 253;
 
-/// What the file says.
+/// What the file says of a connection.
 #[derive(Debug, Serialize, Deserialize)]
 struct Description {
     memento: Memento,
-    input: Vec<u8>,
+    /// Bytes of its input.
+    input: usize,
 }
 
 /// Gives connections to systemd; an error says why their clients must connect anew.
@@ -80,16 +84,39 @@ fn name() -> String {
     format!("{KEPT}connections")
 }
 
+/// Without those for whose input there is no room; who has said least, goes on.
+fn bounded(mut connections: Vec<Handover>, mut room: usize) -> Vec<Handover> {
+    let all = connections.len();
+    connections.sort_by_key(|connection| connection.input.len());
+    connections.retain(|connection| {
+        let left = room.checked_sub(connection.input.len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    });
+    let closed = all - connections.len();
+    if closed > 0 {
+        tracing::warn!(closed, "some clients whose request was not whole must connect anew");
+    }
+    connections
+}
+
 /// The end of a pair of sockets that gives these connections to whoever reads from it.
 fn queue(connections: Vec<Handover>) -> io::Result<OwnedFd> {
-    let (descriptions, sockets): (Vec<_>, Vec<_>) = connections
+    let mut inputs = Vec::new();
+    let (descriptions, sockets): (Vec<_>, Vec<_>) = bounded(connections, MOST_INPUTS)
         .into_iter()
-        .map(|Handover { socket, memento, input }| (Description { memento, input }, socket))
+        .map(|Handover { socket, memento, input }| {
+            inputs.extend_from_slice(&input);
+            (Description { memento, input: input.len() }, socket)
+        })
         .unzip();
     let memory = rustix::fs::memfd_create("session-handover", MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(memory);
-    serde_json::to_writer(&mut file, &descriptions)?;
-    file.flush()?;
+    let text = serde_json::to_vec(&descriptions)?;
+    let mut file = BufWriter::new(File::from(memory));
+    file.write_all(&(text.len() as u64).to_le_bytes())?;
+    file.write_all(&text)?;
+    file.write_all(&inputs)?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     let (near, far) = UnixStream::pair()?;
     // Nobody reads before this process has ended.
     near.set_nonblocking(true)?;
@@ -108,7 +135,7 @@ fn queue(connections: Vec<Handover>) -> io::Result<OwnedFd> {
 fn from_queue(queue: &UnixStream) -> io::Result<Vec<Handover>> {
     queue.set_nonblocking(true)?;
     let file = receive(queue)?.pop().ok_or(io::ErrorKind::InvalidData)?;
-    let descriptions = read(file)?;
+    let (descriptions, inputs) = read(file)?;
     let mut sockets = Vec::with_capacity(descriptions.len());
     while sockets.len() < descriptions.len() {
         let wanted = TOGETHER.min(descriptions.len() - sockets.len());
@@ -122,10 +149,14 @@ fn from_queue(queue: &UnixStream) -> io::Result<Vec<Handover>> {
             break;
         }
     }
-    let pairs = descriptions.into_iter().zip(sockets);
-    Ok(pairs
-        .map(|(Description { memento, input }, socket)| Handover { socket, memento, input })
-        .collect())
+    let mut inputs = &inputs[..];
+    let connections = descriptions.into_iter().zip(sockets).map_while(|(description, socket)| {
+        let Description { memento, input } = description;
+        let (input, rest) = inputs.split_at_checked(input)?;
+        inputs = rest;
+        Some(Handover { socket, memento, input: input.to_vec() })
+    });
+    Ok(connections.collect())
 }
 
 /// Sends descriptors; they go beside a byte.
@@ -153,12 +184,16 @@ fn receive(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     Ok(descriptors)
 }
 
-fn read(file: OwnedFd) -> io::Result<Vec<Description>> {
+/// The descriptions, and behind them the inputs.
+fn read(file: OwnedFd) -> io::Result<(Vec<Description>, Vec<u8>)> {
     let mut file = File::from(file);
     file.rewind()?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let (length, rest) = bytes.split_first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    let (text, inputs) = rest.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok((serde_json::from_slice(text)?, inputs.to_vec()))
 }
 
 #[cfg(test)]
@@ -193,6 +228,35 @@ mod tests {
             (&client).read_to_string(&mut received).unwrap();
             assert_eq!(received, number.to_string(), "and it is closed by nobody else");
         }
+    }
+
+    /// A hundred clients with much of a request once took half a minute: a file without a buffer, and each
+    /// byte as a number. Nothing is longer in the file than it is, but for what says whose it is.
+    #[test]
+    fn what_clients_have_said_is_written_as_it_is_and_only_so_much_of_it() {
+        let client = |input: Vec<u8>| {
+            let (client, server) = UnixStream::pair().unwrap();
+            let identity = Identity::Worker("shop".to_owned());
+            let memento = Client::new(1, identity, String::new(), 0).memento().unwrap();
+            (client, Handover { socket: server.into(), memento, input })
+        };
+        let binary: Vec<u8> = (0..MOST_INPUT).map(|n| n as u8).collect();
+        let (clients, connections): (Vec<_>, Vec<_>) =
+            (0..20).map(|_| client(binary.clone())).unzip();
+        let queue = queue(connections).unwrap();
+        let near = UnixStream::from(queue);
+        near.set_nonblocking(true).unwrap();
+        let file = File::from(receive(&near).unwrap().pop().unwrap());
+        let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+        assert!(length < 20 * (MOST_INPUT + 1024), "{length} bytes");
+        let (descriptions, inputs) = read(file.into()).unwrap();
+        assert_eq!((descriptions.len(), inputs), (20, binary.repeat(20)));
+        drop(clients);
+
+        let (_clients, connections): (Vec<_>, Vec<_>) =
+            [40, 10, 30, 20].into_iter().map(|n| client(vec![b'x'; n])).unzip();
+        let kept: Vec<_> = bounded(connections, 65).iter().map(|c| c.input.len()).collect();
+        assert_eq!(kept, [10, 20, 30], "who has said least, goes on");
     }
 
     #[test]
