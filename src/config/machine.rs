@@ -15,6 +15,7 @@ use super::load::Loaded;
 use super::secrecy;
 use super::settings::App;
 use crate::base::file::{self, Links};
+use crate::base::origin;
 use crate::base::program::{self, SERVICE_PATH};
 use crate::base::rights::Rights;
 use crate::base::user::{self, ROUNDSMAN, User};
@@ -117,9 +118,11 @@ fn secrets(table: &dyn TableLike, variables: bool, names: &mut Vec<String>) {
 
 fn of_app(app: &App) -> Vec<Finding> {
     let mut found = Vec::new();
+    let rights = rights_of(app);
+    let look = |path: &Path| look(path, &rights);
     if let Some(directory) = &app.directory {
         // Not being allowed to look, as somebody other than root, says nothing.
-        match fs::metadata(directory) {
+        match look(directory) {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => found.push(Finding::stops(
                 format!("{} is no directory", directory.display()),
@@ -133,9 +136,10 @@ fn of_app(app: &App) -> Vec<Finding> {
         }
     }
     found.extend(of_whom(app));
-    found.extend(of_name(app));
+    found.extend(rights.with(|| of_name(app)).ok().flatten());
     for (name, path) in &app.supervision.credentials {
-        if is_missing(path) {
+        // Not being allowed to look says nothing.
+        if look(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             found.push(Finding::stops(
                 format!("the file {} of the credential {name} is not there", path.display()),
                 format!("create it, or correct `credentials`: {NO_START}"),
@@ -144,7 +148,7 @@ fn of_app(app: &App) -> Vec<Finding> {
     }
     if let Some(program) = app.command.first().filter(|program| program.contains('/')) {
         let path = app.directory.as_deref().unwrap_or(Path::new("/")).join(program);
-        match fs::metadata(&path) {
+        match look(&path) {
             Ok(metadata) if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 => {
                 let help = format!("`chmod +x {}`, or correct `command`", path.display());
                 found.push(Finding::stops(format!("{} cannot be executed", path.display()), help));
@@ -157,7 +161,7 @@ fn of_app(app: &App) -> Vec<Finding> {
         }
     }
     for file in &app.environment_files {
-        match fs::metadata(file) {
+        match look(file) {
             Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => found.push(Finding {
                 title: format!("everybody may read {}", file.display()),
                 help: format!(
@@ -176,9 +180,21 @@ fn of_app(app: &App) -> Vec<Finding> {
     found
 }
 
-/// Whether nothing is there. Not being allowed to look says nothing.
-fn is_missing(path: &Path) -> bool {
-    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+/// The rights of the app's user.
+fn rights_of(app: &App) -> Rights {
+    let Some(user) = app.user.as_deref() else { return Rights::of_nobody() };
+    let own = account(user).and_then(|user| Rights::of(&user).ok());
+    own.or_else(|| user.parse().ok().map(Rights::of_number)).unwrap_or_else(Rights::of_nobody)
+}
+
+/// What is at a path: as the app's user sees it where somebody beside root has made a part of the way.
+/// A member who owns the app's folder could otherwise ask, by a link in it, what there is where only
+/// root may look.
+fn look(path: &Path, rights: &Rights) -> io::Result<fs::Metadata> {
+    if origin::is_roots(path) {
+        return fs::metadata(path);
+    }
+    rights.with(|| fs::metadata(path))?
 }
 
 /// The user and the group that nobody has made.
@@ -243,6 +259,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_a_warning_and_what_is_there_is_none() {
         let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let there = |name: &str, mode: u32| {
             let path = root.path().join(name);
             fs::write(&path, "").unwrap();
@@ -302,6 +319,31 @@ mod tests {
         // What is only unwise, or not sure, keeps nobody from starting.
         let stops = |app: &str| obstacles(&loaded.settings.apps[app]).len();
         assert_eq!(["fine", "sh", "a", "b", "c", "d"].map(stops), [0, 0, 2, 2, 3, 0]);
+    }
+
+    #[test]
+    fn links_of_somebody_else_do_not_ask_what_only_root_may_see() {
+        if !rustix::process::geteuid().is_root() {
+            return; // has no more rights than the links' maker
+        }
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let closed = root.path().join("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::write(closed.join("there"), "").unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+        let link = root.path().join("link");
+        let told = |leads_to: &str| {
+            let _ = fs::remove_file(&link);
+            std::os::unix::fs::symlink(closed.join(leads_to), &link).unwrap();
+            let link = link.display();
+            let text = format!(
+                "command = [\"{link}\"]\ndirectory = \"{link}\"\nenvironment-files = [\"{link}\"]\n\
+                 credentials = {{ key = \"{link}\" }}\nuser = \"12345\"\nroute = []\n"
+            );
+            obstacles(&crate::config::sample::shop(&text).apps["shop"])
+        };
+        assert_eq!(told("there"), told("gone"));
     }
 
     #[test]
