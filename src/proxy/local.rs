@@ -1,6 +1,7 @@
 //! What a thread's connections share: all of it belongs to that thread alone, but for the front.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::front::current::{CurrentSnapshot, ThreadSnapshot};
 use crate::front::{Fault, Front, Reason};
 use crate::io::deadline::Deadlines;
 
-/// Warnings a second that a thread writes: enough to see what is wrong, too few to do harm.
+/// Warnings a second that a thread writes of an upstream: enough to see what is wrong, too few to do harm
+/// or to keep another's out of the journal.
 const WARNINGS: u32 = 20;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often it is said that this machine has no room: it is the same for every request.
@@ -48,7 +50,8 @@ pub(crate) struct Local {
     snapshot: ThreadSnapshot,
     ids: Cell<u64>,
     id_key: RandomState,
-    warnings: Limiter,
+    /// By upstream, of those of which there was one.
+    warnings: RefCell<BTreeMap<String, Limiter>>,
     exhausted: Limiter,
 }
 
@@ -82,7 +85,7 @@ impl Local {
             snapshot,
             ids: Cell::new(0),
             id_key: RandomState::new(),
-            warnings: Limiter::new(),
+            warnings: RefCell::default(),
             exhausted: Limiter::new(),
         })
     }
@@ -117,15 +120,16 @@ impl Local {
         let (left_out, what) = if ours {
             (self.exhausted.may_write(1, EXHAUSTED), "requests that found no room")
         } else {
-            (self.warnings.may_write(WARNINGS, SECOND), "warnings about requests")
+            (self.may_warn(about.upstream), "warnings about requests")
         };
         let Some(left_out) = left_out else { return };
+        let app = about.upstream.strip_prefix("app:").unwrap_or(about.upstream);
         if left_out > 0 {
-            warn!("{left_out} further {what} were left out");
+            warn!(roundsman_app = app, "{left_out} further {what} were left out");
         }
         warn!(
             roundsman_request = about.id,
-            roundsman_app = about.upstream.strip_prefix("app:").unwrap_or(about.upstream),
+            roundsman_app = app,
             roundsman_worker = about.server,
             roundsman_client = about.client.map(tracing::field::display),
             roundsman_route = about.route,
@@ -135,5 +139,29 @@ impl Local {
             about.id,
             about.detail
         );
+    }
+
+    /// How many warnings of this upstream were left out since the last one; `None` when this one is to be.
+    fn may_warn(&self, upstream: &str) -> Option<u64> {
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains_key(upstream) {
+            warnings.insert(upstream.to_owned(), Limiter::new());
+        }
+        warnings[upstream].may_write(WARNINGS, SECOND)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    #[test]
+    fn what_one_app_fails_at_keeps_nothing_of_another_out_of_the_journal() {
+        let front = Arc::new(Front::new(Settings::default(), 1));
+        let local = Local::new(0, front, Arc::default());
+        let written = |upstream| (0..100).filter(|_| local.may_warn(upstream).is_some()).count();
+        assert!(written("app:loud") < 100);
+        assert!(local.may_warn("app:quiet").is_some());
     }
 }
