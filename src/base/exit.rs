@@ -6,6 +6,10 @@ pub(crate) const OK: u8 = 0;
 pub(crate) const FAILURE: u8 = 1;
 /// The command line is wrong (clap's own number for it is 2).
 pub(crate) const USAGE: u8 = 2;
+/// It did, and something of what was to be carried over is lost or closed.
+pub(crate) const WITH_LOSSES: u8 = 3;
+/// Nothing could be carried over.
+pub(crate) const NOTHING: u8 = 4;
 /// The front cannot be reached, or a service that is needed is not there.
 pub(crate) const UNAVAILABLE: u8 = 69;
 /// An error of the operating system: a socket, a thread, a descriptor.

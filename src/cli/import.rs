@@ -12,11 +12,15 @@ use super::ecosystem;
 use super::failure::{Done, Failure};
 use super::manage::{self, print_json, say};
 use super::rights;
-use crate::base::{paths, replace, text};
+use crate::base::{exit, paths, replace, text};
 use crate::config::{self, Sources};
-use crate::import::{self, Author, Import, Note};
+use crate::import::{self, Author, Carried, Import, Note, Severity};
 
 /// Print the files that do what PM2's or nginx's configuration does, and what has no counterpart
+///
+/// Each difference is told with how bad it is: to do, differs, lost, closed, NOT PROTECTED. The exit
+/// status is 0 when all is in the files, 3 when something is lost or closed, 4 when nothing could be
+/// carried over.
 #[derive(Debug, Args)]
 pub(super) struct ImportCommand {
     #[command(subcommand)]
@@ -71,7 +75,7 @@ impl ImportCommand {
             From::Pm2 { file, env, output } => {
                 pm2(file, env.as_deref(), &output.to).and_then(|i| output.show(&i))
             }
-            From::Nginx { file, output } => nginx(file).and_then(|i| output.show(&i)),
+            From::Nginx { file, output } => nginx(file, &output.to).and_then(|i| output.show(&i)),
         })
     }
 }
@@ -88,8 +92,8 @@ fn pm2(file: &Path, environment: Option<&str>, to: &Path) -> Done<Import> {
         .map_err(|error| Failure::config(format!("{}: {error}", file.display())))
 }
 
-fn nginx(file: &Path) -> Done<Import> {
-    import::nginx::import(file).map_err(|error| Failure::config(error.to_string()))
+fn nginx(file: &Path, to: &Path) -> Done<Import> {
+    import::nginx::import(file, to).map_err(|error| Failure::config(error.to_string()))
 }
 
 // === impl Output ===
@@ -99,6 +103,7 @@ impl Output {
         if self.json {
             let value = json!({
                 "files": import.files.iter().map(|f| json!({"path": self.to.join(&f.path), "text": f.text, "secret": f.secret})).collect::<Vec<_>>(),
+                "carried": word(import.carried()),
                 "notes": notes(&import.notes),
                 "unprotected": notes(&import.unprotected),
             });
@@ -112,13 +117,15 @@ impl Output {
                 let (path, text) = (text::path(&path), text::lines(&text));
                 let _ = writeln!(out, "# {path}\n{text}");
             }
-            for note in &import.notes {
-                say(&text::one_line(&format!("{}: {}", note.at, note.text)));
+            // The worst comes last, where it is seen.
+            let mut told: Vec<&Note> = import.notes.iter().collect();
+            told.sort_by_key(|note| std::cmp::Reverse(note.severity));
+            for note in told {
+                let (severity, at) = (note.severity.word(), &note.at);
+                say(&text::one_line(&format!("{severity}: {at}: {}", note.text)));
             }
-        }
-        if !import.unprotected.is_empty() && !self.json {
             for note in &import.unprotected {
-                say(&text::one_line(&format!("{}: NOT PROTECTED: {}", note.at, note.text)));
+                say(&text::one_line(&format!("NOT PROTECTED: {}: {}", note.at, note.text)));
             }
         }
         if self.write {
@@ -126,7 +133,23 @@ impl Output {
             self.refuse_what_is_there(import)?;
         }
         self.judge(import)?;
-        if self.write { self.write(import) } else { Ok(()) }
+        if self.write {
+            self.write(import)?;
+        }
+        self.end(import)
+    }
+
+    /// The exit status says how much of the original is in the files.
+    fn end(&self, import: &Import) -> Done {
+        let carried = import.carried();
+        if !self.json {
+            say(&summary(import));
+        }
+        match carried {
+            Carried::All => Ok(()),
+            Carried::WithLosses => Err(Failure::with(exit::WITH_LOSSES, "")),
+            Carried::Nothing => Err(Failure::with(exit::NOTHING, "")),
+        }
     }
 
     fn sources(&self) -> Sources {
@@ -210,7 +233,33 @@ impl Output {
 }
 
 fn notes(notes: &[Note]) -> Vec<serde_json::Value> {
-    notes.iter().map(|note| json!({"at": note.at, "text": note.text})).collect()
+    let one =
+        |note: &Note| json!({"severity": note.severity.word(), "at": note.at, "text": note.text});
+    notes.iter().map(one).collect()
+}
+
+fn word(carried: Carried) -> &'static str {
+    match carried {
+        Carried::All => "all",
+        Carried::WithLosses => "with losses",
+        Carried::Nothing => "nothing",
+    }
+}
+
+/// How much is in the files, in one line.
+fn summary(import: &Import) -> String {
+    let kinds = [Severity::Closed, Severity::Lost, Severity::Differs, Severity::ToDo];
+    let count = |kind: Severity| import.notes.iter().filter(|note| note.severity == kind).count();
+    let mut counts: Vec<String> = kinds
+        .iter()
+        .filter(|kind| count(**kind) > 0)
+        .map(|kind| format!("{} {}", count(*kind), kind.word()))
+        .collect();
+    if !import.unprotected.is_empty() {
+        counts.insert(0, format!("{} NOT PROTECTED", import.unprotected.len()));
+    }
+    let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
+    format!("carried over: {}{counts}", word(import.carried()))
 }
 
 /// The names of the variables, without their values.

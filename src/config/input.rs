@@ -308,6 +308,11 @@ pub(super) fn duration_or_zero(node: &Node, problems: &mut Problems) -> Read<Dur
     unit(node, "a duration", "s", units::duration, problems)
 }
 
+/// A duration that browsers are to remember.
+pub(super) fn long_duration(node: &Node, problems: &mut Problems) -> Read<Duration> {
+    unit(node, "a duration", "s", units::long_duration, problems)
+}
+
 /// A size.
 pub(super) fn size(node: &Node, problems: &mut Problems) -> Read<u64> {
     unit(node, "a size", "MiB", units::size, problems)

@@ -44,5 +44,6 @@ mod upstream;
 
 pub use diagnostic::{Place, Problem, Problems, Severity};
 pub use load::{Loaded, load};
+pub(crate) use net::host;
 pub use settings::Settings;
 pub use source::Sources;

@@ -42,7 +42,7 @@ fn host_of(text: &str, node: &Node, problems: &mut Problems) -> Read<String> {
 }
 
 /// A name or address in lower case; the error is what to write.
-pub(super) fn host(text: &str) -> Result<String, String> {
+pub(crate) fn host(text: &str) -> Result<String, String> {
     let example = "write a name as in \"shop.example.com\" or \"*.example.com\"".to_owned();
     if text.is_empty() {
         return Err(example);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Place, Problem, Problems};
 use super::fragment::{Node, Table};
-use super::input::{Input, Read, array, boolean, duration_or_zero, integer, nearest, string};
+use super::input::{Input, Read, array, boolean, integer, long_duration, nearest, string};
 use super::settings::{HostPattern, Https, Route, RouteTarget, Share, Split, SplitKey};
 use super::{net, schema, sharing};
 use crate::base::unit;
@@ -49,7 +49,7 @@ fn matching(section: Input<'_>, problems: &mut Problems) -> Matching {
     let host = section.get("host", HostPattern::Any, problems, net::host_pattern);
     let https = Https {
         redirect: section.get("redirect-https", false, problems, boolean),
-        hsts: section.optional("hsts", problems, duration_or_zero),
+        hsts: section.optional("hsts", problems, long_duration),
         hsts_subdomains: section.get("hsts-subdomains", false, problems, boolean),
     };
     if https.hsts_subdomains

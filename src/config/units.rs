@@ -13,6 +13,15 @@ const SIZES: [(&str, u64); 5] =
 
 /// `"500ms"`, `"2s"`, `"5min"`, `"1h"`, `"1d"`; the error is what to write.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    up_to(MAX_DURATION, "366d", text)
+}
+
+/// The same of what browsers are to remember: ten years and no more.
+pub(super) fn long_duration(text: &str) -> Result<Duration, String> {
+    up_to(10 * MAX_DURATION, "3660d", text)
+}
+
+fn up_to(most: Duration, shown: &str, text: &str) -> Result<Duration, String> {
     let all = || "write a whole number and a unit: \"500ms\", \"2s\", \"5min\", \"1h\"".to_owned();
     let (number, unit) = split(text).ok_or_else(all)?;
     let Some((_, factor)) = DURATIONS.iter().find(|(name, _)| *name == unit) else {
@@ -31,8 +40,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok()
         .and_then(|number| number.checked_mul(*factor))
         .map(Duration::from_millis)
-        .filter(|duration| *duration <= MAX_DURATION)
-        .ok_or_else(|| "write at most \"366d\"".to_owned())
+        .filter(|duration| *duration <= most)
+        .ok_or_else(|| format!("write at most \"{shown}\""))
 }
 
 /// `"512B"`, `"64KiB"`, `"10MiB"`, `"1GiB"`; the error is what to write.
@@ -99,6 +108,8 @@ mod tests {
             let error = duration(text).unwrap_err();
             assert!(error.contains(help), "{text}: {error}");
         }
+        assert_eq!(long_duration("730d"), Ok(2 * Duration::from_hours(365 * 24)));
+        assert_eq!(long_duration("3661d"), Err("write at most \"3660d\"".to_owned()));
     }
 
     #[test]

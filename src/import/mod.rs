@@ -4,21 +4,18 @@
 mod author;
 pub(crate) mod environment_file;
 pub mod nginx;
-mod nginx_closed;
-mod nginx_reader;
-mod nginx_rest;
-mod nginx_syntax;
-mod nginx_upstream;
+mod note;
 pub mod pm2;
 
 pub use self::author::Author;
+pub use self::note::{Carried, Note, Severity};
 
 /// What a configuration comes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Import {
     /// Files below `/etc/roundsman`.
     pub files: Vec<File>,
-    /// What is not in them, and why; in the order of the original.
+    /// What is not in them, or otherwise, and why; in the order of the original.
     pub notes: Vec<Note>,
     /// What keeps somebody out in the original and could not even be closed in the files.
     pub unprotected: Vec<Note>,
@@ -35,15 +32,6 @@ pub struct File {
     pub secret: bool,
 }
 
-/// Something that the files do not say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// Where it is in the original: `shop: watch`, `nginx.conf:12: gzip`.
-    pub at: String,
-    /// What to do about it.
-    pub text: String,
-}
-
 /// Why nothing could be made of a configuration.
 #[derive(Debug, thiserror::Error)]
 #[error("{at}: {problem}")]
@@ -52,14 +40,6 @@ pub struct ImportError {
     pub at: String,
     /// What.
     pub problem: String,
-}
-
-// === impl Import ===
-
-impl Import {
-    fn note(&mut self, at: impl Into<String>, text: impl Into<String>) {
-        self.notes.push(Note { at: at.into(), text: text.into() });
-    }
 }
 
 /// A TOML string.

@@ -15,7 +15,7 @@ fn data() -> PathBuf {
 }
 
 fn import(path: &Path) -> (Import, Settings) {
-    let import = nginx::import(path).unwrap();
+    let import = nginx::import(path, Path::new("/nowhere")).unwrap();
     let directory = tempfile::tempdir().unwrap();
     for file in &import.files {
         let path = directory.path().join(&file.path);
@@ -40,6 +40,20 @@ fn routes(settings: &Settings, upstream: &str) -> Vec<String> {
         .collect();
     routes.sort();
     routes
+}
+
+/// The routes whose requests over plain HTTP are sent to HTTPS.
+fn redirected(settings: &Settings) -> Vec<String> {
+    let sent = settings.routes.iter().filter(|route| route.https.redirect);
+    let mut sent: Vec<String> = sent
+        .map(|route| match &route.host {
+            HostPattern::Exact(host) => format!("{host}{}", route.path),
+            HostPattern::Wildcard(domain) => format!("*.{domain}{}", route.path),
+            HostPattern::Any => route.path.clone(),
+        })
+        .collect();
+    sent.sort();
+    sent
 }
 
 #[test]
@@ -77,7 +91,8 @@ fn upstreams_keep_their_servers_and_their_balancing() {
     assert_eq!(names.collect::<Vec<_>>(), ["dns:app.internal:81"]);
     assert_eq!(addresses("weighted"), ["10.1.0.1:80", "10.1.0.2:80"]);
     assert_eq!(settings.upstreams["weighted"].balancing.algorithm, Algorithm::WeightedRoundRobin);
-    assert_eq!(addresses("sticky"), ["127.0.0.1:9000"]);
+    let names = settings.upstreams["sticky"].names.iter().map(|named| named.name.to_string());
+    assert_eq!(names.collect::<Vec<_>>(), ["dns:gone.internal:1", "dns:localhost:9000"]);
     assert_eq!(settings.upstreams["sticky"].balancing.algorithm, Algorithm::IpHash);
     assert!(!settings.upstreams.contains_key("unused"));
     assert!(import.notes.iter().any(|note| note.text.contains("\"unused\"")), "{import:#?}");
@@ -90,8 +105,12 @@ fn locations_become_routes() {
         routes(&settings, "shop"),
         ["*.shop.example.org/", "shop.example.com/", "shop.example.org/"]
     );
-    assert_eq!(routes(&settings, "8081").len(), 3, "an address gets an upstream of its own");
-    assert!(routes(&settings, "8081").contains(&"shop.example.com/api".to_owned()));
+    assert!(settings.upstreams.contains_key("8081"), "an address gets an upstream of its own");
+    assert_eq!(
+        routes(&settings, "closed"),
+        ["*.shop.example.org/api", "/d", "shop.example.com/api", "shop.example.org/api"],
+        "paths that nginx changes, and servers that nobody knows"
+    );
     assert!(routes(&settings, "hashed").contains(&"shop.example.com/health".to_owned()));
     assert_eq!(routes(&settings, "weighted"), ["/"]);
     assert_eq!(routes(&settings, "sticky"), ["/s"]);
@@ -104,20 +123,18 @@ fn everything_without_a_counterpart_is_named_with_its_line() {
     for part in [
         "nginx.conf:7: gzip:",
         "nginx.conf:8: client_max_body_size:",
-        "nginx.conf:12: server: max_fails=3",
-        "nginx.conf:12: server: fail_timeout=30s",
-        "shop:4: return:",
+        "nginx.conf:9: upstream: max_fails and fail_timeout differ",
         "shop:7: listen:",
         "shop:9: ssl_certificate:",
         "shop:16: proxy_set_header: is not set",
         "shop:17: proxy_read_timeout:",
-        "shop:19: proxy_pass: http://127.0.0.1:8081/v1/",
+        "shop:19: location: /api/ is CLOSED (503): nginx replaces /api/ by /v1/",
         "shop:20: location: = /health",
         "shop:21: location: ~ \\.php$",
         "shop:22: root:",
-        "shop:22: expires: has no counterpart",
+        "shop:22: expires: responses do not get",
         "others:2: listen:",
-        "others:6: proxy_pass: http://$backend has variables",
+        "others:6: location: /d is CLOSED (503): http://$backend has variables",
     ] {
         assert!(
             said.iter().any(|line| line.starts_with(part)),
@@ -157,11 +174,32 @@ fn what_keeps_somebody_out_is_closed_and_never_open() {
     );
     assert_eq!(
         routes(&settings, "closed"),
-        ["a.example/admin", "a.example/gone", "a.example/tools", "a.example/verify", "b.example/"]
+        [
+            "/admin",
+            "/gone",
+            "/tools",
+            "/verify",
+            "a.example/admin",
+            "a.example/gone",
+            "a.example/tools",
+            "a.example/verify",
+            "b.example/"
+        ],
+        "the first server has every host"
     );
-    assert_eq!(routes(&settings, "1"), ["a.example/", "b.example/open"]);
+    assert_eq!(routes(&settings, "1"), ["/", "a.example/", "b.example/open"]);
     let unprotected: Vec<&str> = import.unprotected.iter().map(|note| note.at.as_str()).collect();
-    assert_eq!(unprotected, ["site:7: location", "site:8: if"]);
+    assert_eq!(
+        unprotected,
+        [
+            "site:8: if",
+            "site:7: location",
+            "site:3: location",
+            "site:4: location",
+            "site:6: location"
+        ],
+        "/administrator is protected in nginx, too"
+    );
     assert!(
         import
             .notes
@@ -188,7 +226,7 @@ fn rules_that_cannot_even_be_closed_stop_the_writing() {
     assert!(said.contains("NOT PROTECTED") && said.contains("--unprotected"), "{said}");
     assert!(!Path::new(&at("etc")).exists(), "nothing is written");
     let (status, said) = run(&["--unprotected"]);
-    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(status, Some(3), "{said}");
 }
 
 #[test]
@@ -202,19 +240,18 @@ fn a_site_that_had_only_tls_does_not_answer_plain_http() {
          server {{ server_name two.example; location /x {{ proxy_pass http://127.0.0.1:1; }} }}"
     );
     let (_, settings) = site(&text);
-    let redirected: Vec<String> = settings
-        .routes
-        .iter()
-        .filter(|route| route.https.redirect)
-        .map(|route| format!("{:?}", route.host))
-        .collect();
-    assert_eq!(redirected, ["Exact(\"a.example\")"]);
+    assert_eq!(
+        redirected(&settings),
+        ["/", "a.example/", "two.example/"],
+        "and so are hosts that nobody has, as on both ports of nginx"
+    );
 }
 
 #[test]
 fn locations_that_are_not_prefixes_do_not_take_what_is_not_theirs() {
     let (import, settings) = site(
-        "server { server_name ~^(?<x>.+)\\.example$; location / { proxy_pass http://127.0.0.1:9; } }
+        "server { listen 80 default_server; return 444; }
+         server { server_name ~^(?<x>.+)\\.example$; location / { proxy_pass http://127.0.0.1:9; } }
          server { server_name a.example;
            location = / { proxy_pass http://127.0.0.1:2; }
            location / { try_files $uri @app; }
@@ -224,9 +261,11 @@ fn locations_that_are_not_prefixes_do_not_take_what_is_not_theirs() {
     assert_eq!(routes(&settings, "1"), ["a.example/"]);
     assert_eq!(routes(&settings, "3"), ["rpc.example/"]);
     assert!(!settings.upstreams.contains_key("9") && !settings.upstreams.contains_key("2"));
-    for part in
-        ["no name that can be written", "= /: only the path itself", "nginx sends the Host of"]
-    {
+    for part in [
+        "a host is a name or *.name, no pattern",
+        "= /: only the path itself",
+        "nginx sends the Host of",
+    ] {
         assert!(import.notes.iter().any(|note| note.text.contains(part)), "{part}: {import:#?}");
     }
 }
@@ -239,21 +278,139 @@ fn client_certificates_have_their_place() {
         proxy_pass http://127.0.0.1:3000;\n proxy_set_header Host $host;\n proxy_set_header X-SSL-Client-Cert $ssl_client_escaped_cert;\n}}\n";
     std::fs::write(&site, text).unwrap();
     let (import, _) = import(&site);
-    let said: Vec<_> = import.notes.iter().map(|note| note.text.as_str()).collect();
-    for (text, key) in said.iter().zip(["`client-ca`", "`client-certificate`", "`forward-client-"])
-    {
-        assert!(text.contains(key), "{key}: {text}");
+    let said: Vec<&str> = import.notes.iter().map(|note| note.text.as_str()).collect();
+    let said = said.join("\n");
+    for key in ["`client-ca`", "`client-certificate", "`forward-client-certificate`"] {
+        assert!(said.contains(key), "{key}: {said}");
     }
-    assert_eq!(said.len(), 3, "{said:?}");
 }
 
 #[test]
 fn a_directory_of_sites_is_fine_too() {
-    let import = nginx::import(&data().join("sites-enabled")).unwrap();
-    // The upstreams are elsewhere, so only what names an address is left.
-    assert_eq!(import.files.len(), 1, "{import:#?}");
+    let import = nginx::import(&data().join("sites-enabled"), Path::new("/nowhere")).unwrap();
+    // The upstreams are elsewhere.
+    let written =
+        import.files.iter().filter(|file| file.text.contains("address = \"127.0.0.1:8081\""));
+    assert_eq!(written.count(), 1, "{import:#?}");
     assert!(
         import.notes.iter().any(|note| note.text.contains("shop is no upstream of these files")),
         "{import:#?}"
     );
+}
+
+#[test]
+fn what_goes_for_all_sites_is_written_where_nothing_is_overwritten() {
+    let text = "http { client_max_body_size 20m; set_real_ip_from 10.0.0.0/8; server {
+        listen 443 ssl; server_name a.example; ssl_certificate tls/a.pem; ssl_certificate_key /k;
+        add_header Strict-Transport-Security \"max-age=63072000; includeSubDomains\";
+        location / { proxy_pass http://127.0.0.1:1; proxy_read_timeout 5m; } } }";
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::write(at("site"), text).unwrap();
+    let import = |to: &str| nginx::import(&at("site"), &at(to)).unwrap();
+    let paths = |import: &Import| -> Vec<String> {
+        import.files.iter().map(|file| file.path.clone()).collect()
+    };
+    assert_eq!(paths(&import("etc")), ["upstreams/1.toml", "roundsman.toml"]);
+    std::fs::create_dir(at("etc")).unwrap();
+    std::fs::write(at("etc/roundsman.toml"), "[limits]\nheaders = 64\n").unwrap();
+    assert_eq!(paths(&import("etc")), ["upstreams/1.toml", "roundsman.toml.d/nginx.toml"]);
+
+    let (_, settings) = site(text);
+    let front = &settings.front;
+    assert_eq!(front.limits.body, Some(20 << 20));
+    assert_eq!(front.timeouts.response_header.as_secs(), 300);
+    assert_eq!(front.trusted_proxies.len(), 1);
+    let https = &front.listeners["https"];
+    assert!(format!("{:?}", https.certificates[0].certificate).contains("/tls/a.pem"));
+    let hsts = settings.routes[0].https;
+    assert_eq!(hsts.hsts.map(|age| age.as_secs()), Some(63_072_000));
+    assert!(hsts.hsts_subdomains);
+}
+
+#[test]
+fn shares_of_the_clients_are_a_split() {
+    let (_, settings) = site(
+        "split_clients \"${remote_addr}x\" $pool { 5% next; * stable; }
+         upstream stable { server 127.0.0.1:1; } upstream next { server 127.0.0.1:2; }
+         server { location / { proxy_pass http://$pool; } }",
+    );
+    let RouteTarget::Split(split) = &settings.routes[0].target else { panic!("{settings:?}") };
+    let shares: Vec<_> =
+        split.shares.iter().map(|share| (share.to.to_string(), share.share)).collect();
+    assert_eq!(shares, [("upstream:next".to_owned(), 500), ("upstream:stable".to_owned(), 9500)]);
+}
+
+#[test]
+fn a_host_has_no_other_sites_answers() {
+    let (_, settings) = site(
+        "server { server_name _; location / { proxy_pass http://127.0.0.1:1; } }
+         server { server_name b.example; location /api { proxy_pass http://127.0.0.1:2; } }
+         server { server_name c.example; auth_basic x; location / { root /srv; } }",
+    );
+    assert_eq!(routes(&settings, "1"), ["/"]);
+    assert_eq!(routes(&settings, "2"), ["b.example/api"]);
+    assert_eq!(routes(&settings, "closed"), ["b.example/", "c.example/"]);
+}
+
+#[test]
+fn what_only_this_machine_reaches_stays_closed() {
+    let inner = "server { listen 127.0.0.1:8081; server_name b.example;
+        location / { proxy_pass http://127.0.0.1:2; } }";
+    let (_, settings) = site(&format!(
+        "server {{ server_name a.example; location / {{ proxy_pass http://127.0.0.1:1; }} }} {inner}"
+    ));
+    assert_eq!(routes(&settings, "closed"), ["b.example/"]);
+    let (import, settings) = site(inner);
+    assert_eq!(routes(&settings, "2").len(), 2);
+    assert!(import.unprotected[0].text.contains("lets only this machine in"), "{import:?}");
+}
+
+#[test]
+fn the_app_gets_no_word_of_a_client_for_what_nginx_found_out() {
+    let (_, settings) = site(
+        "server { server_name a.example; ssl_verify_client optional;
+           location / { proxy_set_header X-Client $ssl_client_s_dn; proxy_pass http://127.0.0.1:1; }
+           location /x/ { proxy_set_header Host $host; proxy_pass http://127.0.0.1:1; } }",
+    );
+    assert_eq!(routes(&settings, "closed"), ["/", "a.example/"]);
+    assert_eq!(routes(&settings, "1"), ["/x", "a.example/x"]);
+}
+
+#[test]
+fn exact_paths_open_nothing_that_is_closed() {
+    let (import, settings) = site(
+        "server { listen 80 default_server; return 404; }
+         server { server_name a.example;
+           location / { proxy_pass http://127.0.0.1:1; }
+           location /admin/ { deny all; proxy_pass http://127.0.0.1:1; }
+           location = /admin/login { proxy_pass http://127.0.0.1:1; }
+           location = /same { proxy_pass http://127.0.0.1:1; }
+           location = /other { proxy_pass http://127.0.0.1:2; } }",
+    );
+    assert_eq!(routes(&settings, "1"), ["a.example/"]);
+    assert_eq!(routes(&settings, "2"), ["a.example/other"]);
+    assert!(import.notes.iter().any(|note| note.text.contains("= /admin/login: only the path")));
+    assert!(!import.notes.iter().any(|note| note.text.contains("/same")), "it is no difference");
+}
+
+#[test]
+fn how_much_is_carried_over_is_the_exit_status() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("site");
+    let status = |location: &str| {
+        let text = format!("server {{ server_name a; client_max_body_size 1m; {location} }}");
+        std::fs::write(&path, text).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_roundsman"));
+        let output = command.args(["import", "nginx", "--json"]).arg(&path).output().unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), value["carried"].as_str().unwrap().to_owned())
+    };
+    let pass = "proxy_pass http://127.0.0.1:1; proxy_set_header Host $host;";
+    assert_eq!(status(&format!("location / {{ {pass} }}")), (Some(0), "all".into()));
+    assert_eq!(
+        status(&format!("location / {{ {pass} gzip on; }}")),
+        (Some(3), "with losses".into())
+    );
+    assert_eq!(status("location / { root /srv; }"), (Some(4), "nothing".into()));
 }

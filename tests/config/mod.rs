@@ -8,6 +8,7 @@ mod generator;
 mod handoff;
 mod import_cases;
 mod import_nginx;
+mod import_nginx_cases;
 mod import_pm2;
 mod import_real;
 mod load;

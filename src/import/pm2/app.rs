@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::super::{Author, File, Import, array, environment_file, quoted};
+use super::super::{Author, File, Import, Severity, array, environment_file, quoted};
 use super::value::script;
 use crate::base::origin::{self, Maker};
 use crate::base::user::User;
@@ -51,14 +51,19 @@ pub(super) fn import(
     import: &mut Import,
 ) {
     let Some(script) = script(options) else {
-        import.note(format!("apps[{index}]"), "it has no `script`, and was left out");
+        import.say(
+            Severity::Lost,
+            format!("apps[{index}]"),
+            "it has no `script`, and was left out",
+        );
         return;
     };
     let given = options.get("name").and_then(Value::as_str);
     let base = Path::new(script).file_stem().and_then(|stem| stem.to_str()).unwrap_or("app");
     let name = infer::app_name(given.unwrap_or(base)).unwrap_or_else(|| format!("app-{index}"));
     if let Some(given) = given.filter(|given| *given != name) {
-        import.note(
+        import.say(
+            Severity::Differs,
             format!("{name}: name"),
             format!(
                 "\"{given}\" is \"{name}\" here: names are lower-case letters, digits, - and _"
@@ -66,7 +71,8 @@ pub(super) fn import(
         );
     }
     if import.files.iter().any(|file| file.path == format!("apps/{name}.toml")) {
-        import.note(
+        import.say(
+            Severity::Lost,
             format!("{name}: name"),
             "another app has this name already; this one was left out",
         );
@@ -92,7 +98,7 @@ pub(super) fn import(
             app.text,
             "# Which requests are for this app: write its real host here.\nroute = [{{ host = {host} }}]"
         );
-        app.note("route", "PM2 gives each app a port; here all are behind one address. Write the app's host into route");
+        app.say(Severity::ToDo, "route", "PM2 gives each app a port; here all are behind one address. Write the app's host into route");
     }
     for (key, value) in options {
         app.option(key, value, environment);
@@ -107,7 +113,7 @@ impl App<'_> {
     pub(super) fn line(&mut self, key: &str, value: &str) {
         // PM2 has several names for some options.
         if self.has(key) {
-            self.note(key, format!("two options say this; {value} was left out"));
+            self.lost(key, format!("two options say this; {value} was left out"));
             return;
         }
         // Writing to a string cannot fail.
@@ -123,10 +129,20 @@ impl App<'_> {
         self.restart.push(format!("{key} = {value}"));
     }
 
+    /// Says how an option is another one here.
     pub(super) fn note(&mut self, option: &str, text: impl Into<String>) {
+        self.say(Severity::Differs, option, text);
+    }
+
+    /// Says that what an option does is not done.
+    pub(super) fn lost(&mut self, option: &str, text: impl Into<String>) {
+        self.say(Severity::Lost, option, text);
+    }
+
+    pub(super) fn say(&mut self, severity: Severity, option: &str, text: impl Into<String>) {
         // A mark that no variable's name has: NODE_APP_INSTANCE is to stay what it is.
         let text = text.into().replace("$APP", &self.name);
-        self.import.note(format!("{}: {option}", self.name), text);
+        self.import.say(severity, format!("{}: {option}", self.name), text);
     }
 
     /// The first of an option's names that there is.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::super::array;
+use super::super::{Severity, array};
 use super::app::App;
 use super::value::{script, text};
 use super::words;
@@ -91,12 +91,12 @@ impl App<'_> {
     /// What the caller's shell finds, say below a version manager's directory, systemd may not.
     fn look_for(&mut self, program: &str) {
         if let Some(version) = program.strip_prefix("node@") {
-            self.note("interpreter", format!("PM2 asks nvm for Node {version}; write the path of that version's node as the first word of command"));
+            self.say(Severity::ToDo, "interpreter", format!("PM2 asks nvm for Node {version}; write the path of that version's node as the first word of command"));
         } else if !program.contains('/')
             && program::find(program, SERVICE_PATH).is_none()
             && let Some(path) = on_path(program)
         {
-            self.note("command", format!("{program} is {path} here, where systemd does not look: write a path as the first word of command that the app's user may run, or install {program} for all"));
+            self.say(Severity::ToDo, "command", format!("{program} is {path} here, where systemd does not look: write a path as the first word of command that the app's user may run, or install {program} for all"));
         }
     }
 }

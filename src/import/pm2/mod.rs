@@ -14,7 +14,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use self::app::Place;
-use super::{Author, Import, ImportError};
+use super::{Author, Import, ImportError, Severity};
 
 /// Makes app files of an evaluated ecosystem file.
 ///
@@ -50,7 +50,11 @@ pub fn import(
     let shares = apps.len() > 1;
     for (index, app) in apps.iter().enumerate() {
         let Some(app) = app.as_object() else {
-            import.note(format!("apps[{index}]"), "this is no object, and was left out");
+            import.say(
+                Severity::Lost,
+                format!("apps[{index}]"),
+                "this is no object, and was left out",
+            );
             continue;
         };
         let place = Place { directory, to, shares, author };
@@ -59,7 +63,7 @@ pub fn import(
     if let Some(object) = value.as_object() {
         for key in object.keys().filter(|key| !matches!(key.as_str(), "apps" | "pm2")) {
             if value::script(object).is_none() {
-                import.note(key.clone(), match key.as_str() {
+                import.say(Severity::Lost, key.clone(), match key.as_str() {
                     "deploy" => "deploying over SSH is not done here: copy the new release, point the app's directory (a link) at it, and run roundsman reload APP",
                     _ => "has no counterpart",
                 });

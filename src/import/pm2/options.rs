@@ -62,7 +62,7 @@ impl App<'_> {
                         "PM2 counts one process; here the worker counts with all its children",
                     );
                 }
-                None => self.note(key, format!("{value} is no size, and was left out")),
+                None => self.lost(key, format!("{value} is no size, and was left out")),
             },
             "watch" if truthy(value) => self.watch(key, value),
             "stop_exit_codes" => {
@@ -87,7 +87,7 @@ impl App<'_> {
                 match (truthy(value), self.is_node()) {
                     (true, true) => self.line("shutdown", "\"message\""),
                     (true, false) => {
-                        self.note(key, "only Node apps get messages; this one gets SIGTERM");
+                        self.lost(key, "only Node apps get messages; this one gets SIGTERM");
                     }
                     (false, _) => {}
                 }
@@ -113,12 +113,12 @@ impl App<'_> {
     fn account(&mut self, key: &str, ours: &str, value: &Value) {
         let Value::String(name) = value else {
             return self
-                .note(key, format!("{value} is a number; write the {ours}'s name into {ours}"));
+                .lost(key, format!("{value} is a number; write the {ours}'s name into {ours}"));
         };
         match self.author {
             Some(author) if !author.may_name(ours, name) => {
                 let author = author.name().to_owned();
-                self.note(key, format!("\"{name}\" was left out: {author} could have written this file, and cannot give an app the rights of others; write {ours} yourself if this is right"));
+                self.lost(key, format!("\"{name}\" was left out: {author} could have written this file, and cannot give an app the rights of others; write {ours} yourself if this is right"));
             }
             _ => self.line(ours, &quoted(name)),
         }
@@ -143,7 +143,7 @@ impl App<'_> {
                 );
             }
             _ => {
-                self.note(
+                self.lost(
                     "instances",
                     format!("{value} is no number of workers, and was left out"),
                 );
@@ -192,7 +192,7 @@ impl App<'_> {
         match cron::events(value.as_str().unwrap_or_default()).as_deref() {
             Ok([event]) => self.line("restart-at", &quoted(event)),
             Ok(events) => self.line("restart-at", &array(events.iter().map(String::as_str))),
-            Err(why) => self.note(key, format!("{value} was left out ({why}): write it into restart-at as systemd does, \"Mon 04:00\"; see systemd.time(7)")),
+            Err(why) => self.lost(key, format!("{value} was left out ({why}): write it into restart-at as systemd does, \"Mon 04:00\"; see systemd.time(7)")),
         }
     }
 
@@ -210,7 +210,7 @@ impl App<'_> {
     fn time(&mut self, key: &str, ours: &str, value: &Value) {
         match milliseconds(value) {
             Some(time) => self.line(ours, &quoted(&duration(time))),
-            None => self.note(key, format!("{value} is no time, and was left out")),
+            None => self.lost(key, format!("{value} is no time, and was left out")),
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use serde_json::Value;
 
+use super::super::Severity;
 use super::app::App;
 
 impl App<'_> {
     /// Options whose counterpart is how it always is here; only their unusual values are told.
     pub(super) fn needs_nothing(&mut self, key: &str, value: &Value) {
         match (key, value) {
-            ("treekill", Value::Bool(false)) => self.note(key, "what is left of a worker's processes is always ended with it; what must live on needs a unit of its own"),
-            ("autostart", Value::Bool(false)) => self.note(key, "do not enable the app: systemctl disable roundsman-app@$APP.target"),
+            ("treekill", Value::Bool(false)) => self.lost(key, "what is left of a worker's processes is always ended with it; what must live on needs a unit of its own"),
+            ("autostart", Value::Bool(false)) => self.say(Severity::ToDo, key, "do not enable the app: systemctl disable roundsman-app@$APP.target"),
             ("namespace", _) => self.note(key, "apps have no groups; systemctl takes patterns: systemctl restart 'roundsman-app@shop-*.target'"),
             _ => {}
         }
@@ -48,6 +49,11 @@ impl App<'_> {
             "post_update" | "deploy" => "do it where you deploy, before roundsman reload $APP",
             _ => "is no option that PM2's documentation knows; it has no counterpart",
         };
-        self.note(key, text);
+        let severity = match key {
+            "instance_var" | "filter_env" => Severity::Differs,
+            _ if text.starts_with("logs are") => Severity::Differs,
+            _ => Severity::Lost,
+        };
+        self.say(severity, key, text);
     }
 }

@@ -26,7 +26,7 @@ impl App<'_> {
                     self.restart_line("limit", "\"none\"");
                     self.note("max_restarts", format!("{value} is \"none\": a worker is never given up, and waits longer and longer"));
                 }
-                _ => self.note("max_restarts", format!("{value} was left out; limit is 16")),
+                _ => self.lost("max_restarts", format!("{value} was left out; limit is 16")),
             }
         }
         let growing = self.milliseconds("exp_backoff_restart_delay", "expBackoffRestartDelay");
@@ -59,7 +59,7 @@ impl App<'_> {
         let value = self.get(&[key, other])?.clone();
         let time = milliseconds(&value);
         match time {
-            None => self.note(key, format!("{value} is no time, and was left out")),
+            None => self.lost(key, format!("{value} is no time, and was left out")),
             Some(time) if time > LONGEST && key != "min_uptime" => {
                 self.note(
                     key,

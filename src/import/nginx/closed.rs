@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::nginx_syntax::Directive;
+use super::syntax::Directive;
 
 /// Where in the configuration a block is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,15 @@ impl Protection {
         }
         for inner in block {
             let first = inner.arguments.first().map_or("", String::as_str);
+            if let Some(kind) = by_module(&inner.name) {
+                match first {
+                    "off" => rules.0.remove(kind),
+                    _ => rules
+                        .0
+                        .insert(kind, format!("{} {first}", inner.name).trim_end().to_owned()),
+                };
+                continue;
+            }
             let kind = match (inner.name.as_str(), first, level) {
                 ("auth_basic" | "auth_request" | "auth_jwt", "off", _) => {
                     rules.0.remove(password(&inner.name));
@@ -51,7 +60,31 @@ impl Protection {
             let said = format!("{} {}", inner.name, inner.arguments.join(" "));
             rules.0.entry(kind).or_insert_with(|| said.trim_end().to_owned());
         }
+        rules.identity(block);
         rules
+    }
+
+    /// Fields by which the app knows who a client is, and which clients could send by themselves if nginx
+    /// did not.
+    fn identity(&mut self, block: &[Directive]) {
+        let fields = || block.iter().filter(|inner| inner.name == "proxy_set_header");
+        if fields().next().is_some() {
+            self.0.remove("identity"); // fields replace the outer ones
+        }
+        let says_who = |field: &&Directive| match field.arguments.as_slice() {
+            [name, value, ..] => !is_never_theirs(name) && is_identity(value),
+            _ => false,
+        };
+        if let Some(field) = fields().find(says_who) {
+            self.0.insert("identity", format!("proxy_set_header {}", field.arguments.join(" ")));
+        }
+    }
+
+    /// With one more rule.
+    #[must_use]
+    pub(super) fn with(mut self, kind: &'static str, rule: String) -> Self {
+        self.0.insert(kind, rule);
+        self
     }
 
     /// The rules, or nothing where everybody may come.
@@ -66,12 +99,41 @@ pub(super) fn for_some(directive: &Directive) -> bool {
     directive.name == "limit_req" || directive.name == "if" && turns_away(directive)
 }
 
+/// Rules of modules that nginx does not come with, by kind.
+fn by_module(name: &str) -> Option<&'static str> {
+    match name {
+        "auth_pam" | "auth_ldap" | "auth_digest" | "auth_gss" | "auth_spnego" | "auth_oidc"
+        | "satisfy_auth" => Some("module"),
+        "modsecurity" | "naxsi" | "SecRulesEnabled" => Some("firewall"),
+        _ if name.starts_with("access_by_lua") || name.starts_with("auth_jwt_require") => {
+            Some("script")
+        }
+        "js_access" => Some("script"),
+        _ => None,
+    }
+}
+
+/// Whether a value says who a client is, as nginx has found out.
+fn is_identity(value: &str) -> bool {
+    ["$ssl_client_", "$remote_user", "$auth_", "$upstream_http_", "$jwt_"]
+        .iter()
+        .any(|variable| value.contains(variable))
+}
+
+/// Fields that no client gets through to the app.
+fn is_never_theirs(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["x-ssl-client-", "ssl-client-", "x-forwarded-"].iter().any(|prefix| name.starts_with(prefix))
+        || matches!(name.as_str(), "x-real-ip" | "forwarded" | "client-cert" | "client-cert-chain")
+}
+
 /// Whether it is a rule that keeps somebody out, or a part of one.
 pub(super) fn is_rule(name: &str) -> bool {
-    const RULES: [&str; 13] = [
+    const RULES: [&str; 15] = [
         "allow",
         "auth_basic",
         "auth_basic_user_file",
+        "auth_delay",
         "auth_jwt",
         "auth_request",
         "deny",
@@ -80,6 +142,7 @@ pub(super) fn is_rule(name: &str) -> bool {
         "limit_except",
         "limit_req",
         "return",
+        "satisfy",
         "secure_link",
         "valid_referers",
     ];
@@ -95,19 +158,23 @@ fn password(name: &str) -> &'static str {
 }
 
 fn turns_away(directive: &Directive) -> bool {
-    directive.block.iter().any(|inner| {
-        inner.name == "return" && inner.arguments.first().is_some_and(|status| refuses(status))
-    })
+    // A switch for maintenance is a file: who made it knows that nothing looks at it now.
+    let words = directive.arguments.join(" ");
+    let is_switch = ["(-f ", "(-e ", "(-d ", "(!-f "].iter().any(|file| words.starts_with(file));
+    !is_switch
+        && directive.block.iter().any(|inner| {
+            inner.name == "return" && inner.arguments.first().is_some_and(|status| refuses(status))
+        })
 }
 
 /// 403, 444, 503 and the like.
-fn refuses(status: &str) -> bool {
+pub(super) fn refuses(status: &str) -> bool {
     status.parse::<u16>().is_ok_and(|status| status >= 400)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::nginx_syntax::parse;
+    use super::super::syntax::parse;
     use super::*;
 
     fn reason(outer: &str, inner: &str) -> Option<String> {
@@ -136,6 +203,17 @@ mod tests {
             ("", "return 301 /x;", None),
             ("", "if ($a) { return 403; }", Some("`if ($a)`")),
             ("", "if ($a) { return 301 /x; }", None),
+            ("", "if (-f /srv/down) { return 503; }", None),
+            ("", "auth_ldap x;", Some("`auth_ldap x`")),
+            ("auth_ldap x;", "auth_ldap off;", None),
+            ("", "access_by_lua_block { x; }", Some("`access_by_lua_block`")),
+            (
+                "",
+                "proxy_set_header X-User $remote_user;",
+                Some("`proxy_set_header X-User $remote_user`"),
+            ),
+            ("proxy_set_header X-User $remote_user;", "proxy_set_header Host $host;", None),
+            ("", "proxy_set_header X-SSL-Client-Verify $ssl_client_verify;", None),
             ("auth_basic x;", "internal;", Some("`internal`, `auth_basic x`")),
         ] {
             assert_eq!(reason(outer, inner).as_deref(), rules, "{outer} | {inner}");

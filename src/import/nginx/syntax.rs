@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ImportError;
+use super::super::ImportError;
 use crate::base::file::{Links, read as read_file};
 use crate::base::origin::{self, Maker};
 use crate::base::rights::Rights;
@@ -38,11 +38,10 @@ const MOST_FILES: usize = 1000;
 /// through them does so by recursion.
 const DEEPEST_BLOCK: usize = 64;
 
-/// Reads a file, or all files of a directory, with all that they include.
-pub(super) fn read(path: &Path) -> Result<Vec<Directive>, ImportError> {
+/// What is relative in a file, or in one that it includes, is relative to the main file's directory.
+pub(super) fn prefix(path: &Path) -> &Path {
     let is_directory = path.is_dir();
-    // What is relative in an included file is relative to the main file's directory.
-    let prefix = match path.parent() {
+    match path.parent() {
         Some(parent) if is_directory => parent,
         // `nginx.conf`, or a site of `sites-enabled`.
         Some(parent) if parent.join("nginx.conf").exists() => parent,
@@ -50,8 +49,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<Directive>, ImportError> {
             parent.parent().filter(|up| up.join("nginx.conf").exists()).unwrap_or(parent)
         }
         None => Path::new("/etc/nginx"),
-    };
-    if !is_directory {
+    }
+}
+
+/// Reads a file, or all files of a directory, with all that they include.
+pub(super) fn read(path: &Path) -> Result<Vec<Directive>, ImportError> {
+    let prefix = prefix(path);
+    if !path.is_dir() {
         return file(path, &mut Files { prefix, left: MOST_FILES }, 0);
     }
     let mut all = Vec::new();

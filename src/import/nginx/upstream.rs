@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::nginx_reader::{Reader, Upstream};
-use super::nginx_syntax::Directive;
-use super::quoted;
+use super::super::quoted;
+use super::reader::{Reader, Upstream};
+use super::syntax::Directive;
+use super::values::{duration, milliseconds};
 use crate::start::infer;
 
 impl Upstream {
@@ -21,6 +22,9 @@ impl Upstream {
             let _ = writeln!(text, "# Closed, see closed.toml: {route}");
         }
         let _ = writeln!(text, "route = {}", list(&self.routes));
+        if self.is_grpc == Some(true) {
+            text.push_str("protocol = \"h2c\"\n");
+        }
         for option in &self.options {
             let _ = writeln!(text, "{option}");
         }
@@ -34,7 +38,7 @@ impl Upstream {
 impl Reader {
     pub(super) fn upstream(&mut self, directive: &Directive) {
         let Some(given) = directive.arguments.first() else {
-            self.note(directive, "has no name, and was left out");
+            self.lost(directive, "has no name, and was left out");
             return;
         };
         let name = self.name(given);
@@ -42,15 +46,19 @@ impl Reader {
         let mut upstream =
             Upstream { at: format!("{}: upstream", directive.at), ..Upstream::default() };
         let mut balance = None;
+        let mut fails = Vec::new();
         for inner in &directive.block {
             let arguments: Vec<&str> = inner.arguments.iter().map(String::as_str).collect();
             match (inner.name.as_str(), arguments.as_slice()) {
-                ("server", _) => self.add_server(inner, &mut upstream),
+                ("server", _) => {
+                    fails.push(Fails::of(inner));
+                    self.add_server(inner, &mut upstream);
+                }
                 ("ip_hash", _) => balance = Some("ip-hash"),
                 ("least_conn", _) => balance = Some("least-connections"),
                 ("random", _) => {
                     balance = Some("peak-ewma");
-                    self.note(
+                    self.differs(
                         inner,
                         "is \"peak-ewma\": the better of two drawn at random, by latency and load",
                     );
@@ -63,7 +71,7 @@ impl Reader {
                         upstream.tables.push(format!("[hash]\non = {on}\nmethod = \"{method}\"\n"));
                     } else {
                         balance = None;
-                        self.note(
+                        self.lost(
                             inner,
                             format!(
                                 "{key} cannot be hashed on: client-address, header:NAME, cookie:NAME \
@@ -75,9 +83,11 @@ impl Reader {
                 ("sticky", [what, cookie, ..]) if *what == "cookie" => {
                     upstream.tables.push(format!("[sticky]\ncookie = {}\n", quoted(cookie)));
                 }
+                ("keepalive_timeout", _) => self.differs(inner, "`upstream-idle` under [timeouts] of roundsman.toml, 4 s without it: shorter than the server's own limit"),
                 _ => self.other(inner),
             }
         }
+        self.passive(directive, &fails, &mut upstream);
         // nginx's default is smooth weighted round-robin; without weights that is in turn.
         let balance = balance.or(upstream.weighted.then_some("weighted-round-robin"));
         if let Some(balance) = balance {
@@ -98,6 +108,24 @@ impl Reader {
         name
     }
 
+    /// When servers are left alone, if all say the same.
+    fn passive(&mut self, directive: &Directive, fails: &[Fails], upstream: &mut Upstream) {
+        let Some(first) = fails.iter().find(|one| **one != Fails::default()) else { return };
+        if fails.iter().any(|one| one != first) {
+            self.differs(directive, "max_fails and fail_timeout differ between its servers; `max-fails`, `fail-window` and `fail-timeout` under [passive] go for all: 3 failures in 10 s without them");
+            return;
+        }
+        let mut table = format!("[passive]\nmax-fails = {}\n", first.most.min(1000));
+        if let Some(time) = first.timeout.filter(|time| *time > 0) {
+            let time = quoted(&duration(time));
+            let _ = write!(table, "fail-window = {time}\nfail-timeout = {time}\n");
+        }
+        if first.most == 0 {
+            table.push_str("error-rate = 0\n");
+        }
+        upstream.tables.push(table);
+    }
+
     fn add_server(&mut self, directive: &Directive, upstream: &mut Upstream) {
         let Some((address, options)) = directive.arguments.split_first() else { return };
         let Some(address) = self.address(directive, address) else { return };
@@ -114,18 +142,9 @@ impl Reader {
                 "max_conns" if value == "0" => Ok(()),
                 "max_conns" => write!(text, ", max-connections = {value}"),
                 "slow_start" => write!(text, ", slow-start = {}", quoted(value)),
-                "max_fails" | "fail_timeout" => {
-                    self.note(
-                        directive,
-                        format!(
-                            "{option}: `{}` under [passive] of the upstream, for all its servers",
-                            key.replace('_', "-")
-                        ),
-                    );
-                    Ok(())
-                }
+                "max_fails" | "fail_timeout" => Ok(()), // all servers together
                 _ => {
-                    self.note(directive, format!("{option} has no counterpart"));
+                    self.lost(directive, format!("{option} has no counterpart"));
                     Ok(())
                 }
             };
@@ -137,7 +156,17 @@ impl Reader {
     /// `127.0.0.1:3000`, `unix:/run/x.sock`; names are looked up by the front.
     pub(super) fn address(&mut self, directive: &Directive, text: &str) -> Option<String> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return Some(format!("unix:{}", path.trim_end_matches(':')));
+            let path = path.trim_end_matches(':');
+            if !path.starts_with('/') {
+                self.lost(
+                    directive,
+                    format!(
+                        "{text}: the path of a socket must be absolute; the server was left out"
+                    ),
+                );
+                return None;
+            }
+            return Some(format!("unix:{path}"));
         }
         let with_port =
             if text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
@@ -148,20 +177,44 @@ impl Reader {
         if let Ok(address) = with_port.parse::<SocketAddr>() {
             return Some(address.to_string());
         }
-        if let Some(port) = with_port.strip_prefix("localhost:") {
-            return Some(format!("127.0.0.1:{port}"));
-        }
         let host = with_port.rsplit_once(':').map_or("", |(host, _)| host);
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if host.is_empty() || !host.chars().all(allowed) {
-            self.note(directive, format!("{text} is no address; the server was left out"));
+            self.lost(directive, format!("{text} is no address; the server was left out"));
             return None;
         }
-        if host == text && !host.contains('.') {
-            self.note(directive, format!("{text} is no upstream of these files and was left out; if the name is to be looked up, write \"dns:{with_port}\""));
+        // With a port, or with a dot, it is a name; localhost is one in both families.
+        if host == text && !host.contains('.') && host != "localhost" {
+            self.lost(directive, format!("{text} is no upstream of these files and was left out; if the name is to be looked up, write \"dns:{with_port}\""));
             return None;
         }
         Some(format!("dns:{with_port}"))
+    }
+}
+
+/// `max_fails` and `fail_timeout` of a server.
+#[derive(Debug, PartialEq, Eq)]
+struct Fails {
+    most: u64,
+    timeout: Option<u64>,
+}
+
+impl Default for Fails {
+    fn default() -> Self {
+        Self { most: 1, timeout: None }
+    }
+}
+
+impl Fails {
+    fn of(server: &Directive) -> Self {
+        let value = |key: &str| {
+            let mut options = server.arguments.iter();
+            options.find_map(|option| option.strip_prefix(key)?.strip_prefix('='))
+        };
+        Self {
+            most: value("max_fails").and_then(|number| number.parse().ok()).unwrap_or(1),
+            timeout: value("fail_timeout").and_then(milliseconds),
+        }
     }
 }
 

@@ -1,0 +1,346 @@
+//! A `location`: which paths it is for, who answers them, and what it says besides.
+
+use super::super::Severity;
+use super::closed::{self, Level};
+use super::field::LONGEST_HSTS;
+use super::host::Host;
+use super::pattern;
+use super::reader::{Reader, Site};
+use super::redirect::{self, Condition, Said};
+use super::scope::{Scope, SentHost};
+use super::syntax::Directive;
+use super::table::{Entry, Https, Shut, To, encloses, prefix};
+
+/// Which paths a location is for.
+enum Paths<'a> {
+    /// Where another location sends to.
+    Named,
+    Exact(&'a str),
+    Prefixes(Vec<String>),
+    Pattern(String),
+}
+
+/// What a location does with a request that none of its rules turns away.
+struct Doing {
+    to: Option<To>,
+    /// Whether it says by itself that it passes nothing on, in a note.
+    is_told: bool,
+}
+
+impl Reader {
+    pub(super) fn location(&mut self, directive: &Directive, site: &Site<'_>, outer: &Scope) {
+        let scope = outer.within(&directive.block, Level::Location);
+        let closed = scope.protection.reason();
+        let paths = match paths(&directive.arguments) {
+            Paths::Named => return,
+            Paths::Exact(path) if is_path(path) => vec![path.to_owned()],
+            Paths::Prefixes(paths) if paths.iter().all(|path| is_path(path)) => paths,
+            Paths::Exact(path) => {
+                return self.left_out(
+                    directive,
+                    site,
+                    closed,
+                    &format!("{path} is no path that a route can have"),
+                );
+            }
+            Paths::Prefixes(paths) => {
+                return self.left_out(
+                    directive,
+                    site,
+                    closed,
+                    &format!("{} is no path that a route can have", paths.join(", ")),
+                );
+            }
+            Paths::Pattern(pattern) => {
+                let what = passes_to(&directive.block).map(|to| format!(" (it passes to {to})"));
+                let text = format!(
+                    "{pattern}: paths are prefixes here, not patterns{}",
+                    what.unwrap_or_default()
+                );
+                return self.left_out(directive, site, closed, &text);
+            }
+        };
+        let is_pattern = directive.arguments.first().is_some_and(|word| word.starts_with('~'));
+        let is_exact = directive.arguments.first().is_some_and(|word| word.starts_with('='));
+        if is_exact && closed.is_some() && prefix(&paths[0]) == "/" {
+            return self.left_out(
+                directive,
+                site,
+                closed,
+                "= /: only the path itself, and here it would be everything below it, too",
+            );
+        }
+        let doing = self.doing(directive, site, &paths[0], &scope);
+        let to = match (closed.as_ref(), doing.to) {
+            (Some(rules), to) => Some(To::Shut(Shut::by_rules(rules.clone(), to))),
+            (None, to) => to,
+        };
+        for inner in &directive.block {
+            match inner.name.as_str() {
+                "proxy_pass" | "grpc_pass" => {}
+                "location" => self.location(inner, site, &scope),
+                name if closed.is_some() && closed::is_rule(name) => {}
+                "return" | "rewrite" if redirect::said(inner).is_some() => {}
+                _ if redirect::if_to_https(inner).is_some() => self.tell_condition(inner),
+                _ => self.other(inner),
+            }
+        }
+        let Some(to) = to else {
+            if !doing.is_told {
+                let path = &paths[0];
+                if path.starts_with("/.well-known/acme-challenge") {
+                    self.say_once("acme", Severity::ToDo, directive, "certificates are renewed by files that nginx serves here; nothing does so now: renew them in another way before they expire, as by DNS");
+                }
+                self.lost(directive, format!("{path} passes nothing on, and was left out: requests for it come to the route around it, or get 404"));
+            }
+            return;
+        };
+        let is_redirected = directive.block.iter().any(|inner| {
+            matches!(redirect::if_to_https(inner), Some(Condition::Plain | Condition::Balancer))
+        });
+        for path in &paths {
+            for host in &site.hosts {
+                let https = Https {
+                    redirect: is_redirected && site.server.is_plain()
+                        || site.is_redirected(host, path),
+                    hsts: scope.hsts.map(|(seconds, below)| (seconds.min(LONGEST_HSTS), below)),
+                };
+                self.table.entries.push(Entry {
+                    host: host.clone(),
+                    path: path.clone(),
+                    is_exact,
+                    is_pattern,
+                    at: format!("{}: location", directive.at),
+                    https,
+                    to: to.clone(),
+                });
+            }
+        }
+    }
+
+    /// A location without a route. What it protects would be open now.
+    fn left_out(
+        &mut self,
+        directive: &Directive,
+        site: &Site<'_>,
+        closed: Option<String>,
+        why: &str,
+    ) {
+        match closed {
+            None => self.lost(directive, format!("{why}; the location was left out")),
+            Some(rules) => {
+                let at = format!("{}: location", directive.at);
+                let text = format!("{why}; {rules} keeps somebody out there");
+                self.lost(directive, format!("{why}; the location was left out"));
+                self.table.patterns.push((site.hosts.clone(), at, text));
+            }
+        }
+    }
+
+    fn doing(&mut self, location: &Directive, site: &Site<'_>, path: &str, scope: &Scope) -> Doing {
+        if let Some(said) =
+            location.block.iter().find_map(|inner| Some((inner, redirect::said(inner)?)))
+        {
+            return Doing { to: None, is_told: self.own_answer(said.0, said.1, path, site) };
+        }
+        if let Some(to) = self.pass(location, path, scope) {
+            return Doing { to: Some(to), is_told: true };
+        }
+        if let Some(named) = fallback(location, site) {
+            let scope = scope.within(&named.block, Level::Location);
+            for inner in &named.block {
+                match inner.name.as_str() {
+                    "proxy_pass" | "grpc_pass" => {}
+                    _ => self.other(inner),
+                }
+            }
+            let to = self.pass(named, path, &scope).map(|to| match scope.protection.reason() {
+                Some(rules) => To::Shut(Shut::by_rules(rules, Some(to))),
+                None => to,
+            });
+            return Doing { is_told: to.is_some(), to };
+        }
+        Doing { to: None, is_told: false }
+    }
+
+    /// What nginx says itself. Gives whether there is nothing more to tell.
+    fn own_answer(
+        &mut self,
+        directive: &Directive,
+        said: Said,
+        path: &str,
+        site: &Site<'_>,
+    ) -> bool {
+        match said {
+            Said::ToHttps { host } => {
+                let hosts = site.hosts.clone();
+                for from in hosts {
+                    let is_same = host.as_ref().is_none_or(|to| from.pattern().as_ref() == Some(to));
+                    if is_same && site.server.is_plain() {
+                        self.to_https.push((from, path.to_owned(), directive.at.clone()));
+                    } else {
+                        let to = host.as_deref().unwrap_or("itself");
+                        self.lost(directive, format!("{from} is sent to https://{to} by nginx; no redirect is written"));
+                    }
+                }
+            }
+            Said::Elsewhere(to) => self.lost(directive, format!("{path} is sent to {to} by nginx; no redirect is written, and requests for it come to the route around it, or get 404")),
+            Said::Text => self.lost(directive, format!("nginx answers {path} itself; here requests for it come to the route around it, or get 404")),
+            Said::Refuses(_) => {} // a rule, which closes it
+        }
+        true
+    }
+
+    /// Who answers, if the block passes requests on.
+    fn pass(&mut self, location: &Directive, path: &str, scope: &Scope) -> Option<To> {
+        let rewrite = location
+            .block
+            .iter()
+            .find(|inner| inner.name == "rewrite" && redirect::said(inner).is_none());
+        for inner in &location.block {
+            let name = inner.name.as_str();
+            if let "fastcgi_pass" | "uwsgi_pass" | "scgi_pass" | "memcached_pass" = name {
+                let to = inner.arguments.join(" ");
+                return Some(unserved(format!(
+                    "`{name} {to}`: only HTTP is spoken to servers. Keep nginx for it, or have the app listen for HTTP"
+                )));
+            }
+            if !matches!(name, "proxy_pass" | "grpc_pass") {
+                continue;
+            }
+            let given = inner.arguments.first().map_or("", String::as_str);
+            let target = match self.target(inner, path, scope) {
+                Ok(target) => target,
+                Err(why) => return Some(unserved(why)),
+            };
+            let changed = target.uri.map(|uri| format!("{path} by {uri} ({given})"));
+            let changed = changed.or_else(|| {
+                rewrite
+                    .map(|rewrite| format!("what `rewrite {}` says", rewrite.arguments.join(" ")))
+            });
+            if let Some(changed) = changed {
+                let wants = if let To::Open(upstream) = target.to { Some(upstream) } else { None };
+                let why = format!(
+                    "nginx replaces {changed}, and here paths are passed on as they are. Have the app take the paths that clients ask for, and move the route to its upstream then"
+                );
+                return Some(To::Shut(Shut::unserved(why, wants)));
+            }
+            if name == "proxy_pass" && scope.sends == SentHost::Upstream {
+                let host = given.split("://").nth(1).unwrap_or(given);
+                let host = host.split('/').next().unwrap_or(host);
+                self.differs(inner, format!("nginx sends the Host of {given} ({host}) and translates redirects that name it (proxy_redirect); here the app sees the client's Host and X-Forwarded-Host, and redirects are passed on as they are"));
+            }
+            return Some(target.to);
+        }
+        None
+    }
+
+    /// An `if` that sends to HTTPS, which is in the routes.
+    pub(super) fn tell_condition(&mut self, directive: &Directive) {
+        if redirect::if_to_https(directive) == Some(Condition::Balancer) {
+            self.say(Severity::ToDo, directive, "a balancer before this one says who came over TLS: write its addresses into `trusted-proxies` of roundsman.toml, or all its requests count as plain HTTP and are redirected without end");
+        }
+    }
+}
+
+impl Site<'_> {
+    /// Whether plain HTTP for this host and path is sent to HTTPS: nginx does so, or has no such site
+    /// over plain HTTP.
+    fn is_redirected(&self, host: &Host, path: &str) -> bool {
+        if self.server.is_plain() {
+            return self.server.answer.sends_to_https(host);
+        }
+        !self.servers.iter().any(|other| {
+            other.has_plain(host)
+                && other.passes_on()
+                && !other.answer.sends_to_https(host)
+                && passes_at(&other.directive.block, path)
+        })
+    }
+}
+
+/// Whether what a block says of a path is to pass it on.
+fn passes_at(block: &[Directive], path: &str) -> bool {
+    let around = |inner: &&Directive| {
+        inner.name == "location"
+            && match paths(&inner.arguments) {
+                Paths::Prefixes(paths) => {
+                    paths.iter().any(|own| encloses(prefix(own), prefix(path)))
+                }
+                _ => false,
+            }
+    };
+    let length = |inner: &&Directive| inner.arguments.last().map_or(0, String::len);
+    let found = block.iter().filter(around).max_by_key(length);
+    found.is_some_and(|location| {
+        passes_to(&location.block).is_some()
+            && !location.block.iter().any(|inner| redirect::said(inner).is_some())
+    })
+}
+
+fn unserved(why: String) -> To {
+    To::Shut(Shut::unserved(why, None))
+}
+
+/// What a block passes to, in nginx's words.
+fn passes_to(block: &[Directive]) -> Option<String> {
+    block.iter().find(|inner| inner.name.ends_with("_pass")).map(|inner| {
+        let to = inner.arguments.join(" ");
+        match inner.name.as_str() {
+            "proxy_pass" => to,
+            "fastcgi_pass" | "uwsgi_pass" | "scgi_pass" => {
+                format!("{to} by `{}`, and only HTTP is spoken here", inner.name)
+            }
+            name => format!("{to} by `{name}`"),
+        }
+    })
+}
+
+fn paths(arguments: &[String]) -> Paths<'_> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [name] if name.starts_with('@') => Paths::Named,
+        ["=", path] => Paths::Exact(path),
+        ["^~", path] => Paths::Prefixes(vec![(*path).to_owned()]),
+        ["~", expression] => pattern::prefixes(expression)
+            .map_or_else(|| Paths::Pattern(words.join(" ")), Paths::Prefixes),
+        [one] => {
+            let split = ["=", "^~", "~*", "~"]
+                .iter()
+                .find_map(|mark| Some((*mark, one.strip_prefix(mark)?)));
+            match split {
+                Some(("=", path)) => Paths::Exact(path),
+                Some(("^~", path)) => Paths::Prefixes(vec![path.to_owned()]),
+                Some(("~", expression)) => pattern::prefixes(expression)
+                    .map_or_else(|| Paths::Pattern(words.join(" ")), Paths::Prefixes),
+                Some(_) => Paths::Pattern(words.join(" ")),
+                None => Paths::Prefixes(vec![(*one).to_owned()]),
+            }
+        }
+        _ => Paths::Pattern(words.join(" ")),
+    }
+}
+
+/// Whether a route can have it.
+fn is_path(path: &str) -> bool {
+    let bare = path.trim_end_matches('/');
+    path.starts_with('/')
+        && !path.contains(['?', '#'])
+        && path.chars().all(|c| c.is_ascii_graphic())
+        && !bare.contains("//")
+        && !bare.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+/// The named location that gets what is no file.
+fn fallback<'a>(location: &Directive, site: &Site<'a>) -> Option<&'a Directive> {
+    let last = |name: &str| {
+        let found = location.block.iter().find(|inner| inner.name == name)?;
+        found.arguments.last().filter(|last| last.starts_with('@'))
+    };
+    let is_404 = |inner: &&Directive| {
+        inner.name == "error_page" && inner.arguments.first().is_some_and(|status| status == "404")
+    };
+    let missing = location.block.iter().find(is_404).and_then(|page| page.arguments.last());
+    let name = last("try_files").or(missing.filter(|last| last.starts_with('@')))?;
+    site.locations.iter().find(|other| other.arguments == [name.as_str()]).copied()
+}

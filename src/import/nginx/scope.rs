@@ -1,0 +1,82 @@
+//! What is in force where a location is.
+
+use std::collections::BTreeMap;
+
+use super::closed::{Level, Protection};
+use super::syntax::Directive;
+
+/// The rules and settings that blocks inherit.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    pub(super) protection: Protection,
+    /// What the app gets as Host.
+    pub(super) sends: SentHost,
+    /// For how many seconds browsers are to come over TLS only, and whether below the host, too.
+    pub(super) hsts: Option<(u64, bool)>,
+    /// Variables that `set` gives one value.
+    pub(super) variables: BTreeMap<String, String>,
+}
+
+/// The Host field that a server gets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum SentHost {
+    /// The address or name in `proxy_pass`: nginx's default.
+    #[default]
+    Upstream,
+    /// The client's.
+    Client,
+    /// Another one, which is named where it is set.
+    Other,
+}
+
+impl Scope {
+    /// That of a block inside of this one.
+    pub(super) fn within(&self, block: &[Directive], level: Level) -> Self {
+        let all = |name: &str| -> Vec<&Directive> {
+            block.iter().filter(|inner| inner.name == name).collect()
+        };
+        // Fields that are set in a block replace those of the outer one.
+        let (asked, answered) = (all("proxy_set_header"), all("add_header"));
+        let mut variables = self.variables.clone();
+        for set in all("set") {
+            if let [name, value] = set.arguments.as_slice() {
+                variables.insert(name.trim_start_matches('$').to_owned(), value.clone());
+            }
+        }
+        Self {
+            protection: self.protection.within(block, level),
+            sends: if asked.is_empty() { self.sends.clone() } else { SentHost::of(&asked) },
+            hsts: if answered.is_empty() { self.hsts } else { answered.into_iter().find_map(hsts) },
+            variables,
+        }
+    }
+}
+
+impl SentHost {
+    fn of(fields: &[&Directive]) -> Self {
+        let is_host = |field: &&&Directive| {
+            field.arguments.first().is_some_and(|name| name.eq_ignore_ascii_case("host"))
+        };
+        match fields.iter().find(is_host).and_then(|field| field.arguments.get(1)) {
+            None => Self::Upstream,
+            Some(value) => match value.as_str() {
+                "$host" | "$http_host" | "$host:$server_port" => Self::Client,
+                "$proxy_host" => Self::Upstream,
+                _ => Self::Other,
+            },
+        }
+    }
+}
+
+/// What `add_header Strict-Transport-Security` says: seconds, and whether below the host, too.
+pub(super) fn hsts(field: &Directive) -> Option<(u64, bool)> {
+    let [name, value, ..] = field.arguments.as_slice() else { return None };
+    if !name.eq_ignore_ascii_case("Strict-Transport-Security") {
+        return None;
+    }
+    let value = value.to_lowercase();
+    let mut parts = value.split(';').map(str::trim);
+    let age = parts.clone().find_map(|part| part.strip_prefix("max-age="))?;
+    let seconds = age.trim_matches('"').parse().ok()?;
+    Some((seconds, parts.any(|part| part == "includesubdomains")))
+}
