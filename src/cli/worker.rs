@@ -21,9 +21,10 @@ use crate::base::text;
 use crate::base::unit::Instance;
 use crate::base::user::{self, User};
 use crate::config::copy::{self, AppCopy, CREDENTIAL};
-use crate::config::settings::{Address, App};
+use crate::config::settings::{Address, App, Sandbox};
 use crate::config::{Sources, load};
 use crate::supervise::crashes::Crashes;
+use crate::sys::{be_alone, can_be_alone};
 use crate::systemd::activation::{Inherited, Socket, adopt};
 use crate::systemd::{journal, notify};
 use crate::worker::backoff::{self, Waited};
@@ -62,8 +63,10 @@ impl Worker {
     /// Returns when the worker has ended.
     pub(super) fn run(self) -> ExitCode {
         let inherited = adopt(); // first of all: it changes the environment
+        let shut_in = self.shut_in(); // before there is a second thread
         journal::init_with(LOG_QUEUE);
-        let code = match inherited.and_then(|sockets| self.listener(sockets)) {
+        let listener = shut_in.and(inherited).and_then(|sockets| self.listener(sockets));
+        let code = match listener {
             Ok(listener) => self.run_on(listener),
             Err(error) => {
                 tracing::error!(roundsman_app = self.instance.app, "{error}");
@@ -72,6 +75,25 @@ impl Worker {
         };
         journal::flush();
         ExitCode::from(code)
+    }
+
+    /// Reaches no process outside of the unit from here on, as the app does not. What the app has left in its
+    /// directory, in the places of its files and on its channel is looked at by this process, and a
+    /// path through `/proc/PID/root` of another process of its user would lead past the sandbox.
+    ///
+    /// The app is in a domain of its own within this one, so that it does not reach this process, either.
+    fn shut_in(&self) -> io::Result<()> {
+        if self.config.is_some() || can_be_alone().is_err() {
+            return Ok(()); // the worker says so when it starts the app
+        }
+        let app = self.handed(credentials().as_deref());
+        if app.is_some_and(|app| app.sandbox == Sandbox::Off) {
+            return Ok(());
+        }
+        be_alone().map_err(|error| {
+            let what = "cannot keep the worker from its user's other processes";
+            io::Error::new(error.kind(), format!("{what}: {error}"))
+        })
     }
 
     fn listener(&self, sockets: Vec<Inherited>) -> io::Result<Option<Socket>> {
@@ -102,17 +124,15 @@ impl Worker {
     /// The app's settings: what the unit hands over, which is right whatever has become of the files
     /// since, or else what the files say.
     fn app(&self, credentials: Option<&Path>) -> Option<App> {
-        let handed = credentials
-            .and_then(|directory| {
-                read_text(&directory.join(CREDENTIAL), Links::Follow, copy::MOST).ok()
-            })
-            .and_then(|text| AppCopy::from_text(&text))
-            .filter(|copy| copy.app == self.instance.app);
         // Another version of the program may have written it.
-        match handed.map(|copy| copy.app()) {
-            Some(Ok(app)) => Some(app),
-            Some(Err(_)) | None => self.app_by_files(),
-        }
+        self.handed(credentials).or_else(|| self.app_by_files())
+    }
+
+    fn handed(&self, credentials: Option<&Path>) -> Option<App> {
+        let path = credentials?.join(CREDENTIAL);
+        let text = read_text(&path, Links::Follow, copy::MOST).ok()?;
+        let copy = AppCopy::from_text(&text).filter(|copy| copy.app == self.instance.app)?;
+        copy.app().ok()
     }
 
     /// If the app's file has no error. What is wrong elsewhere is not ours.
@@ -163,8 +183,7 @@ impl Worker {
         }
         let notifier = Notifier::new(std::env::var_os("NOTIFY_SOCKET").as_deref())?;
         let mut stop = stop_signals()?;
-        let credentials = self.config.is_none().then(|| std::env::var_os("CREDENTIALS_DIRECTORY"));
-        let credentials = credentials.flatten().map(PathBuf::from);
+        let credentials = self.config.is_none().then(credentials).flatten();
         let mut app = self.app(credentials.as_deref());
         if app.as_ref().is_some_and(|app| !self.may_be(app)) {
             return Ok(exit::WORKER_REFUSED);
@@ -229,6 +248,11 @@ impl Worker {
         let crashes = Crashes::load(Path::new(paths::CRASHES), &self.instance.to_string());
         backoff::wait((name, *number), &crashes, &restart, start_timeout, notifier, stop).await
     }
+}
+
+/// Where systemd has put what it hands over.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 /// Goes where the app runs, and reads the files of its variables; `None` when it cannot run like this,

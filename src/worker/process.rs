@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::environment::Environment;
+use super::stage::wrapped;
 
 /// Node's channel is put well above the descriptors that apps and runtimes expect to be free.
 const CHANNEL_FD_MIN: i32 = 10;
@@ -74,7 +75,8 @@ impl Plan<'_> {
         if let Some(directory) = self.directory {
             command.current_dir(directory);
         }
-        command.arg("--").args(self.command).env_clear().envs(environment).kill_on_drop(true);
+        command.arg("--").args(self.command).env_clear().envs(wrapped(environment));
+        command.kill_on_drop(true);
         command.process_group(0); // Ctrl-C at a terminal is for the shim, which passes it on in order
         let child = command.spawn()?;
         drop(inherited);

@@ -112,6 +112,21 @@ fn an_app_that_binds_its_port_finds_it_free() {
     wait(child);
 }
 
+/// What its variables have the dynamic linker load is loaded into the app, and into nothing before it: the
+/// linker says of each program that there is no such library.
+#[test]
+fn the_apps_libraries_are_loaded_into_nothing_but_the_app() {
+    let machine = Machine::new(
+        "command = [\"sleep\", \"1000\"]\nlisten = \"none\"\n\
+         environment = { LD_PRELOAD = \"/no/such/library.so\" }\n",
+    );
+    let child = machine.command("shop:1").spawn().unwrap();
+    machine.hear("READY=1");
+    signal(&child, "TERM");
+    let log = String::from_utf8_lossy(&wait(child).stderr).into_owned();
+    assert_eq!(log.matches("/no/such/library.so").count(), 1, "{log}");
+}
+
 #[test]
 fn the_app_does_not_survive_it() {
     let machine = Machine::new(&shop("ignores-sigterm.js"));

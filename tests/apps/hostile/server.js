@@ -1,6 +1,7 @@
 // An app in the hands of an attacker: it runs whatever shell command it is sent, as itself, and
-// answers with what that printed. At its start it says in the journal who it is.
+// answers with what that printed, or listens where it is told to. At its start it says in the journal who it is.
 const http = require('node:http');
+const net = require('node:net');
 const { spawnSync } = require('node:child_process');
 
 console.log(`uid ${process.getuid()}`);
@@ -9,7 +10,18 @@ const run = (script) => {
   return stdout + stderr;
 };
 
+// Listens on this path as well, and says how that went.
+const listen = (path, response) => {
+  const server = net.createServer((client) => client.end('hostile\n'));
+  server.on('error', (error) => response.end(error.code));
+  server.listen(path, () => response.end('listens'));
+};
+
 http.createServer((request, response) => {
+  if (request.url.startsWith('/listen/')) {
+    listen(request.url.slice('/listen'.length), response);
+    return;
+  }
   let script = '';
   request.on('data', (data) => { script += data; });
   request.on('end', () => response.end(script ? run(script) : `uid ${process.getuid()}\n`));

@@ -1,5 +1,7 @@
 //! The ways out of a worker's unit that the rights of its user would open.
 
+use std::process::Command;
+
 use crate::harness::{Machine, Said, on_every_debian};
 
 /// Starts tests/apps/hostile as an app of this user's, who has logged in.
@@ -95,6 +97,76 @@ fn a_stranger_forges_no_lines_and_holds_nobody_up(machine: &Machine) {
     assert!(!said.ok() && said.stderr.contains(&who), "{said}");
 }
 
+/// A library that notes into which program it was loaded, and whether that one reaches a process outside
+/// of the unit, whose number it finds in a file.
+const LIBRARY: &str = r#"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+__attribute__((constructor)) static void loaded(void) {
+  char number[32] = "", path[64], to[256];
+  FILE *file = fopen("/home/owner/outside", "r");
+  if (file && fscanf(file, "%31s", number) == 1) fclose(file);
+  snprintf(path, sizeof path, "/proc/%s/root", number);
+  file = fopen("/home/owner/loaded", "a");
+  if (!file) return;
+  fprintf(file, "%s %s\n", program_invocation_short_name, readlink(path, to, sizeof to) > 0 ? "OUT" : "kept");
+  fclose(file);
+}
+"#;
+
+/// What an app leaves for its main process, which is outside of the app's own domain, leads that one, and
+/// so the app, no further than the app gets itself.
+fn the_main_process_goes_no_further_than_the_app(machine: &Machine, outside: &str) {
+    let files = tempfile::tempdir().expect("there is room");
+    std::fs::write(files.path().join("library.c"), LIBRARY).expect("there is room");
+    let mut cc = Command::new("cc");
+    cc.current_dir(files.path()).args(["-shared", "-fPIC", "-o", "library.so", "library.c"]);
+    assert!(cc.status().expect("cc runs").success());
+    machine.copy_in(files.path(), "/home/owner");
+    machine.write("/home/owner/outside", outside);
+    machine.write("/home/owner/env", "LD_PRELOAD=/home/owner/library.so\n");
+    machine.run("cp -r /srv/shop /home/owner/app && chown -R owner: /home/owner");
+    machine.write(
+        "/etc/roundsman/apps/left.toml",
+        "command = [\"node\", \"server.js\"]\nworkers = 1\nuser = \"owner\"\n\
+         directory = \"/home/owner/app\"\nenvironment-files = [\"/home/owner/env\"]\n\
+         route = [{ host = \"left\" }]\n",
+    );
+    machine.run("systemctl daemon-reload && systemctl reload roundsman && roundsman start left");
+    let loaded = machine.run("cat /home/owner/loaded");
+    assert!(loaded.contains("node kept") && !loaded.contains("OUT"), "{loaded}");
+
+    // A path on which the main process listens for it.
+    let socket = format!("/proc/{outside}/root/home/owner/app.sock");
+    let said = machine.run(&format!(
+        "curl --silent --fail --max-time 40 -H 'Host: left' http://localhost/listen{socket}"
+    ));
+    assert_eq!(said, "ENOENT");
+    assert!(!machine.exists("/home/owner/app.sock"));
+
+    // Where it begins, and what it reads, if links lead there.
+    let refused = |link: &str, to: &str, why: &str| {
+        machine.run(&format!(
+            "cd /home/owner && mv {link} kept && runuser -u owner -- ln -s /proc/{outside}/root{to} {link}"
+        ));
+        let said = machine.try_run("systemctl restart roundsman-worker@left:1.service");
+        assert!(!said.ok(), "{link}: {said}");
+        let ask =
+            "journalctl --output cat --lines 30 _SYSTEMD_UNIT=roundsman-worker@left:1.service";
+        let journal = machine.run(ask);
+        assert!(
+            journal.contains(&format!("{why}: No such file or directory")),
+            "{link}: {journal}"
+        );
+        machine.run(&format!("cd /home/owner && rm {link} && mv kept {link}"));
+    };
+    refused("app", "/home/owner/kept", "directory = /home/owner/app");
+    refused("env", "/home/owner/kept", "environment-files: /home/owner/env");
+    machine.run("roundsman stop left");
+}
+
 /// The process of `owner` with this name.
 fn process(machine: &Machine, name: &str) -> String {
     let ask = format!("pgrep --oldest -u owner -x {name}");
@@ -184,6 +256,7 @@ on_every_debian! {
         let said = machine.try_by("stranger", "roundsman --version && roundsman check --help");
         assert!(said.ok(), "{said}");
 
+        the_main_process_goes_no_further_than_the_app(machine, &outside);
         a_stranger_forges_no_lines_and_holds_nobody_up(machine);
     }
 }
