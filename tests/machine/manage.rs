@@ -44,6 +44,16 @@ on_every_debian! {
         assert!(!machine.exists("/etc/roundsman/apps/shop.toml"));
         let units = machine.run("systemctl list-units --all --no-legend 'roundsman-worker@*' 'roundsman-app@*'");
         assert!(!units.contains("active running") && !units.contains("listening"), "{units}");
+
+        // A file and its units are enough to be served.
+        machine.write(
+            "/etc/roundsman/apps/shop.toml",
+            "command = [\"node\", \"server.js\"]\ndirectory = \"/srv/shop\"\n",
+        );
+        machine.run("systemctl daemon-reload && systemctl enable --now roundsman-app@shop.target");
+        machine.eventually("it is served", |machine| {
+            machine.try_run("curl --silent --fail --max-time 5 http://localhost/").stdout == "one"
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 //! need to know of it reaches them through [`Front`].
 
 mod drain;
+mod newcomer;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -55,6 +56,8 @@ pub(crate) struct Control {
     configuration: RefCell<Option<String>>,
     /// Since when workers drain: a unit that stops after a deploy has drained it waits no more.
     draining: RefCell<HashMap<String, Instant>>,
+    /// Apps whose files were refused when a worker of theirs got ready, and when.
+    newcomers: RefCell<HashMap<String, Instant>>,
 }
 
 // === impl Control ===
@@ -88,6 +91,7 @@ impl Control {
             refused: Cell::new(false),
             configuration: RefCell::default(),
             draining: RefCell::default(),
+            newcomers: RefCell::default(),
         }
     }
 
@@ -118,8 +122,14 @@ impl Control {
                 self.bus.set(true);
                 let snapshot = self.front.snapshot();
                 let is_configured = |worker: &str| snapshot.server(worker).is_some();
+                let ready = |(_, unit): &(&String, &UnitState)| **unit == UnitState::Active;
+                let ready: Vec<String> =
+                    units.iter().filter(ready).map(|(worker, _)| worker.clone()).collect();
                 *self.units.borrow_mut() = Some(WorkerUnits::of(units, is_configured));
                 self.apply_all();
+                for worker in ready {
+                    self.take_in(&worker, UnitState::Active);
+                }
             }
             WorkerEvent::Changed(worker, unit) => {
                 if unit == UnitState::Active {
@@ -128,10 +138,11 @@ impl Control {
                 let snapshot = self.front.snapshot();
                 let server = snapshot.server(&worker);
                 if let Some(units) = &mut *self.units.borrow_mut() {
-                    units.set(worker, unit, server.is_some());
+                    units.set(worker.clone(), unit, server.is_some());
                 }
-                if let Some(server) = server {
-                    self.apply(server);
+                match server {
+                    Some(server) => self.apply(server),
+                    None => self.take_in(&worker, unit),
                 }
             }
             WorkerEvent::Lost(error) => {
