@@ -59,6 +59,8 @@ pub enum Reason {
     ServerGone,
     /// The response is no HTTP/1.1.
     BadResponse,
+    /// The server answers in HTTP/2.
+    SpeaksHttp2,
     /// The response head is over the limit.
     ResponseHeadTooLarge,
     /// The response head did not arrive in time.
@@ -104,7 +106,7 @@ pub const REASONS: usize = Reason::ALL.len();
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::MalformedHead,
         Self::MalformedTarget,
         Self::MalformedHost,
@@ -132,6 +134,7 @@ impl Reason {
         Self::ConnectFailed,
         Self::ServerGone,
         Self::BadResponse,
+        Self::SpeaksHttp2,
         Self::ResponseHeadTooLarge,
         Self::ResponseTimeout,
         Self::TotalTimeout,
@@ -171,6 +174,7 @@ impl Reason {
             Self::ConnectFailed
             | Self::ServerGone
             | Self::BadResponse
+            | Self::SpeaksHttp2
             | Self::ResponseHeadTooLarge => 502,
             Self::NothingConfigured
             | Self::NoServer
@@ -213,6 +217,7 @@ impl Reason {
             Self::ConnectFailed => "connect-failed",
             Self::ServerGone => "server-gone",
             Self::BadResponse => "bad-response",
+            Self::SpeaksHttp2 => "speaks-http2",
             Self::ResponseHeadTooLarge => "response-head-too-large",
             Self::ResponseTimeout => "response-timeout",
             Self::TotalTimeout => "total-timeout",
@@ -259,6 +264,9 @@ impl Reason {
             Self::ConnectFailed => "The application could not be reached.",
             Self::ServerGone => "The application closed the connection without an answer.",
             Self::BadResponse => "The application sent an invalid answer.",
+            Self::SpeaksHttp2 => {
+                "The application answers in HTTP/2: its file needs protocol = \"h2c\"."
+            }
             Self::ResponseHeadTooLarge => "The application sent too large a response head.",
             Self::ResponseTimeout => "The application did not answer in time.",
             Self::TotalTimeout => "The request took too long.",
@@ -281,6 +289,7 @@ impl Reason {
             Self::ConnectFailed => Fault::Servers,
             Self::ServerGone
             | Self::BadResponse
+            | Self::SpeaksHttp2
             | Self::ResponseHeadTooLarge
             | Self::ResponseTimeout => Fault::Either,
             _ => Fault::Clients,

@@ -229,3 +229,22 @@ fn a_server_that_comes_back_is_not_met_on_old_connections() {
     proxy.threads.forget_idle(server.id);
     eventually("nothing is kept", || backend.open() == 0);
 }
+
+/// Node's `http2.createServer()` and gRPC servers begin with their settings, whatever they are asked.
+#[test]
+fn a_server_that_speaks_http2_is_told_from_one_that_speaks_nonsense() {
+    for (bytes, reason, text) in [
+        (&b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64"[..], Reason::SpeaksHttp2, "protocol = \"h2c\""),
+        (b"\0\0\x07\x04\0\0\0\0\0\0\x03\0\0\0\x64\0", Reason::BadResponse, "invalid answer"),
+    ] {
+        let backend = Backend::raw(move |peer| {
+            peer.request().unwrap();
+            let _ = peer.send(bytes);
+        });
+        let proxy = Proxy::over(&[&backend]);
+        let response = proxy.connect().get("/");
+        assert_eq!(response.status(), 502);
+        assert!(response.text().contains(text), "{}", response.text());
+        assert_eq!(proxy.totals().of(reason), 1, "{reason:?}");
+    }
+}

@@ -43,6 +43,17 @@ enum Phase {
     Answering,
 }
 
+/// Whether this is how a server begins that speaks HTTP/2: with a SETTINGS frame (RFC 9113 3.4).
+fn speaks_http2(bytes: &[u8]) -> bool {
+    const SETTING: usize = 6; // its bytes
+    match bytes {
+        [0, high, low, 4, 0, 0, 0, 0, 0, ..] => {
+            usize::from(u16::from_be_bytes([*high, *low])).is_multiple_of(SETTING)
+        }
+        _ => false,
+    }
+}
+
 impl<C: ByteStream> Attempt<'_, C> {
     /// Sends the request and reads a response head, both at once: the server may answer early.
     pub(super) async fn response_head(
@@ -68,7 +79,12 @@ impl<C: ByteStream> Attempt<'_, C> {
             self.poll_time(cx, &mut waits_for).map(|r| Err((r, String::new())))
         })
         .await;
-        result.map_err(|(reason, detail)| self.failed(reason, &detail))
+        result.map_err(|(reason, detail)| match reason {
+            Reason::BadResponse | Reason::ServerGone if speaks_http2(self.response.bytes()) => {
+                self.failed(Reason::SpeaksHttp2, "write protocol = \"h2c\"")
+            }
+            reason => self.failed(reason, &detail),
+        })
     }
 
     /// Sends what can be sent now. Errors are the client's; the server's may come with an answer.

@@ -67,7 +67,9 @@ mod tests {
                 Reason::Exhausted => (Fault::Ours, false),
                 Reason::ConnectFailed => (Fault::Servers, true),
                 Reason::ServerGone | Reason::BadResponse => (Fault::Either, true),
-                Reason::ResponseHeadTooLarge | Reason::ResponseTimeout => (Fault::Either, false),
+                Reason::SpeaksHttp2 | Reason::ResponseHeadTooLarge | Reason::ResponseTimeout => {
+                    (Fault::Either, false)
+                }
                 _ => (Fault::Clients, false),
             };
             assert_eq!((reason.fault(), !repeated.is_empty()), (fault, repeats), "{reason:?}");
