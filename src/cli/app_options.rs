@@ -49,6 +49,11 @@ impl AppOptions {
             && health.is_none()
     }
 
+    /// Whether it is said at which port the app listens.
+    pub(super) fn has_port(&self) -> bool {
+        self.port.is_some()
+    }
+
     /// Puts them into a change of the app's file. `is_node` is whether the app is Node's, which binds no
     /// port, whatever it asks for.
     pub(super) fn add_to(&self, change: &mut Change, is_node: bool) -> Done {

@@ -61,6 +61,13 @@ impl Edit {
         Ok(Self { path, old, new: Some(new) })
     }
 
+    /// The same with a further change.
+    pub(super) fn and(&self, change: &Change) -> Done<Self> {
+        let text = self.new.as_deref().unwrap_or_default();
+        let new = change.apply(&self.path, text).map_err(|e| Failure::config(e.to_string()))?;
+        Ok(Self { path: self.path.clone(), old: self.old.clone(), new: Some(new) })
+    }
+
     /// The removal of an app's file.
     pub(super) fn remove(app: &str) -> Done<Self> {
         manage::room()?;

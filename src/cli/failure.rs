@@ -18,6 +18,8 @@ pub(super) struct Failure {
     pub(super) code: u8,
     /// For people; may have several lines, empty when all was said.
     pub(super) message: String,
+    /// Where the app listens that is not reached where it should be.
+    pub(super) listens_at: Option<u16>,
 }
 
 /// What a command comes to.
@@ -35,7 +37,7 @@ impl Failure {
     }
 
     pub(super) fn with(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), listens_at: None }
     }
 }
 

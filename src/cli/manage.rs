@@ -78,7 +78,7 @@ pub(super) fn each(target: &str, act: impl Fn(&str) -> ExitCode) -> ExitCode {
 pub(super) fn end(result: Done) -> ExitCode {
     match result {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(Failure { code, message }) => {
+        Err(Failure { code, message, .. }) => {
             // The errors of files say themselves that they are some.
             match message.as_str() {
                 "" => {}

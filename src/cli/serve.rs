@@ -109,7 +109,7 @@ impl Serve {
         }
         let code = match begun.and_then(|(anchor, passed)| self.serve(anchor, passed)) {
             Ok(()) => exit::OK,
-            Err(Failure { code, message }) => {
+            Err(Failure { code, message, .. }) => {
                 tracing::error!("{message}");
                 notify::status(message.lines().next().unwrap_or_default());
                 code

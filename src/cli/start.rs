@@ -163,7 +163,16 @@ impl Start {
             if let Some(secrets) = &secrets {
                 secrets.write()?;
             }
-            if let Err(failure) = self.bring_up(&machine, &app, &edit, &before, writes).await {
+            let begun = self.bring_up(&machine, &app, &edit, &before, writes).await;
+            let (app, edit, brought) = match begun {
+                Err(Failure { listens_at: Some(port), .. }) if self.may_take(&edit) => {
+                    let (app, edit) = take(&name, &edit, port)?;
+                    let brought = self.bring_up(&machine, &app, &edit, &before, writes).await;
+                    (app, edit, brought)
+                }
+                brought => (app, edit, brought),
+            };
+            if let Err(failure) = brought {
                 if writes {
                     say("taking everything back; Ctrl-C leaves it in the middle");
                     if let Some(secrets) = &secrets {
@@ -208,6 +217,12 @@ impl Start {
             );
             Ok(())
         })
+    }
+
+    /// Whether an app that listens at a port of its own choice may be taken there: it is new, and nobody
+    /// has said where it listens.
+    fn may_take(&self, edit: &Edit) -> bool {
+        edit.is_new() && self.listen.is_none() && !self.options.has_port()
     }
 
     /// What members may have done: an app that is there started as it is.
@@ -408,6 +423,17 @@ impl Start {
         // What else it wants: the watch and the timer. And so the app is stopped with it.
         Ok(machine.systemd.job(Verb::Start, &unit::target(&app.name)).await?)
     }
+}
+
+/// Has the front reach an app at the port that it insists on.
+fn take(name: &str, edit: &Edit, port: u16) -> Done<(App, Edit)> {
+    say(&format!(
+        "{name} is taken where it listens, which one worker alone can do: listen = \"port\" and \
+         port = {port} in its file"
+    ));
+    let more = vec![("port".to_owned(), i64::from(port).into())];
+    let edit = edit.and(&Change { listen: Some("port".to_owned()), more, ..Change::default() })?;
+    Ok((edit.judge_app(name)?, edit))
 }
 
 /// A command, in this directory.

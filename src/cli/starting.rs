@@ -1,7 +1,7 @@
 //! Workers that a command starts: watched until all of them serve, or one is not going to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PROOF: Duration = Duration::from_millis(500);
 
 /// How long an app may go on listening elsewhere: then that is its server, and no other one comes.
-const ELSEWHERE: Duration = Duration::from_secs(10);
+const ELSEWHERE: Duration = Duration::from_secs(3);
 
 type Jobs = JoinSet<(u16, Result<(), SystemdError>)>;
 
@@ -73,7 +73,8 @@ impl Machine {
             }
         }
         let lines = last_words::lines_since(&unit::service(&app.name, number), began);
-        Err(Failure::new(format!("{}: {reason}{intruder}{lines}", app.instance(number))))
+        let text = format!("{}: {reason}{intruder}{lines}", app.instance(number));
+        Err(Failure { listens_at: port_of(app, &reason), ..Failure::new(text) })
     }
 
     /// Removes from `pending` who is ready, and returns when nobody is left or one has failed.
@@ -197,17 +198,25 @@ impl Machine {
     }
 }
 
-/// What to type for an app that listens at a port of its own choice.
+/// The port of an app that listens at one of its own choice, where the front can reach it: the one that
+/// there is.
+fn port_of(app: &App, status: &str) -> Option<u16> {
+    let list = status.strip_prefix(LISTENS_ELSEWHERE)?.split(", where").next()?;
+    let addresses: Option<Vec<SocketAddr>> =
+        list.split(" and ").map(|address| address.parse().ok()).collect();
+    let addresses = addresses?;
+    let port = addresses.first()?.port();
+    let home = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let is_reached = addresses.iter().any(|a| a.ip().is_unspecified() || a.ip() == home);
+    let is_one = addresses.iter().all(|address| address.port() == port);
+    (app.workers == 1 && is_reached && is_one).then_some(port)
+}
+
+/// What to type for such an app.
 fn way_out(app: &App, status: &str) -> String {
-    let address =
-        status.strip_prefix(LISTENS_ELSEWHERE).and_then(|rest| rest.split([',', ' ']).next());
-    let address = address.and_then(|address| address.parse::<SocketAddr>().ok());
-    match address {
-        Some(address) if app.workers == 1 => {
-            format!(". As options of start: --listen port --port {}", address.port())
-        }
-        _ => String::new(),
-    }
+    port_of(app, status).map_or_else(String::new, |port| {
+        format!(". As options of start: --listen port --port {port}")
+    })
 }
 
 #[cfg(test)]
@@ -226,6 +235,11 @@ mod tests {
         let said = way_out(&app(1), &status);
         assert!(said.ends_with("--listen port --port 8000"), "{said}");
         assert_eq!(way_out(&app(2), &status), "", "two cannot have it");
+        let port =
+            |list: &str| port_of(&app(1), &format!("{LISTENS_ELSEWHERE}{list}, where it is"));
+        assert_eq!(port("0.0.0.0:5000 and [::]:5000"), Some(5000));
+        assert_eq!(port("127.0.0.1:80 and 127.0.0.1:9100"), None, "it is not known which");
+        assert_eq!(port("[::1]:3000"), None, "it is not reached there");
         assert_eq!(way_out(&app(1), "still starting"), "");
     }
 }

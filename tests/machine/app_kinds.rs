@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian, on_every_debian_in_soak};
 
 /// Starts tests/apps/DIRECTORY; its first answer.
 fn start(machine: &Machine, directory: &str, configuration: &str) -> String {
@@ -94,5 +94,46 @@ on_every_debian! {
         let configuration = "command = [\"uvicorn\", \"--fd\", \"3\", \"app:app\"]\n";
         assert!(start(machine, "python-asgi", configuration).starts_with("hello from asgi, "));
         assert_eq!(machine.run(AS_CLIENT), "hello from asgi, 127.0.0.9 by http\n");
+    }
+}
+
+on_every_debian_in_soak! {
+    /// A program that insists on its port is taken there; one that binds its port on every address has as many
+    /// workers as anybody; and what only defines an app gets a server.
+    fn programs_are_taken_where_they_listen(machine: &Machine) {
+        machine.run("mkdir -p /srv/files /srv/wide /srv/flask /srv/npm && echo hello > /srv/files/index.html");
+        let said = machine.run("cd /srv/files && roundsman start --name files -- python3 -m http.server 8000 2>&1");
+        assert!(said.contains("files is taken where it listens"), "{said}");
+        assert!(said.contains("files is up: 1 worker behind http://localhost/"), "{said}");
+        assert_eq!(machine.curl("/"), "hello\n");
+        let file = machine.run("cat /etc/roundsman/apps/files.toml");
+        assert!(file.contains("listen = \"port\"\nport = 8000\n"), "{file}");
+        machine.run("roundsman delete files --yes");
+
+        machine.write(
+            "/srv/wide/main.py",
+            "import os, http.server as h\n\
+             class H(h.BaseHTTPRequestHandler):\n    def do_GET(self):\n        self.send_response(200)\n        \
+             self.end_headers()\n        self.wfile.write(os.environ['ROUNDSMAN_WORKER'].encode())\n\
+             h.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()\n",
+        );
+        machine.run("cd /srv/wide && roundsman start main.py -n 2");
+        let answers = machine.run("for i in 1 2 3 4 5 6; do curl --silent --fail http://localhost/; echo; done");
+        assert!(answers.contains("wide:1") && answers.contains("wide:2"), "{answers}");
+        machine.run("roundsman delete wide --yes");
+
+        machine.write(
+            "/srv/flask/app.py",
+            "from flask import Flask, request\napp = Flask(__name__)\n\
+             @app.route('/')\ndef index():\n    return request.remote_addr\n",
+        );
+        machine.run("cd /srv/flask && roundsman start app.py -n 2");
+        assert_eq!(machine.run(AS_CLIENT), "127.0.0.9");
+        machine.run("roundsman delete flask --yes");
+
+        machine.write("/srv/npm/package.json", r#"{ "name": "npm", "scripts": { "start": "node index.js" } }"#);
+        machine.write("/srv/npm/index.js", "require('http').createServer((q, r) => r.end('npm')).listen(3000);\n");
+        machine.run("cd /srv/npm && roundsman start npm -n 2 -- start");
+        assert_eq!(machine.curl("/"), "npm");
     }
 }

@@ -219,7 +219,7 @@ impl Serve {
         if let Some(address) = settings.listen
             && !listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_)))
         {
-            listeners.push(listen_tcp(address).map_err(|Failure { code, message }| {
+            listeners.push(listen_tcp(address).map_err(|Failure { code, message, .. }| {
                 let hint = "systemctl daemon-reload && systemctl restart roundsman-session.socket";
                 Failure::with(code, format!("{message}; under systemd its socket opens it: {hint}"))
             })?);

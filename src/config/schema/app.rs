@@ -94,9 +94,9 @@ pub(in crate::config) const APP: Section = Section {
             "port",
             "1 to 65535",
             "",
-            "With listen = \"port\", for apps that bind the port on every address: the port of worker 1; \
-             worker N gets port + N - 1. Without it all workers get one port, each on a loopback address \
-             of its own.",
+            "With listen = \"port\", for apps that bind a port of their own choice: that of worker 1; worker N \
+             gets port + N - 1, on 127.0.0.1. Without it each worker has a loopback address and a port of its own, \
+             so that an app may also bind its port on every address.",
         ),
         key(
             "transport",

@@ -13,6 +13,10 @@ use crate::config::supervision::Supervision;
 /// The port that every worker's TCP listener has; what tells workers apart is the address.
 pub const WORKER_PORT: u16 = 7080;
 
+/// From where on workers of apps that bind for themselves get a port each, and how many there are: below those
+/// that the kernel gives to clients. So one that binds its port on every address is in nobody's way.
+const OWN_PORTS: (u16, u16) = (20_000, 12_000);
+
 /// `apps/NAME.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct App {
@@ -181,6 +185,12 @@ impl App {
                 let port = first.saturating_add(number.saturating_sub(1));
                 return Address::Tcp(SocketAddr::from(([127, 0, 0, 1], port)));
             }
+            (Listen::Port, None) => {
+                return Address::Tcp(SocketAddr::from((
+                    self.own_ip(number),
+                    self.own_port(number),
+                )));
+            }
             (Listen::Unix, _) => {
                 // The unit's own RuntimeDirectory=, where the app may create the socket.
                 return Address::Unix(paths::app_socket(&self.name, number));
@@ -188,13 +198,23 @@ impl App {
             _ => {}
         }
         match self.transport {
-            Transport::Tcp => {
-                let [high, low] = self.slot.to_be_bytes();
-                // 127.64.0.0/10, so that nobody's 127.0.x.y is in the way.
-                Address::Tcp(SocketAddr::from(([127, 64 + high, low, number as u8], WORKER_PORT)))
-            }
+            Transport::Tcp => Address::Tcp(SocketAddr::from((self.own_ip(number), WORKER_PORT))),
             Transport::Unix => Address::Unix(paths::inherited_socket(&self.name, number)),
         }
+    }
+
+    /// The worker's own loopback address: in 127.64.0.0/10, so that nobody's 127.0.x.y is in the way.
+    fn own_ip(&self, number: u16) -> [u8; 4] {
+        let [high, low] = self.slot.to_be_bytes();
+        [127, 64 + high, low, number as u8]
+    }
+
+    /// A port that no other worker of the app has, and hardly one of another app.
+    fn own_port(&self, number: u16) -> u16 {
+        let (first, count) = OWN_PORTS;
+        // A prime, so that apps whose networks are neighbours are far from each other.
+        let place = (u32::from(self.slot) * 4799 + u32::from(number)) % u32::from(count);
+        first + place as u16
     }
 
     /// The systemd instance name of worker `number`: `shop:1`.

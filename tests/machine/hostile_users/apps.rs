@@ -85,7 +85,7 @@ on_every_debian! {
         let ask = "curl --silent --max-time 5 --header 'Host: web.example' http://localhost/";
         assert_eq!(machine.run(ask), "python");
         let journal = format!("journalctl --no-pager --output cat --unit {UNIT}");
-        let served = machine.run(&format!("{journal} | grep -o '127[0-9.]*:7080' | tail -1"));
+        let served = machine.run(&format!("{journal} | grep -o '127[0-9.]*:[0-9]*' | tail -1"));
         let (ip, port) = served.trim().split_once(':').expect("an address");
 
         machine.run(&format!("systemctl stop {UNIT}"));
@@ -129,7 +129,7 @@ on_every_debian! {
         let ask = "curl --silent --max-time 5 --header 'Host: web.example' http://localhost/";
         assert_eq!(machine.run(ask), "python");
         let journal = format!("journalctl --no-pager --output cat --unit '{UNIT}'");
-        let served = machine.run(&format!("{journal} | grep -o '127[0-9.]*:7080' | tail -1"));
+        let served = machine.run(&format!("{journal} | grep -o '127[0-9.]*:[0-9]*' | tail -1"));
         let (ip, port) = served.trim().split_once(':').expect("an address");
         let pid = machine.property(UNIT, "MainPID");
         machine.run(&format!("kill -STOP {pid} && touch /run/closes"));
