@@ -4,6 +4,8 @@ mod attempt;
 mod budget;
 pub(crate) mod chunk;
 pub(crate) mod connection;
+#[cfg(test)]
+mod endless;
 mod exchange;
 pub(crate) mod field;
 pub(crate) mod forwarded;

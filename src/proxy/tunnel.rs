@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::frames::{Frames, SERVICE_RESTART};
+use super::relay::{FRAMING, TURN};
 use crate::io::buf::{Buf, Input, poll_read};
 use crate::io::deadline::Deadline;
 use crate::io::write::write_all;
@@ -129,6 +130,8 @@ impl Half {
         S: AsyncRead + Unpin,
         D: AsyncWrite + Unpin,
     {
+        let begun = self.moved;
+        let mut heads = 0;
         loop {
             while let Some(buffer) = &self.buffer
                 && !self.out.is_empty()
@@ -138,7 +141,7 @@ impl Half {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
                 if let Some(frames) = &mut frames {
-                    frames.pass(&buffer[self.out.start..self.out.start + written]);
+                    heads += frames.pass(&buffer[self.out.start..self.out.start + written]);
                 }
                 self.out.start += written;
                 self.moved += written as u64;
@@ -147,6 +150,12 @@ impl Half {
                 self.buffer = None;
                 return Pin::new(to).poll_shutdown(cx);
             }
+            // What is moved is read and written, and each head looked at: then others have their turn.
+            if 2 * (self.moved - begun) + FRAMING * heads >= TURN {
+                self.buffer = None;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let buffer = self.buffer.get_or_insert_with(Buf::bulk);
             let Poll::Ready(read) = poll_read(from, cx, buffer) else {
                 self.buffer = None;
@@ -154,6 +163,39 @@ impl Half {
             };
             self.out = 0..read?;
             self.ended = self.out.is_empty();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::task::Waker;
+
+    use super::super::endless::{Endless, Woken};
+    use super::*;
+
+    /// As a server that writes as fast as it can, into a client that reads as fast as it can.
+    #[test]
+    fn a_conversation_that_never_ends_takes_turns() {
+        for (unit, mut frames, most) in [
+            (&b"\x81\x01a"[..], Some(Frames::default()), 256 * 1024),
+            (&[0x82; 1000], Some(Frames::default()), TURN),
+            (&[b'x'; 1000], None, TURN),
+        ] {
+            let (mut source, mut sink) = (Endless::of(unit), Endless::of(unit));
+            let mut half = Half { buffer: None, out: 0..0, ended: false, moved: 0 };
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            for turn in 1..4 {
+                let mut cx = Context::from_waker(&waker);
+                let polled = half.poll(&mut cx, &mut source, &mut sink, frames.as_mut());
+                assert!(polled.is_pending());
+                assert_eq!(woken.0.load(Ordering::Relaxed), turn, "it goes on");
+                assert!(source.read <= turn * most, "{} bytes in {turn} turns", source.read);
+                assert_eq!(source.read, sink.written, "what was read is written");
+            }
         }
     }
 }

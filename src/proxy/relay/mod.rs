@@ -24,10 +24,10 @@ pub(crate) const HEADROOM: usize = 512;
 /// Room after it for the end of a chunk and the last chunk.
 const TAILROOM: usize = 16;
 /// Bytes that are read and written in one turn, before the thread's other connections have theirs.
-const TURN: u64 = 2 * 1024 * 1024;
+pub(super) const TURN: u64 = 2 * 1024 * 1024;
 /// What a byte of framing costs more than one of payload: a chunk of one byte has five around it, and
 /// each must be looked at.
-const FRAMING: u64 = 32;
+pub(super) const FRAMING: u64 = 32;
 /// Bytes of a chunked body that are read at once: of the smallest chunks they take about a millisecond.
 const CHUNKED: usize = 64 * 1024;
 

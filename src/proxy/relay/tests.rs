@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::chunk::Event;
+use super::super::endless::{Endless, Woken};
 use super::*;
 use crate::io::buf::Input;
 
@@ -150,46 +151,6 @@ fn a_body_over_the_limit_is_refused() {
     assert!(matches!(result, Err(RelayError::TooLarge)));
 }
 
-/// A socket that always has more to read, and takes whatever is written.
-struct Endless {
-    unit: &'static [u8],
-    read: u64,
-    written: u64,
-}
-
-impl tokio::io::AsyncRead for Endless {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let whole = buffer.remaining() / self.unit.len();
-        assert!(self.read < 1 << 30, "it never lets go");
-        (0..whole).for_each(|_| buffer.put_slice(self.unit));
-        self.read += (whole * self.unit.len()) as u64;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl tokio::io::AsyncWrite for Endless {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.written += bytes.len() as u64;
-        Poll::Ready(Ok(bytes.len()))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl ByteStream for Endless {}
-
 #[test]
 fn a_body_that_never_ends_takes_turns() {
     for (framing, unit, most) in [
@@ -198,8 +159,7 @@ fn a_body_that_never_ends_takes_turns() {
         (Framing::Chunked, b"a\r\n0123456789\r\n", TURN),
         (Framing::Chunked, b"1\r\nx\r\n", 2 * CHUNKED as u64),
     ] {
-        let stream = || Endless { unit, read: 0, written: 0 };
-        let (mut source, mut sink) = (stream(), stream());
+        let (mut source, mut sink) = (Endless::of(unit), Endless::of(unit));
         let mut relay = Relay::new(framing, framing == Framing::Chunked, None, 1024);
         let woken = std::sync::Arc::new(Woken::default());
         let waker = std::task::Waker::from(std::sync::Arc::clone(&woken));
@@ -210,14 +170,5 @@ fn a_body_that_never_ends_takes_turns() {
             assert!(source.read <= turn * most, "{} bytes of {framing:?}", source.read);
             assert_eq!(relay.waits(), Waits::Source, "what was read is written");
         }
-    }
-}
-
-#[derive(Default)]
-struct Woken(std::sync::atomic::AtomicU64);
-
-impl std::task::Wake for Woken {
-    fn wake(self: std::sync::Arc<Self>) {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
 }
