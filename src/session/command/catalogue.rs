@@ -1,6 +1,7 @@
 //! `COMMAND`: what there is, for libraries that ask before they use it.
 
 use super::super::protocol::{Arguments, Reply};
+use super::super::store::Work;
 use super::glob::Matching;
 use super::table::{self, COMMANDS, Command};
 use super::{CommandError, Context, Outcome, is, unknown_subcommand};
@@ -33,11 +34,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { name: "memory|usage", arity: -3, keys: (2, 2, 1) },
 ];
 
-pub(super) fn command(
-    _cx: &mut Context<'_>,
-    args: Arguments<'_>,
-    reply: &mut Reply<'_>,
-) -> Outcome {
+pub(super) fn command(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let Some(word) = args.get(1) else {
         reply.array(COMMANDS.len());
         for command in COMMANDS {
@@ -48,7 +45,7 @@ pub(super) fn command(
     if is(word, "COUNT") && args.len() == 2 {
         reply.count(COMMANDS.len());
     } else if is(word, "LIST") {
-        list(args, reply)?;
+        list(cx.store.work(), args, reply)?;
     } else if is(word, "INFO") {
         if args.len() == 2 {
             reply.array(COMMANDS.len());
@@ -85,7 +82,7 @@ pub(super) fn command(
     Ok(())
 }
 
-fn list(args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+fn list(work: &Work, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let filter = match args.len() {
         2 => None,
         5 if is(args.at(2), "FILTERBY") => Some((args.at(3), args.at(4))),
@@ -97,7 +94,7 @@ fn list(args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
         Some((by, _)) if is(by, "MODULE") => chosen.clear(),
         Some((by, pattern)) if is(by, "PATTERN") => {
             let pattern = Matching::pattern(pattern)?.to_ascii_lowercase();
-            let (mut request, all) = (Matching::new(), std::mem::take(&mut chosen));
+            let (mut request, all) = (Matching::new(work), std::mem::take(&mut chosen));
             for command in all {
                 if request.matches(&pattern, command.name.as_bytes())? {
                     chosen.push(command);

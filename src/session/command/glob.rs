@@ -1,16 +1,15 @@
 //! The patterns of `KEYS` and `MATCH`: `*`, `?`, `[a-z]`, `[^a-z]`, `\x`.
 
+use super::super::store::{Task, Work};
 use super::CommandError;
 
 /// The longest pattern.
 const LONGEST: usize = 4096;
-/// Steps that one request may take: nobody else is served meanwhile. Names of usual lengths take one for
-/// each byte, so this is enough for `*x*` over a million keys of fifty bytes.
-const STEPS: u64 = 50_000_000;
-
-/// What one request may still spend on matching, whatever its patterns and however many it compares.
+/// Compares names with patterns for one request. Usual ones take a step for each byte.
 #[derive(Debug)]
-pub(super) struct Matching {
+pub(super) struct Matching<'a> {
+    work: &'a Work,
+    /// What the comparison at hand may still take.
     left: u64,
 }
 
@@ -20,10 +19,10 @@ struct Spent;
 
 // === impl Matching ===
 
-impl Matching {
-    /// For a new request.
-    pub(super) fn new() -> Self {
-        Self { left: STEPS }
+impl<'a> Matching<'a> {
+    /// Within what the request may take.
+    pub(super) fn new(work: &'a Work) -> Self {
+        Self { work, left: 0 }
     }
 
     /// A pattern that is not too long.
@@ -38,14 +37,12 @@ impl Matching {
 
     /// Whether `text` matches `pattern`.
     pub(super) fn matches(&mut self, pattern: &[u8], text: &[u8]) -> Result<bool, CommandError> {
-        Self::pattern(pattern).and_then(|pattern| {
-            self.compare(pattern, text).map_err(|Spent| {
-                CommandError::other(
-                    "ERR comparing with the pattern takes too long; use a simpler one, or SCAN with a \
-                     smaller COUNT",
-                )
-            })
-        })
+        let before = self.work.left();
+        self.left = before;
+        let result = self.compare(Self::pattern(pattern)?, text);
+        let steps = before - self.left + u64::from(result.is_err());
+        self.work.spend(Task::Compare, steps as usize)?;
+        Ok(result.is_ok_and(|matches| matches))
     }
 
     fn compare(&mut self, pattern: &[u8], text: &[u8]) -> Result<bool, Spent> {
@@ -133,7 +130,7 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &[u8], text: &[u8]) -> bool {
-        Matching::new().matches(pattern, text).unwrap()
+        Matching::new(&Work::default()).matches(pattern, text).unwrap()
     }
 
     /// What patterns mean, in as few words as possible.
@@ -141,7 +138,7 @@ mod tests {
         match (pattern, text) {
             ([b'*', rest @ ..], _) => (0..=text.len()).any(|n| simply(rest, &text[n..])),
             ([], _) | (_, []) => pattern.len() == text.len(),
-            (_, [byte, later @ ..]) => Matching::new()
+            (_, [byte, later @ ..]) => Matching { work: &Work::default(), left: 1000 }
                 .one(pattern, 0, *byte)
                 .unwrap()
                 .is_some_and(|next| simply(&pattern[next..], later)),
@@ -190,20 +187,26 @@ mod tests {
             format!("{}b", "*a".repeat(2000)),
             format!("*[{}]", "b".repeat(2000)),
         ] {
-            let mut request = Matching { left: 1_000_000 };
+            let work = Work::default();
+            work.note(Task::Compare, 49_000_000);
+            let mut request = Matching::new(&work);
             let error = request.matches(pattern.as_bytes(), &text).unwrap_err().to_string();
             assert!(error.contains("takes too long"), "{error}");
             // Nor does it begin anew with the next name.
             assert!(request.matches(b"a", b"a").is_err());
         }
-        let error = Matching::new().matches(&[b'a'; LONGEST + 1], b"a").unwrap_err().to_string();
+        let work = Work::default();
+        let error =
+            Matching::new(&work).matches(&[b'a'; LONGEST + 1], b"a").unwrap_err().to_string();
         assert!(error.contains("4096"), "{error}");
     }
 
     /// So that listing everything costs nothing.
     #[test]
     fn a_star_at_the_end_takes_one_step() {
-        let mut request = Matching { left: 6 };
-        assert!(request.matches(b"sess:*", &[b"sess:", &[b'a'; 1000][..]].concat()).unwrap());
+        let work = Work::default();
+        let text = [b"sess:", &[b'a'; 1000][..]].concat();
+        assert!(Matching::new(&work).matches(b"sess:*", &text).unwrap());
+        assert_eq!(work.spent(), 6);
     }
 }

@@ -6,8 +6,8 @@ use std::hash::RandomState;
 use indexmap::IndexMap;
 
 use super::super::protocol::{Arguments, Reply, Version};
-use super::super::store::Op;
 use super::super::store::value::{Bytes, Kind, Value};
+use super::super::store::{Op, Task, TooMuch, Work};
 use super::number::integer;
 use super::sets::Picks;
 use super::{CommandError, Context, Outcome, is};
@@ -27,6 +27,19 @@ pub(super) fn with_fields<T>(
             _ => Err(CommandError::WrongType),
         },
         Some(_) => Err(CommandError::WrongType),
+    })
+}
+
+/// As [`with_fields`], for a command that looks at all of them.
+pub(super) fn with_all_fields<T>(
+    cx: &mut Context<'_>,
+    name: &[u8],
+    read: impl FnOnce(&Fields, &Work) -> T,
+) -> Result<T, CommandError> {
+    let work = cx.store.work().clone();
+    with_fields(cx, name, |fields| {
+        work.note(Task::Read, fields.len());
+        read(fields, &work)
     })
 }
 
@@ -113,7 +126,7 @@ pub(super) fn hmget(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
 }
 
 pub(super) fn hgetall(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
-    with_fields(cx, args.at(1), |fields| {
+    with_all_fields(cx, args.at(1), |fields, _| {
         reply.map(fields.len());
         for (field, value) in fields {
             reply.bulk(field);
@@ -123,7 +136,7 @@ pub(super) fn hgetall(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Rep
 }
 
 pub(super) fn hkeys(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
-    with_fields(cx, args.at(1), |fields| {
+    with_all_fields(cx, args.at(1), |fields, _| {
         reply.array(fields.len());
         for field in fields.keys() {
             reply.bulk(field);
@@ -132,7 +145,7 @@ pub(super) fn hkeys(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
 }
 
 pub(super) fn hvals(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
-    with_fields(cx, args.at(1), |fields| {
+    with_all_fields(cx, args.at(1), |fields, _| {
         reply.array(fields.len());
         for value in fields.values() {
             reply.bulk(value);
@@ -235,8 +248,9 @@ pub(super) fn hrandfield(
         return Err(CommandError::other("ERR value is out of range"));
     }
     let mut random = cx.client.random();
+    let work = cx.store.work().clone();
     with_fields(cx, args.at(1), |fields| {
-        let mut picks = Picks::new(fields.len(), count, &mut random);
+        let mut picks = Picks::new(fields.len(), count, &mut random, &work)?;
         let nested = with_values && reply.version() == Version::Three;
         reply.array(picks.remaining() * if with_values && !nested { 2 } else { 1 });
         while !reply.is_too_large()
@@ -250,5 +264,7 @@ pub(super) fn hrandfield(
                 reply.bulk(value);
             }
         }
-    })
+        Ok::<_, TooMuch>(())
+    })??;
+    Ok(())
 }

@@ -1,8 +1,8 @@
 //! Keys whatever they hold, and their expiry.
 
 use super::super::protocol::{Arguments, Reply};
-use super::super::store::Op;
 use super::super::store::value::is_expired;
+use super::super::store::{Op, Task};
 use super::number::integer;
 use super::{CommandError, Context, Outcome, is};
 
@@ -283,6 +283,7 @@ fn relocate(
         .map(|found| found.entry())
         .transpose()?
         .ok_or_else(|| CommandError::other("ERR no such key"))?;
+    cx.store.work().note(Task::Copy, entry.value.elements());
     if only_new && cx.kind(&target)?.is_some() {
         return Ok(false);
     }
@@ -316,6 +317,7 @@ pub(super) fn copy(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
         reply.flag(false);
         return Ok(());
     };
+    cx.store.work().spend(Task::Copy, entry.value.elements())?;
     let space = cx.store.define_space(cx.client.namespace(), database)?;
     let mut target = Vec::new();
     super::key::build(&mut target, space, args.at(2));

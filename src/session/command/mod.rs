@@ -25,7 +25,7 @@ use thiserror::Error;
 
 use super::protocol::{Arguments, Reply};
 use super::store::value::Kind;
-use super::store::{Found, Op, Store, StoreError, key};
+use super::store::{Found, Op, Store, StoreError, TooMuch, key};
 
 pub use client::{Client, Identity, Memento};
 pub use connection::is_namespace;
@@ -51,6 +51,9 @@ pub enum CommandError {
     /// A value would become larger than a client may send.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     TooLong,
+    /// It would keep everybody else waiting.
+    #[error("ERR {0}")]
+    TooMuch(#[from] TooMuch),
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),

@@ -3,6 +3,7 @@
 use super::super::protocol::{Arguments, Reply};
 use super::super::store::key;
 use super::super::store::value::Kind;
+use super::super::store::{Task, Work};
 use super::glob::Matching;
 use super::number::integer;
 use super::{CommandError, Context, Outcome, is};
@@ -48,15 +49,15 @@ fn options(args: Arguments<'_>, at: usize, with_kind: bool) -> Result<Options<'_
 
 impl Options<'_> {
     /// Leaves the names that match.
-    fn choose<'n>(&self, names: Vec<&'n [u8]>) -> Result<Vec<&'n [u8]>, CommandError> {
+    fn choose<'n>(&self, names: Vec<&'n [u8]>, work: &Work) -> Result<Vec<&'n [u8]>, CommandError> {
         let Some(pattern) = self.pattern else { return Ok(names) };
-        choose(&mut Matching::new(), pattern, names)
+        choose(&mut Matching::new(work), pattern, names)
     }
 }
 
 /// Leaves the names that match.
 fn choose<'n>(
-    request: &mut Matching,
+    request: &mut Matching<'_>,
     pattern: &[u8],
     names: impl IntoIterator<Item = &'n [u8]>,
 ) -> Result<Vec<&'n [u8]>, CommandError> {
@@ -79,7 +80,7 @@ pub(super) fn scan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
     let wanted = |kind: Kind| options.kind.is_none_or(|name| is(name, kind.name()));
     let names: Vec<&[u8]> =
         keys.iter().filter(|found| wanted(found.kind)).map(|found| key::name(&found.key)).collect();
-    let names = options.choose(names)?;
+    let names = options.choose(names, cx.store.work())?;
     reply.array(2);
     reply.bulk(itoa::Buffer::new().format(next).as_bytes());
     reply.array(names.len());
@@ -91,9 +92,10 @@ pub(super) fn scan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
 
 pub(super) fn keys(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (mut names, mut place) = (Vec::new(), 0);
-    let mut request = Matching::new();
+    let mut request = Matching::new(cx.store.work());
     loop {
         let (keys, next) = cx.store.scan(cx.client.space, place, MOST, cx.now)?;
+        cx.store.work().spend(Task::Visit, 0)?;
         let found = keys.iter().map(|found| key::name(&found.key));
         names.extend(choose(&mut request, args.at(1), found)?.into_iter().map(<[u8]>::to_vec));
         place = next;
@@ -128,9 +130,9 @@ pub(super) fn randomkey(
 
 pub(super) fn hscan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let options = options(args, 2, false)?;
-    super::hashes::with_fields(cx, args.at(1), |fields| {
+    super::hashes::with_all_fields(cx, args.at(1), |fields, work| {
         let (looked_at, next) = window(fields.keys().map(|field| &**field), &options);
-        let chosen = options.choose(looked_at)?;
+        let chosen = options.choose(looked_at, work)?;
         reply.array(2);
         reply.bulk(next.to_string().as_bytes());
         reply.array(chosen.len() * 2);
@@ -144,9 +146,9 @@ pub(super) fn hscan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
 
 pub(super) fn sscan(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let options = options(args, 2, false)?;
-    super::sets::with_members(cx, args.at(1), |members| {
+    super::sets::with_all_members(cx, args.at(1), |members, work| {
         let (looked_at, next) = window(members.iter().map(|member| &**member), &options);
-        let chosen = options.choose(looked_at)?;
+        let chosen = options.choose(looked_at, work)?;
         reply.array(2);
         reply.bulk(next.to_string().as_bytes());
         reply.array(chosen.len());

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::super::protocol::{Arguments, Reply};
+use super::super::store::Task;
 use super::super::store::key::Space;
 use super::glob::Matching;
 use super::guesses::Guesses;
@@ -107,10 +108,14 @@ pub(super) fn memory(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
     if !is(args.at(1), "USAGE") || args.len() < 3 {
         return Err(unknown_subcommand("MEMORY", args));
     }
+    let work = cx.store.work().clone();
     cx.read(args.at(2), |found| {
         match found {
             None => reply.null(),
-            Some(found) => reply.count(found.stored_bytes() + args.at(2).len()),
+            Some(found) => {
+                work.note(Task::Read, found.to_count());
+                reply.count(found.stored_bytes() + args.at(2).len());
+            }
         }
         Ok(())
     })
@@ -152,7 +157,7 @@ pub(super) fn config(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
     if is(args.at(1), "GET") && args.len() >= 3 {
         let settings = settings(cx);
         let mut is_chosen = vec![false; settings.len()];
-        let mut request = Matching::new();
+        let mut request = Matching::new(cx.store.work());
         for pattern in args.from(2) {
             let pattern = Matching::pattern(pattern)?.to_ascii_lowercase();
             for ((name, _), is_chosen) in settings.iter().zip(&mut is_chosen) {

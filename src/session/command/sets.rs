@@ -6,8 +6,8 @@ use std::hash::RandomState;
 use indexmap::IndexSet;
 
 use super::super::protocol::{Arguments, Reply};
-use super::super::store::Op;
 use super::super::store::value::{Bytes, Entry, Kind, Value};
+use super::super::store::{Op, Task, TooMuch, Work};
 use super::number::integer;
 use super::{CommandError, Context, Outcome, is};
 
@@ -26,6 +26,19 @@ pub(super) fn with_members<T>(
             _ => Err(CommandError::WrongType),
         },
         Some(_) => Err(CommandError::WrongType),
+    })
+}
+
+/// As [`with_members`], for a command that looks at all of them.
+pub(super) fn with_all_members<T>(
+    cx: &mut Context<'_>,
+    name: &[u8],
+    read: impl FnOnce(&Members, &Work) -> T,
+) -> Result<T, CommandError> {
+    let work = cx.store.work().clone();
+    with_members(cx, name, |members| {
+        work.note(Task::Read, members.len());
+        read(members, &work)
     })
 }
 
@@ -76,7 +89,7 @@ pub(super) fn smembers(
     args: Arguments<'_>,
     reply: &mut Reply<'_>,
 ) -> Outcome {
-    with_members(cx, args.at(1), |members| {
+    with_all_members(cx, args.at(1), |members, _| {
         reply.set(members.len());
         for member in members {
             reply.bulk(member);
@@ -139,11 +152,12 @@ pub(super) fn spop(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
     let count = count.flatten();
     let key = cx.key_to_change(args.at(1))?;
     let mut random = cx.client.random();
+    let work = cx.store.work().clone();
     let popped: Vec<Bytes> = with_members(cx, args.at(1), |members| {
-        Picks::new(members.len(), count.unwrap_or(-1), &mut random)
-            .filter_map(|index| members.get_index(index).cloned())
-            .collect()
-    })?;
+        let picks = Picks::new(members.len(), count.unwrap_or(-1), &mut random, &work)?;
+        work.spend(Task::Copy, picks.remaining())?;
+        Ok::<_, TooMuch>(picks.filter_map(|index| members.get_index(index).cloned()).collect())
+    })??;
     if !popped.is_empty() {
         cx.apply(Op::RemoveMembers(&key, popped.iter().map(|member| &**member).collect()))?;
     }
@@ -168,11 +182,13 @@ pub(super) fn srandmember(
     }
     let count = args.get(2).map(count_to_pick).transpose()?;
     let mut random = cx.client.random();
+    let work = cx.store.work().clone();
     with_members(cx, args.at(1), |members| {
-        let mut picks = Picks::new(members.len(), count.unwrap_or(-1), &mut random);
+        let mut picks = Picks::new(members.len(), count.unwrap_or(-1), &mut random, &work)?;
         if count.is_none() {
             let picked = picks.next().and_then(|index| members.get_index(index));
-            return reply.bulk_or_null(picked.map(|member| &**member));
+            reply.bulk_or_null(picked.map(|member| &**member));
+            return Ok(());
         }
         reply.array(picks.remaining());
         while !reply.is_too_large()
@@ -180,7 +196,9 @@ pub(super) fn srandmember(
         {
             reply.bulk(member);
         }
-    })
+        Ok::<_, TooMuch>(())
+    })??;
+    Ok(())
 }
 
 /// How many are to be picked at random: different ones, or so many less than none of which some may
@@ -200,20 +218,30 @@ pub(super) fn count_to_pick(text: &[u8]) -> Result<i64, CommandError> {
 pub(super) struct Picks<'a> {
     length: usize,
     left: u64,
-    /// Those that are still to be had, from the place of the next one on; `None` with repetition.
+    /// Those that are still to be had; `None` with repetition, and when it makes no difference.
     different: Option<Vec<usize>>,
     random: &'a mut u64,
 }
 
 impl<'a> Picks<'a> {
     /// Picks below `length`.
-    pub(super) fn new(length: usize, count: i64, random: &'a mut u64) -> Self {
-        let wanted = if length == 0 { 0 } else { count.unsigned_abs() };
-        if count < 0 {
-            return Self { length, left: wanted, different: None, random };
+    pub(super) fn new(
+        length: usize,
+        count: i64,
+        random: &'a mut u64,
+        work: &Work,
+    ) -> Result<Self, TooMuch> {
+        let mut left = if length == 0 { 0 } else { count.unsigned_abs() };
+        if count > 0 {
+            left = left.min(length as u64);
         }
-        let left = wanted.min(length as u64);
-        Self { length, left, different: Some((0..length).collect()), random }
+        let mut picks = Self { length, left, different: None, random };
+        work.spend(Task::Read, picks.remaining())?;
+        if count > 1 {
+            work.note(Task::Compare, length);
+            picks.different = Some((0..length).collect());
+        }
+        Ok(picks)
     }
 
     /// How many there are to come.
@@ -253,8 +281,8 @@ enum Combination {
     Difference,
 }
 
-/// Combines sets in time with their sizes together, however often one is named and in whatever order:
-/// nobody else is served meanwhile.
+/// Combines sets in time with their sizes together, however often one is named and in whatever order, and
+/// no more than a request may look at.
 fn combine<'a>(
     cx: &mut Context<'_>,
     names: impl Iterator<Item = &'a [u8]>,
@@ -262,25 +290,34 @@ fn combine<'a>(
 ) -> Result<Members, CommandError> {
     let mut result: Option<Members> = None;
     let mut seen = HashSet::new();
+    let work = cx.store.work().clone();
     for (index, name) in names.enumerate() {
         // Once is as good as many times; the first may be taken from itself.
         if index > 0 && !seen.insert(name) {
             continue;
         }
-        with_members(cx, name, |members| match (&mut result, how) {
-            (None, _) => result = Some(members.clone()),
-            (Some(result), Combination::Intersection) if members.len() < result.len() => {
-                *result = members.iter().filter(|m| result.contains(*m)).cloned().collect();
-            }
-            (Some(result), Combination::Intersection) => result.retain(|m| members.contains(m)),
-            (Some(result), Combination::Union) => result.extend(members.iter().cloned()),
-            (Some(result), Combination::Difference) if members.len() < result.len() => {
-                for member in members {
-                    result.swap_remove(member);
+        with_members(cx, name, |members| {
+            let looked_at = match (&result, how) {
+                (None, _) | (_, Combination::Union) => members.len(),
+                (Some(result), _) => members.len().min(result.len()),
+            };
+            work.spend(Task::Copy, looked_at)?;
+            match (&mut result, how) {
+                (None, _) => result = Some(members.clone()),
+                (Some(result), Combination::Intersection) if members.len() < result.len() => {
+                    *result = members.iter().filter(|m| result.contains(*m)).cloned().collect();
                 }
+                (Some(result), Combination::Intersection) => result.retain(|m| members.contains(m)),
+                (Some(result), Combination::Union) => result.extend(members.iter().cloned()),
+                (Some(result), Combination::Difference) if members.len() < result.len() => {
+                    for member in members {
+                        result.swap_remove(member);
+                    }
+                }
+                (Some(result), Combination::Difference) => result.retain(|m| !members.contains(m)),
             }
-            (Some(result), Combination::Difference) => result.retain(|m| !members.contains(m)),
-        })?;
+            Ok::<_, TooMuch>(())
+        })??;
     }
     Ok(result.unwrap_or_default())
 }

@@ -1,11 +1,14 @@
 //! Strings: what nearly every session is stored as.
 
 use super::super::protocol::{Arguments, Reply};
-use super::super::store::Op;
 use super::super::store::value::{Entry, Kind, Value};
+use super::super::store::{Op, Task};
 use super::keys::{Unit, expiry};
 use super::number::integer;
 use super::{CommandError, Context, LONGEST_STRING, Outcome, is};
+
+/// So many bytes are copied in a step.
+const BYTES_OF_A_STEP: usize = 16;
 
 pub(super) fn get(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     cx.read(args.at(1), |found| {
@@ -276,6 +279,7 @@ pub(super) fn edit_or_begin(
     let (expires, mut value) = cx.store.find(&key, cx.now)?.map_or((0, absent.to_vec()), |found| {
         (found.expires(), found.string().unwrap_or_default().to_vec())
     });
+    touched(cx, &value);
     if change(&mut value)? {
         cx.apply(Op::Put(&key, Entry { expires, value: Value::String(value.as_slice().into()) }))?;
     }
@@ -327,6 +331,15 @@ fn range(bytes: &[u8], start: i64, end: i64) -> &[u8] {
 fn string(cx: &Context<'_>, key: &[u8]) -> Result<Option<Vec<u8>>, CommandError> {
     match cx.store.look_up(key, cx.now)? {
         None => Ok(None),
-        Some(found) => Ok(Some(found.string().ok_or(CommandError::WrongType)?.to_vec())),
+        Some(found) => {
+            let value = found.string().ok_or(CommandError::WrongType)?.to_vec();
+            touched(cx, &value);
+            Ok(Some(value))
+        }
     }
+}
+
+/// Counts the copying of a string, which takes time when it is large.
+fn touched(cx: &Context<'_>, value: &[u8]) {
+    cx.store.work().note(Task::Compare, value.len() / BYTES_OF_A_STEP);
 }

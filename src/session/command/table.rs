@@ -220,6 +220,7 @@ pub fn may_write(client: &Client, args: Arguments<'_>) -> bool {
 /// Carries out a request, or keeps it for later within a transaction. False when it may have taken long.
 pub fn dispatch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> bool {
     let mut fast = true;
+    cx.store.work().begin();
     let result = check(cx, args, reply).and_then(|command| {
         let Some(command) = command else { return Ok(()) };
         let at_once = ["exec", "discard", "multi", "watch", "quit", "reset"];

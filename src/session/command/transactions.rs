@@ -31,8 +31,8 @@ pub(super) struct Queue {
 const LARGEST: usize = 64 * 1024 * 1024;
 
 /// Nobody else is served while a transaction is carried out. One that has taken so long, or so much room
-/// in the log, is carried out no further; but its first requests are, so that a client's few never depend
-/// on how busy the machine is.
+/// in the log, or all the steps that a request may take, is carried out no further. But its first requests
+/// are unless they took many steps: a client's few never depend on how busy the machine is.
 const LONGEST: Duration = Duration::from_secs(1);
 const MOST: usize = 2 * LARGEST;
 const FIRST: usize = 16;
@@ -141,8 +141,11 @@ pub(super) fn exec(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply
     let began = Instant::now();
     let mut is_over = false;
     for (index, arguments) in queue.requests().enumerate() {
-        is_over =
-            is_over || index >= FIRST && began.elapsed() > LONGEST || cx.store.unwritten() > MOST;
+        let work = cx.store.work();
+        is_over = is_over
+            || work.is_spent()
+            || (index >= FIRST || work.is_long()) && began.elapsed() > LONGEST
+            || cx.store.unwritten() > MOST;
         if is_over {
             reply.error(
                 "ERR this was not carried out: the transaction takes too long or too much room",

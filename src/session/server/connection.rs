@@ -326,6 +326,33 @@ mod tests {
         assert!((1..200).contains(&done), "{done} of 200");
     }
 
+    /// What is in the file is read from it each time, which takes long for a large collection, though it is
+    /// one member that is asked for.
+    #[tokio::test]
+    async fn a_turn_is_over_when_it_has_read_much_from_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = server(directory.path(), 64 * 1024);
+        let mut outcomes = server.store.borrow_mut().outcomes().unwrap();
+        let mut add = "*30002\r\n$4\r\nSADD\r\n$1\r\na\r\n".to_owned();
+        for number in 10_000..40_000 {
+            let _ = write!(add, "$5\r\n{number}\r\n");
+        }
+        let writes: String = (0..400).map(|n| set(&format!("key{n}"), 1024)).collect();
+        let requests = (add + &writes).into_bytes();
+        let (near, _far) = duplex(1024 * 1024);
+        let mut filling = connection(&server, Slow(near), requests);
+        while !matches!(filling.take_turn().await.unwrap(), Turn::Stalled) {
+            assert!(filling.start < filling.input.len(), "memory has not become full");
+        }
+        let outcome = outcomes.recv().await.expect("the checkpoint ends");
+        server.store.borrow_mut().checkpointed(outcome);
+        let requests = "SISMEMBER a 10000\r\n".repeat(200).into_bytes();
+        let (near, _far) = duplex(1024 * 1024);
+        let mut asking = connection(&server, Slow(near), requests);
+        assert!(matches!(asking.take_turn().await.unwrap(), Turn::HasMore));
+        assert_eq!(asking.start, asking.input.len() / 200, "one of 200");
+    }
+
     /// The checkpoint that a writer is to wait for ends while the client has not yet read what came
     /// before: nothing wakes the writer afterwards.
     #[tokio::test]

@@ -11,13 +11,13 @@ use super::stream::Stream;
 use crate::config::settings::SessionSync;
 use crate::session::command::{self, Context};
 use crate::session::protocol::Reply;
-use crate::session::store::Synced;
+use crate::session::store::{Synced, is_long};
 
 /// Replies that are collected before they are written: a client that sends and does not read is
 /// not read from any more.
 const REPLIES: usize = 256 * 1024;
-/// Requests of one connection before the others have their turn, and how long they may take if the time
-/// of some depends on how much there is.
+/// Requests of one connection before the others have their turn, if they do not take many steps, and how
+/// long they may take if the time of some depends on how much there is.
 const TURN: usize = 256;
 const LONGEST: Duration = Duration::from_millis(10);
 
@@ -25,7 +25,7 @@ impl<S: Stream> Connection<'_, S> {
     /// Carries out requests, makes their effects as safe as the settings say, and answers.
     pub(super) async fn take_turn(&mut self) -> io::Result<Turn> {
         let began = Instant::now();
-        let mut requests = 0;
+        let (mut requests, mut steps) = (0, 0);
         if self.output.capacity() == 0 {
             self.output = self.server.outputs.take();
         }
@@ -88,7 +88,8 @@ impl<S: Stream> Connection<'_, S> {
                 if store.sequence() != sequence {
                     self.changes.push(length..self.output.len());
                 }
-                if !fast && began.elapsed() > LONGEST {
+                steps += store.work().spent();
+                if is_long(steps) || !fast && began.elapsed() > LONGEST {
                     requests = TURN; // it was the last one
                 }
             }

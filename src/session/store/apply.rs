@@ -3,7 +3,7 @@
 use super::key;
 use super::memtable::{Lookup, Slot, State};
 use super::value::{Bytes, Entry, Value};
-use super::{Found, Op, Space, Store, StoreError};
+use super::{Found, Op, Space, Store, StoreError, Task};
 
 impl Store {
     /// Makes a change: in the log, in the memtable, in the counters. Whoever watches the key is told.
@@ -47,6 +47,7 @@ impl Store {
             }
         }
         self.tracked.touch_space(space);
+        self.work.note(Task::Visit, self.active.len());
         self.apply(Op::Clear(space))
     }
 
@@ -101,7 +102,9 @@ impl Store {
     fn prepare(&mut self, op: &Op<'_>) -> Result<Option<usize>, StoreError> {
         match op {
             Op::Put(key, _) | Op::Remove(key) | Op::Expire(key, _) => {
-                Ok(self.find_any(key)?.map(|found| found.stored_bytes()))
+                let Some(found) = self.find_any(key)? else { return Ok(None) };
+                self.work.note(Task::Read, found.to_count());
+                Ok(Some(found.stored_bytes()))
             }
             Op::SetFields(key, _)
             | Op::RemoveFields(key, _)

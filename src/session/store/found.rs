@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::StoreError;
 use super::disk::Stored;
 use super::value::{self, Entry, Kind, Value};
+use super::{StoreError, Task, Work};
 
 /// An entry that was found.
 #[derive(Debug)]
@@ -18,8 +18,8 @@ pub struct Found<'a> {
 enum Place<'a> {
     Memory(&'a Value),
     Cached(Rc<Value>),
-    /// In its stored form, of this kind.
-    Disk(Rc<Stored>, Kind),
+    /// In its stored form, of this kind. To read it costs so much.
+    Disk(Rc<Stored>, Kind, &'a Work),
 }
 
 // === impl Found ===
@@ -36,9 +36,9 @@ impl<'a> Found<'a> {
     }
 
     /// In the file; `None` when the stored form makes no sense.
-    pub(super) fn in_file(stored: Rc<Stored>) -> Option<Self> {
+    pub(super) fn in_file(stored: Rc<Stored>, work: &'a Work) -> Option<Self> {
         let (expires, kind) = value::header(stored.bytes())?;
-        Some(Self { expires, place: Place::Disk(stored, kind) })
+        Some(Self { expires, place: Place::Disk(stored, kind, work) })
     }
 
     /// With the expiry that a newer table says.
@@ -56,7 +56,7 @@ impl<'a> Found<'a> {
         match &self.place {
             Place::Memory(value) => value.kind(),
             Place::Cached(value) => value.kind(),
-            Place::Disk(_, kind) => *kind,
+            Place::Disk(_, kind, _) => *kind,
         }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Found<'a> {
                 Value::String(bytes) => Some(bytes),
                 _ => None,
             },
-            Place::Disk(stored, Kind::String) => Some(value::payload(stored.bytes())),
+            Place::Disk(stored, Kind::String, _) => Some(value::payload(stored.bytes())),
             _ => None,
         }
     }
@@ -78,9 +78,11 @@ impl<'a> Found<'a> {
         match &self.place {
             Place::Memory(value) => Ok(Cow::Borrowed(value)),
             Place::Cached(value) => Ok(Cow::Borrowed(value)),
-            Place::Disk(stored, _) => Entry::decode(stored.bytes())
-                .map(|entry| Cow::Owned(entry.value))
-                .ok_or(StoreError::Damaged),
+            Place::Disk(stored, _, work) => {
+                let value = Entry::decode(stored.bytes()).ok_or(StoreError::Damaged)?.value;
+                work.note(Task::Copy, value.elements());
+                Ok(Cow::Owned(value))
+            }
         }
     }
 
@@ -89,12 +91,21 @@ impl<'a> Found<'a> {
         Ok(Entry { expires: self.expires(), value: self.value()?.into_owned() })
     }
 
+    /// Elements that must be looked at to know how large it is.
+    pub fn to_count(&self) -> usize {
+        match &self.place {
+            Place::Memory(value) => value.elements(),
+            Place::Cached(value) => value.elements(),
+            Place::Disk(..) => 0,
+        }
+    }
+
     /// Bytes of its stored form.
     pub fn stored_bytes(&self) -> usize {
         match &self.place {
             Place::Memory(value) => value.stored_bytes(),
             Place::Cached(value) => value.stored_bytes(),
-            Place::Disk(stored, _) => stored.bytes().len(),
+            Place::Disk(stored, ..) => stored.bytes().len(),
         }
     }
 }

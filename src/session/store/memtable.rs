@@ -194,6 +194,11 @@ impl Memtable {
             .filter_map(|ordered| self.slots.get_key_value(&ordered.key))
     }
 
+    /// Keys of which it knows something.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether it changes nothing.
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.cleared.is_empty()

@@ -36,6 +36,7 @@ pub(crate) mod untrusted;
 pub(crate) mod value;
 mod verify;
 mod watched;
+mod work;
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ pub(crate) use syncer::Synced;
 pub(crate) use tracked::{Stale, Tracker};
 pub(crate) use verify::{salvage, verify};
 pub(crate) use watched::Touched;
+pub(crate) use work::{Task, TooMuch, Work, is_long};
 
 use cache::Cache;
 use checkpoint::Checkpointer;
@@ -148,6 +150,8 @@ pub struct Store {
     checkpointer: Checkpointer,
     spaces: Spaces,
     watched: Watched,
+    /// What the request at hand has cost so far.
+    work: Work,
     tracked: Tracked,
     /// Stored bytes of all keys and values.
     bytes: u64,
@@ -242,12 +246,13 @@ impl Store {
         let expires = expires.unwrap_or(stored.expires());
         if keep == Keep::Yes && Cache::takes(stored.bytes().len()) {
             let value = Entry::decode(stored.bytes()).ok_or(StoreError::Damaged)?.value;
+            self.work.note(Task::Copy, value.elements());
             let value = Rc::new(value);
             let limit = self.cache_limit();
             self.cache.borrow_mut().insert(key.into(), expires, Rc::clone(&value), limit);
             return Ok(Some(Found::in_cache(expires, value)));
         }
-        let found = Found::in_file(stored).ok_or(StoreError::Damaged)?;
+        let found = Found::in_file(stored, &self.work).ok_or(StoreError::Damaged)?;
         Ok(Some(found.expiring(Some(expires))))
     }
 
@@ -316,6 +321,7 @@ impl Store {
                 merged.insert(key.to_vec(), state);
             }
         }
+        self.work.note(Task::Visit, merged.len());
         // The last complete place may go on beyond the limit of its source, so the scan ends
         // before it and the cursor points to it, unless it is the only one: then names that share
         // a place (one in 2^48 pairs) are taken as far as they were read.
@@ -351,6 +357,11 @@ impl Store {
     /// Has the client told at the next change of a key that it has read.
     pub fn track(&mut self, key: &[u8], tracker: &Rc<Tracker>) {
         self.tracked.read(key, tracker);
+    }
+
+    /// What the request at hand has cost so far.
+    pub(crate) fn work(&self) -> &Work {
+        &self.work
     }
 
     /// Stored bytes of all keys and values.

@@ -21,6 +21,7 @@ use super::spaces::Spaces;
 use super::syncer::Syncer;
 use super::tracked::Tracked;
 use super::watched::Watched;
+use super::work::Work;
 use super::{Options, Statistics, Store, StoreError};
 
 /// Why a store cannot be opened.
@@ -137,6 +138,7 @@ impl Store {
             unreadable: Cell::new(false),
             spaces,
             watched: Watched::default(),
+            work: Work::default(),
             tracked: Tracked::default(),
             bytes,
             index_cursor: Vec::new(),

@@ -181,14 +181,18 @@ impl Value {
         grown.cast_signed()
     }
 
-    /// Elements, for what they cost in memory.
+    /// Elements of a collection; a string is one.
+    pub fn elements(&self) -> usize {
+        match self {
+            Self::String(_) => 1,
+            Self::Hash(fields) => fields.len(),
+            Self::Set(members) => members.len(),
+        }
+    }
+
+    /// What the elements cost in memory beside their bytes.
     pub fn overhead(&self) -> usize {
-        ELEMENT_OVERHEAD
-            * match self {
-                Self::String(_) => 1,
-                Self::Hash(fields) => fields.len(),
-                Self::Set(members) => members.len(),
-            }
+        ELEMENT_OVERHEAD * self.elements()
     }
 }
 
