@@ -262,3 +262,23 @@ fn every_case_starts_what_pm2_starts_or_says_what_it_does_not() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn what_serves_nobody_waits_for_no_listener() {
+    let mut found = 0;
+    for case in cases() {
+        let imported = case.imported(None);
+        for name in texts(&case.expected["serve_nobody"]) {
+            let listen = imported.apps[&name.replace('_', "-")].get("listen");
+            let is_none = listen.is_some_and(|listen| listen.as_str() == Some("none"));
+            let is_told = imported.notes.contains(&format!("{}: listen: ", name.replace('_', "-")));
+            assert!(is_none || is_told, "{}: {name}", case.directory.display());
+            found += usize::from(is_none);
+        }
+        for name in case.expected["listen_on"].as_object().unwrap().keys() {
+            let app = &imported.apps[&name.replace('_', "-")];
+            assert!(!app.contains_key("listen"), "{}: {name}", case.directory.display());
+        }
+    }
+    assert!(found >= 6, "{found}");
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::super::{Author, File, Import, Severity, array, environment_file, quoted};
+use super::background::{self, Kind};
 use super::value::script;
 use crate::base::origin::{self, Maker};
 use crate::base::user::User;
@@ -78,11 +79,11 @@ pub(super) fn import(
         );
         return;
     }
-    let given = options.get("cwd").and_then(Value::as_str).unwrap_or(".");
+    let folder = options.get("cwd").and_then(Value::as_str).unwrap_or(".");
     let mut app = App {
         name,
         options,
-        directory: place.directory.join(given).components().collect(),
+        directory: place.directory.join(folder).components().collect(),
         command: Vec::new(),
         author: place.author,
         text: String::new(),
@@ -92,7 +93,16 @@ pub(super) fn import(
     };
     app.command(script);
     app.line("directory", &quoted(&app.directory.display().to_string()));
-    if place.shares {
+    let kind = background::kind(given.unwrap_or_default(), &app.directory.join(script), options);
+    match kind {
+        Kind::Background => {
+            app.line("listen", "\"none\"");
+            app.note("listen", "by what it is called, or since it ends by itself, it serves no HTTP, so it has no route and nobody waits for it to listen; if it does serve, leave the line out");
+        }
+        Kind::Unclear => app.say(Severity::ToDo, "listen", "nothing says that it listens: if it serves no HTTP, as a queue consumer or a bot, write listen = \"none\" and no route"),
+        Kind::Server => {}
+    }
+    if place.shares && kind != Kind::Background {
         let host = quoted(&format!("{}.localhost", app.name));
         let _ = writeln!(
             app.text,

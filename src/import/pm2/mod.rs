@@ -1,6 +1,7 @@
 //! PM2's ecosystem files, evaluated already: apps to app files, option by option.
 
 mod app;
+mod background;
 mod command;
 mod cron;
 mod options;
