@@ -56,6 +56,9 @@ pub(super) struct Link {
     /// Sent, and not answered.
     sent: RefCell<BTreeMap<u32, Given>>,
     number: Cell<u32>,
+    /// How many it may have without an answer. An app that answers is trusted with more and more, so that it
+    /// need not wait for each; one that has answered all begins anew, since it may be stuck the next time.
+    window: Cell<usize>,
     wake: Notify,
 }
 
@@ -69,6 +72,7 @@ impl Link {
             outbox: RefCell::default(),
             sent: RefCell::default(),
             number: Cell::new(0),
+            window: Cell::new(1),
             wake: Notify::new(),
         })
     }
@@ -76,7 +80,13 @@ impl Link {
     /// Whether it may be given one more.
     pub(super) fn has_room(&self) -> bool {
         let open = self.outbox.borrow().len() + self.sent.borrow().len();
-        self.ready.get() && open < WINDOW
+        self.ready.get() && open < self.window.get()
+    }
+
+    /// It has answered.
+    fn answered(&self) {
+        let window = if self.is_idle() { 1 } else { WINDOW.min(self.window.get() + 1) };
+        self.window.set(window);
     }
 
     /// Whether nothing is on its way.
@@ -120,6 +130,7 @@ impl Link {
                     .map(|g| g.0)
                     .collect();
                 back.extend(self.outbox.borrow_mut().drain(..).map(|given| given.0));
+                self.window.set(1);
                 handoff.lost(back);
             }
             pause(&mut wait).await;
@@ -196,9 +207,11 @@ impl Link {
                         in_flight.responded(200, Instant::now());
                         in_flight.served();
                     }
+                    self.answered();
                 }
                 Some(Record::Refused(number)) => {
                     let given = self.sent.borrow_mut().remove(&number);
+                    self.answered();
                     if let Some((waiting, _in_flight)) = given {
                         handoff.refused(waiting);
                     }

@@ -12,8 +12,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Connections that one worker may have without having said that it took them: enough to keep it
-/// busy, few enough that they are not missed elsewhere when it is stuck.
+/// Connections that one worker may have at most without having said that it took them: enough to keep it
+/// busy. One that answers nothing has fewer (see `link`).
 pub(crate) const WINDOW: usize = 32;
 
 /// The length of a record.

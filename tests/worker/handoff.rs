@@ -135,6 +135,34 @@ fn what_a_worker_has_not_accepted_when_it_dies_goes_to_the_next() {
 }
 
 #[test]
+fn a_worker_that_is_stuck_holds_one_connection() {
+    let front = Front::start("");
+    let mut first = front.worker(1);
+    let _second = front.worker(2);
+    poll("both workers", || {
+        let pair = [front.get("/"), front.get("/")];
+        (pair[0]["worker"] != pair[1]["worker"]).then_some(())
+    });
+    let mut events = first.events();
+    assert_eq!(first.send("\"block\""), "ok");
+    assert_eq!(events.message(), "\"blocked\"");
+    let asked: Vec<_> = (0..40)
+        .map(|_| {
+            let mut stream = front.connect();
+            thread::spawn(move || exchange(&mut stream, "/"))
+        })
+        .collect();
+    let answered = || asked.iter().filter(|asked| asked.is_finished()).count();
+    poll("all but one to be answered", || (answered() == 39).then_some(()));
+    let pid = first.status()["pid"].to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    assert_eq!(first.code(), 128 + 9);
+    for answer in asked {
+        assert!(answer.join().unwrap().contains("sample:2"));
+    }
+}
+
+#[test]
 fn a_worker_that_leaves_under_load_loses_nothing() {
     let front = Front::start("");
     let mut first = front.worker(1);
