@@ -69,7 +69,7 @@ deny: target/tools/bin/cargo-deny ## Check the licences, versions, sources and a
 
 UNIT_NEEDS := redis-server=redis-server python3=python3-venv curl=curl openssl=openssl ab=apache2-utils \
     wrk=wrk slowhttptest=slowhttptest chromium=chromium certutil=libnss3-tools h2load=nghttp2-client sslscan=sslscan \
-    script=bsdutils zsh=zsh fish=fish
+    script=bsdutils zsh=zsh fish=fish node=nodejs npm=npm
 
 .PHONY: test-unit
 test-unit: build-tests ## Run the tests that need no machine but this one, with a Redis server, Python packages and HTTP tools to compare with
@@ -79,6 +79,7 @@ test-unit: build-tests ## Run the tests that need no machine but this one, with 
 build-tests: nextest
 	packaging/need $(UNIT_NEEDS)
 	tests/python/venv > /dev/null
+	tests/node/modules > /dev/null
 	cargo nextest run --locked --no-run
 
 DEB_NEEDS := lintian=lintian systemd-analyze=systemd dpkg-shlibdeps=dpkg-dev strip=binutils
@@ -142,14 +143,14 @@ bench-session: build ## Compare the session store with redis-server; ROUNDS=N ON
 	benches/session --roundsman target/release/roundsman --rounds $(or $(ROUNDS),7) \
 	    $(if $(ONLY),--only $(ONLY))
 
-# Hundreds of deaths instead of the dozen of `make test`, seeds that nobody has tried, and every machine
-# test on both Debians, with the package that is shipped.
+# Hundreds of deaths instead of the dozen of `make test`, seeds that nobody has tried, Node's cluster in all
+# its versions, and every machine test on both Debians, with the package that is shipped.
 .PHONY: soak
 soak: nextest ## Kill the session store under load, CYCLES times for each kind of sync (300); other seeds (SEED); all machine tests with the package that is shipped; fuzz
 	$(MAKE) PACKAGE=release machines
 	seed=$(or $(SEED),$$(date +%s)); echo "SEED=$$seed" >&2; \
 	ROUNDSMAN_SEED=$$seed ROUNDSMAN_RUNS=20000 ROUNDSMAN_CRASH_CYCLES=$(or $(CYCLES),300) \
-	    cargo nextest run --locked --profile soak
+	    ROUNDSMAN_NODES="$$(tests/worker/matrix/nodes)" cargo nextest run --locked --profile soak
 	ROUNDSMAN_STAGES=all cargo nextest run --locked --profile machine-soak
 	$(MAKE) fuzz
 

@@ -45,6 +45,7 @@ const SANDBOX: &[(&str, Option<Sandbox>)] = &[
 
 const SHUTDOWN: &[(&str, Shutdown)] = &[
     ("auto", Shutdown::Auto),
+    ("disconnect", Shutdown::Disconnect),
     ("message", Shutdown::Message),
     ("SIGTERM", Shutdown::Signal(StopSignal::Term)),
     ("SIGINT", Shutdown::Signal(StopSignal::Int)),
@@ -324,6 +325,17 @@ fn shutdown(
     problems: &mut Problems,
 ) -> Shutdown {
     let shutdown = top.get("shutdown", Shutdown::Auto, problems, choice(SHUTDOWN));
+    if shutdown == Shutdown::Disconnect
+        && listen != Listen::Cluster
+        && let Some(node) = top.node("shutdown")
+    {
+        problems.error(
+            &node.place,
+            "only workers of Node's cluster can be asked to disconnect",
+            "needs listen = \"cluster\"",
+            "leave it out, or name the signal that the app takes, such as \"SIGINT\"",
+        );
+    }
     if shutdown == Shutdown::Message
         && listen != Listen::Cluster
         && !is_node(command)

@@ -59,7 +59,12 @@ pub(super) fn is_node(program: &str) -> bool {
     let script = Path::new(program)
         .extension()
         .is_some_and(|end| end == "js" || end == "mjs" || end == "cjs");
-    script || program::is_node(base_name(program))
+    script || is_interpreter(program)
+}
+
+/// Whether it is Node itself, so that what follows are Node's options.
+pub(super) fn is_interpreter(program: &str) -> bool {
+    program::is_node(base_name(program))
 }
 
 fn base_name(program: &str) -> &str {

@@ -10,6 +10,7 @@
 
 pub(crate) mod backoff;
 mod channel;
+mod clients;
 mod cluster;
 mod command;
 pub mod control;
@@ -17,6 +18,7 @@ pub mod environment;
 pub(crate) mod environment_file;
 mod identity;
 mod idle;
+mod inspector;
 mod notifier;
 mod owner;
 mod probe;
@@ -26,6 +28,7 @@ mod ready;
 pub(crate) mod refusal;
 mod rest;
 mod running;
+mod shared;
 pub(crate) mod stage;
 mod start;
 mod stop;

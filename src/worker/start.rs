@@ -18,7 +18,8 @@ use super::owner::{Owner, Whose};
 use super::probe::{self, ProbeTarget};
 use super::process::Plan;
 use super::running::Running;
-use super::{cluster, command, python};
+use super::shared::Shared;
+use super::{cluster, command, inspector, python};
 use crate::base::exit;
 use crate::config::settings::{Address, App, Listen, Ready, Sandbox, Shutdown};
 use crate::systemd::activation::Socket;
@@ -87,7 +88,7 @@ pub(super) async fn start(
     mut worker: Worker,
     identity: &Identity,
 ) -> Result<Running, WorkerStartError> {
-    let command = command_of(&worker.app, identity)?;
+    let mut command = command_of(&worker.app, identity)?;
     let owner = Owner::of(identity.to_string().parse().ok().as_ref());
     let is_node = command.first().is_some_and(|program| command::is_node(program));
     let app = &worker.app;
@@ -100,17 +101,13 @@ pub(super) async fn start(
         &worker.address,
     );
     python::tell(app, &worker.address, &mut environment);
+    inspector::apart(&mut command, &mut environment, worker.number);
     let listeners = listeners(&mut worker, identity)?;
     let notifications = match worker.app.ready {
         Ready::Notify => Some(notifications(&worker, identity, &mut environment)?),
         Ready::Listening | Ready::Message | Ready::Running => None,
     };
-    let (channel, their_end) = if worker.app.listen == Listen::Cluster || is_node {
-        let pair = Channel::pair().map_err(io("make a channel to the app"))?;
-        (Some(pair.0), Some(pair.1))
-    } else {
-        (None, None)
-    };
+    let (channel, their_end) = channel(worker.app.listen == Listen::Cluster || is_node)?;
     if worker.app.listen == Listen::Cluster {
         environment.insert("NODE_UNIQUE_ID".into(), worker.number.to_string().into());
     }
@@ -141,6 +138,7 @@ pub(super) async fn start(
     owner.started(process.id());
     hub.life("started", json!({ "pid": process.id() }));
     report!(debug, identity, "started `{}` as process {}", command.join(" "), process.id());
+    let shared = Shared::new(worker.control.clone(), &name, number);
     let options = cluster::Options {
         identity: identity.clone(),
         is_cluster: worker.app.listen == Listen::Cluster,
@@ -148,6 +146,7 @@ pub(super) async fn start(
         port_variable: port_variable.clone(),
         hub: hub.clone(),
         siblings: worker.control.map(|base| Siblings::new(base, &name, number, hub.clone())),
+        shared: shared.clone(),
     };
     let serve = |channel| cluster::serve(channel, options);
     let channel = channel.map(serve).transpose().map_err(io("serve the app's channel"))?;
@@ -157,6 +156,7 @@ pub(super) async fn start(
             number,
             hub: hub.clone(),
             channel: channel.clone(),
+            shared,
             pid: process.id(),
         })
     });
@@ -214,6 +214,12 @@ fn check_channel(app: &App, is_node: bool) -> Result<(), WorkerStartError> {
         });
     }
     Ok(())
+}
+
+/// Our end of Node's channel and the app's, for an app that may speak on it.
+fn channel(speaks: bool) -> Result<(Option<Channel>, Option<OwnedFd>), WorkerStartError> {
+    let pair = speaks.then(Channel::pair).transpose().map_err(io("make a channel to the app"))?;
+    Ok(pair.unzip())
 }
 
 /// The command to run: the real one, where a package manager would come between.

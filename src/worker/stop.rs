@@ -1,10 +1,12 @@
 //! Asking the app to end, more and more firmly.
 //!
 //! The front has drained the worker before. Unless the app has a way of its own (`shutdown`), a
-//! cluster worker is first asked over the channel: it closes its servers, lets what is in flight
-//! finish, and closes the channel; Node then ends when nothing else keeps it. What still runs after
-//! that, or after half of the time, gets SIGTERM, and at the end of the time SIGKILL. A second
-//! request to stop skips what is left of the present step.
+//! cluster worker to which clients are connected still is first asked over the channel: it closes its servers, lets
+//! what is in flight finish, and closes the channel; Node then ends when nothing else keeps it. What still runs
+//! after that, or after half of the time, gets SIGTERM, and at the end of the time SIGKILL. One that has no
+//! client gets SIGTERM at once: nothing is cut off, and its own handler runs, which it would not if
+//! Node ended. If such a handler leaves its server open, the app is asked over the channel after half of the time.
+//! A second request to stop skips what is left of the present step.
 
 use std::time::Duration;
 
@@ -21,6 +23,10 @@ use crate::config::settings::{Shutdown, StopSignal};
 /// How long an app that has closed everything may take to end before it gets SIGTERM: what keeps
 /// it is a timer or a connection to a database, which would keep it for ever.
 const AFTER_DISCONNECT: Duration = Duration::from_secs(1);
+
+/// How often, and after which pauses, is looked whether clients are connected.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What a stop needs to know.
 #[derive(Debug)]
@@ -48,8 +54,16 @@ impl Stop<'_> {
         // One that has never spoken the protocol would not understand.
         let speaks =
             |channel: &&cluster::Handle| channel.is_cluster() && channel.view().borrow().online;
+        let may = matches!(self.shutdown, Shutdown::Auto | Shutdown::Disconnect);
+        let worker = self.channel.filter(speaks).filter(|_| may);
+        let is_free = match worker {
+            Some(channel) if self.shutdown == Shutdown::Auto => self.is_free(channel).await,
+            _ => false,
+        };
         let by_message = match self.shutdown {
-            Shutdown::Auto => self.channel.filter(speaks).inspect(|channel| channel.disconnect()),
+            Shutdown::Auto | Shutdown::Disconnect => {
+                worker.filter(|_| !is_free).inspect(|channel| channel.disconnect())
+            }
             Shutdown::Message => self.channel.inspect(|channel| channel.say("shutdown".into())),
             Shutdown::Signal(_) => None,
         };
@@ -65,6 +79,18 @@ impl Stop<'_> {
         let (signal, name) = signal(self.shutdown);
         report!(debug, self.identity, "sending the app {name}");
         self.process.signal(signal);
+        if let Some(channel) = worker.filter(|_| is_free) {
+            tokio::select! {
+                exit = self.process.wait() => return Ok(Stopped::Ended(exit?)),
+                () = sleep_until(begin + self.limit / 2) => {
+                    let listens = channel.view().borrow().front.is_some();
+                    if listens {
+                        channel.disconnect();
+                    }
+                }
+                _ = self.hurry.recv() => {}
+            }
+        }
         tokio::select! {
             exit = self.process.wait() => return Ok(Stopped::Ended(exit?)),
             () = sleep_until(begin + self.limit) => {}
@@ -79,14 +105,27 @@ impl Stop<'_> {
         self.process.signal(Signal::KILL);
         Ok(Stopped::Killed(self.process.wait().await?))
     }
+
+    /// Whether no client is connected to the app any more. The last ones may be about to leave.
+    async fn is_free(&self, channel: &cluster::Handle) -> bool {
+        for _ in 0..LOOKS {
+            let doors = channel.view().borrow().doors.clone();
+            if !doors.are_in_use(self.process.id()) {
+                return true;
+            }
+            sleep(LOOK).await;
+        }
+        false
+    }
 }
 
 /// The signal that asks the app to end, and its name.
 pub(super) fn signal(shutdown: Shutdown) -> (Signal, &'static str) {
     match shutdown {
-        Shutdown::Auto | Shutdown::Message | Shutdown::Signal(StopSignal::Term) => {
-            (Signal::TERM, "SIGTERM")
-        }
+        Shutdown::Auto
+        | Shutdown::Disconnect
+        | Shutdown::Message
+        | Shutdown::Signal(StopSignal::Term) => (Signal::TERM, "SIGTERM"),
         Shutdown::Signal(StopSignal::Int) => (Signal::INT, "SIGINT"),
         Shutdown::Signal(StopSignal::Quit) => (Signal::QUIT, "SIGQUIT"),
         Shutdown::Signal(StopSignal::Hup) => (Signal::HUP, "SIGHUP"),

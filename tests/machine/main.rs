@@ -22,6 +22,7 @@ mod manage;
 mod messages;
 mod misbehaving_apps;
 mod moves;
+mod node_cluster;
 mod pm2_cases;
 mod pm2_comparison;
 mod readme;

@@ -3,8 +3,6 @@
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 
-use roundsman::config::settings::Address;
-
 use crate::worker::harness::{Plan, connect, node, poll, sample};
 
 #[test]
@@ -81,18 +79,17 @@ fn the_first_server_that_listens_is_the_fronts_unless_port_says_which() {
 }
 
 #[test]
-fn the_workers_of_an_app_share_its_other_ports() {
+fn the_workers_of_an_app_share_its_other_ports_and_no_other_app_does() {
     let metrics = free_port().to_string();
-    let workers: Vec<_> = (1..=2)
-        .map(|number| {
-            let mut plan = node("two-servers.js", &[&metrics]).env("PORT", "3000");
-            plan.number = number;
-            plan.ready()
-        })
-        .collect();
+    let base = tempfile::tempdir().unwrap();
+    let plan = || node("two-servers.js", &[&metrics]).env("PORT", "3000");
+    let workers = [1, 2].map(|number| plan().beside(number, base.path()).ready());
     for worker in &workers {
         assert_eq!(worker.get_json("/")["name"], "main");
     }
+    let mut other = plan().start(); // of an app that has another place
+    other.logged(&format!("cannot listen on 127.0.0.1:{metrics}: Address already in use"));
+    assert_ne!(other.code(), 0);
 }
 
 #[test]
@@ -179,39 +176,6 @@ fn python_with_a_health_path_on_an_inherited_unix_listener() {
     let command = vec!["python3".to_owned(), sample("listener.py")];
     let plan = Plan::new(roundsman::config::settings::Listen::Fd, command).over_unix().health("/");
     assert!(plan.ready().get("/").starts_with("python "));
-}
-
-#[test]
-fn a_tls_server_gets_the_ticket_keys_that_it_sent() {
-    let mut plan = node("secure.js", &[]);
-    let (key, certificate) = (plan.file("key.pem"), plan.file("cert.pem"));
-    let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-subj",
-            "/CN=test",
-        ])
-        .args(["-days", "2", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    plan.app.command.extend([key, certificate].map(|file| file.display().to_string()));
-    let shim = plan.ready();
-    let Address::Tcp(address) = shim.address() else { unreachable!("TCP") };
-    let output = std::process::Command::new("curl")
-        .args(["--silent", "--insecure", &format!("https://{address}/")])
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "secure 48");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 use serde_json::{Value, json};
 
 use crate::worker::harness::{Plan, Shim, node, poll};
-use roundsman::config::settings::{Address, Listen};
+use roundsman::config::settings::{Address, Listen, Shutdown};
 
 #[test]
 fn every_kind_of_value_arrives_as_it_was_sent() {
@@ -253,6 +253,7 @@ fn handles_that_the_app_sends_are_acknowledged() {
 #[test]
 fn a_worker_goes_through_what_nodes_documentation_says() {
     let mut plan = node("events.js", &[]);
+    plan.app.shutdown = Shutdown::Disconnect;
     let file = plan.file("events");
     plan.app.command.push(file.display().to_string());
     let mut shim = plan.ready();

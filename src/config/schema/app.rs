@@ -128,10 +128,11 @@ pub(in crate::config) const APP: Section = Section {
         ),
         key(
             "shutdown",
-            "\"auto\", \"message\" or a signal",
+            "\"auto\", \"disconnect\", \"message\" or a signal",
             "\"auto\"",
-            "How the app is asked to end, once the front has drained the worker. \"auto\": cluster workers by Node's \
-             own disconnect, then SIGTERM; all others by SIGTERM. \"message\" (Node): process.on('message') gets \
+            "How the app is asked to end, once the front has drained the worker. \"auto\": by SIGTERM; cluster workers \
+             to which clients are connected by Node's own disconnect first. \"disconnect\" (cluster workers): always by \
+             that first. \"message\" (Node): process.on('message') gets \
              \"shutdown\", and SIGTERM follows after half of stop-timeout. A signal (SIGTERM, SIGINT, SIGQUIT, \
              SIGHUP, SIGUSR1, SIGUSR2 or SIGWINCH): it and nothing else.",
         ),

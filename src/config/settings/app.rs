@@ -129,9 +129,11 @@ pub enum Sandbox {
 /// How an app is asked to end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Node's cluster workers by Node's own disconnect and then SIGTERM, all others by SIGTERM.
+    /// Node's cluster workers that have clients by Node's own disconnect and then SIGTERM, all others by SIGTERM.
     #[default]
     Auto,
+    /// By Node's own disconnect, and then SIGTERM.
+    Disconnect,
     /// By the message `"shutdown"` over Node's channel, as PM2's `shutdown_with_message` does it.
     Message,
     /// By this signal.

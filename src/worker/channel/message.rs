@@ -8,14 +8,16 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A line from the app.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     /// Node's cluster module speaks.
     Cluster(Box<ClusterMessage>),
-    /// A message with a handle: it must be acknowledged, or the app's channel stalls for good.
-    Handle,
+    /// A message with a handle: it must be acknowledged, or the app's channel stalls for good. What it says
+    /// beside it, if that is a user's.
+    Handle(Option<Vec<u8>>),
     /// The handle that we sent has arrived.
     HandleAck,
     /// The handle that we sent has not arrived with its message.
@@ -62,8 +64,19 @@ pub(crate) struct ClusterMessage {
     pub(crate) address_type: Value,
     /// The descriptor of `listen({fd})`.
     pub(crate) fd: Option<i64>,
-    /// libuv's flags: 1 is IPv6 only.
+    /// libuv's flags: 1 is IPv6 only, 4 is to reuse an address.
     pub(crate) flags: Option<i64>,
+    /// Which of the servers that the app has at the same place, from 0.
+    pub(crate) index: Option<i64>,
+    /// `readableAll` and `writableAll` of a UNIX socket.
+    pub(crate) for_all: ForAll,
+}
+
+/// What everybody may do with the file of a UNIX socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ForAll {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
 }
 
 impl From<Value> for ClusterMessage {
@@ -80,6 +93,11 @@ impl From<Value> for ClusterMessage {
             port: number("port"),
             fd: number("fd"),
             flags: number("flags"),
+            index: number("index"),
+            for_all: ForAll {
+                read: value["readableAll"] == Value::Bool(true),
+                write: value["writableAll"] == Value::Bool(true),
+            },
             address_type: value["addressType"].take(),
             data: value["data"].take(),
         }
@@ -138,7 +156,7 @@ impl Incoming {
                 .map_or(Self::Internal, |message| {
                     Self::Cluster(Box::new(ClusterMessage::from(message)))
                 }),
-            "NODE_HANDLE" => Self::Handle,
+            "NODE_HANDLE" => Self::Handle(beside_handle(line)),
             "NODE_HANDLE_ACK" => Self::HandleAck,
             "NODE_HANDLE_NACK" => Self::HandleNack,
             _ => Self::Internal,
@@ -165,7 +183,7 @@ impl Incoming {
     pub(super) fn parse_truncated(beginning: &[u8], length: usize) -> Self {
         // Node writes `cmd` first. The message is lost, but its handle must not block the channel.
         if beginning.starts_with(br#"{"cmd":"NODE_HANDLE","#) {
-            Self::Handle
+            Self::Handle(None)
         } else {
             Self::TooLong(length)
         }
@@ -186,6 +204,18 @@ fn internal_command(line: &[u8]) -> Option<String> {
     }
     let Head(command) = serde_json::from_slice(line).ok()?;
     command.filter(|text| text.starts_with("NODE_") && text.len() > "NODE_".len())
+}
+
+/// The user's message that came with a handle.
+fn beside_handle(line: &[u8]) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Beside<'a> {
+        #[serde(borrow)]
+        msg: &'a RawValue,
+    }
+    let Beside { msg } = serde_json::from_slice(line).ok()?;
+    let text = msg.get().as_bytes();
+    internal_command(text).is_none().then(|| text.to_vec())
 }
 
 /// Whether a line may be an object with `NODE_` at the beginning of a text: as it is, or with a letter
@@ -238,7 +268,14 @@ mod tests {
     #[test]
     fn nodes_own_messages_are_recognized_wherever_cmd_stands() {
         let kind = |text: &str| format!("{:?}", Incoming::parse(text.as_bytes()));
-        assert_eq!(kind(r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"a":1}}"#), "Handle");
+        let handle = |text: &str| match Incoming::parse(text.as_bytes()) {
+            Incoming::Handle(beside) => beside.map(|text| String::from_utf8(text).unwrap()),
+            other => panic!("a handle, not {other:?}"),
+        };
+        let beside = handle(r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"a": 1}}"#);
+        assert_eq!(beside.as_deref(), Some(r#"{"a": 1}"#));
+        assert_eq!(handle(r#"{"cmd":"NODE_HANDLE","msg":{"cmd":"NODE_OWN"}}"#), None);
+        assert_eq!(handle(r#"{"cmd":"NODE_HANDLE"}"#), None);
         assert_eq!(kind(r#"{"cmd":"NODE_HANDLE_ACK"}"#), "HandleAck");
         assert_eq!(kind(r#"{"cmd":"NODE_HANDLE_NACK"}"#), "HandleNack");
         assert_eq!(kind(r#"{"a":1,"cmd":"NODE_DEBUG"}"#), "Internal");
@@ -320,7 +357,7 @@ mod tests {
     #[test]
     fn a_handle_in_a_message_too_long_to_keep_is_still_acknowledged() {
         let beginning = br#"{"cmd":"NODE_HANDLE","type":"net.Native","msg":"aaaa"#;
-        assert!(matches!(Incoming::parse_truncated(beginning, 1 << 30), Incoming::Handle));
+        assert!(matches!(Incoming::parse_truncated(beginning, 1 << 30), Incoming::Handle(None)));
         assert!(matches!(Incoming::parse_truncated(b"\"aaaa", 77), Incoming::TooLong(77)));
     }
 

@@ -37,7 +37,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(crate) use self::lines::{Line, Lines, MAX_LINE};
-pub(crate) use self::message::{ClusterMessage, Incoming, may_be_nodes};
+pub(crate) use self::message::{ClusterMessage, ForAll, Incoming, may_be_nodes};
 
 /// What is read at once: what Node writes at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -176,7 +176,12 @@ impl Channel {
                             return Ok(Some(Incoming::HandleLost(sequence)));
                         }
                     }
-                    Incoming::Handle => self.acknowledge(),
+                    Incoming::Handle(beside) => {
+                        self.acknowledge();
+                        if let Some(text) = beside {
+                            return Ok(Some(Incoming::User(text)));
+                        }
+                    }
                     other => return Ok(Some(other)),
                 }
                 continue;

@@ -1,28 +1,28 @@
 //! Real sockets for the servers of an app that the front does not use.
 
+use std::fs::{self, Permissions};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with,
+    sockopt,
 };
+use rustix::process::geteuid;
 
 use super::endpoint::Endpoint;
+use crate::worker::channel::ForAll;
 
-/// A bound socket, as Node expects it: not listening yet, not blocking.
-#[derive(Debug)]
-pub(super) struct Bound {
-    /// The socket.
-    pub(super) socket: OwnedFd,
-    /// Node's name for this kind of handle.
-    pub(super) kind: &'static str,
-    /// Its TCP port.
-    pub(super) port: Option<u16>,
-}
+/// How many connections may wait, until the app says it itself: what Node takes.
+const BACKLOG: i32 = 511;
 
-/// Binds `endpoint`.
-pub(super) fn bind_endpoint(endpoint: &Endpoint) -> Result<Bound, Errno> {
+/// Binds `endpoint`. What takes connections listens at once: two may bind the same address, one listens.
+pub(super) fn bind_endpoint(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
     match endpoint {
         Endpoint::Tcp { host: Some(host), port, ipv6_only } => {
             tcp(SocketAddr::new(*host, *port), *ipv6_only)
@@ -37,44 +37,102 @@ pub(super) fn bind_endpoint(endpoint: &Endpoint) -> Result<Bound, Errno> {
                 other => other,
             }
         }
-        Endpoint::Udp { address, ipv6_only } => {
-            let socket = inet(SocketType::DGRAM, *address, *ipv6_only)?;
-            Ok(Bound { socket, kind: "dgram.Native", port: None })
+        Endpoint::Udp { address, ipv6_only, reuse } => {
+            inet(SocketType::DGRAM, *address, *ipv6_only, *reuse)
         }
-        Endpoint::Path(path) => {
-            let address = SocketAddrUnix::new(path.as_str())?;
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            bind(&socket, &address)?;
-            Ok(Bound { socket, kind: "net.Native", port: None })
-        }
-        Endpoint::Descriptor(_) => Err(Errno::BADF),
+        Endpoint::Path { path, for_all } => match path.strip_prefix('\0') {
+            Some(name) => unix(&SocketAddrUnix::new_abstract_name(name.as_bytes())?),
+            None => at_path(Path::new(path), *for_all),
+        },
+        Endpoint::Descriptor(_) => Err(Errno::INVAL),
     }
 }
 
-fn tcp(address: SocketAddr, ipv6_only: bool) -> Result<Bound, Errno> {
-    let socket = inet(SocketType::STREAM, address, ipv6_only)?;
-    let port = SocketAddr::try_from(getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?.port();
-    Ok(Bound { socket, kind: "net.Native", port: Some(port) })
+/// Node's name for a handle of this kind.
+pub(super) fn kind(endpoint: &Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Udp { .. } => "dgram.Native",
+        _ => "net.Native",
+    }
 }
 
-fn inet(kind: SocketType, address: SocketAddr, ipv6_only: bool) -> Result<OwnedFd, Errno> {
+/// The port of a socket that has one.
+pub(super) fn port(socket: &OwnedFd) -> Option<u16> {
+    Some(SocketAddr::try_from(getsockname(socket).ok()?).ok()?.port())
+}
+
+fn tcp(address: SocketAddr, ipv6_only: bool) -> Result<OwnedFd, Errno> {
+    let socket = inet(SocketType::STREAM, address, ipv6_only, true)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn inet(
+    kind: SocketType,
+    address: SocketAddr,
+    ipv6_only: bool,
+    reuse: bool,
+) -> Result<OwnedFd, Errno> {
     let family = match address.ip() {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,
     };
     let socket = socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-    if kind == SocketType::STREAM {
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-    }
-    // The app's other workers bind the same port: Node's primary would share one socket among
-    // them, here the kernel spreads connections over theirs. Somebody else's port stays an error.
-    sockopt::set_socket_reuseport(&socket, true)?;
+    // Never the kernel's sharing of a port (`SO_REUSEPORT`): another app of the same user would have part in it.
+    sockopt::set_socket_reuseaddr(&socket, reuse)?;
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, ipv6_only)?;
     }
     bind(&socket, &address)?;
     Ok(socket)
+}
+
+fn unix(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    bind(&socket, address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn at_path(path: &Path, for_all: ForAll) -> Result<OwnedFd, Errno> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = match unix(&address) {
+        Err(Errno::ADDRINUSE) if is_left(path) => {
+            let _ = fs::remove_file(path); // if it stays, the error is the right one
+            unix(&address)
+        }
+        Err(Errno::NOENT) => Err(Errno::ACCESS), // as libuv says it
+        result => result,
+    }?;
+    let wanted = if for_all.read { 0o444 } else { 0 } | if for_all.write { 0o222 } else { 0 };
+    if wanted != 0 {
+        let mode = fs::metadata(path).map_err(|error| errno(&error))?.permissions().mode();
+        let mode = Permissions::from_mode(mode | wanted);
+        fs::set_permissions(path, mode).map_err(|error| errno(&error))?;
+    }
+    Ok(socket)
+}
+
+/// Whether a socket there is of this user, and of a process that was killed: Node's primary would have taken
+/// it away, for which it would have had to be killed, too.
+fn is_left(path: &Path) -> bool {
+    let is_ours = fs::symlink_metadata(path)
+        .is_ok_and(|data| data.file_type().is_socket() && data.uid() == geteuid().as_raw());
+    // Who has bound it and does not listen yet is in the kernel's list.
+    is_ours
+        && fs::read_to_string("/proc/net/unix").is_ok_and(|list| !is_listed(&list, path))
+        && UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// Whether the path is in the kernel's list of sockets.
+fn is_listed(list: &str, path: &Path) -> bool {
+    list.lines().any(|line| line.split_ascii_whitespace().nth(7).map(Path::new) == Some(path))
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::ACCESS)
 }
 
 #[cfg(test)]
@@ -88,10 +146,10 @@ mod tests {
     }
 
     #[test]
-    fn workers_share_a_port_but_do_not_take_somebody_elses() {
+    fn nobody_shares_a_port() {
         let first = bind_endpoint(&local(0)).unwrap();
-        let port = first.port.unwrap();
-        assert_eq!(bind_endpoint(&local(port)).unwrap().port, Some(port));
+        let taken = local(port(&first).unwrap());
+        assert_eq!(bind_endpoint(&taken).unwrap_err(), Errno::ADDRINUSE);
         let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = local(foreign.local_addr().unwrap().port());
         assert_eq!(bind_endpoint(&taken).unwrap_err(), Errno::ADDRINUSE);
@@ -104,11 +162,49 @@ mod tests {
         assert_eq!(bind_endpoint(&endpoint).unwrap_err(), Errno::ADDRNOTAVAIL);
     }
 
+    fn at(path: &Path, for_all: ForAll) -> Endpoint {
+        Endpoint::Path { path: path.to_str().unwrap().to_owned(), for_all }
+    }
+
     #[test]
-    fn a_path_that_exists_is_an_error() {
+    fn a_path_is_taken_over_from_the_dead_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let path = Endpoint::Path(directory.path().join("a.sock").to_str().unwrap().to_owned());
-        assert!(bind_endpoint(&path).is_ok());
-        assert_eq!(bind_endpoint(&path).unwrap_err(), Errno::ADDRINUSE);
+        let path = directory.path().join("a.sock");
+        let endpoint = at(&path, ForAll::default());
+        let socket = bind_endpoint(&endpoint).unwrap();
+        assert_eq!(bind_endpoint(&endpoint).unwrap_err(), Errno::ADDRINUSE, "it listens");
+        drop(socket);
+        assert!(bind_endpoint(&endpoint).is_ok(), "nobody has it");
+        std::fs::remove_file(&path).unwrap();
+        let flags = SocketFlags::CLOEXEC;
+        let bound = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        bind(&bound, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+        assert_eq!(bind_endpoint(&endpoint).unwrap_err(), Errno::ADDRINUSE, "it will listen");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(bind_endpoint(&endpoint).unwrap_err(), Errno::ADDRINUSE, "a file");
+    }
+
+    #[test]
+    fn a_path_is_for_whom_it_shall_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |name: &str, read, write| {
+            let path = directory.path().join(name);
+            bind_endpoint(&at(&path, ForAll { read, write })).unwrap();
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o666
+        };
+        assert_eq!(mode("all", true, true), 0o666);
+        assert_eq!(mode("write", false, true) & 0o222, 0o222);
+        assert_eq!(mode("read", true, false) & 0o444, 0o444);
+    }
+
+    #[test]
+    fn an_abstract_name_has_no_file() {
+        let name = format!("\0roundsman-test-{}", std::process::id());
+        let endpoint = Endpoint::Path { path: name, for_all: ForAll::default() };
+        let socket = bind_endpoint(&endpoint).unwrap();
+        assert_eq!(bind_endpoint(&endpoint).unwrap_err(), Errno::ADDRINUSE);
+        drop(socket);
+        assert!(bind_endpoint(&endpoint).is_ok());
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::handoff::Record;
+use crate::worker::clients::Doors;
 
 /// What may wait of users' messages for an app that does not read, in bytes; a longer message goes
 /// through when nothing waits.
@@ -23,6 +24,8 @@ pub(crate) struct View {
     pub(crate) front: Option<String>,
     /// Where else it listens.
     pub(crate) others: Vec<String>,
+    /// Where its servers are reached, or were.
+    pub(in crate::worker) doors: Doors,
     /// It sent the message `"ready"`.
     pub(crate) said_ready: bool,
     /// It may be handed connections.

@@ -9,8 +9,8 @@ mod endpoint;
 mod handle;
 mod listener;
 mod primary;
+mod request;
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,22 +18,23 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use self::endpoint::Endpoint;
 use self::handle::{Command, Inbox};
 pub(crate) use self::handle::{HandedIn, Handle, Undelivered, View};
 use self::listener::{Listener, accept};
-use self::primary::{Decision, Primary, Request};
+use self::primary::{Closed, Decision, Primary, Request};
 use super::channel::{Channel, Incoming};
+use super::clients::Doors;
 use super::control::{Hub, Siblings};
 use super::identity::{Identity, report};
+use super::shared::{Held, Shared};
 use crate::handoff::{Record, WINDOW};
 use crate::systemd::activation::Socket;
 
@@ -66,25 +67,24 @@ pub(crate) struct Options {
     pub(crate) hub: Hub,
     /// Where broadcasts go.
     pub(crate) siblings: Option<Siblings>,
-}
-
-/// What the app asks of us in a message of its own.
-#[derive(Debug, Deserialize)]
-struct AppRequest<'a> {
-    #[serde(borrow)]
-    roundsman: Cow<'a, str>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    /// Somebody's broadcast that the app sends on as it came has this; to broadcast it once more
-    /// would be without end.
-    from: Option<IgnoredAny>,
+    /// What the app's workers have in common.
+    pub(super) shared: Shared,
 }
 
 /// Starts the task that serves `channel` until the app closes it.
 pub(crate) fn serve(channel: Channel, options: Options) -> io::Result<Handle> {
     let (commands, receiver) = mpsc::unbounded_channel();
-    let (view, view_receiver) = watch::channel(View::default());
     let is_cluster = options.is_cluster;
+    let mut doors = Doors::default();
+    match &options.listener {
+        Some(Socket::Tcp(tcp)) => drop(doors.ports.insert(tcp.local_addr()?.port())),
+        Some(Socket::Unix(unix)) => {
+            let path = unix.local_addr()?.as_pathname().map(|path| path.display().to_string());
+            doors.paths.extend(path);
+        }
+        None => {}
+    }
+    let (view, view_receiver) = watch::channel(View { doors, ..View::default() });
     let listener = options.listener.map(Listener::new).transpose()?;
     let inbox = Arc::new(Inbox {
         queued: channel.queued(),
@@ -104,6 +104,8 @@ pub(crate) fn serve(channel: Channel, options: Options) -> io::Result<Handle> {
         identity: options.identity,
         hub: options.hub,
         siblings: options.siblings,
+        shared: options.shared,
+        claims: mpsc::unbounded_channel(),
         view,
     };
     tokio::spawn(task.run(receiver));
@@ -142,8 +144,14 @@ struct Task {
     identity: Identity,
     hub: Hub,
     siblings: Option<Siblings>,
+    shared: Shared,
+    /// What has become of the servers that need something.
+    claims: (mpsc::UnboundedSender<Claimed>, mpsc::UnboundedReceiver<Claimed>),
     view: watch::Sender<View>,
 }
+
+/// What has become of a server that needs something.
+type Claimed = (Request, Result<Held, Errno>);
 
 // === impl Task ===
 
@@ -176,8 +184,10 @@ impl Task {
                     self.pause_until = None;
                     self.offer_held();
                 }
+                Some((request, result)) = self.claims.1.recv() => self.settle(&request, result),
             }
         }
+        self.shared.release_all(&self.hub.writer());
         self.view.send_modify(|view| view.gone = true);
         // An app may close its channel and live on for a while, answering what it has taken.
         // Pending questions are dropped, which their askers take for no answer.
@@ -262,6 +272,10 @@ impl Task {
                 self.channel.send(&message);
             }
             Command::HandIn(connection) => {
+                if self.view.borrow().doors.ports.is_empty() {
+                    let port = bind::port(&connection.socket);
+                    self.view.send_modify(|view| view.doors.ports.extend(port));
+                }
                 self.handed.push_back(connection);
                 self.offer_handed();
             }
@@ -327,25 +341,24 @@ impl Task {
                 self.answered(sequence, false);
             }
             // The channel has dealt with these.
-            Incoming::Handle | Incoming::HandleAck | Incoming::HandleNack | Incoming::Internal => {}
+            Incoming::Handle(_)
+            | Incoming::HandleAck
+            | Incoming::HandleNack
+            | Incoming::Internal => {}
         }
     }
 
     /// Does what a message asks of us rather than of whoever follows the app.
     fn grant(&mut self, text: &[u8]) {
-        let suspicious =
-            text.starts_with(b"{") && memchr::memmem::find(text, b"\"roundsman\"").is_some();
-        let Some(siblings) = self.siblings.as_mut().filter(|_| suspicious) else { return };
-        let Ok(request) = serde_json::from_slice::<AppRequest<'_>>(text) else { return };
-        if request.from.is_some() {
-            return;
-        }
-        match (request.roundsman.as_ref(), request.data) {
-            ("broadcast", Some(data)) => siblings.broadcast(data.get().as_bytes()),
-            ("broadcast", None) => {
+        let Some(siblings) = self.siblings.as_mut() else { return };
+        match request::read(text) {
+            None => {}
+            Some(request::Request::Broadcast(data)) => siblings.broadcast(data.as_bytes()),
+            Some(request::Request::Relay) => siblings.relay(text),
+            Some(request::Request::BroadcastNothing) => {
                 report!(warn, self.identity, "the app's broadcast has no `data`: nobody gets it");
             }
-            (other, _) => report!(
+            Some(request::Request::Unknown(other)) => report!(
                 warn,
                 self.identity,
                 "the app asks for {other:?} in a message, which is nothing that I can do"
@@ -361,11 +374,8 @@ impl Task {
                 self.view.send_modify(|view| view.online = true);
             }
             Decision::Reply(value) | Decision::Leaving(value) => self.channel.send(&value),
-            Decision::Refuse(value, endpoint, errno) => {
-                report!(warn, self.identity, "the app cannot listen on {endpoint}: {errno}");
-                self.channel.send(&value);
-            }
-            Decision::Bind(request) => self.bind(request),
+            Decision::Refuse(value, endpoint, errno) => self.refuse(&value, &endpoint, errno),
+            Decision::Claim(request) => self.claim(request),
             Decision::Listening(endpoint, front) => {
                 let text = endpoint.to_string();
                 report!(debug, self.identity, "the app listens on {text}");
@@ -374,13 +384,18 @@ impl Task {
                     if front {
                         view.front = Some(text);
                     } else {
+                        view.doors.ports.extend(endpoint.tcp_port());
+                        view.doors
+                            .paths
+                            .extend(endpoint.file().map(|path| path.display().to_string()));
                         view.others.push(text);
                     }
                 });
                 self.offer_held();
                 self.offer_handed();
             }
-            Decision::Closed(endpoint, front) => {
+            Decision::Closed(Closed { endpoint, front, name }) => {
+                self.shared.release(&name, self.hub.writer());
                 let text = endpoint.to_string();
                 report!(debug, self.identity, "the app closed its server on {text}");
                 self.hub.life("closed", json!({ "address": text, "front": front }));
@@ -397,35 +412,53 @@ impl Task {
         }
     }
 
-    fn bind(&mut self, request: Request) {
-        match bind::bind_endpoint(&request.endpoint) {
-            Ok(bound) => {
+    /// Gets what a server needs; [`Self::settle`] follows.
+    fn claim(&self, request: Request) {
+        let (shared, claims) = (self.shared.clone(), self.claims.0.clone());
+        tokio::spawn(async move {
+            let Request { endpoint, name, data, front, .. } = &request;
+            let make = || match front {
+                true => Ok(None),
+                false => bind::bind_endpoint(endpoint).map(Some),
+            };
+            let path = endpoint.file().filter(|_| !front);
+            let result = shared.claim(name, data.clone(), path, make).await;
+            let _ = claims.send((request, result)); // or the app is gone
+        });
+    }
+
+    fn settle(&mut self, request: &Request, result: Result<Held, Errno>) {
+        let endpoint = &request.endpoint;
+        match result {
+            Ok(Held { socket: Some(socket), data, .. }) => {
                 let taken = self.view.borrow().front.clone();
                 let taken = taken.map_or_else(String::new, |taken| format!(", here {taken}"));
                 report!(
                     info,
                     self.identity,
-                    "{} is a socket of the app's own, which the front does not use: its server is the one \
+                    "{endpoint} is a socket of the app's own, which the front does not use: its server is the one \
                      that PORT names, or else the first one that listens{taken}. To choose another one, \
-                     write its port or path as PORT in `environment`",
-                    request.endpoint
+                     write its port or path as PORT in `environment`"
                 );
-                let reply: Value = self.primary.bound(request, bound.port);
+                let reply = self.primary.settled(request, bind::port(&socket), &data);
                 let sequence = reply["seq"].as_u64();
-                let socket = Arc::new(bound.socket);
-                self.channel.send_handle(bound.kind, &reply.to_string(), sequence, socket);
+                let kind = bind::kind(endpoint);
+                self.channel.send_handle(kind, &reply.to_string(), sequence, socket);
             }
-            Err(errno) => {
-                report!(
-                    warn,
-                    self.identity,
-                    "the app cannot listen on {}: {errno}",
-                    request.endpoint
-                );
-                let reply = self.primary.not_bound(&request, errno);
+            Ok(Held { socket: None, data, .. }) => {
+                let reply = self.primary.settled(request, None, &data);
                 self.channel.send(&reply);
             }
+            Err(errno) => {
+                let reply = self.primary.refused(request, errno);
+                self.refuse(&reply, endpoint, errno);
+            }
         }
+    }
+
+    fn refuse(&mut self, reply: &Value, endpoint: &Endpoint, errno: Errno) {
+        report!(warn, self.identity, "the app cannot listen on {endpoint}: {errno}");
+        self.channel.send(reply);
     }
 
     fn answered(&mut self, sequence: u64, accepted: bool) {

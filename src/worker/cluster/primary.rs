@@ -3,7 +3,8 @@
 //!
 //! One server of the app gets the connections of the front: the one that `PORT` names, if `PORT` is
 //! set, and otherwise the first one that listens and is no pipe of the program's own. It is answered in Node's round-robin style, so it
-//! has no socket at all and its port can be what it likes. Every other server gets a real socket.
+//! has no socket at all and its port can be what it likes. Every other server gets a real socket, which it has in
+//! common with the app's other workers (see `worker::shared`).
 
 use rustix::io::Errno;
 use serde_json::{Value, json};
@@ -27,6 +28,8 @@ pub(super) struct Primary {
 #[derive(Debug)]
 struct Server {
     key: String,
+    /// What all workers call it.
+    name: String,
     endpoint: Endpoint,
     front: bool,
     listening: bool,
@@ -41,12 +44,12 @@ pub(super) enum Decision {
     Reply(Value),
     /// The app gets this error from its `listen()`.
     Refuse(Value, Endpoint, Errno),
-    /// Bind this endpoint, then call [`Primary::bound`].
-    Bind(Request),
+    /// Get what this needs, from a sibling or anew, then call [`Primary::settled`] or [`Primary::refused`].
+    Claim(Request),
     /// A server listens now; whether it is the front's.
     Listening(Endpoint, bool),
-    /// A server is closed now; whether it was the front's.
-    Closed(Endpoint, bool),
+    /// A server is closed now.
+    Closed(Closed),
     /// The app's first sign of life, before any of its own code runs.
     Online,
     /// The app leaves of its own accord; it must be answered with this first.
@@ -60,13 +63,30 @@ pub(super) enum Decision {
     },
 }
 
-/// A server that needs a socket of its own.
+/// A server that has something in common with those of other workers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Request {
     /// Where.
     pub(super) endpoint: Endpoint,
+    /// It is the front's, and needs no socket.
+    pub(super) front: bool,
+    /// What all workers call it.
+    pub(super) name: String,
+    /// What the app gives to it: ticket keys, for a server with TLS.
+    pub(super) data: Value,
+    key: String,
     ack: Option<u64>,
-    data: Value,
+}
+
+/// A server that was closed.
+#[derive(Debug, PartialEq)]
+pub(super) struct Closed {
+    /// Where it listened.
+    pub(super) endpoint: Endpoint,
+    /// It was the front's.
+    pub(super) front: bool,
+    /// What all workers call it.
+    pub(super) name: String,
 }
 
 impl Primary {
@@ -106,35 +126,36 @@ impl Primary {
         let endpoint = match Endpoint::of(&message) {
             Ok(endpoint) => endpoint,
             Err(errno) => {
-                let asked = Endpoint::Path(message.address.unwrap_or_default());
+                let path = message.address.unwrap_or_default();
+                let asked = Endpoint::Path { path, for_all: message.for_all };
                 return Decision::Refuse(self.error(message.seq, errno), asked, errno);
             }
         };
         let front = self.is_front(&endpoint);
+        // Also of two that have sockets: the first may not have its own yet.
         let refused = if self.servers.iter().any(|server| server.endpoint.conflicts(&endpoint)) {
             Some(Errno::ADDRINUSE)
         } else if !front && matches!(endpoint, Endpoint::Descriptor(_)) {
-            Some(Errno::BADF)
+            Some(Errno::INVAL) // as Node's primary, which has no such descriptor
         } else {
             None
         };
         if let Some(errno) = refused {
             return Decision::Refuse(self.error(message.seq, errno), endpoint, errno);
         }
-        if !front {
-            return Decision::Bind(Request { endpoint, ack: message.seq, data: message.data });
-        }
-        let sockname = endpoint.sockname(ANY_PORT);
         let endpoint = match &endpoint {
-            Endpoint::Tcp { port: 0, .. } => endpoint.at_port(ANY_PORT),
+            Endpoint::Tcp { port: 0, .. } if front => endpoint.at_port(ANY_PORT),
             _ => endpoint,
         };
-        let key = self.open(endpoint, true);
-        let mut reply = json!({ "key": key, "ack": message.seq, "data": message.data });
-        if let Some(sockname) = sockname {
-            reply["sockname"] = sockname;
+        let name = self.name(&message, front);
+        let key = self.open(name.clone(), endpoint.clone(), front);
+        let ClusterMessage { data, seq: ack, .. } = message;
+        let request = Request { endpoint, front, name, data, key, ack };
+        if front && request.data.is_null() {
+            Decision::Reply(self.settled(&request, None, &Value::Null))
+        } else {
+            Decision::Claim(request)
         }
-        Decision::Reply(self.message(reply))
     }
 
     fn is_front(&self, endpoint: &Endpoint) -> bool {
@@ -146,25 +167,50 @@ impl Primary {
             }
     }
 
-    fn open(&mut self, endpoint: Endpoint, front: bool) -> String {
+    /// What all workers call a server: by what the app asks for. Where that is any port, by how often it has
+    /// asked for one, and else by how many it has open there.
+    fn name(&self, message: &ClusterMessage, front: bool) -> String {
+        let ClusterMessage { address, port, address_type, fd, index, .. } = message;
+        let name =
+            |count: Option<i64>| json!([front, address, port, address_type, fd, count]).to_string();
+        if *port == Some(0) {
+            return name(*index);
+        }
+        let is_free = |name: &String| self.servers.iter().all(|server| server.name != *name);
+        let counts = (0..=self.servers.len()).map(|count| i64::try_from(count).ok());
+        counts.map(name).find(is_free).unwrap_or_default() // one more than there are servers
+    }
+
+    fn open(&mut self, name: String, endpoint: Endpoint, front: bool) -> String {
         let key = format!("roundsman-{}", self.next_key);
         self.next_key += 1;
-        self.servers.push(Server { key: key.clone(), endpoint, front, listening: false });
+        self.servers.push(Server { key: key.clone(), name, endpoint, front, listening: false });
         key
     }
 
-    /// The answer to a server whose socket could be bound, at `assigned` if that is TCP.
-    pub(super) fn bound(&mut self, request: Request, assigned: Option<u16>) -> Value {
-        let endpoint = match assigned {
-            Some(port) => request.endpoint.at_port(port),
-            None => request.endpoint,
-        };
-        let key = self.open(endpoint, false);
-        self.message(json!({ "key": key, "ack": request.ack, "data": request.data }))
+    /// The answer to a server that has what it needs: its port, if it has one, and what the first of all
+    /// workers has given to it.
+    pub(super) fn settled(&mut self, request: &Request, port: Option<u16>, data: &Value) -> Value {
+        if let Some(port) = port
+            && let Some(server) = self.servers.iter_mut().find(|server| server.key == request.key)
+        {
+            server.endpoint = server.endpoint.clone().at_port(port);
+        }
+        // Node has no error in one case and the error 0 in the other.
+        let errno = (!request.front).then_some(0);
+        let mut reply =
+            json!({ "errno": errno, "key": request.key, "ack": request.ack, "data": data });
+        if request.front
+            && let Some(sockname) = request.endpoint.sockname(ANY_PORT)
+        {
+            reply["sockname"] = sockname;
+        }
+        self.message(reply)
     }
 
-    /// The answer to a server whose socket could not be bound.
-    pub(super) fn not_bound(&mut self, request: &Request, errno: Errno) -> Value {
+    /// The answer to a server that cannot have what it needs.
+    pub(super) fn refused(&mut self, request: &Request, errno: Errno) -> Value {
+        self.servers.retain(|server| server.key != request.key);
         self.error(request.ack, errno)
     }
 
@@ -188,8 +234,8 @@ impl Primary {
         let found = self.servers.iter().position(|server| Some(server.key.as_str()) == key);
         match found {
             Some(index) => {
-                let server = self.servers.remove(index);
-                Decision::Closed(server.endpoint, server.front)
+                let Server { endpoint, front, name, .. } = self.servers.remove(index);
+                Decision::Closed(Closed { endpoint, front, name })
             }
             None => Decision::Nothing,
         }
@@ -212,7 +258,9 @@ impl Primary {
     }
 
     fn error(&mut self, ack: Option<u64>, errno: Errno) -> Value {
-        self.message(json!({ "errno": -errno.raw_os_error(), "key": "none", "ack": ack }))
+        self.message(
+            json!({ "errno": -errno.raw_os_error(), "key": "none", "ack": ack, "data": null }),
+        )
     }
 
     fn message(&mut self, mut content: Value) -> Value {

@@ -25,6 +25,13 @@ fn reply(decision: Decision) -> Value {
     }
 }
 
+fn claim(decision: Decision) -> Request {
+    match decision {
+        Decision::Claim(request) => request,
+        other => panic!("a claim, not {other:?}"),
+    }
+}
+
 fn refusal(decision: Decision) -> Errno {
     match decision {
         Decision::Refuse(value, _, errno) => {
@@ -68,11 +75,10 @@ fn any_port_is_always_the_same_one() {
 fn later_servers_get_sockets_of_their_own() {
     let mut primary = Primary::new(None);
     reply(primary.receive(query(ANY_3000)));
-    let Decision::Bind(request) = primary.receive(query(METRICS)) else {
-        panic!("a socket");
-    };
-    let answer = primary.bound(request, Some(9090));
+    let request = claim(primary.receive(query(METRICS)));
+    let answer = primary.settled(&request, Some(9090), &Value::Null);
     assert!(answer.get("sockname").is_none());
+    assert_eq!(answer["errno"], json!(0));
     assert!(matches!(primary.receive(listening(METRICS)), Decision::Listening(_, false)));
     assert_eq!(primary.front(), None, "the first server does not listen yet");
 }
@@ -80,7 +86,7 @@ fn later_servers_get_sockets_of_their_own() {
 #[test]
 fn port_chooses_the_fronts_server() {
     let mut primary = Primary::new(Some("3000".to_owned()));
-    assert!(matches!(primary.receive(query(METRICS)), Decision::Bind(_)));
+    assert!(!claim(primary.receive(query(METRICS))).front);
     assert_eq!(reply(primary.receive(query(LOCAL_3000)))["sockname"]["port"], json!(3000));
 }
 
@@ -98,7 +104,7 @@ fn a_closed_server_can_listen_again() {
     let key = reply(primary.receive(query(ANY_3000)))["key"].as_str().unwrap().to_owned();
     primary.receive(listening(ANY_3000));
     let close = message(&format!(r#"{{"act":"close","key":"{key}","seq":9}}"#));
-    assert!(matches!(primary.receive(close), Decision::Closed(_, true)));
+    assert!(matches!(primary.receive(close), Decision::Closed(Closed { front: true, .. })));
     assert_eq!(primary.front(), None);
     let again = reply(primary.receive(query(ANY_3000)));
     primary.receive(listening(ANY_3000));
@@ -113,23 +119,54 @@ fn unix_sockets_and_descriptors_may_be_the_fronts_server_too() {
     assert!(reply(primary.receive(query(path))).get("sockname").is_none(), "Node knows the path");
     assert!(matches!(primary.receive(listening(path)), Decision::Listening(_, true)));
     let fd = r#""address":null,"port":null,"addressType":null,"fd":3"#;
-    assert_eq!(refusal(primary.receive(query(fd))), Errno::BADF);
+    assert_eq!(refusal(primary.receive(query(fd))), Errno::INVAL);
     assert!(reply(Primary::new(None).receive(query(fd))).get("sockname").is_some());
 }
 
 #[test]
 fn datagrams_are_never_the_fronts() {
     let udp = r#""address":"0.0.0.0","port":5353,"addressType":"udp4","fd":-1,"flags":4"#;
-    assert!(matches!(Primary::new(None).receive(query(udp)), Decision::Bind(_)));
+    let mut primary = Primary::new(None);
+    let request = claim(primary.receive(query(&udp.replace("5353", "0"))));
+    primary.settled(&request, Some(5353), &Value::Null);
+    assert!(matches!(primary.receive(listening(udp)), Decision::Listening(_, false)));
     let zone = r#""address":"fe80::1%eth0","port":80,"addressType":6"#;
     assert_eq!(refusal(Primary::new(None).receive(query(zone))), Errno::ADDRNOTAVAIL);
 }
 
 #[test]
-fn tls_ticket_keys_come_back() {
-    let asked = query(LOCAL_3000);
-    let asked = ClusterMessage { data: json!("a1b2"), ..asked };
-    assert_eq!(reply(Primary::new(None).receive(asked))["data"], json!("a1b2"));
+fn tls_ticket_keys_are_those_of_the_first_worker() {
+    let asked = ClusterMessage { data: json!("a1b2"), ..query(LOCAL_3000) };
+    let mut primary = Primary::new(None);
+    let request = claim(primary.receive(asked));
+    assert!(request.front && request.data == json!("a1b2"));
+    let answer = primary.settled(&request, None, &json!("firsts"));
+    assert_eq!(answer["data"], json!("firsts"));
+    assert_eq!(answer["sockname"]["port"], json!(3000));
+}
+
+#[test]
+fn workers_call_the_same_server_the_same() {
+    let name = |text: &str| claim(Primary::new(Some("x".to_owned())).receive(query(text))).name;
+    let any = METRICS.replace("9090", "0");
+    let second = any.clone() + r#","index":1"#;
+    assert_eq!(name(METRICS), name(METRICS));
+    assert_eq!(name(&any), name(&any));
+    assert_ne!(name(&any), name(&second));
+    assert_ne!(name(METRICS), name(ANY_3000));
+    let shared = r#""address":"0.0.0.0","port":5353,"addressType":"udp4","flags":4"#;
+    let mut primary = Primary::new(None);
+    let names = [(); 2].map(|()| claim(primary.receive(query(shared))).name);
+    assert_ne!(names[0], names[1], "one that the app has open already");
+}
+
+#[test]
+fn a_server_that_gets_no_socket_is_in_nobodys_way() {
+    let mut primary = Primary::new(Some("3000".to_owned()));
+    let request = claim(primary.receive(query(METRICS)));
+    let answer = primary.refused(&request, Errno::ADDRINUSE);
+    assert_eq!(answer["errno"], json!(-Errno::ADDRINUSE.raw_os_error()));
+    assert_eq!(claim(primary.receive(query(METRICS))).name, request.name);
 }
 
 #[test]
@@ -162,8 +199,7 @@ fn nonsense_is_ignored() {
 fn a_pipe_of_the_apps_own_is_not_its_server_unless_port_names_it() {
     const PIPE: &str = r#""address":"/tmp/tsx-0/17.pipe","port":-1,"addressType":-1"#;
     let mut primary = Primary::new(None);
-    let decision = primary.receive(query(PIPE));
-    assert!(matches!(decision, Decision::Bind(_)), "{decision:?}");
+    assert!(!claim(primary.receive(query(PIPE))).front);
     reply(primary.receive(query(ANY_3000)));
     let decision = primary.receive(listening(ANY_3000));
     assert!(matches!(decision, Decision::Listening(_, true)), "{decision:?}");

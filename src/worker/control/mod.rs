@@ -9,6 +9,8 @@
 //! | --- | --- |
 //! | `send` | lines of JSON for the app, each answered with `ok` or `error: …` |
 //! | `sibling N` | lines of JSON that worker N broadcasts; no answers |
+//! | `relay N` | the same; its app gets each as it is |
+//! | `share N` | a line of JSON: what worker N wants to have in common; see `worker::shared` |
 //! | `events SINCE` | lines of JSON come out, with what is kept from that millisecond on |
 //! | `status` | one line of JSON comes out |
 //! | `draining` | answered with `ok` |
@@ -42,6 +44,7 @@ pub(super) use self::siblings::Siblings;
 use super::channel::{Line, Lines, may_be_nodes};
 use super::cluster::{self, Undelivered};
 use super::identity::{Identity, report};
+use super::shared::{Question, Shared};
 use crate::base::paths;
 use crate::base::peer::Peer;
 
@@ -51,6 +54,9 @@ const FIRST_LINE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long an answer may wait for whoever asked to read it.
 const UNREAD: Duration = Duration::from_secs(30);
+
+/// The longest name of what is had in common: a path, and some words.
+const LONGEST_QUESTION: usize = 16 * 1024;
 
 /// For whoever may not do what it asks for.
 const DENIED: &str = "denied: only root and members of the group roundsman may do this\n";
@@ -73,6 +79,8 @@ pub(super) struct ControlContext {
     pub(super) hub: Hub,
     /// The app's channel, if it has one.
     pub(super) channel: Option<cluster::Handle>,
+    /// What the app's workers have in common.
+    pub(super) shared: Shared,
     pub(super) pid: u32,
 }
 
@@ -80,13 +88,20 @@ pub(super) struct ControlContext {
 #[derive(Debug)]
 enum Mode {
     Send,
-    /// With what comes before each message.
-    Sibling(String),
+    Sibling(Frame),
+    Share,
     Events(u64),
     Status,
     Draining,
     HandIn,
     Refused(&'static str),
+}
+
+/// What comes before and after each message of a sibling, so that it is one for the app.
+#[derive(Debug)]
+struct Frame {
+    before: String,
+    after: &'static str,
 }
 
 impl Control {
@@ -168,23 +183,24 @@ impl ControlContext {
             }
             Mode::Refused(why) => answer(&mut stream, why).await,
             Mode::Send => self.listen(stream, rest, rights.longest, None).await,
-            Mode::Sibling(prefix) => self.listen(stream, rest, rights.longest, Some(&prefix)).await,
+            Mode::Share => self.share(stream, rest).await,
+            Mode::Sibling(frame) => self.listen(stream, rest, rights.longest, Some(&frame)).await,
         }
     }
 
-    /// Gives the app what comes in: messages, which are answered, or with a prefix a sibling's.
+    /// Gives the app what comes in: messages, which are answered, or with a frame a sibling's.
     async fn listen(
         &self,
         mut stream: UnixStream,
         mut bytes: Vec<u8>,
         longest: usize,
-        prefix: Option<&str>,
+        frame: Option<&Frame>,
     ) -> io::Result<()> {
         let mut lines = Lines::new(longest);
         loop {
             let (mut replies, mut batch) = (String::new(), Batch::default());
-            lines.push(&bytes, |line| match prefix {
-                Some(prefix) => batch.add(prefix, &line),
+            lines.push(&bytes, |line| match frame {
+                Some(frame) => batch.add(frame, &line),
                 None => replies.push_str(&self.send(&line, longest)),
             });
             drop(bytes); // most connections say little
@@ -199,6 +215,27 @@ impl ControlContext {
         }
     }
 
+    /// Says what there is of what a sibling wants to have in common.
+    async fn share(&self, mut stream: UnixStream, mut bytes: Vec<u8>) -> io::Result<()> {
+        let question = timeout(FIRST_LINE_LIMIT, async {
+            while !bytes.ends_with(b"\n") && bytes.len() < LONGEST_QUESTION {
+                let more = read(&stream, LONGEST_QUESTION).await?;
+                if more.is_empty() {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+                bytes.extend_from_slice(&more);
+            }
+            serde_json::from_slice::<Question>(&bytes).map_err(io::Error::from)
+        });
+        let question = question.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        // Who asks may leave before it is their turn.
+        let held = tokio::select! {
+            held = self.shared.answer(&question) => held,
+            _ = read(&stream, 1) => return Ok(()),
+        };
+        Question::reply(&mut stream, held).await
+    }
+
     fn mode(&self, line: Option<&str>, rights: Rights) -> Mode {
         let Some(line) = line else { return Mode::Refused("error: too long\n") };
         let (word, argument) = line.split_once(' ').unwrap_or((line, ""));
@@ -208,11 +245,21 @@ impl ControlContext {
             ("status", _) => (Mode::Status, rights.manage),
             ("handoff", _) => (Mode::HandIn, rights.hand_in),
             ("draining", _) => (Mode::Draining, rights.manage),
-            ("sibling", Ok(number)) => {
+            ("sibling" | "relay", Ok(number)) => {
                 let app = self.identity.app();
-                let prefix =
-                    format!("{{\"roundsman\":\"broadcast\",\"from\":\"{app}:{number}\",\"data\":");
-                (Mode::Sibling(prefix), rights.sibling.is_some_and(|sibling| sibling.is(number)))
+                let frame = match word {
+                    "sibling" => Frame {
+                        before: format!(
+                            "{{\"roundsman\":\"broadcast\",\"from\":\"{app}:{number}\",\"data\":"
+                        ),
+                        after: "}",
+                    },
+                    _ => Frame { before: String::new(), after: "" },
+                };
+                (Mode::Sibling(frame), rights.sibling.is_some_and(|sibling| sibling.is(number)))
+            }
+            ("share", Ok(number)) => {
+                (Mode::Share, rights.sibling.is_some_and(|sibling| sibling.is(number)))
             }
             _ => (Mode::Refused("error: this is no request that I know\n"), true),
         };
@@ -333,14 +380,17 @@ struct Batch {
 }
 
 impl Batch {
-    /// A line that is no JSON would kill the app, so it is left out, whoever sent it.
-    fn add(&mut self, prefix: &str, line: &Line<'_>) {
+    /// A line that is no JSON would kill the app, and one of Node's own mislead it: both are left out, whoever
+    /// sent them.
+    fn add(&mut self, frame: &Frame, line: &Line<'_>) {
         if let Line::Whole(line) = line
             && is_json(line)
+            && (!frame.before.is_empty() || !may_be_nodes(line))
         {
-            self.lines.extend_from_slice(prefix.as_bytes());
+            self.lines.extend_from_slice(frame.before.as_bytes());
             self.lines.extend_from_slice(line);
-            self.lines.extend_from_slice(b"}\n");
+            self.lines.extend_from_slice(frame.after.as_bytes());
+            self.lines.push(b'\n');
             self.count += 1;
         }
     }

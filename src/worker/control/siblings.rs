@@ -27,8 +27,18 @@ pub(crate) struct Siblings {
     app: String,
     number: u16,
     hub: Hub,
-    links: HashMap<u16, Arc<Outlet>>,
-    looked: Option<Instant>,
+    /// By whom they lead to, and what is said there.
+    links: HashMap<(u16, Kind), Arc<Outlet>>,
+    looked: Option<(Instant, Kind)>,
+}
+
+/// What a sibling makes of what it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    /// It says to its app who it is from.
+    Broadcast,
+    /// It gives it to its app as it is.
+    Relay,
 }
 
 impl Siblings {
@@ -39,10 +49,19 @@ impl Siblings {
 
     /// Sends the JSON text `data` to every worker of the app but this one.
     pub(crate) fn broadcast(&mut self, data: &[u8]) {
-        if self.looked.is_none_or(|looked| looked.elapsed() >= STALE) {
-            self.look();
+        self.send(Kind::Broadcast, data);
+    }
+
+    /// Sends them a message that their apps shall get as if from a primary.
+    pub(crate) fn relay(&mut self, message: &[u8]) {
+        self.send(Kind::Relay, message);
+    }
+
+    fn send(&mut self, kind: Kind, data: &[u8]) {
+        if self.looked.is_none_or(|(looked, of)| of != kind || looked.elapsed() >= STALE) {
+            self.look(kind);
         }
-        for (number, link) in &self.links {
+        for ((number, _), link) in self.links.iter().filter(|((_, of), _)| *of == kind) {
             match link.push(&[data]) {
                 None => self.hub.sibling_missed(),
                 Some(0) => {}
@@ -54,20 +73,24 @@ impl Siblings {
         }
     }
 
-    fn look(&mut self) {
-        self.looked = Some(Instant::now());
+    fn look(&mut self, kind: Kind) {
+        self.looked = Some((Instant::now(), kind));
         self.links.retain(|_, link| !link.is_closed());
         for number in paths::workers_in(&self.base, &self.app) {
-            if number != self.number && !self.links.contains_key(&number) {
-                let link = self.link(number);
-                self.links.insert(number, link);
+            if number != self.number && !self.links.contains_key(&(number, kind)) {
+                let link = self.link(number, kind);
+                self.links.insert((number, kind), link);
             }
         }
     }
 
-    fn link(&self, number: u16) -> Arc<Outlet> {
+    fn link(&self, number: u16, kind: Kind) -> Arc<Outlet> {
         let outlet = Arc::new(Outlet::default());
-        outlet.push(&[b"sibling ", self.number.to_string().as_bytes()]);
+        let word: &[u8] = match kind {
+            Kind::Broadcast => b"sibling ",
+            Kind::Relay => b"relay ",
+        };
+        outlet.push(&[word, self.number.to_string().as_bytes()]);
         let path = paths::control_socket(&self.base, &self.app, number);
         let (link, writer) = (Arc::clone(&outlet), self.hub.writer());
         tokio::spawn(async move {
