@@ -274,7 +274,7 @@ async fn take(machine: &Machine, settings: &Settings, step: &Step) -> Done {
     match step {
         Step::Reload(_) => Ok(machine.front.reload(settings.has_servers()).await?),
         Step::Remove(name) => {
-            let _lock = manage::lock(name, false)?;
+            let _lock = companions::lock_to_end(machine, name).await?;
             machine.systemd.job(Verb::Stop, &unit::target(name)).await?;
             let mut all = Vec::new();
             for number in machine.running(name).await? {

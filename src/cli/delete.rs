@@ -12,7 +12,7 @@ use super::edit::Edit;
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done};
 use super::secrets::Secrets;
-use super::{AdminSocket, names, rights};
+use super::{AdminSocket, companions, names, rights};
 use crate::base::paths;
 use crate::base::unit;
 use crate::deploy::progress::Progress;
@@ -59,8 +59,8 @@ impl Delete {
             edit.judge()?;
             self.ask(name, &edit)?;
             rights::may_write(&[Path::new(rights::BOOT)])?;
-            let _lock = manage::lock(name, false)?;
             let machine = Machine::connect(&self.admin.path).await?;
+            let _lock = companions::lock_to_end(&machine, name).await?;
             machine.stop_all(name).await?;
             machine.systemd.disable(&unit::target(name)).await?;
             surge::lower(Path::new("/"), name)?;

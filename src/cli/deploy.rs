@@ -18,7 +18,7 @@ use crate::base::paths;
 use crate::base::text;
 use crate::base::unit;
 use crate::config::settings::App;
-use crate::deploy::execute::{Executor, settle};
+use crate::deploy::execute::{Executor, STOPPED, settle};
 use crate::deploy::progress::Progress;
 use crate::deploy::{Outcome, Plan, Roll, able, record, release, surge};
 use crate::helper::request::Deploy;
@@ -165,7 +165,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
         record::remember(app, release.as_deref(), previous.as_deref());
     }
     let back = match &outcome {
-        Outcome::Failed { worker, .. } if app.rollback && !single => {
+        Outcome::Failed { worker, reason } if app.rollback && !single && reason != STOPPED => {
             Some(put_back::put_back(&executor, *worker, &roll, old.as_deref(), settle).await)
         }
         _ => None,

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done};
-use super::{AdminSocket, names, rights};
+use super::{AdminSocket, companions, names, rights};
 use crate::base::unit;
 use crate::config::settings::App;
 use crate::deploy::sockets;
@@ -101,8 +101,12 @@ impl Stop {
 fn stop(of: &Of) -> ExitCode {
     rights::run(|| of.request(Asked::Stop), async {
         let (app, mut numbers, all) = of.workers()?;
-        let _lock = manage::lock(&app.name, false)?;
         let machine = Machine::connect(&of.admin.path).await?;
+        let _lock = if all {
+            companions::lock_to_end(&machine, &app.name).await?
+        } else {
+            manage::lock(&app.name, false)?
+        };
         if all {
             machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await?;
             // Also such as the file does not have any more, or not yet.

@@ -25,14 +25,9 @@ const MOST: u64 = 4096;
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn note(directory: &Path, app: &App, number: u16) -> io::Result<()> {
-    let instance = app.instance(number);
-    if !app.has_address() {
-        forget(directory, &instance); // it listens nowhere
-        return Ok(());
-    }
     fs::create_dir_all(directory)?;
     let address = app.worker_address(number).to_string();
-    write_atomically(&directory.join(instance), address.as_bytes(), 0o644)
+    write_atomically(&directory.join(app.instance(number)), address.as_bytes(), 0o644)
 }
 
 /// Notes that it has ended.
@@ -56,9 +51,6 @@ pub(crate) fn now(directory: &Path, app: &App, number: u16) -> Address {
 
 /// Where a worker that runs listens, if it will do so elsewhere when it is started anew.
 pub(crate) fn moves(directory: &Path, app: &App, number: u16) -> Option<Address> {
-    if !app.has_address() {
-        return None;
-    }
     noted(directory, &app.instance(number)).filter(|address| *address != app.worker_address(number))
 }
 
@@ -111,14 +103,20 @@ mod tests {
         }
     }
 
-    /// The front hands connections to such a worker, over its control socket.
+    /// One is sent requests and the other is handed connections: neither has what the other needs.
     #[test]
-    fn who_is_handed_connections_listens_nowhere() {
+    fn another_mode_is_another_address() {
         let directory = tempfile::tempdir().unwrap();
-        note(directory.path(), &shop("transport = \"tcp\""), 1).unwrap();
+        let notes = directory.path();
         let handed = App { handoff: Some("http".to_owned()), ..shop("") };
-        assert_eq!(now(directory.path(), &handed, 1), handed.worker_address(1));
-        note(directory.path(), &handed, 1).unwrap();
-        assert_eq!(noted(directory.path(), "shop:1"), None);
+        let kinds = [handed, shop("transport = \"tcp\""), shop("transport = \"unix\"")];
+        for (before, after) in kinds.iter().flat_map(|a| kinds.iter().map(move |b| (a, b))) {
+            note(notes, before, 1).unwrap();
+            let address = now(notes, after, 1);
+            assert_eq!(address, before.worker_address(1));
+            assert!(before.is_of_use_at(1, &address));
+            let stays = before.handoff == after.handoff;
+            assert_eq!(after.is_of_use_at(1, &address), stays, "{before:?} {after:?}");
+        }
     }
 }

@@ -24,6 +24,9 @@ use crate::systemd::dbus::{Systemd, SystemdError, UnitState, Verb};
 /// How often it is checked that workers which count as ready are still the same processes.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Why a worker was not started anew: nothing is wrong with it.
+pub(crate) const STOPPED: &str = "the app is being stopped";
+
 /// Everything that a deploy acts on.
 #[derive(Debug, Clone)]
 pub(crate) struct Executor {
@@ -259,6 +262,10 @@ impl Executor {
     }
 
     async fn restart(&self, worker: u16) -> (Event, Option<Vec<u8>>) {
+        // A start would wait until the app has been stopped, which may wait for this deploy.
+        if self.systemd.has_job(&unit::target(&self.app.name)).await.unwrap_or(false) {
+            return (Event::Failed(worker, STOPPED.to_owned()), None);
+        }
         let unit = unit::service(&self.app.name, worker);
         // However often it failed before, it has its full number of attempts from here on.
         let _ = self.systemd.reset_failed(&unit).await;

@@ -218,6 +218,13 @@ mod tests {
         assert_eq!(moved.state(), State::Down, "until systemd says that it runs");
         assert!(Arc::ptr_eq(&before[1], &server(&front, 2)), "it has not moved");
 
+        // Nor does one that is handed connections take requests, from the first moment on.
+        front.set_state(&server(&front, 2), State::Up);
+        front.replace(settings("listen = \"cluster\"\nmode = \"handoff\""));
+        assert_eq!(server(&front, 2).address, before[1].address, "it has not moved");
+        assert_eq!(server(&front, 2).state(), State::Down);
+        front.replace(settings("listen = \"port\"\nport = 5000"));
+
         // A front that is started anew knows as much.
         let front = Front::new(settings("listen = \"port\"\nport = 5000"), 1);
         let front = front.finding_workers_by(Some(notes.path().to_owned()));

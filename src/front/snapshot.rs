@@ -50,7 +50,8 @@ impl Snapshot {
         let mut upstreams = BTreeMap::new();
         let mut add = |target: RouteTarget, servers, balancing: &Balancing| {
             let name = target.to_string();
-            let old = before.and_then(|b| b.upstreams.get(&name));
+            let old = before.filter(|b| b.takes_the_same(&target, &settings));
+            let old = old.and_then(|b| b.upstreams.get(&name));
             // Of a worker that a reload brings, nobody has said yet whether it runs; at the start
             // of the front nothing is accepted before somebody has.
             let is_app = matches!(target, RouteTarget::App(_));
@@ -123,6 +124,14 @@ impl Snapshot {
         let answering = answering.collect();
         let introduces = upstreams.values().any(|u| u.balancing.proxy_protocol.is_some());
         Self { settings, found, upstreams, router, introduces, tls, answering }
+    }
+
+    /// Whether an app's workers take what they took before: requests, or connections. Else all that is
+    /// known of them was said of something else.
+    fn takes_the_same(&self, target: &RouteTarget, settings: &Settings) -> bool {
+        let RouteTarget::App(app) = target else { return true };
+        let takes_requests = |settings: &Settings| settings.apps.get(app).map(App::has_address);
+        takes_requests(&self.settings) == takes_requests(settings)
     }
 
     /// Every server of every upstream, with its upstream.

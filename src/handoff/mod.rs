@@ -22,6 +22,7 @@ use tracing::warn;
 use self::link::{Link, Returns};
 use self::waiting::{Open, Waiting};
 pub(crate) use self::wire::{Record, WINDOW, receive_connections};
+use crate::balance::Server;
 use crate::config::settings::{Address, RouteTarget};
 use crate::front::Front;
 use crate::front::counters::Counters;
@@ -140,7 +141,12 @@ impl Handoff {
             }
             stays
         });
-        for server in servers {
+        let app = snapshot.settings.apps.get(&self.app);
+        // One that was started in another mode listens for requests, not for connections.
+        let takes = |(number, server): &(u16, &Arc<Server>)| {
+            app.is_some_and(|app| app.is_of_use_at(*number, &server.address))
+        };
+        for (_, server) in (1..).zip(servers).filter(takes) {
             if let Address::Unix(path) = &server.address
                 && !links.iter().any(|link| Arc::ptr_eq(&link.server, server))
             {

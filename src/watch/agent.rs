@@ -34,6 +34,9 @@ const LOOK: Duration = Duration::from_secs(2);
 /// When somebody else changes the app, and when a directory is not there.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// What its line in `systemctl status` says while it runs a deploy.
+pub(crate) const REPLACES: &str = "replacing workers now";
+
 /// The agent of one app.
 pub(crate) struct Agent<L> {
     name: String,
@@ -346,7 +349,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
             parts.push(format!("replaces workers after {} s", age.as_secs()));
         }
         if self.task.is_some() {
-            parts.push("replacing workers now".to_owned());
+            parts.push(REPLACES.to_owned());
         }
         parts.join("; ")
     }

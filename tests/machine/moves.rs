@@ -40,6 +40,32 @@ on_every_debian! {
         println!("workers that moved {} times: {tally}", ways.len());
         tally.assert_nothing_failed();
 
+        // From requests to connections and back: nobody gets what they cannot take. Who keeps a
+        // connection has it with the front, which has no route to an app that is handed connections.
+        let handed = "unix:/run/roundsman-workers/shop:1/control.sock";
+        let modes = [
+            ("mode = \"handoff\"\n", handed),
+            ("transport = \"tcp\"\n", "127."),
+            ("mode = \"handoff\"\n", handed),
+            ("transport = \"unix\"\n", ways[4].2),
+        ];
+        let load = machine.load(Clients::new(0, 4).unhurried());
+        for (keys, to) in modes {
+            load.goes_on_for(50);
+            listen(keys);
+            machine.run("systemctl reload roundsman");
+            let check = machine.try_run("roundsman check");
+            assert!(check.stderr.contains("shop:1 will move from "), "{check}");
+            machine.run("roundsman apply");
+            load.goes_on_for(50);
+            assert_eq!(machine.run("roundsman diff").trim(), "the machine is as the files say");
+            let status = machine.run("roundsman status --json");
+            assert!(status.contains(&format!("\"address\": \"{to}")), "{to}: {status}");
+        }
+        let tally = load.stop();
+        println!("workers of which the mode changed {} times: {tally}", modes.len());
+        tally.assert_nothing_failed();
+
         // Ports that workers take from each other are refused in time.
         listen(ways[1].0);
         machine.run("roundsman apply");

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::harness::{Clients, Machine, on_every_debian, on_every_debian_in_soak};
-use crate::shop::runs;
+use crate::shop::{self, runs};
 
 /// Starts tests/apps/supervised; waits until every worker is ready.
 fn start(machine: &Machine, workers: u16, more: &str) {
@@ -184,6 +184,47 @@ on_every_debian_in_soak! {
         machine.eventually("the timer has stopped", |machine| {
             machine.property("roundsman-restart@shop.timer", "ActiveState") == "inactive"
         });
+    }
+}
+
+on_every_debian_in_soak! {
+    /// Whatever its watch is doing, an app is stopped when that is asked, stays so, and can be deleted.
+    fn an_app_ends_in_the_middle_of_its_own_deploys(machine: &Machine) {
+        shop::install(machine, 2, "watch = true\n");
+        let watch = |property: &str| machine.property("roundsman-watch@shop.service", property);
+        let changes = |version: &str| {
+            shop::release(machine, version, "late:2000");
+            machine.eventually("its watch deploys", |machine| {
+                watch("StatusText").contains("replacing workers now")
+                    && machine.run("roundsman status --json").contains("\"state\": \"draining\"")
+            });
+        };
+        let is_down = |machine: &Machine| {
+            let all = [state(machine, 1), state(machine, 2), watch("ActiveState")];
+            all.iter().all(|state| state == "inactive")
+        };
+        for (version, stop) in [
+            ("two", "roundsman stop shop"),
+            ("three", "systemctl stop roundsman-app@shop.target"),
+            ("four", "roundsman delete --yes shop"),
+        ] {
+            // So that a worker drains when the stop comes.
+            let slow = "curl --silent 'http://localhost/slow?ms=12000'";
+            machine.run(&format!("for i in 1 2 3 4; do {slow} > /dev/null 2>&1 & done"));
+            changes(version);
+            let said = machine.try_run(stop);
+            assert!(said.ok(), "{stop}: {said}");
+            assert!(is_down(machine), "{stop}");
+            assert_eq!(watch("Result"), "success", "{stop}: it was not waited for in vain");
+            assert!(!machine.exists("/run/systemd/system/roundsman-worker@shop:3.service"), "{stop}");
+            if !stop.contains("delete") {
+                machine.run("roundsman start shop");
+                machine.eventually("it serves the new release", |machine| machine.curl("/") == version);
+                machine.eventually("it is watched again", |_| watch("ActiveState") == "active");
+            }
+        }
+        assert!(!machine.exists("/etc/roundsman/apps/shop.toml"));
+        assert!(is_down(machine), "nothing has brought it back");
     }
 }
 

@@ -179,8 +179,7 @@ impl App {
     /// ([`App::has_address`]), only by its control socket.
     pub fn worker_address(&self, number: u16) -> Address {
         if !self.has_address() {
-            let path = paths::control_socket(Path::new(paths::WORKERS), &self.name, number);
-            return Address::Unix(path);
+            return self.control_socket(number);
         }
         match (self.listen, self.port) {
             (Listen::Port, Some(first)) => {
@@ -217,6 +216,17 @@ impl App {
         // A prime, so that apps whose networks are neighbours are far from each other.
         let place = (u32::from(self.slot) * 4799 + u32::from(number)) % u32::from(count);
         first + place as u16
+    }
+
+    /// Where connections are handed to worker `number`.
+    fn control_socket(&self, number: u16) -> Address {
+        Address::Unix(paths::control_socket(Path::new(paths::WORKERS), &self.name, number))
+    }
+
+    /// Whether a worker that was started to be reached there is of any use with these settings: requests
+    /// cannot be sent to one that is handed connections, nor those to one that listens.
+    pub(crate) fn is_of_use_at(&self, number: u16, address: &Address) -> bool {
+        (*address == self.control_socket(number)) != self.has_address()
     }
 
     /// The systemd instance name of worker `number`: `shop:1`.

@@ -21,6 +21,7 @@ use super::state::Kept;
 use super::worker_units::WorkerUnits;
 use crate::admin::model;
 use crate::balance::{Server, State};
+use crate::base::unit::Instance;
 use crate::config::settings::{self, ListenProtocol};
 use crate::config::{self, Loaded, Sources, fingerprint};
 use crate::front::Front;
@@ -170,8 +171,8 @@ impl Control {
     /// Gives a worker the state that systemd and the administrator want it to have.
     fn apply(&self, server: &Server) {
         let snapshot = self.front.snapshot();
-        let app = server.name.rsplit_once(':').map_or("", |(app, _)| app);
-        if !snapshot.settings.apps.contains_key(app) {
+        let Ok(Instance { app, number }) = server.name.parse() else { return };
+        let Some(settings) = snapshot.settings.apps.get(&app) else {
             return; // something else runs it
         }
         if let Some(units) = &*self.units.borrow()
@@ -191,17 +192,19 @@ impl Control {
                 },
             }
         };
-        self.set(server, app, state);
+        self.set(server, &app, state);
     }
 
     fn set(&self, server: &Server, app: &str, state: State) {
         if state == State::Up {
             self.draining.borrow_mut().remove(&server.name);
-        }
+        };
         if !self.front.set_state(server, state) {
             return;
         }
         if state != State::Up {
+        } else if !settings.is_of_use_at(number, &server.address) {
+            State::Down // until it is started anew, in the mode that its file has now
             self.threads.forget_idle(server.id);
         }
         let told = match state {

@@ -172,6 +172,14 @@ impl Systemd {
     }
 
     /// Whether systemd is to open or close a listener of anybody but workers.
+    /// Whether a unit is to be started or stopped, or is right now.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub(crate) async fn has_job(&self, unit: &str) -> Result<bool, SystemdError> {
+        Ok(!self.link.with_jobs(unit).await?.is_empty())
+    }
+
     ///
     /// # Errors
     /// When systemd cannot be asked.
