@@ -1,6 +1,6 @@
-//! What systemd last said of each worker's unit.
+//! What systemd last said of each worker's unit, and the worker of its app.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::systemd::dbus::UnitState;
 
@@ -12,6 +12,8 @@ const UNKNOWN: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct WorkerUnits {
     states: HashMap<String, UnitState>,
+    /// Those that run and say that their app does not answer.
+    stuck: HashSet<String>,
 }
 
 // === impl WorkerUnits ===
@@ -30,8 +32,32 @@ impl WorkerUnits {
         units
     }
 
+    /// The same after these, of which it is known what they said last.
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        let runs = |worker: &&String| self.get(worker) == UnitState::Active;
+        self.stuck = before.stuck.iter().filter(runs).cloned().collect();
+        self
+    }
+
+    /// One says whether its app answers; true when that is new.
+    pub(super) fn answers(&mut self, worker: &str, answers: bool) -> bool {
+        if answers {
+            self.stuck.remove(worker)
+        } else {
+            self.get(worker) == UnitState::Active && self.stuck.insert(worker.to_owned())
+        }
+    }
+
+    /// Whether it runs and its app does not answer.
+    pub(super) fn is_stuck(&self, worker: &str) -> bool {
+        self.stuck.contains(worker)
+    }
+
     /// One has another state now.
     pub(super) fn set(&mut self, worker: String, state: UnitState, is_configured: bool) {
+        if state != UnitState::Active {
+            self.stuck.remove(&worker); // the next run has said nothing yet
+        }
         if state == UnitState::Inactive {
             self.states.remove(&worker);
         } else if is_configured || self.states.len() < UNKNOWN || self.states.contains_key(&worker)
@@ -59,6 +85,21 @@ mod tests {
         units.set("shop:1".to_owned(), UnitState::Inactive, true);
         assert_eq!(units.get("shop:1"), UnitState::Inactive);
         assert!(units.states.is_empty());
+    }
+
+    #[test]
+    fn who_does_not_answer_is_stuck_until_it_does_or_ends() {
+        let all = || WorkerUnits::of([("shop:1".to_owned(), UnitState::Active)].into(), |_| true);
+        let mut units = all();
+        assert!(units.answers("shop:1", false) && units.is_stuck("shop:1"));
+        assert!(!units.answers("shop:1", false), "that is known");
+        let mut units = all().after(&units);
+        assert!(units.is_stuck("shop:1"), "nobody has said otherwise");
+        assert!(units.answers("shop:1", true) && !units.is_stuck("shop:1"));
+        units.answers("shop:1", false);
+        units.set("shop:1".to_owned(), UnitState::Deactivating, true);
+        assert!(!units.is_stuck("shop:1"));
+        assert!(!units.answers("shop:1", false), "it ends");
     }
 
     #[test]

@@ -17,6 +17,9 @@ static SILENT: AtomicBool = AtomicBool::new(false);
 /// The longest line: systemd reads 4096 bytes of a message, and hardly any text is this long.
 const LONGEST: usize = 2048;
 
+/// How a worker's line in `systemctl status` begins while its app does not answer: the front reads it.
+pub(crate) const NO_ANSWER: &str = "the app does not answer";
+
 /// Everything is set up, or a reload is over (also a failed one: systemd waits for it).
 pub(crate) fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);

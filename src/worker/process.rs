@@ -109,6 +109,15 @@ impl Process {
     }
 }
 
+/// What a process has had of the processors, in the kernel's ticks.
+pub(super) fn processor_time(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program may have anything in it, but nothing behind it has a bracket.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(ticks()? + ticks()?)
+}
+
 impl Exit {
     /// Code or signal, for programs to read.
     pub(super) fn details(self) -> serde_json::Value {

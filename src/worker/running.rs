@@ -167,10 +167,17 @@ impl Running {
             (None, Some(channel)) if channel.is_cluster() => Question::EventLoop(channel.clone()),
             _ => Question::Process,
         };
-        let (notifier, identity) = (self.notifier.clone(), self.identity.clone());
+        let watchdog = self.watchdog.map(|limit| Watchdog {
+            question,
+            limit,
+            notifier: self.notifier.clone(),
+            identity: self.identity.clone(),
+            process: self.process.id(),
+            status: status.clone(),
+        });
         let watchdog = async {
-            match self.watchdog {
-                Some(limit) => Watchdog { question, limit, notifier, identity }.run().await,
+            match watchdog {
+                Some(watchdog) => watchdog.run().await,
                 None => std::future::pending().await,
             }
         };

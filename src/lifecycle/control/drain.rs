@@ -216,6 +216,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_does_not_answer_gets_nothing_until_it_does() {
+        let control = control();
+        let all = ["shop:1", "shop:2"].map(|worker| (worker.to_owned(), UnitState::Active));
+        control.on_bus(WorkerEvent::All(all.clone().into()));
+        let says = |answers| control.on_bus(WorkerEvent::Answers("shop:1".to_owned(), answers));
+        says(false);
+        assert_eq!(states(&control), [State::Down, State::Up]);
+        control.on_bus(WorkerEvent::All(all.into()));
+        assert_eq!(states(&control), [State::Down, State::Up], "systemd does not know it");
+        says(true);
+        assert_eq!(states(&control), [State::Up, State::Up]);
+        says(false);
+        for state in [UnitState::Deactivating, UnitState::Activating, UnitState::Active] {
+            control.on_bus(WorkerEvent::Changed("shop:1".to_owned(), state));
+        }
+        assert_eq!(states(&control), [State::Up, State::Up], "it was started anew");
+    }
+
+    #[tokio::test]
     async fn nobody_is_told_so_in_words() {
         let control = control();
         for target in ["nobody", "shop:3", "app:shop", ""] {

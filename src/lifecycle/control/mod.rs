@@ -126,7 +126,11 @@ impl Control {
                 let ready = |(_, unit): &(&String, &UnitState)| **unit == UnitState::Active;
                 let ready: Vec<String> =
                     units.iter().filter(ready).map(|(worker, _)| worker.clone()).collect();
-                *self.units.borrow_mut() = Some(WorkerUnits::of(units, is_configured));
+                let mut units = WorkerUnits::of(units, is_configured);
+                if let Some(before) = &*self.units.borrow() {
+                    units = units.after(before);
+                }
+                *self.units.borrow_mut() = Some(units);
                 self.apply_all();
                 for worker in ready {
                     self.take_in(&worker, UnitState::Active);
@@ -144,6 +148,23 @@ impl Control {
                 match server {
                     Some(server) => self.apply(server),
                     None => self.take_in(&worker, unit),
+                }
+            }
+            WorkerEvent::Answers(worker, answers) => {
+                let mut units = self.units.borrow_mut();
+                if !units.as_mut().is_some_and(|units| units.answers(&worker, answers)) {
+                    return;
+                }
+                drop(units);
+                if let Some(server) = self.front.snapshot().server(&worker) {
+                    if !answers {
+                        tracing::warn!(
+                            message_id = message::SERVER_DOWN,
+                            roundsman_worker = worker,
+                            "{worker} does not answer, and gets no requests until it does"
+                        );
+                    }
+                    self.apply(server);
                 }
             }
             WorkerEvent::Lost(error) => {
@@ -174,7 +195,7 @@ impl Control {
         let Ok(Instance { app, number }) = server.name.parse() else { return };
         let Some(settings) = snapshot.settings.apps.get(&app) else {
             return; // something else runs it
-        }
+        };
         if let Some(units) = &*self.units.borrow()
             && !matches!(units.get(&server.name), UnitState::Inactive | UnitState::Failed)
         {
@@ -182,10 +203,13 @@ impl Control {
         }
         let state = if self.held.contains(&server.name) {
             State::Draining
+        } else if !settings.is_of_use_at(number, &server.address) {
+            State::Down // until it is started anew, in the mode that its file has now
         } else {
             match &*self.units.borrow() {
                 None => State::Up,
                 Some(units) => match units.get(&server.name) {
+                    UnitState::Active if units.is_stuck(&server.name) => State::Down,
                     UnitState::Active => State::Up,
                     UnitState::Deactivating => State::Draining,
                     UnitState::Activating | UnitState::Inactive | UnitState::Failed => State::Down,
@@ -198,13 +222,11 @@ impl Control {
     fn set(&self, server: &Server, app: &str, state: State) {
         if state == State::Up {
             self.draining.borrow_mut().remove(&server.name);
-        };
+        }
         if !self.front.set_state(server, state) {
             return;
         }
         if state != State::Up {
-        } else if !settings.is_of_use_at(number, &server.address) {
-            State::Down // until it is started anew, in the mode that its file has now
             self.threads.forget_idle(server.id);
         }
         let told = match state {

@@ -157,9 +157,18 @@ pub(super) fn reloading(sender: &str, begins: bool) -> Message {
 }
 
 pub(super) fn state(sender: &str, unit: &str, state: &str) -> Message {
-    let changed = std::collections::HashMap::from([("ActiveState", Variant::from(state))]);
+    changed(sender, unit, "org.freedesktop.systemd1.Unit", ("ActiveState", state))
+}
+
+/// That a service says something else of itself.
+pub(super) fn status(sender: &str, unit: &str, text: &str) -> Message {
+    changed(sender, unit, "org.freedesktop.systemd1.Service", ("StatusText", text))
+}
+
+fn changed(sender: &str, unit: &str, of: &str, (property, value): (&str, &str)) -> Message {
+    let changed = std::collections::HashMap::from([(property, Variant::from(value))]);
     let none: [&str; 0] = [];
-    let body = ("org.freedesktop.systemd1.Unit", changed, &none[..]);
+    let body = (of, changed, &none[..]);
     let interface = "org.freedesktop.DBus.Properties";
     signal(sender, &path(unit), interface, "PropertiesChanged", &body)
 }

@@ -25,6 +25,8 @@ pub(super) enum Signal {
     },
     /// A unit's state changed.
     State(String, UnitState),
+    /// What a service says of itself has changed.
+    Status(String, String),
     /// A unit is not loaded any more.
     UnitRemoved(String),
     /// systemd reads its files again; `false`: has read them.
@@ -56,17 +58,21 @@ impl Hearing {
             let interface = "org.freedesktop.systemd1.Manager";
             signal().sender(interface::NAME).interface(interface).member(member).build()
         };
-        let changed = signal()
-            .sender(interface::NAME)
-            .interface("org.freedesktop.DBus.Properties")
-            .member("PropertiesChanged")
-            .path_namespace(interface::UNITS)
-            .arg(0, interface::UNIT);
+        let changed = |interface| {
+            signal()
+                .sender(interface::NAME)
+                .interface("org.freedesktop.DBus.Properties")
+                .member("PropertiesChanged")
+                .path_namespace(interface::UNITS)
+                .arg(0, interface)
+                .build()
+        };
         let owner =
             signal().sender(BUS).interface(BUS).member("NameOwnerChanged").arg(0, interface::NAME);
         Ok(vec![
             owner.build()?,
-            changed.build()?,
+            changed(interface::UNIT)?,
+            changed(interface::SERVICE)?,
             manager("JobRemoved")?,
             manager("UnitRemoved")?,
             manager("Reloading")?,
@@ -95,12 +101,16 @@ impl Hearing {
         }
         if let Some(signal) = PropertiesChanged::from_message(message.clone()) {
             let arguments = signal.args().ok()?;
-            if arguments.interface_name() != interface::UNIT {
-                return None;
-            }
-            let state = arguments.changed_properties().get("ActiveState")?;
-            let state = UnitState::parse(<&str>::try_from(state).ok()?)?;
-            return Some(Signal::State(unit_of_path(header.path()?.as_str())?, state));
+            let changed =
+                |property| <&str>::try_from(arguments.changed_properties().get(property)?).ok();
+            let unit = unit_of_path(header.path()?.as_str())?;
+            return match arguments.interface_name().as_str() {
+                interface::UNIT => {
+                    Some(Signal::State(unit, UnitState::parse(changed("ActiveState")?)?))
+                }
+                interface::SERVICE => Some(Signal::Status(unit, changed("StatusText")?.to_owned())),
+                _ => None,
+            };
         }
         if let Some(signal) = JobRemoved::from_message(message.clone()) {
             let arguments = signal.args().ok()?;
@@ -164,6 +174,7 @@ mod tests {
         vec![
             fake::job_removed(sender, 7, "a.service", "done"),
             fake::state(sender, "a.service", "failed"),
+            fake::status(sender, "a.service", "works"),
             fake::unit_removed(sender, "a.service"),
             fake::reloading(sender, true),
         ]
@@ -179,6 +190,7 @@ mod tests {
             [
                 Signal::JobRemoved { job, result: "done".to_owned() },
                 Signal::State("a.service".to_owned(), UnitState::Failed),
+                Signal::Status("a.service".to_owned(), "works".to_owned()),
                 Signal::UnitRemoved("a.service".to_owned()),
                 Signal::Reloading(true),
             ]

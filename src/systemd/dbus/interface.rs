@@ -14,6 +14,9 @@ pub(super) const UNITS: &str = "/org/freedesktop/systemd1/unit";
 /// The interface with a unit's `ActiveState`.
 pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 
+/// The interface with a service's `StatusText`.
+pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
+
 /// A unit in a list: its name, then (third after it) its `ActiveState`; (seventh) its job's number, or 0.
 pub(super) type ListedUnit =
     (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);

@@ -44,6 +44,7 @@ impl Systemd {
             Signal::Systemd(true) => arrived.send_modify(|n| *n += 1),
             Signal::Systemd(false)
             | Signal::State(..)
+            | Signal::Status(..)
             | Signal::UnitRemoved(_)
             | Signal::Reloading(_) => {}
         });
@@ -171,7 +172,6 @@ impl Systemd {
         self.link.list_busy(pattern).await
     }
 
-    /// Whether systemd is to open or close a listener of anybody but workers.
     /// Whether a unit is to be started or stopped, or is right now.
     ///
     /// # Errors
@@ -180,6 +180,7 @@ impl Systemd {
         Ok(!self.link.with_jobs(unit).await?.is_empty())
     }
 
+    /// Whether systemd is to open or close a listener of anybody but workers.
     ///
     /// # Errors
     /// When systemd cannot be asked.

@@ -14,6 +14,7 @@ use super::hearing::Signal;
 use super::link::{Ear, Link};
 use super::unit::UnitState;
 use crate::base::unit::{ALL_SERVICES, Instance};
+use crate::systemd::notify::NO_ANSWER;
 
 /// Something the bus said.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(crate) enum WorkerEvent {
     All(HashMap<String, UnitState>),
     /// One worker's state changed.
     Changed(String, UnitState),
+    /// Whether a worker's app answers, as the worker itself says.
+    Answers(String, bool),
     /// The bus cannot be reached; the last states stay true until it can.
     Lost(String),
 }
@@ -57,7 +60,9 @@ where
     // First subscribe, then list: nothing can happen in between unseen.
     let link = open(Box::new(move |signal| {
         let is_of_a_worker = match &signal {
-            Signal::State(unit, _) | Signal::UnitRemoved(unit) => instance(unit).is_some(),
+            Signal::State(unit, _) | Signal::Status(unit, _) | Signal::UnitRemoved(unit) => {
+                instance(unit).is_some()
+            }
             Signal::Systemd(_) | Signal::Reloading(_) => true,
             Signal::JobRemoved { .. } => false,
         };
@@ -76,6 +81,11 @@ where
             Signal::State(unit, state) => {
                 if let Some(instance) = instance(&unit) {
                     on_event(WorkerEvent::Changed(instance, state));
+                }
+            }
+            Signal::Status(unit, text) => {
+                if let Some(instance) = instance(&unit) {
+                    on_event(WorkerEvent::Answers(instance, !text.starts_with(NO_ANSWER)));
                 }
             }
             Signal::UnitRemoved(unit) if !reloading => {
@@ -142,6 +152,7 @@ mod tests {
         match event {
             WorkerEvent::All(units) => format!("all: {units:?}"),
             WorkerEvent::Changed(worker, state) => format!("{worker} {state:?}"),
+            WorkerEvent::Answers(worker, answers) => format!("{worker} answers: {answers}"),
             WorkerEvent::Lost(error) => error,
         }
     }
@@ -163,6 +174,9 @@ mod tests {
                 vec![
                     fake::state(sender, UNIT, "deactivating"),
                     fake::state(sender, "other.service", "failed"),
+                    fake::status(sender, "other.service", NO_ANSWER),
+                    fake::status(sender, UNIT, &format!("{NO_ANSWER} for 2 s")),
+                    fake::status(sender, UNIT, "it does"),
                     fake::unit_removed(sender, UNIT),
                     fake::reloading(sender, true),
                     fake::unit_removed(sender, UNIT),
@@ -178,6 +192,8 @@ mod tests {
         let expected = [
             "all: {\"shop:1\": Active}",
             "shop:1 Deactivating",
+            "shop:1 answers: false",
+            "shop:1 answers: true",
             "shop:1 Inactive",
             "all: {\"shop:1\": Failed}",
             CLOSED,
