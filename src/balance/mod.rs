@@ -22,6 +22,7 @@ pub mod maglev;
 pub mod modulo;
 pub mod peak_ewma;
 mod pick;
+pub(crate) mod poison;
 pub mod round_robin;
 mod row;
 mod server;

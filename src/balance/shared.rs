@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+use super::poison::Poisons;
 use super::row::Answered;
 
 /// Shared by the servers of an upstream; it lives on as long as one of them does.
@@ -23,6 +24,8 @@ pub(super) struct Shared {
     epoch: AtomicU64,
     /// Whom a server failed and another one answered.
     pub(super) answered: Answered,
+    /// What servers have died of.
+    pub(super) poisons: Poisons,
     /// Wakes the monitor.
     monitor: OnceLock<Arc<Notify>>,
 }
@@ -37,6 +40,7 @@ impl Shared {
             freed: Notify::new(),
             epoch: AtomicU64::new(0),
             answered: Answered::new(),
+            poisons: Poisons::new(),
             monitor: OnceLock::new(),
         }
     }

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::in_flight::InFlight;
 use super::ketama::Ring;
 use super::maglev;
+use super::poison::Poisons;
 use super::server::Server;
 use super::shared::Shared;
 use super::sticky::{Cookies, Key};
@@ -109,6 +110,11 @@ impl Upstream {
     /// Wakes one waiting request whenever a server with `max-connections` has room again.
     pub fn freed(&self) -> &Notify {
         &self.shared.freed
+    }
+
+    /// What its servers have died of lately.
+    pub(crate) fn poisons(&self) -> &Poisons {
+        &self.shared.poisons
     }
 
     /// Has `monitor` notified whenever a server fails a request or changes its state.

@@ -12,6 +12,7 @@ use super::connection::{After, Connection};
 use super::http2;
 use super::incoming::{Request, random};
 use super::local::About;
+use super::poison::Deaths;
 use super::relay::Relay;
 use super::request::Framing;
 use crate::balance::{InFlight, PickInput, Picked, ServerFailure, Suspicion, Upstream};
@@ -70,6 +71,7 @@ impl<C: ByteStream> Connection<C> {
         let mut tried: Vec<u32> = Vec::new();
         let mut suspicions: Vec<Suspicion> = Vec::new();
         let mut left = retries.attempts;
+        let mut deaths = Deaths::default();
         loop {
             let in_flight = match self.try_pick(request, &tried) {
                 Some(in_flight) => Ok(in_flight),
@@ -98,7 +100,12 @@ impl<C: ByteStream> Connection<C> {
             };
             let in_flight = attempt.into_in_flight();
             let server = Arc::clone(in_flight.server());
-            let may = failed.retryable && left > 0 && !self.deadline.total_passed();
+            let mut may = failed.retryable && left > 0 && !self.deadline.total_passed();
+            if may && failed.taken > 0 {
+                let of = (&server, &*tried);
+                let changes = self.local.front.changes();
+                may = Box::pin(deaths.allow_another(failed.taken, request, of, changes)).await;
+            }
             // What reached no server is no load on any.
             let free = failed.reason == Reason::ConnectFailed;
             if may && (free || self.local.budget.borrow_mut().take(self.local.deadlines.now())) {

@@ -17,6 +17,7 @@ pub(crate) mod identity;
 mod incoming;
 pub(crate) mod local;
 mod pace;
+mod poison;
 mod pool;
 mod reading;
 mod relay;

@@ -13,6 +13,7 @@ use crate::balance::Server;
 use crate::base::{worker_address, worker_socket};
 use crate::config::settings::Address;
 use crate::io::stream::{ByteStream, forward_to_variants};
+use crate::sys;
 
 /// A UNIX listener whose backlog is full refuses at once; this is how soon it is asked again.
 const FULL_BACKLOG: Duration = Duration::from_millis(10);
@@ -46,6 +47,18 @@ impl ServerStream {
                     other => return other.map(Self::Unix),
                 }
             },
+        }
+    }
+
+    /// Whether the server has taken all that was written, of a connection that it has ended: one that it
+    /// closed before is reset by what comes then, and so is one that ends with something unread.
+    pub(crate) fn was_taken(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => {
+                stream.take_error().is_ok_and(|error| error.is_none())
+                    && sys::unacknowledged(stream) == Some(0)
+            }
+            Self::Unix(_) | Self::Http2(_) => true,
         }
     }
 

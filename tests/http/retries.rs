@@ -1,5 +1,6 @@
 //! What happens when servers fail: another one, the queue, or an honest error.
 
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,19 +111,38 @@ fn a_server_that_refuses_connections_is_gone_round() {
     assert!(proxy.totals().retries > 0);
 }
 
+/// Servers that end each connection when they have read so many bytes of a request, or all of it; and how
+/// many requests they have been sent.
+fn failing(count: usize, bytes: Option<usize>) -> (Vec<Backend>, Arc<AtomicUsize>) {
+    let asked = Arc::<AtomicUsize>::default();
+    let one = || {
+        let asked = Arc::clone(&asked);
+        Backend::raw(move |peer| {
+            let came = match bytes {
+                None => peer.request().is_some(),
+                Some(bytes) => peer.reader.stream.read_exact(&mut vec![0; bytes]).is_ok(),
+            };
+            asked.fetch_add(usize::from(came), Ordering::SeqCst);
+        })
+    };
+    ((0..count).map(|_| one()).collect(), asked)
+}
+
+/// A server that dies of a request has taken it; nobody else is to die of it but one, and not again.
+#[test]
+fn a_request_that_servers_take_without_an_answer_goes_to_one_other_at_most() {
+    let (dying, asked) = failing(5, None);
+    let proxy = Proxy::with(&dying.iter().collect::<Vec<_>>(), |s| s.front.retries.attempts = 3);
+    for (path, servers) in [("/poison", 2), ("/poison", 1), ("/poison", 1), ("/other", 2)] {
+        let before = asked.load(Ordering::SeqCst);
+        assert_eq!(proxy.ask(get(path)).status(), 502);
+        assert_eq!(asked.load(Ordering::SeqCst) - before, servers, "{path}");
+    }
+}
+
 #[test]
 fn each_retry_goes_to_another_server_and_the_number_is_bounded() {
-    let asked = Arc::<AtomicUsize>::default();
-    let failing: Vec<_> = (0..5)
-        .map(|_| {
-            let asked = Arc::clone(&asked);
-            Backend::raw(move |peer| {
-                if peer.request().is_some() {
-                    asked.fetch_add(1, Ordering::SeqCst);
-                }
-            })
-        })
-        .collect();
+    let (failing, asked) = failing(5, Some(1));
     let proxy = Proxy::with(&failing.iter().collect::<Vec<_>>(), |s| s.front.retries.attempts = 2);
     let response = proxy.ask(get("/"));
     assert_eq!(response.status(), 502);

@@ -1,6 +1,8 @@
 //! Apps that do what apps should not, and what becomes of them.
 
-use crate::harness::{Machine, on_every_debian};
+use tokio::time::Instant;
+
+use crate::harness::{Machine, on_every_debian, on_every_debian_in_soak};
 
 const UNIT: &str = "roundsman-worker@bad:1.service";
 
@@ -36,6 +38,52 @@ on_every_debian! {
         assert!(!machine.events("WORKER_STUCK").is_empty());
         let after = wait_until_it_answers(machine);
         assert_ne!(before, after, "it is another process");
+    }
+}
+
+on_every_debian_in_soak! {
+    /// One that keeps its worker busy keeps no other one from its answer. One that kills its worker costs
+    /// one more at most, and none where that leaves nobody; asked again, only the one that takes it.
+    fn a_request_does_little_harm(machine: &Machine) {
+        start(machine, "blocks", "workers = 4\n[restart]\nlimit = 50\ndelay = \"100ms\"\nmax-delay = \"100ms\"\n");
+        let deaths = |machine: &Machine| machine.events("WORKER_EXITED").len();
+        let all_serve = |machine: &Machine, workers: usize| {
+            machine.eventually("all serve", |machine| {
+                machine.run("roundsman status --json").matches("\"state\": \"up\"").count() == workers
+            });
+        };
+        // One that does not answer for a while has no share meanwhile, and then has it again.
+        let is_up = |machine: &Machine| {
+            machine.run("roundsman status --json").matches("\"state\": \"up\"").count() == 4
+        };
+        machine.eventually("all serve", is_up);
+        let before = machine.runs("bad", 4);
+        machine.run("curl --silent http://localhost/busy > /dev/null 2>&1 &");
+        let begin = Instant::now();
+        machine.eventually("it is out", |machine| !is_up(machine));
+        println!("a worker that does not answer is out after {:.1} s", begin.elapsed().as_secs_f64());
+        for _ in 0..8 {
+            machine.run("curl --silent --fail --max-time 1 http://localhost/");
+        }
+        machine.eventually("it is back", is_up);
+        println!("and back after {:.1} s", begin.elapsed().as_secs_f64());
+        assert_eq!(machine.runs("bad", 4), before, "none was restarted for it");
+
+        let mut dead = 0;
+        for (path, workers, dies) in
+            [("/die", 4, 2), ("/die", 4, 1), ("/die?2", 4, 2), ("/die?3", 2, 1), ("/die?4", 1, 1)]
+        {
+            machine.run(&format!("roundsman scale bad {workers}"));
+            all_serve(machine, workers);
+            let said = machine.try_run(&format!("curl --silent --fail http://localhost{path}"));
+            assert!(!said.ok(), "nobody can answer it: {said}");
+            dead += dies;
+            machine.eventually("they are noted", |machine| deaths(machine) >= dead);
+            wait_until_it_answers(machine);
+            all_serve(machine, workers);
+            println!("{path} has killed {dies} of {workers} workers");
+            assert_eq!(deaths(machine), dead, "{path} of {workers}");
+        }
     }
 }
 

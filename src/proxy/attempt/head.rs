@@ -136,14 +136,26 @@ impl<C: ByteStream> Attempt<'_, C> {
             let gone = match self.response.poll_fill(cx, stream, fresh, most) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(1..)) => continue,
-                Poll::Ready(Ok(_)) => "connection closed".to_owned(),
+                Poll::Ready(Ok(_)) => {
+                    self.note_if_taken(stream);
+                    "connection closed".to_owned()
+                }
                 Poll::Ready(Err(error)) => {
                     self.unprocessed = error.kind() == std::io::ErrorKind::ConnectionRefused;
+                    if !self.unprocessed && matches!(stream, ServerStream::Http2(_)) {
+                        self.note_if_taken(stream);
+                    }
                     error.to_string()
                 }
             };
             return Poll::Ready(Err((Reason::ServerGone, gone)));
         }
+    }
+
+    #[cold]
+    fn note_if_taken(&mut self, stream: &ServerStream) {
+        let sent_all = self.sent == self.request.out.len() && self.upload.is_finished();
+        self.taken += u32::from(!self.refused && sent_all && stream.was_taken());
     }
 
     /// Ready when the client has gone that has sent all of its request.

@@ -15,7 +15,7 @@ use super::pool::{self, Usable};
 use super::relay::{HEADROOM, Relay};
 use super::server::ServerStream;
 use crate::balance::InFlight;
-use crate::config::settings::Timeouts;
+use crate::config::settings::{ServerProtocol, Timeouts};
 use crate::front::Reason;
 use crate::io::ByteStream;
 use crate::io::buf::Input;
@@ -39,6 +39,8 @@ pub(crate) struct Attempt<'a, C> {
     refused: bool,
     /// The server said that it has not begun with the request.
     unprocessed: bool,
+    /// How many times it was taken and not answered.
+    taken: u32,
     /// It takes so long that the client is watched even if that costs something.
     watches: bool,
     /// The server's connection has carried a request before.
@@ -57,6 +59,8 @@ pub(crate) struct FailedAttempt {
     pub(crate) reason: Reason,
     /// Another server may be tried.
     pub(crate) retryable: bool,
+    /// How many times the server has taken all of it and ended without an answer.
+    pub(crate) taken: u32,
     pub(crate) detail: String,
 }
 
@@ -76,6 +80,7 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
             sent: 0,
             refused: false,
             unprocessed: false,
+            taken: 0,
             watches: false,
             reused: false,
             status: 0,
@@ -114,7 +119,7 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
                     }
                     // Or the server closed it while it was idle: no fault of anybody's, and the
                     // others in the pool are likely to be as old.
-                    if !self.reused || !failed.retryable {
+                    if !self.reused || !failed.retryable || self.may_have_killed() {
                         return Err(failed);
                     }
                     self.connection.local.counters.stale.add(u64::from(!out_of_turn));
@@ -182,6 +187,13 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
             interim: self.interim,
         };
         let retryable = retry::may_repeat(reason, fate);
-        FailedAttempt { reason, retryable, detail: detail.to_owned() }
+        FailedAttempt { reason, retryable, taken: self.taken, detail: detail.to_owned() }
+    }
+
+    /// Whether a worker has taken it all: the connection was not just old, and its successor is not to
+    /// get it, too. An HTTP/2 connection may end for whatever reason.
+    fn may_have_killed(&self) -> bool {
+        let server = self.in_flight.server();
+        self.taken > 0 && server.worker.is_some() && server.protocol != ServerProtocol::H2c
     }
 }

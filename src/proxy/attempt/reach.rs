@@ -66,7 +66,8 @@ impl<C: ByteStream> Attempt<'_, C> {
         let server = self.in_flight.server();
         let address = &server.address;
         let failed = |reason, detail| {
-            Err(FailedAttempt { reason, retryable: reason == Reason::ConnectFailed, detail })
+            let (retryable, taken) = (reason == Reason::ConnectFailed, self.taken);
+            Err(FailedAttempt { reason, retryable, taken, detail })
         };
         let timeout = self.timeouts().connect;
         let deadline = &self.connection.deadline;

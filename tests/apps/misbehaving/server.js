@@ -4,6 +4,9 @@ const http = require('node:http');
 
 const serve = () => http.createServer((request, response) => {
   if (request.url === '/block') for (;;);
+  // Busy for a while, as with a loop that is too long.
+  if (request.url === '/busy') for (const end = Date.now() + 16000; Date.now() < end;);
+  if (request.url.startsWith('/die')) process.exit(1);
   response.end(`pid ${process.pid}\n`);
 }).listen(3232);
 
