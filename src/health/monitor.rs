@@ -22,6 +22,8 @@ use crate::systemd::message;
 
 /// How often everything is looked at when nothing calls for it; error rates move by it.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// The same while no server is asked for anything.
+const AT_REST: Duration = Duration::from_secs(10);
 /// How often shares are raised during slow start.
 const SLOW_START_STEP: Duration = Duration::from_millis(100);
 /// After a look the next one waits this long, so that a storm of failures does not keep the
@@ -41,6 +43,9 @@ struct Monitor {
     alert: Arc<Notify>,
     outcomes: mpsc::Receiver<Outcome>,
     to_outcomes: mpsc::Sender<Outcome>,
+    /// Requests that all servers had begun at the last look, and whether that were no more than before.
+    requests: u64,
+    rests: bool,
 }
 
 struct Watched {
@@ -61,6 +66,8 @@ impl Monitor {
             alert: Arc::new(Notify::new()),
             outcomes,
             to_outcomes,
+            requests: 0,
+            rests: false,
         }
     }
 
@@ -114,6 +121,9 @@ impl Monitor {
     /// Looks at every server; true when a request that waits may have somewhere to go now.
     fn look(&mut self) -> bool {
         let now = Instant::now();
+        let servers = self.watched.values().flat_map(|watched| &watched.upstream.servers);
+        let requests = servers.map(|server| server.requests()).sum();
+        self.rests = std::mem::replace(&mut self.requests, requests) == requests;
         self.watched.values_mut().fold(false, |changed, watched| watched.look(now) | changed)
     }
 
@@ -144,7 +154,9 @@ impl Monitor {
     fn next_look(&self) -> Instant {
         let now = Instant::now();
         let slow = self.watched.values().any(|watched| watched.group.is_slow_starting());
-        let regular = now + if slow { SLOW_START_STEP } else { INTERVAL };
+        let at_work = if self.rests { AT_REST } else { INTERVAL };
+        let regular = if slow { SLOW_START_STEP } else { at_work };
+        let regular = now + regular;
         let deadlines = self.watched.values().filter_map(|watched| watched.group.deadline());
         deadlines.fold(regular, Instant::min)
     }

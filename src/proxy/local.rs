@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, warn};
 
 use super::budget::Budget;
@@ -43,6 +43,8 @@ pub(crate) struct Local {
     /// Bytes that wait for HTTP/2 clients to read them.
     pub(crate) backlog: Rc<Cell<usize>>,
     pub(crate) stopping: Cell<bool>,
+    /// Wakes the thread from its rest: it has connections again.
+    pub(crate) roused: Notify,
     /// When it was said last that clients wait for a place, in the thread's milliseconds; 0 for never.
     pub(crate) crowded: Cell<u64>,
     /// Whose turn it is to work on a TLS handshake.
@@ -80,6 +82,7 @@ impl Local {
             workers: Workers::default(),
             backlog: Rc::default(),
             stopping: Cell::new(false),
+            roused: Notify::new(),
             crowded: Cell::new(0),
             handshakes: Semaphore::new(1),
             snapshot,
@@ -88,6 +91,11 @@ impl Local {
             warnings: RefCell::default(),
             exhausted: Limiter::new(),
         })
+    }
+
+    /// Whether it keeps no connection to a server, and nothing waits to be read.
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.pool.borrow().is_empty() && self.links.borrow().is_empty() && self.backlog.get() == 0
     }
 
     /// The configuration at work.

@@ -29,7 +29,8 @@ pub(super) enum Version {
 
 /// Starts a task for each connection. They are counted as open already.
 pub(super) fn begin(local: &Rc<Local>, batch: Batch, gone: &UnboundedSender<IpAddr>) {
-    local.deadlines.tick(); // the clock may be half a second old
+    local.deadlines.tick(); // the thread may have rested
+    local.roused.notify_one();
     let counters = &local.counters;
     let snapshot = local.snapshot();
     let listener = snapshot.settings.front.listener(&batch.source.name);

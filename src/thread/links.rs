@@ -21,6 +21,8 @@ pub(super) enum Command {
     /// Accept no more, and say so.
     StopAccepting(tokio::sync::oneshot::Sender<()>),
     ForgetIdle(u32),
+    /// Move the heartbeat.
+    Beat,
     /// Have every connection look whether it must end.
     Look,
     /// Have those connections end that have been idle for a while: others wait for their place.

@@ -100,9 +100,11 @@ impl Threads {
         self.tell(0, Command::Accept(listeners));
     }
 
-    /// Each thread's counter, which its own runtime moves at least every second.
+    /// Each thread's counter. Its own runtime moves it when this is called, for the next time.
     pub fn heartbeats(&self) -> Vec<u64> {
-        self.counters.iter().map(|c| c.heartbeat.get()).collect()
+        let beats = self.counters.iter().map(|c| c.heartbeat.get()).collect();
+        (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Beat));
+        beats
     }
 
     /// What each thread does.

@@ -16,9 +16,11 @@ use crate::front::counters::Counters;
 use crate::io::deadline::TICK;
 use crate::proxy::local::Local;
 
-/// How often a thread looks after itself while it has no connection: twice within the second in
-/// which its heartbeat has to move.
+/// How often a thread looks after itself while it has no client's connection.
 const IDLE_TICK: Duration = Duration::from_millis(500);
+/// So often it does before it rests, if it has no server's connection either: what a burst took is given
+/// back by then.
+const BEFORE_REST: u32 = 4;
 /// How often the pools are looked through for connections that servers closed, and buffers for
 /// those that nobody needs any more.
 const SWEEP: u64 = 500;
@@ -95,6 +97,7 @@ async fn obey(mut start: Start) {
                 local.pool.borrow_mut().forget(server);
                 local.links.borrow_mut().forget(server);
             }
+            Command::Beat => local.counters.heartbeat.add(1),
             Command::Look => local.deadlines.wake_all(),
             Command::Crowded => {
                 local.deadlines.tick();
@@ -115,13 +118,19 @@ async fn obey(mut start: Start) {
     }
 }
 
-/// Moves the heartbeat and the clock, and sweeps the pools.
+/// Moves the clock and sweeps the pools. A thread without any connection does not wake up.
 async fn look_after(local: Rc<Local>) {
-    let (mut swept, mut most) = (0, 0);
+    let (mut swept, mut most, mut idle) = (0, 0, 0);
     loop {
-        let tick = if local.deadlines.len() == 0 { IDLE_TICK } else { TICK };
-        tokio::time::sleep(tick).await;
-        local.counters.heartbeat.add(1);
+        let is_idle = local.deadlines.len() == 0;
+        idle = if is_idle { idle + 1 } else { 0 };
+        let tick = if is_idle { IDLE_TICK } else { TICK };
+        if idle > BEFORE_REST && local.keeps_nothing() {
+            local.roused.notified().await;
+            idle = 0;
+        } else {
+            tokio::time::sleep(tick).await;
+        }
         local.deadlines.tick();
         let now = local.deadlines.now();
         if now >= swept + SWEEP {

@@ -15,6 +15,7 @@ mod crash;
 mod deploy;
 mod drift;
 mod handover;
+mod idle;
 mod install;
 mod interrupts;
 mod journal;

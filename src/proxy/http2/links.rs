@@ -56,6 +56,11 @@ impl Links {
         self.0.retain(|link| link.server != id);
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Lets go of those that ended, and of those that nobody has used for a while.
     pub(crate) fn sweep(&mut self, now: u64) {
         self.0.retain(|link| {

@@ -172,6 +172,11 @@ impl<S: Unused> Pool<S> {
         any
     }
 
+    /// Whether it has none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.servers.iter().all(|kept| kept.len() == 0)
+    }
+
     /// Closes those whose time is up and those on which anything came.
     pub(crate) fn sweep(&mut self, now: Instant) {
         for kept in &mut self.servers {
