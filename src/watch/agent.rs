@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::debounce::Debounce;
-use super::error::WatchError;
+use super::error::{LeftOut, WatchError};
 use super::files::Files;
 use super::memory;
 use super::replace::{Limits, Replacements, Sample};
@@ -122,7 +122,10 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                     self.debounce.begins();
                     self.begin(Task::All, &["--surge", self.surge()].map(OsStr::new));
                 }
-                changed = changed(&mut self.files) => self.changed(changed),
+                (known, changed) = changed(&mut self.files) => {
+                    self.changed(changed);
+                    self.say_what_is_left_out(known);
+                }
                 _ = looks.tick(), if !idle => self.look(),
             }
         }
@@ -170,6 +173,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                     self.debounce.changed(Instant::now());
                 }
                 self.files = Some(files);
+                self.say_what_is_left_out(false);
             }
             Err(error) => {
                 let nothing_else = limits(&self.app) == Limits::default();
@@ -190,6 +194,18 @@ impl<L: Fn() -> Option<App>> Agent<L> {
         self.files = None;
         self.trouble = Some((error.to_string(), Instant::now() + AGAIN));
         notify::status(&self.status());
+    }
+
+    /// Once, unless it was known before.
+    fn say_what_is_left_out(&self, known: bool) {
+        if let Some(left_out) = self.left_out().filter(|_| !known) {
+            tracing::warn!(roundsman_app = self.name, "{left_out}");
+            notify::status(&self.status());
+        }
+    }
+
+    fn left_out(&self) -> Option<&LeftOut> {
+        self.files.as_ref()?.left_out()
     }
 
     fn changed(&mut self, changed: Result<Vec<PathBuf>, WatchError>) {
@@ -338,7 +354,10 @@ impl<L: Fn() -> Option<App>> Agent<L> {
     fn status(&self) -> String {
         let mut parts = Vec::new();
         match (&self.files, &self.trouble) {
-            (Some(files), _) => parts.push(format!("watches {} directories", files.directories())),
+            (Some(files), _) => {
+                parts.push(format!("watches {} directories", files.directories()));
+                parts.extend(files.left_out().map(|left_out| format!("NOT ALL: {left_out}")));
+            }
             (None, Some((trouble, _))) => parts.push(format!("FILES ARE NOT WATCHED: {trouble}")),
             (None, None) => {}
         }
@@ -363,10 +382,10 @@ async fn ended(task: &mut Option<(Task, Child)>) -> io::Result<Option<i32>> {
     }
 }
 
-/// Waits for changes; for ever when nothing is watched.
-async fn changed(files: &mut Option<Files>) -> Result<Vec<PathBuf>, WatchError> {
+/// Waits for changes; for ever when nothing is watched. Also whether something was left out before.
+async fn changed(files: &mut Option<Files>) -> (bool, Result<Vec<PathBuf>, WatchError>) {
     match files {
-        Some(files) => files.changed().await,
+        Some(files) => (files.left_out().is_some(), files.changed().await),
         None => std::future::pending().await,
     }
 }

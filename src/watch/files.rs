@@ -4,7 +4,7 @@
 //! The files are the app's, and this is root: it looks at them with the app's rights, through no
 //! link, and at no more of them than a project has.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,12 +13,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::inotify::{ReadFlags, WatchFlags};
 
-use super::error::{MOST, MOST_ENTRIES, WatchError};
+use super::error::{LeftOut, Limit, MOST_ENTRIES, WatchError};
 use super::inotify::{Event, Inotify};
 use crate::base::rights::Rights;
 use crate::base::text::escaped;
 use crate::config::pattern::{GITIGNORE, Rules, Selector};
 use crate::config::settings::Watch;
+
+/// Where the kernel says how many watches each user's programs may have together: half of it, and no more
+/// than this, are one app's.
+const KERNELS: &str = "/proc/sys/fs/inotify/max_user_watches";
+const MOST: usize = 50_000;
+
+/// Where it does not say so. It allows 8192 at least.
+const USUAL: usize = 4096;
 
 /// Nested deeper than any project is.
 const DEEPEST: usize = 100;
@@ -37,6 +45,7 @@ pub(crate) struct Files {
     /// By watch descriptor.
     watched: HashMap<i32, Watched>,
     most: usize,
+    left_out: Option<LeftOut>,
     /// When the newest file that counts had changed when all were looked at.
     newest: Option<SystemTime>,
 }
@@ -74,13 +83,15 @@ impl Files {
     /// Begins to watch, with the rights that are given.
     ///
     /// # Errors
-    /// When that is not possible, or too much.
+    /// When that is not possible.
     pub(crate) fn new(
         directory: &Path,
         watch: &Watch,
         rights: &Rights,
     ) -> Result<Self, WatchError> {
-        Self::with_limit(directory, watch, rights, MOST)
+        let kernels = fs::read_to_string(KERNELS).ok().and_then(|text| text.trim().parse().ok());
+        let most = kernels.map_or(USUAL, |most: usize| (most / 2).min(MOST));
+        Self::with_limit(directory, watch, rights, most)
     }
 
     fn with_limit(
@@ -98,6 +109,7 @@ impl Files {
             selector: Selector::new(directory, watch),
             watched: HashMap::new(),
             most,
+            left_out: None,
             newest: None,
         };
         rights.with(|| files.look_at_all()).map_err(at)??;
@@ -124,6 +136,11 @@ impl Files {
         self.watched.len()
     }
 
+    /// What is not watched since it is too much.
+    pub(crate) fn left_out(&self) -> Option<&LeftOut> {
+        self.left_out.as_ref()
+    }
+
     /// Whether a file that counts had changed after this moment when the watch began.
     pub(crate) fn changed_since(&self, moment: SystemTime) -> bool {
         self.newest.is_some_and(|newest| newest > moment)
@@ -132,7 +149,7 @@ impl Files {
     /// Waits for changes; the files that count, or none if none of them does.
     ///
     /// # Errors
-    /// When the directory is not there any more, or has become too large.
+    /// When the directory is not there any more.
     pub(crate) async fn changed(&mut self) -> Result<Vec<PathBuf>, WatchError> {
         let at = |source| WatchError::Io { path: self.directory.clone(), source };
         self.inotify.readable().await.map_err(at)?;
@@ -209,13 +226,28 @@ impl Files {
         Ok(())
     }
 
-    /// Watches a directory and those below it; `look` gets the files there that count.
+    /// Watches a directory and those below it; `look` gets the files there that count. Those that are
+    /// near come first: where there are too many, the deepest are left out.
     fn enter(
         &mut self,
         directory: &Path,
         above: &Rules,
         depth: usize,
         look: &mut Look,
+    ) -> Result<(), WatchError> {
+        let mut next = VecDeque::from([(directory.to_owned(), above.clone(), depth)]);
+        while let Some((directory, above, depth)) = next.pop_front() {
+            self.enter_one(&directory, &above, depth, (&mut *look, &mut next))?;
+        }
+        Ok(())
+    }
+
+    fn enter_one(
+        &mut self,
+        directory: &Path,
+        above: &Rules,
+        depth: usize,
+        (look, next): (&mut Look, &mut VecDeque<(PathBuf, Rules, usize)>),
     ) -> Result<(), WatchError> {
         if !self.selector.enters(above, directory) || depth > DEEPEST {
             return Ok(());
@@ -242,11 +274,13 @@ impl Files {
         for entry in entries.flatten() {
             look.entries += 1;
             if look.entries > MOST_ENTRIES {
-                return Err(WatchError::TooManyFiles(self.directory.clone()));
+                self.leave_out(directory, Limit::Entries);
+                next.clear();
+                return Ok(());
             }
             let path = entry.path();
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() => self.enter(&path, &rules, depth + 1, look)?,
+                Ok(kind) if kind.is_dir() => next.push_back((path, rules.clone(), depth + 1)),
                 Ok(_) if self.selector.counts(&rules, &path, false) => look.takes(path),
                 _ => {}
             }
@@ -262,14 +296,25 @@ impl Files {
         watched: Watched,
         depth: usize,
     ) -> Result<bool, WatchError> {
-        if self.watched.len() >= self.most {
-            return Err(WatchError::TooMany(self.directory.clone()));
-        }
-        let Some(descriptor) = self.inotify.add(directory, flags, depth > 0)? else {
+        if self.watched.len() >= self.most && depth > 0 {
+            self.leave_out(directory, Limit::Directories(self.most));
             return Ok(false);
+        }
+        let descriptor = match self.inotify.add(directory, flags, depth > 0) {
+            Ok(Some(descriptor)) => descriptor,
+            Ok(None) => return Ok(false),
+            Err(WatchError::Kernel { .. }) if depth > 0 => {
+                self.leave_out(directory, Limit::Kernel);
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
         };
         self.watched.insert(descriptor, watched);
         Ok(true)
+    }
+
+    fn leave_out(&mut self, directory: &Path, limit: Limit) {
+        self.left_out.get_or_insert_with(|| LeftOut { path: directory.to_owned(), limit });
     }
 
     /// Forgets a directory that was moved away, with what is below it.
@@ -448,24 +493,43 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_many_directories_are_an_error_that_says_what_to_do() {
+    async fn of_too_many_directories_the_nearest_are_watched_and_the_first_other_is_named() {
         let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
         for number in 0..20 {
-            fs::create_dir(directory.path().join(number.to_string())).unwrap();
+            fs::create_dir_all(root.join(format!("{number}/deep/deeper"))).unwrap();
         }
-        let error = Files::with_limit(directory.path(), &Watch::All, &Rights::of_number(0), 10)
-            .unwrap_err();
-        assert!(matches!(error, WatchError::TooMany(_)) && error.to_string().contains("gitignore"));
-        let watch = Watch::Patterns(vec!["7".to_owned()]);
-        assert_eq!(
-            Files::with_limit(directory.path(), &watch, &Rights::of_number(0), 10)
-                .unwrap()
-                .directories(),
-            2
-        );
-        let error = Files::new(&directory.path().join("none"), &Watch::All, &Rights::of_number(0))
-            .unwrap_err();
+        let limited = |watch: &Watch, most| {
+            Files::with_limit(root, watch, &Rights::of_number(0), most).unwrap()
+        };
+        assert_eq!(limited(&Watch::All, 100).left_out(), None);
+        let mut files = limited(&Watch::All, 30);
+        assert_eq!(files.directories(), 30);
+        let left_out = files.left_out().unwrap();
+        assert!(left_out.path.ends_with("deep"), "{left_out}");
+        let text = left_out.to_string();
+        assert!(text.contains("more than 30 ") && text.contains(".gitignore"), "{text}");
+        fs::write(root.join("19/a.js"), "x").unwrap();
+        assert_eq!(next(&mut files).await, ["19/a.js"]);
+
+        let files = limited(&Watch::Patterns(vec!["7".to_owned()]), 10);
+        assert_eq!((files.directories(), files.left_out()), (4, None));
+        let none = Files::new(&root.join("none"), &Watch::All, &Rights::of_number(0));
+        let error = none.unwrap_err();
         assert!(error.to_string().contains("none"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_made_when_it_is_too_much_is_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let mut files = Files::with_limit(root, &Watch::All, &Rights::of_number(0), 2).unwrap();
+        for name in ["a", "b"] {
+            fs::create_dir(root.join(name)).unwrap();
+        }
+        fs::write(root.join("c.js"), "x").unwrap();
+        assert_eq!(next(&mut files).await, ["c.js"]);
+        assert_eq!(files.left_out().unwrap().path, fs::canonicalize(root).unwrap().join("b"));
     }
 
     #[tokio::test]
