@@ -1,5 +1,8 @@
-//! The machine's control groups, which everybody may look at: in which one a process is that `/proc`
+//! The machine's control groups, which everybody may look at: in which worker's a process is that `/proc`
 //! hides, and whether one is a unit's.
+//!
+//! Whoever has a service manager of their own may make thousands of groups below it. So nobody looks at
+//! more than slices, where root alone makes groups, and workers' own.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -14,36 +17,40 @@ const GROUPS: &str = "/sys/fs/cgroup";
 /// Where workers are, unless the administrator chose another slice.
 const WORKERS: &str = "roundsman.slice/roundsman-workers.slice";
 
-/// How many groups are looked at. Everybody may make some below a service of their own; units come
-/// first, since they are near the root.
-const MOST: usize = 4096;
+/// How many slices are looked at.
+const MOST: usize = 1024;
 
-/// How many of a worker's own are, whose app may make them (`Delegate=`) while others wait.
+/// How many of a worker's own groups are, whose app may make them (`Delegate=`) while others wait.
 const MOST_OF_UNIT: usize = 64;
 
 /// What a search has found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// The group, as a path from the root.
-    In(String),
-    /// The process is in no group of this machine, or has ended.
+    /// The process is in this worker's unit.
+    In(Instance),
+    /// It is in no worker's.
     InNone,
-    /// There are too many groups, or none to be seen.
+    /// It may be in one, or there is nothing to be seen.
     Unknown,
 }
 
 /// There are more groups than are looked at.
 struct TooMany;
 
-/// Where this process is. What is `likely` is looked at first.
-pub(super) fn of(pid: u32, likely: Option<&Instance>) -> Found {
-    let root = Path::new(GROUPS);
-    let likely =
-        likely.map(|worker| root.join(WORKERS).join(unit::service(&worker.app, worker.number)));
-    match likely {
-        Some(group) if has(&group, pid) => from_root(root, &group),
-        _ => search(root, pid, MOST),
+/// In which worker's unit this process of this user is. What is `likely` is looked at first.
+pub(super) fn worker_of(pid: u32, uid: u32, likely: Option<&Instance>) -> Found {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    begin(&own).map_or(Found::Unknown, |root| search(&root, pid, uid, likely))
+}
+
+/// Where systemd's groups begin, for a process in one of its units with these groups. A user's own
+/// service manager begins further down, and its units are not looked at from there.
+fn begin(groups: &str) -> Option<PathBuf> {
+    let path = unified(groups)?;
+    if path.split('/').any(|part| part.starts_with("user@")) {
+        return None;
     }
+    around(groups, path.rsplit('/').next()?).map(|(begin, _)| begin)
 }
 
 /// Where systemd's groups begin, and the group of a process with these groups (`/proc/PID/cgroup`), if
@@ -84,15 +91,45 @@ fn has_number(group: &Path, number: u64) -> bool {
     fs::metadata(group).is_ok_and(|metadata| metadata.ino() == number)
 }
 
-fn search(root: &Path, pid: u32, most: usize) -> Found {
+fn search(root: &Path, pid: u32, uid: u32, likely: Option<&Instance>) -> Found {
     if !root.join("cgroup.procs").exists() {
         return Found::Unknown;
     }
-    match find(root, most, |_| true, |group| has(group, pid)) {
-        Ok(Some(group)) => from_root(root, &group),
-        Ok(None) => Found::InNone,
-        Err(TooMany) => Found::Unknown,
+    let usual = root.join(WORKERS);
+    if let Some(worker) = likely
+        && has(&usual.join(unit::service(&worker.app, worker.number)), pid)
+    {
+        return Found::In(worker.clone());
     }
+    let mut is_unsure = false;
+    let mut slices = VecDeque::from([usual.clone(), root.to_owned()]);
+    let mut seen = 0;
+    while let Some(slice) = slices.pop_front() {
+        seen += 1;
+        if seen > MOST {
+            return Found::Unknown;
+        }
+        for (name, group) in below(&slice) {
+            if is_slice(&name) {
+                slices.extend(Some(group).filter(|group| *group != usual));
+            } else if let Some(worker) = Instance::of_service(&name) {
+                if let Ok(Some(_)) = find(&group, MOST_OF_UNIT, |_| true, |group| has(group, pid)) {
+                    return Found::In(worker);
+                }
+                // Whose groups they are may make any number, and move a process to where it has been
+                // looked for already. Another user's process does not come into them.
+                is_unsure |= uid != 0 && fs::metadata(&group).is_ok_and(|it| it.uid() == uid);
+            }
+        }
+    }
+    if is_unsure { Found::Unknown } else { Found::InNone }
+}
+
+/// The groups below one, by their names.
+fn below(group: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    let entries = fs::read_dir(group).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
 }
 
 /// The first group that is it, breadth first, below those alone whose names are `open`.
@@ -112,13 +149,8 @@ fn find(
         if seen == most {
             return Err(TooMany);
         }
-        let below = fs::read_dir(&group).into_iter().flatten().flatten();
-        let directories = below.filter(|entry| {
-            entry.file_type().is_ok_and(|kind| kind.is_dir())
-                && entry.file_name().to_str().is_some_and(&open)
-        });
-        groups
-            .extend(directories.take(most.saturating_sub(groups.len())).map(|entry| entry.path()));
+        let open = below(&group).filter(|(name, _)| open(name)).map(|(_, group)| group);
+        groups.extend(open.take(most.saturating_sub(groups.len())));
     }
     Ok(None)
 }
@@ -127,11 +159,6 @@ fn find(
 fn has(group: &Path, pid: u32) -> bool {
     let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
     processes.lines().any(|line| line.parse() == Ok(pid))
-}
-
-fn from_root(root: &Path, group: &Path) -> Found {
-    let path = group.strip_prefix(root).ok().and_then(Path::to_str);
-    path.map_or(Found::Unknown, |path| Found::In(format!("/{path}")))
 }
 
 pub(super) fn is_slice(name: &str) -> bool {
@@ -152,43 +179,69 @@ mod tests {
         fs::write(root.join(group).join("cgroup.procs"), processes).unwrap();
     }
 
+    /// Nobody's who has made these directories.
+    const OTHER: u32 = 61_234;
+
+    const SHOP: &str = "roundsman-worker@shop:1.service";
+
     #[test]
-    fn a_process_is_found_in_its_group_alone() {
+    fn a_process_is_found_in_a_workers_groups_alone() {
         let root = tempfile::tempdir().unwrap();
         add(root.path(), "", "1\n");
         add(root.path(), "user.slice/user-1000.slice/session-1.scope", "70\n71\n");
-        add(
-            root.path(),
-            "roundsman.slice/roundsman-workers.slice/roundsman-worker@a:1.service",
-            "7\n",
-        );
-        let found = |path: &str| Found::In(path.to_owned());
-        let worker = "/roundsman.slice/roundsman-workers.slice/roundsman-worker@a:1.service";
-        assert_eq!(search(root.path(), 7, 16), found(worker));
-        assert_eq!(
-            search(root.path(), 71, 16),
-            found("/user.slice/user-1000.slice/session-1.scope")
-        );
-        assert_eq!(search(root.path(), 1, 16), found("/"));
-        assert_eq!(search(root.path(), 9, 16), Found::InNone);
-        assert_eq!(
-            search(&root.path().join("user.slice"), 71, 16),
-            Found::Unknown,
-            "nothing is shown"
-        );
+        add(root.path(), &format!("{WORKERS}/{SHOP}"), "6\n7\n");
+        add(root.path(), "a.slice/a-b.slice/roundsman-worker@b:2.service/sub/group", "8\n");
+        add(root.path(), &format!("user.slice/user-1000.slice/user@1000.service/{SHOP}"), "9\n");
+        let found = |pid| search(root.path(), pid, OTHER, None);
+        let worker = |text: &str| Found::In(text.parse().unwrap());
+        assert_eq!(found(7), worker("shop:1"));
+        assert_eq!(found(8), worker("b:2"), "where the administrator has put it");
+        for elsewhere in [1, 71, 9, 12] {
+            assert_eq!(found(elsewhere), Found::InNone, "{elsewhere}");
+        }
+        let nowhere = search(&root.path().join("user.slice"), 7, OTHER, None);
+        assert_eq!(nowhere, Found::Unknown, "nothing is shown");
+        let likely = search(root.path(), 7, OTHER, Some(&"b:2".parse().unwrap()));
+        assert_eq!(likely, worker("shop:1"), "it is not what was likely");
     }
 
     #[test]
-    fn nobody_makes_the_search_long() {
+    fn nobodys_groups_make_the_search_long_or_vain() {
         let root = tempfile::tempdir().unwrap();
-        for n in 0..16 {
-            fs::create_dir_all(root.path().join(format!("evil.service/{n}"))).unwrap();
-        }
         add(root.path(), "", "1\n");
-        add(root.path(), "evil.service/0/last", "7\n");
-        add(root.path(), "b.slice/b.service", "8\n");
-        assert_eq!(search(root.path(), 7, 16), Found::Unknown);
-        assert_eq!(search(root.path(), 8, 16), Found::In("/b.slice/b.service".to_owned()));
+        let users = "user.slice/user-1000.slice/user@1000.service";
+        let app = format!("{WORKERS}/roundsman-worker@evil:1.service");
+        for n in 0..8 {
+            fs::create_dir_all(root.path().join(format!("{users}/{n}"))).unwrap();
+        }
+        for n in 0..2 * MOST_OF_UNIT {
+            fs::create_dir_all(root.path().join(format!("{app}/{n}"))).unwrap();
+        }
+        add(root.path(), &format!("{users}/0/last"), "7\n");
+        add(root.path(), &format!("{app}/0/last"), "8\n");
+        add(root.path(), &format!("z.slice/{SHOP}"), "9\n");
+        assert_eq!(search(root.path(), 7, OTHER, None), Found::InNone);
+        let shop = Found::In("shop:1".parse().unwrap());
+        assert_eq!(search(root.path(), 9, OTHER, None), shop);
+        // The app's own user is another matter: a process of the app's may be anywhere in there.
+        let own = fs::metadata(root.path()).unwrap().uid();
+        if own != 0 {
+            assert_eq!(search(root.path(), 8, own, None), Found::Unknown);
+        }
+    }
+
+    #[test]
+    fn workers_are_looked_for_where_systemd_began() {
+        let begin = |path: &str| {
+            let begin = begin(&format!("0::{path}\n"))?;
+            Some(begin.strip_prefix(GROUPS).unwrap().to_str().unwrap().to_owned())
+        };
+        let root = Some(String::new());
+        assert_eq!(begin(&format!("/{WORKERS}/{SHOP}")), root);
+        assert_eq!(begin("/roundsman.slice/roundsman.service"), root);
+        assert_eq!(begin("/user.slice/user-1000.slice/session-1.scope"), root);
+        assert_eq!(begin(&format!("/docker/1/{WORKERS}/{SHOP}")).as_deref(), Some("docker/1"));
+        assert_eq!(begin("/user.slice/user-1000.slice/user@1000.service/app.slice/x.scope"), None);
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open, openat};
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::control_groups::{self, Found, is_slice, unified};
 use super::unit::Instance;
@@ -126,15 +125,15 @@ impl Peer {
         accounts.is_some_and(|accounts| self.uid != accounts.front && is_in(accounts.group))
     }
 
-    /// Where it is, as long as it lives and is the same user.
+    /// Where it is, as long as it lives and is the same user. Where others' processes are hidden this
+    /// takes a search: not for a thread that others wait for, and not before the peer has been counted.
     pub(crate) fn standing(&self) -> Standing {
-        self.looked_at(|pid| control_groups::of(pid, None))
+        self.looked_at(|pid| control_groups::worker_of(pid, self.uid, None))
     }
 
-    /// The same, where it is likely to be this worker: that saves a search where others' processes are
-    /// hidden.
+    /// The same, where it is likely to be this worker: that saves the search.
     pub(crate) fn standing_near(&self, likely: Option<&Instance>) -> Standing {
-        self.looked_at(|pid| control_groups::of(pid, likely))
+        self.looked_at(|pid| control_groups::worker_of(pid, self.uid, likely))
     }
 
     /// The same without a search: for peers whom nobody has to know.
@@ -143,6 +142,20 @@ impl Peer {
     }
 
     fn looked_at(&self, search: impl FnOnce(u32) -> Found) -> Standing {
+        let opened;
+        let process = match (&self.process, self.pid) {
+            (Process::Held(process), _) => process,
+            // Whoever has the number now; `/proc` tells whether it is the same user.
+            (Process::ByUser, Some(pid)) => match open_process(pid) {
+                Some(process) => {
+                    opened = process;
+                    &opened
+                }
+                None => return Standing::Nobody,
+            },
+            (Process::ByUser, None) => return Standing::Hidden,
+            (Process::Gone, _) => return Standing::Nobody,
+        };
         // PID 1 is not where systemd began when a container shares its host's control groups.
         let init = || std::fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
         let standing = match self.shown() {
@@ -152,16 +165,16 @@ impl Peer {
                 None => Standing::Elsewhere,
             },
             Groups::Nobody => Standing::Nobody,
+            // Who has ended is not to be seen either, and nobody searches for it.
+            Groups::Hidden if !lives(process) => Standing::Nobody,
             Groups::Hidden => match self.pid.map_or(Found::Unknown, search) {
-                Found::In(path) => searched(&path, &init()),
-                // Of a process that lives it says that no unit of this machine has it.
-                Found::InNone if matches!(self.process, Process::Held(_)) => Standing::Elsewhere,
-                Found::InNone => Standing::Nobody,
+                Found::In(worker) => Standing::Worker(worker),
+                Found::InNone => Standing::Elsewhere,
                 Found::Unknown => Standing::Hidden,
             },
         };
         // Only now: until here its number might have become another's.
-        if self.lives() { standing } else { Standing::Nobody }
+        if lives(process) { standing } else { Standing::Nobody }
     }
 
     /// What `/proc` shows of its control groups.
@@ -186,22 +199,18 @@ impl Peer {
         }
         Groups::Known(groups, field("NoNewPrivs:").trim() == "1")
     }
+}
 
-    /// Whether its number has been its own all the time.
-    fn lives(&self) -> bool {
-        match &self.process {
-            Process::Held(process) => {
-                let mut polled = [PollFd::new(process, PollFlags::IN)];
-                matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
-            }
-            // A process that may not be sent a signal lives as well.
-            Process::ByUser => {
-                let pid = self.pid.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-                pid.is_none_or(|pid| test_kill_process(pid) != Err(Errno::SRCH))
-            }
-            Process::Gone => false,
-        }
-    }
+/// Holds the process that has this number.
+fn open_process(pid: u32) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pidfd_open(pid, PidfdFlags::empty()).ok()
+}
+
+/// Whether a process has not ended, as one has that nobody has waited for yet.
+fn lives(process: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
 }
 
 fn read(directory: BorrowedFd<'_>, name: &str) -> Option<String> {
@@ -229,18 +238,6 @@ fn worker(groups: &str, init: &str) -> Option<Instance> {
     let path = unified(groups)?.strip_prefix(root)?.strip_prefix('/')?;
     let unit = path.split('/').find(|part| !is_slice(part))?;
     Instance::of_service(unit)
-}
-
-/// Where a process is that only a search has found, in this group. Without PID 1's it is not known
-/// where systemd began, so whatever looks like a worker further down is nothing to rely on.
-fn searched(path: &str, init: &str) -> Standing {
-    match worker(&format!("0::{path}"), init) {
-        Some(worker) => Standing::Worker(worker),
-        None if path.split('/').any(|part| Instance::of_service(part).is_some()) => {
-            Standing::Hidden
-        }
-        None => Standing::Elsewhere,
-    }
 }
 
 #[cfg(test)]
@@ -363,23 +360,24 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_a_worker_is_neither_one_nor_none() {
-        assert_eq!(searched(WORKER, INIT), Standing::Worker("my-shop_2:7".parse().unwrap()));
-        assert_eq!(searched("/user.slice/session-1.scope", INIT), Standing::Elsewhere);
-        assert_eq!(searched(&format!("/docker/1{WORKER}"), ""), Standing::Hidden);
-    }
-
-    #[test]
     fn a_process_that_has_ended_is_nobody() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
         let held = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-        child.wait().unwrap();
         let peer = |process, pid| {
             let (near, _far) = UnixStream::pair().unwrap();
             Peer { process, pid: Some(pid), ..Peer::of(&near).unwrap() }
         };
         let own = std::process::id();
+        let mut ended = [PollFd::new(&held, PollFlags::IN)];
+        poll(&mut ended, None).unwrap();
+        let waited_for = peer(Process::ByUser, child.id()).standing();
+        assert_eq!(
+            waited_for,
+            Standing::Nobody,
+            "an old kernel, and its parent waits for a reason"
+        );
+        child.wait().unwrap();
         assert_eq!(peer(Process::Held(held), own).standing(), Standing::Nobody);
         assert_eq!(peer(Process::Gone, own).standing(), Standing::Nobody);
         assert_eq!(peer(Process::ByUser, child.id()).standing(), Standing::Nobody, "an old kernel");

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::control::Control;
@@ -56,6 +57,7 @@ pub(crate) async fn serve(listener: UnixListener, control: Rc<Control>) {
 
 async fn serve_all_but(own: Option<u32>, listener: UnixListener, control: Rc<Control>) {
     let places = Places::new(OF_MEMBER, OF_MEMBERS);
+    let looks = Rc::new(Mutex::new(()));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -65,28 +67,25 @@ async fn serve_all_but(own: Option<u32>, listener: UnixListener, control: Rc<Con
                 continue;
             }
         };
-        let place = match Peer::of(&stream) {
-            Ok(peer) if own.is_some() && peer.pid == own => continue,
-            Ok(peer) if peer.pid.is_some_and(anchor::has_let_go) => continue,
-            // Also where it drains its own worker, in whose unit it is.
-            Ok(peer) if peer.uid == 0 => None,
-            // An app may run as a user who is a member. Who is one the socket's mode says.
-            Ok(peer) if !is_for(&peer.standing()) => {
-                let _ = stream.try_write(DENIED.as_bytes()); // there is room, or it is gone
-                continue;
-            }
-            Ok(peer) => {
-                let place = places.take(peer.uid);
-                if place.is_none() {
-                    let _ = stream.try_write(TOO_MANY.as_bytes()); // there is room, or it is gone
-                    continue;
-                }
-                place
-            }
-            Err(_) => continue,
-        };
-        let control = Rc::clone(&control);
+        let Ok(peer) = Peer::of(&stream) else { continue };
+        let is_front =
+            (own.is_some() && peer.pid == own) || peer.pid.is_some_and(anchor::has_let_go);
+        if is_front {
+            continue;
+        }
+        // Not root, also where it drains its own worker, in whose unit it is.
+        let counted = (peer.uid != 0).then(|| places.take(peer.uid));
+        if let Some(None) = counted {
+            let _ = stream.try_write(TOO_MANY.as_bytes()); // there is room, or it is gone
+            continue;
+        }
+        let (control, looks) = (Rc::clone(&control), Rc::clone(&looks));
         tokio::task::spawn_local(async move {
+            // An app may run as a user who is a member. Who is one the socket's mode says.
+            if counted.is_some() && !is_for(&standing(peer, &looks).await) {
+                let _ = stream.try_write(DENIED.as_bytes()); // there is room, or it is gone
+                return;
+            }
             let service = service_fn(|request| {
                 let control = Rc::clone(&control);
                 async move { Ok::<_, Infallible>(answer(&control, request).await) }
@@ -96,9 +95,17 @@ async fn serve_all_but(own: Option<u32>, listener: UnixListener, control: Rc<Con
             // A client that goes away in the middle is its own business.
             let serving = server.serve_connection(TokioIo::new(stream), service);
             let _ = timeout(LONGEST, serving).await;
-            drop(place);
+            drop(counted);
         });
     }
+}
+
+/// Not in this thread, which does all else that the front is asked to do, and for one peer at a time,
+/// so that whoever connects again and again has no more than one core's attention.
+async fn standing(peer: Peer, looks: &Mutex<()>) -> Standing {
+    let _only = looks.lock().await;
+    let looked_at = tokio::task::spawn_blocking(move || peer.standing());
+    looked_at.await.unwrap_or(Standing::Nobody)
 }
 
 /// Whether a peer that may open the socket may use it.

@@ -3,6 +3,10 @@
 //! The shim runs as the app's user, so it cannot give its socket to the group `roundsman`: anybody
 //! may connect, and the kernel says who it is, before the first byte is read.
 
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
 use crate::base::peer::{Accounts, Peer, Standing};
 use crate::base::places::{Place, Places};
 use crate::worker::channel::MAX_LINE;
@@ -16,6 +20,10 @@ const OF_MEMBERS: usize = 128;
 
 /// Connections of the app's user and of siblings together: what they exhaust is the app's.
 const OF_APP: usize = 1024;
+
+/// Connections of one of the others, and of all of them, until it is known that they are no siblings.
+const OF_OTHER: usize = 8;
+const OF_OTHERS: usize = 64;
 
 /// Connections of the front: one, and those of its predecessors that have not ended yet.
 const OF_FRONT: usize = 16;
@@ -31,7 +39,6 @@ pub(super) struct Rights {
     pub(super) hand_in: bool,
     /// The longest line it may send.
     pub(super) longest: usize,
-    kind: Kind,
 }
 
 /// As which sibling a peer may speak.
@@ -51,6 +58,7 @@ enum Kind {
     App,
     Front,
     Member,
+    Other,
 }
 
 /// Decides.
@@ -62,6 +70,8 @@ pub(super) struct Access {
     of_app: Places,
     of_front: Places,
     of_members: Places,
+    of_others: Places,
+    looks: Arc<Mutex<()>>,
 }
 
 impl Access {
@@ -74,50 +84,68 @@ impl Access {
             of_app: Places::new(OF_APP, OF_APP),
             of_front: Places::new(OF_FRONT, OF_FRONT),
             of_members: Places::new(OF_MEMBER, OF_MEMBERS),
+            of_others: Places::new(OF_OTHER, OF_OTHERS),
+            looks: Arc::default(),
         }
     }
 
-    /// What the process at the other end may do.
-    pub(super) fn of(&self, peer: &Peer) -> Option<Rights> {
-        self.rights(peer, || {
-            // A stranger has nobody search for it.
-            if peer.uid == self.own_user || peer.has_group(self.accounts) {
-                peer.standing()
-            } else {
-                peer.standing_shown()
-            }
-        })
-    }
-
-    /// A place for it: `Err` when there is none left. Root needs none.
-    pub(super) fn place(&self, rights: &Rights, peer: &Peer) -> Result<Option<Place>, ()> {
-        let places = match rights.kind {
+    /// A place for the process at the other end, before anything is done for it: `Err` when there is
+    /// none left. Root needs none.
+    pub(super) fn place(&self, peer: &Peer) -> Result<Option<Place>, ()> {
+        let places = match self.kind(peer) {
             Kind::Root => return Ok(None),
             Kind::App => &self.of_app,
             Kind::Front => &self.of_front,
             Kind::Member => &self.of_members,
+            Kind::Other => &self.of_others,
         };
         places.take(peer.uid).map(Some).ok_or(())
     }
 
+    /// What it may do. Who it is is not looked up in the thread that serves the others, and for one at
+    /// a time: whoever connects again and again takes none of the app's cores for that but one.
+    pub(super) async fn of(&self, peer: Peer) -> Option<Rights> {
+        if let Kind::Root | Kind::Front = self.kind(&peer) {
+            return self.rights(&peer, || Standing::Nobody); // which nobody asks for
+        }
+        let _only = self.looks.lock().await;
+        let access = self.clone();
+        let looked_up = tokio::task::spawn_blocking(move || {
+            access.rights(&peer, || match access.kind(&peer) {
+                Kind::App | Kind::Member => peer.standing(),
+                // A stranger has nobody search for it.
+                Kind::Root | Kind::Front | Kind::Other => peer.standing_shown(),
+            })
+        });
+        looked_up.await.ok()?
+    }
+
+    fn kind(&self, peer: &Peer) -> Kind {
+        if peer.uid == 0 {
+            Kind::Root
+        } else if peer.uid == self.own_user {
+            Kind::App
+        } else if peer.is_front(self.accounts) {
+            Kind::Front
+        } else if peer.has_group(self.accounts) {
+            Kind::Member
+        } else {
+            Kind::Other
+        }
+    }
+
     /// `standing` is looked up for those only whom it can give a right.
     fn rights(&self, peer: &Peer, standing: impl FnOnce() -> Standing) -> Option<Rights> {
-        let all = Rights {
-            manage: true,
-            sibling: Some(Sibling::Any),
-            hand_in: true,
-            longest: MAX_LINE,
-            kind: Kind::Root,
-        };
+        let all =
+            Rights { manage: true, sibling: Some(Sibling::Any), hand_in: true, longest: MAX_LINE };
         let nothing = Rights { manage: false, sibling: None, hand_in: false, ..all };
-        if peer.uid == 0 {
-            return Some(all);
+        let kind = self.kind(peer);
+        match kind {
+            Kind::Root => return Some(all),
+            Kind::Front => return Some(Rights { hand_in: true, longest: 0, ..nothing }),
+            Kind::App | Kind::Member | Kind::Other => {}
         }
-        let own = peer.uid == self.own_user;
-        let is_front = peer.is_front(self.accounts);
-        if is_front && !own {
-            return Some(Rights { hand_in: true, longest: 0, kind: Kind::Front, ..nothing });
-        }
+        let own = kind == Kind::App;
         let standing = standing();
         let is_member = peer.is_member(self.accounts, &standing);
         let sibling = match standing {
@@ -133,14 +161,13 @@ impl Access {
         };
         if own {
             // Where nothing is installed a developer runs both.
-            let hand_in = is_front || self.accounts.is_none();
-            return Some(Rights { sibling, hand_in, kind: Kind::App, ..all });
+            let hand_in = peer.is_front(self.accounts) || self.accounts.is_none();
+            return Some(Rights { sibling, hand_in, ..all });
         }
         if is_member {
-            let kind = Kind::Member;
-            return Some(Rights { manage: true, longest: MEMBERS_LINE, kind, ..nothing });
+            return Some(Rights { manage: true, longest: MEMBERS_LINE, ..nothing });
         }
-        sibling.map(|sibling| Rights { sibling: Some(sibling), kind: Kind::App, ..nothing })
+        sibling.map(|sibling| Rights { sibling: Some(sibling), ..nothing })
     }
 }
 
@@ -221,14 +248,12 @@ mod tests {
     #[test]
     fn nobody_takes_the_places_of_root_the_front_or_the_app() {
         let access = access();
-        let take = |user, group| {
-            let peer = peer(user, group);
-            let rights = access.rights(&peer, || Standing::Elsewhere).expect("it has rights");
-            access.place(&rights, &peer)
-        };
+        let take = |user, group| access.place(&peer(user, group));
         let mut taken: Vec<_> = (0..OF_MEMBER).map(|_| take(1001, 980).unwrap()).collect();
         assert!(take(1001, 980).is_err(), "a member has so many");
         taken.push(take(1002, 980).expect("another member has its own"));
+        taken.extend((0..OF_OTHER).map(|_| take(1003, 1003).unwrap()));
+        assert!(take(1003, 1003).is_err(), "a stranger is counted before anybody looks who it is");
         for (user, group) in [(0, 0), (990, 980), (1000, 1000)] {
             assert!(take(user, group).is_ok(), "user {user}");
         }

@@ -132,26 +132,20 @@ impl Control {
                         continue;
                     }
                 };
-                let admitted = Peer::of(&stream).ok().and_then(|peer| {
-                    let rights = access.of(&peer)?;
-                    Some((access.place(&rights, &peer), rights))
-                });
-                let (place, rights) = match admitted {
-                    Some((Ok(place), rights)) => (place, rights),
+                let Ok(peer) = Peer::of(&stream) else { continue };
+                let Ok(place) = access.place(&peer) else {
                     // Nobody waits for their reading it: there is room for it, or they are gone.
-                    Some((Err(()), _)) => {
-                        let _ = stream.try_write(b"error: you have too many connections to it\n");
-                        continue;
-                    }
-                    None => {
-                        let _ = stream.try_write(DENIED.as_bytes());
-                        continue;
-                    }
+                    let _ = stream.try_write(b"error: you have too many connections to it\n");
+                    continue;
                 };
-                let context = Arc::clone(&context);
+                let (access, context) = (access.clone(), Arc::clone(&context));
                 tokio::spawn(async move {
-                    // Who hangs up in the middle of a line has said nothing.
-                    let _ = context.converse(stream, rights).await;
+                    if let Some(rights) = access.of(peer).await {
+                        // Who hangs up in the middle of a line has said nothing.
+                        let _ = context.converse(stream, rights).await;
+                    } else {
+                        let _ = stream.try_write(DENIED.as_bytes());
+                    }
                     drop(place);
                 });
             }

@@ -3,6 +3,8 @@
 say PATH TEXT            send a line, print what comes back
 impersonate PATH UNIT    the same as a sibling, from a control group that is named like a unit
 listen PATH              accept whoever comes
+groups PATH N            make so many control groups there
+knock PATH SECONDS       connect again and again for so long, and say nothing
 occupy PATH N MIB [TEXT] keep N connections open; each sends TEXT, or so many MiB without a line end
 """
 import os
@@ -10,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 
 
 def say(path, text):
@@ -48,6 +51,23 @@ def impersonate(path, unit):
     say(path, 'sibling 1\n{"forged":true}')
 
 
+def groups(path, count):
+    for number in range(int(count)):
+        os.mkdir(f"{path}/z{number}")
+
+
+def knock(path, seconds):
+    end, count = time.time() + float(seconds), 0
+    while time.time() < end:
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(path)
+                count += 1
+        except OSError:
+            time.sleep(0.005)
+    print(count, "connections")
+
+
 def occupy(path, count, mebibytes, text=None):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -72,4 +92,4 @@ verb, *rest = sys.argv[1:]
 if verb == "occupy":
     occupy(rest[0], int(rest[1]), int(rest[2]), *rest[3:])
 else:
-    {"say": say, "impersonate": impersonate, "listen": listen}[verb](*rest)
+    {"say": say, "impersonate": impersonate, "listen": listen, "groups": groups, "knock": knock}[verb](*rest)

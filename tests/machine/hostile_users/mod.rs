@@ -3,6 +3,7 @@
 
 mod apps;
 mod bus;
+mod crowds;
 mod files;
 mod members;
 mod peers;

@@ -1,0 +1,79 @@
+//! Users who crowd what all share, so that nobody else gets through: groups and the admin socket, the
+//! system bus.
+
+use std::time::Duration;
+
+use crate::harness::{Machine, on_every_debian_in_soak};
+use crate::shop;
+
+/// More groups than anybody looks at.
+const GROUPS: u32 = 4200;
+
+/// Runs `client.py` as this user in the background, in a group of the user's own service manager.
+fn in_the_background(machine: &Machine, user: &str, arguments: &str) {
+    machine.run(&format!(
+        "echo $$ > {}/cgroup.procs; \
+         runuser -u {user} -- python3 /usr/local/lib/client.py {arguments} > /tmp/{user} 2>&1 &",
+        own_group(machine, user)
+    ));
+}
+
+/// A group as `systemd-run --user` makes it, and the service manager's above it.
+fn own_group(machine: &Machine, user: &str) -> String {
+    let uid = machine.run(&format!("id -u {user}"));
+    let uid = uid.trim();
+    let group =
+        format!("/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service/app.slice/x.scope");
+    machine
+        .run(&format!("systemctl start user@{uid} && mkdir -p {group} && chown -R {user} {group}"));
+    group
+}
+
+/// Root and every client get an answer.
+#[track_caller]
+fn all_are_served(machine: &Machine) {
+    let said = machine.try_run("timeout 5 roundsman status");
+    assert!(said.ok(), "{said}");
+    let said = machine.try_run("curl -sS --max-time 5 --output /dev/null --fail localhost");
+    assert!(said.ok(), "{said}");
+}
+
+on_every_debian_in_soak! {
+    /// Neither a member nor a stranger keeps the front, or root's commands, from others.
+    fn nobody_keeps_the_front_from_others(machine: &Machine) {
+        machine.run("useradd -m -G roundsman member && useradd -m stranger");
+        machine.write("/usr/local/lib/client.py", include_str!("client.py"));
+        shop::install(machine, 2, "");
+        machine.eventually("it is served", |machine| {
+            machine.try_run("curl -sS --output /dev/null --fail localhost").ok()
+        });
+        many_groups_and_connections(machine);
+    }
+}
+
+/// Whose a connection is costs the same however many groups a user has made.
+fn many_groups_and_connections(machine: &Machine) {
+    let group = own_group(machine, "member");
+    let by_member = |arguments: &str| {
+        machine.try_run(&format!(
+            "echo $$ > {group}/cgroup.procs; exec runuser -u member -- {arguments}"
+        ))
+    };
+    let said =
+        by_member(&format!("python3 /usr/local/lib/client.py groups {group}/../.. {GROUPS}"));
+    assert!(said.ok(), "{said}");
+    // A member is one, wherever its shell is.
+    for command in ["roundsman status", "roundsman send shop 1"] {
+        let said = by_member(command);
+        assert!(said.ok(), "{said}");
+    }
+    // Longer than the front's watchdog waits.
+    in_the_background(machine, "member", "knock /run/roundsman/admin.sock 15");
+    let pid = machine.front_process();
+    while !machine.run("cat /tmp/member 2> /dev/null || true").contains("connections") {
+        all_are_served(machine);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(machine.front_process(), pid, "the front was killed");
+    println!("{}", machine.run("cat /tmp/member"));
+}
