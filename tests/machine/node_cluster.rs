@@ -1,15 +1,15 @@
-//! What the workers of a Node app have in common, as units with a sandbox and a user that comes and goes.
+//! What the workers of a Node app have in common, as units with a sandbox.
 
 use crate::harness::{Machine, on_every_debian_in_soak};
 
 const APP: &str = "command = [\"node\", \"in-common.js\", \"9100\", \"/srv/common/a.sock\", \"/srv/common/trace\"]\n\
-    workers = 2\nenvironment.PORT = \"3000\"\n";
+    workers = 2\nuser = \"deploy\"\nenvironment.PORT = \"3000\"\n";
 
 on_every_debian_in_soak! {
     /// One socket for each further server of an app, whoever of its workers comes and goes; and an app's own
     /// handler of SIGTERM runs at a stop.
     fn workers_have_their_further_servers_in_common(machine: &Machine) {
-        machine.run("mkdir /srv/common && chmod 1777 /srv/common");
+        machine.run("useradd --system deploy && mkdir /srv/common && chown deploy: /srv/common");
         machine.add_app("shop", "tests/apps", APP);
         machine.start_app("shop");
         let metrics = || machine.run("curl -s http://127.0.0.1:9100/");
