@@ -219,6 +219,11 @@ impl Start {
         })
     }
 
+    /// Whether it was said that the app serves no HTTP.
+    fn is_background(&self) -> bool {
+        self.listen.as_deref() == Some("none")
+    }
+
     /// Whether an app that listens at a port of its own choice may be taken there: it is new, and nobody
     /// has said where it listens.
     fn may_take(&self, edit: &Edit) -> bool {
@@ -257,7 +262,7 @@ impl Start {
     /// The app's name, and what its file is to say.
     fn plan(&self) -> Done<Planned> {
         let found = match &self.what {
-            None => command_here(&self.rest)?,
+            None => command_here(&self.rest, self.is_background())?,
             Some(what) => {
                 if let Some(name) = what.to_str().filter(|name| self.is_app(name)) {
                     let mut change = self.options();
@@ -270,7 +275,7 @@ impl Start {
                     return Err(Failure::new("members of the group start what is configured"));
                 }
                 if let Some(words) = self.typed(what) {
-                    command_here(&words)?
+                    command_here(&words, self.is_background())?
                 } else {
                     let path = absolute(what)?;
                     let mut found = infer::find(&path).map_err(|error| not_found(what, &error))?;
@@ -437,7 +442,7 @@ fn take(name: &str, edit: &Edit, port: u16) -> Done<(App, Edit)> {
 }
 
 /// A command, in this directory.
-fn command_here(words: &[String]) -> Done<Found> {
+fn command_here(words: &[String], is_background: bool) -> Done<Found> {
     if words.is_empty() {
         return Err(Failure::with(
             exit::USAGE,
@@ -446,8 +451,11 @@ fn command_here(words: &[String]) -> Done<Found> {
         ));
     }
     let directory = absolute(Path::new("."))?;
-    let plain =
-        command::plain(words, &directory).map_err(|error| Failure::new(error.to_string()))?;
+    let plain = match command::plain(words, &directory) {
+        // Nothing is said to what serves nobody but that it shall end, which all its processes hear.
+        Err(_) if is_background => Plain { command: words.to_vec(), ..Plain::default() },
+        plain => plain.map_err(|error| Failure::new(error.to_string()))?,
+    };
     if plain.command != words {
         say(&format!("what runs is: {}", plain.command.join(" ")));
     }

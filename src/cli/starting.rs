@@ -18,7 +18,7 @@ use crate::config::settings::App;
 use crate::deploy::sockets;
 use crate::supervise::crashes;
 use crate::systemd::dbus::{SystemdError, UnitState, Verb};
-use crate::worker::{HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
+use crate::worker::{ALSO_LISTENS, HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
 
 /// How often is looked what workers say that are waited for.
 const LOOK: Duration = Duration::from_millis(500);
@@ -111,6 +111,7 @@ impl Machine {
             say(&format!("{instance} is ready ({ready} of {total})"));
         }
         sleep(PROOF).await;
+        let mut also = None;
         for (number, run) in runs {
             // A bus that does not answer says nothing about the worker.
             let Ok(unit) = self.systemd.unit(&unit::service(&app.name, number)).await else {
@@ -120,6 +121,17 @@ impl Machine {
                 failed(number);
                 return Some(Trouble::Gone(number));
             }
+            if let Some((_, others)) = unit.text("StatusText").split_once(ALSO_LISTENS) {
+                also = Some((number, others.to_owned()));
+            }
+        }
+        if let Some((number, others)) = also {
+            say(&format!(
+                "{} listens on {} too, where the front does not reach it: if that is its server, \
+                 --port with its number (PORT in `environment`) says so",
+                app.instance(number),
+                text::one_line(&others)
+            ));
         }
         None
     }

@@ -35,7 +35,7 @@ mod stop;
 mod watchdog;
 
 pub use self::notifier::Notifier;
-pub(crate) use self::ready::{HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
+pub(crate) use self::ready::{ALSO_LISTENS, HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
 pub use self::start::Worker;
 
 use self::identity::{Identity, report};

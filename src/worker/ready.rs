@@ -26,6 +26,9 @@ const ASK_MAX: Duration = Duration::from_millis(200);
 /// How the text about an app that listens elsewhere begins, in the journal and as the unit's status.
 pub(crate) const LISTENS_ELSEWHERE: &str = "the app listens on ";
 
+/// What follows the status of an app with several servers, where nothing says which is for the front.
+pub(crate) const ALSO_LISTENS: &str = "; not reached by the front: ";
+
 /// How it begins when the app's script has ended and only the channel keeps its process alive.
 pub(crate) const HAS_ENDED: &str = "the app's script has ended";
 

@@ -19,7 +19,7 @@ use super::notifier::{AppNotifications, Notifier};
 use super::owner::{Owner, Whose};
 use super::probe::{ProbeTarget, Seconds};
 use super::process::{Exit, Process};
-use super::ready::Signs;
+use super::ready::{ALSO_LISTENS, Signs};
 use super::rest;
 use super::stop::{self, Stop, Stopped};
 use super::watchdog::{Question, Watchdog};
@@ -187,7 +187,7 @@ impl Running {
             _ = self.stop.recv() => End::Stop,
             never = watchdog => match never {},
             () = taken => End::Taken,
-            never = follow(self.channel.as_ref(), &self.notifier, &self.identity, &status) => match never {},
+            never = follow(self.channel.as_ref(), self.port_variable.as_deref(), &self.notifier, &self.identity, &status) => match never {},
         }
     }
 
@@ -324,9 +324,11 @@ async fn is_taken(owner: &Owner, listen: Listen, address: &Address, identity: &I
     }
 }
 
-/// Tells when the app stops listening, and listens again.
+/// Tells when the app stops listening, and listens again; and where else it does, while nothing says which
+/// of them is its server.
 async fn follow(
     channel: Option<&cluster::Handle>,
+    port: Option<&str>,
     notifier: &Notifier,
     identity: &Identity,
     status: &str,
@@ -335,20 +337,32 @@ async fn follow(
         return std::future::pending().await;
     };
     let mut view = channel.view();
-    let mut listening = true;
-    while view.wait_for(|view| view.front.is_some() != listening).await.is_ok() {
-        listening = !listening;
-        if listening {
-            report!(info, identity, "the app listens again");
-            notifier.status(status).await;
-        } else {
-            report!(
+    let mut before = (true, Vec::new());
+    let state = |view: &cluster::View| {
+        let others = if port.is_none() { view.others.clone() } else { Vec::new() };
+        (view.front.is_some(), others)
+    };
+    loop {
+        let Ok(now) = view.wait_for(|view| state(view) != before).await.map(|view| state(&view))
+        else {
+            break;
+        };
+        let text = match &now {
+            (false, _) => "the app does not listen: connections wait".to_owned(),
+            (true, others) if others.is_empty() => status.to_owned(),
+            (true, others) => format!("{status}{ALSO_LISTENS}{}", others.join(", ")),
+        };
+        match (before.0, now.0) {
+            (true, false) => report!(
                 info,
                 identity,
                 "the app has closed its server: connections wait until it listens again"
-            );
-            notifier.status("the app does not listen: connections wait").await;
+            ),
+            (false, true) => report!(info, identity, "the app listens again"),
+            _ => {}
         }
+        notifier.status(&text).await;
+        before = now;
     }
     std::future::pending().await
 }

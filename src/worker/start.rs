@@ -234,7 +234,7 @@ fn command_of(app: &App, identity: &Identity) -> Result<Vec<String>, WorkerStart
                 && app.ready != Ready::Message
                 && app.shutdown != Shutdown::Message =>
         {
-            report!(warn, identity, "the app may not get the signal to stop: {unsuitable}");
+            report!(info, identity, "what is started is not the app itself: {unsuitable}");
             Ok(app.command.clone())
         }
         Err(source) => Err(WorkerStartError::Command { app: app.name.clone(), source }),

@@ -66,8 +66,10 @@ fn free_port() -> u16 {
 #[test]
 fn the_first_server_that_listens_is_the_fronts_unless_port_says_which() {
     let metrics = free_port();
-    let shim = node("two-servers.js", &[&metrics.to_string()]).ready();
+    let mut shim = node("two-servers.js", &[&metrics.to_string()]).ready();
     assert!(shim.get("/").starts_with("metrics "), "it listens first");
+    let said = shim.hear("STATUS=process");
+    assert!(said.contains("; not reached by the front: ") && said.contains("3000"), "{said}");
 
     let shim = node("two-servers.js", &[&metrics.to_string()]).env("PORT", "3000").ready();
     let main = shim.get_json("/");
