@@ -168,6 +168,12 @@ impl Reader {
         let _ = write!(text, ". Fields with _ in their names are passed on, which nginx drops");
         self.import.say(Severity::Differs, "always: proxy_set_header", text);
         self.import.say(Severity::Differs, "always: proxy_redirect", "redirects of the app that name its own address are passed on as they are; nginx translates those that begin with what proxy_pass says");
+        self.import.say(Severity::Differs, "always: location", "a path that one server reads as another one does not (%2f, %5c, %00, `..;`) gets 400, unless `pass-ambiguous-paths = true` in roundsman.toml");
+        let several =
+            self.import.files.iter().any(|file| file.text.matches("address = ").count() > 1);
+        if several {
+            self.import.say(Severity::Differs, "always: upstream", "servers get the same shares as in nginx, not always in the same order, and a hash may choose another one; a server is left alone after 3 failures in 10 s, or as [passive] says, nginx's default is 1");
+        }
         if let Some((body, differ)) = front.body {
             let largest = body.map_or("any size".to_owned(), values::size);
             let more = if differ {

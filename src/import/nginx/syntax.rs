@@ -130,13 +130,11 @@ fn include(
             // Tables of content types; nothing of it concerns us.
             ("include", Some(what)) if !what.ends_with("mime.types") => {
                 let pattern = files.prefix.join(what);
-                let (folder, name) = match (pattern.parent(), pattern.file_name()) {
-                    (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
-                    _ => continue,
-                };
-                if name.contains('*') {
-                    for path in listed(folder, &name).unwrap_or_default() {
-                        all.extend(file(&path, files, depth + 1)?);
+                if pattern.to_string_lossy().contains(['*', '?']) {
+                    for path in expanded(&pattern)? {
+                        if path.is_file() {
+                            all.extend(file(&path, files, depth + 1)?);
+                        }
                     }
                 } else if pattern.exists() {
                     all.extend(file(&pattern, files, depth + 1)?);
@@ -152,6 +150,26 @@ fn include(
     }
     *directives = all;
     Ok(())
+}
+
+/// The paths that match one with stars in any of its parts, in order. As in nginx, none is fine.
+fn expanded(pattern: &Path) -> Result<Vec<PathBuf>, ImportError> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let name = part.as_os_str().to_string_lossy();
+        if !name.contains(['*', '?']) {
+            for path in &mut found {
+                path.push(part);
+            }
+            continue;
+        }
+        let mut next = Vec::new();
+        for folder in found.iter().filter(|folder| folder.is_dir()) {
+            next.extend(listed(folder, &name)?);
+        }
+        found = next;
+    }
+    Ok(found)
 }
 
 /// The files of a directory that match a name with stars, in order.
@@ -172,9 +190,17 @@ fn listed(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, ImportError> 
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
-    let Some((head, tail)) = pattern.split_once('*') else { return pattern == name };
-    let Some(rest) = name.strip_prefix(head) else { return false };
-    (0..=rest.len()).filter(|i| rest.is_char_boundary(*i)).any(|i| matches(tail, &rest[i..]))
+    match pattern.chars().next() {
+        None => name.is_empty(),
+        Some('*') => (0..=name.len())
+            .filter(|i| name.is_char_boundary(*i))
+            .any(|i| matches(&pattern[1..], &name[i..])),
+        Some(c) => name
+            .chars()
+            .next()
+            .filter(|first| c == '?' || *first == c)
+            .is_some_and(|first| matches(&pattern[c.len_utf8()..], &name[first.len_utf8()..])),
+    }
 }
 
 /// Parses the text of one file.
@@ -258,7 +284,15 @@ fn tokens(text: &str, file: &str) -> Result<Vec<(Token, usize)>, ImportError> {
                 loop {
                     match chars.next() {
                         Some(end) if end == c => break,
-                        Some('\\') => word.extend(chars.next()),
+                        // A quote or itself; in all else, as in `\.`, it stays.
+                        Some('\\') => {
+                            let escaped = chars.next();
+                            if !matches!(escaped, Some('"' | '\'' | '\\')) {
+                                word.push('\\');
+                            }
+                            line += usize::from(escaped == Some('\n'));
+                            word.extend(escaped);
+                        }
                         Some(other) => {
                             line += usize::from(other == '\n');
                             word.push(other);
@@ -323,10 +357,9 @@ mod tests {
 
     #[test]
     fn words_quotes_blocks_and_comments() {
-        let text =
-            "a 1 \"x; y\" 'it\\'s'; # end\nserver { listen 80; return 301 https://${host}$uri; }\n";
+        let text = "a 1 \"x; y\" 'it\\'s' '\\.php$'; # end\nserver { listen 80; return 301 https://${host}$uri; }\n";
         let tree = parse(text, "f").unwrap();
-        assert_eq!(tree[0].arguments, ["1", "x; y", "it's"]);
+        assert_eq!(tree[0].arguments, ["1", "x; y", "it's", "\\.php$"]);
         assert_eq!(tree[1].block[1].arguments, ["301", "https://${host}$uri"]);
         assert_eq!(tree[1].block[0].at, "f:2");
     }
@@ -381,6 +414,20 @@ mod tests {
         fs::write(at("one"), "include l15; include none; include *.none;").unwrap();
         let names: Vec<String> = read(&at("one")).unwrap().into_iter().map(|d| d.name).collect();
         assert_eq!(names, ["x", "include"], "what is not there is told");
+    }
+
+    #[test]
+    fn files_are_included_from_many_folders() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["b", "a"] {
+            fs::create_dir_all(at(&format!("sites/{name}"))).unwrap();
+            fs::write(at(&format!("sites/{name}/site.conf")), format!("{name};")).unwrap();
+        }
+        fs::write(at("nginx.conf"), "include sites/*/s?te.conf; include none/*/x; c;").unwrap();
+        let names: Vec<String> =
+            read(&at("nginx.conf")).unwrap().into_iter().map(|d| d.name).collect();
+        assert_eq!(names, ["a", "b", "c"]);
     }
 
     proptest::proptest! {

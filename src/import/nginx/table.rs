@@ -179,6 +179,9 @@ impl Table {
                     let would_answer = shut.wants.is_some() || matches!(shut.why, Why::Unserved(_));
                     let is_written = is_reached || would_answer && anything;
                     say_shut(entry, shut, is_reached, is_written, import);
+                    if shut.serves && entry.ends_within_a_word() {
+                        self.compare(entry, import);
+                    }
                     if is_written {
                         routes.closed.push(entry.route());
                     }
