@@ -343,6 +343,8 @@ async fn run(
     tokio::task::spawn_local(absence::run(front));
 
     tokio::task::spawn_local(tell_changes(Rc::clone(&control)));
+    let without_bus = Rc::clone(&control);
+    tokio::task::spawn_local(async move { without_bus.look_without_bus().await });
     control.threads().accept(sockets);
     // Who asks after the start is answered by this one.
     control.earlier().relieve().await;

@@ -37,9 +37,12 @@ impl Control {
             timeout = timeout.max(app_timeout);
             if drain.hold {
                 self.held.hold(&server.name);
-            } else if let Some(units) = &mut *self.units.borrow_mut() {
+            } else {
                 // The unit is stopping and the bus will say so, perhaps after this call.
-                units.set(server.name.clone(), UnitState::Deactivating, true);
+                self.note_stop(&server.name);
+                if let Some(units) = &mut *self.units.borrow_mut() {
+                    units.set(server.name.clone(), UnitState::Deactivating, true);
+                }
             }
             self.set(server, app, State::Draining);
         }
@@ -77,6 +80,7 @@ impl Control {
     /// # Errors
     /// When no worker has that name.
     pub(crate) fn undrain(&self, target: &str) -> Result<(), String> {
+        self.look_for_returned();
         for server in self.targets(target)? {
             self.held.release(&server.name);
             self.apply(&server);
@@ -105,7 +109,7 @@ impl Control {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::super::state::Kept;
     use super::*;
     use crate::base::text;
@@ -115,7 +119,7 @@ mod tests {
     use crate::thread::Threads;
 
     /// A front with the app `shop` of two workers, which nobody runs.
-    fn control() -> Control {
+    pub(in super::super) fn control() -> Control {
         let file = "command = [\"/bin/true\"]\nworkers = 2\ndrain-timeout = \"20s\"\n";
         let sources = Sources::directory("/nonexistent"); // nobody reloads it
         let front = Arc::new(Front::new(sample::shop(file), 1));
@@ -127,11 +131,15 @@ mod tests {
         Arc::clone(control.front.snapshot().server(worker).expect("it is configured"))
     }
 
-    fn states(control: &Control) -> [State; 2] {
+    pub(in super::super) fn states(control: &Control) -> [State; 2] {
         ["shop:1", "shop:2"].map(|worker| server(control, worker).state())
     }
 
-    fn asks(target: &str, hold: bool, timeout_ms: Option<u64>) -> model::Drain {
+    pub(in super::super) fn asks(
+        target: &str,
+        hold: bool,
+        timeout_ms: Option<u64>,
+    ) -> model::Drain {
         model::Drain { target: target.to_owned(), hold, timeout_ms }
     }
 

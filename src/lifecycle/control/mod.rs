@@ -5,6 +5,7 @@
 
 mod drain;
 mod newcomer;
+mod unheard;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -12,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::earlier::Earlier;
@@ -59,6 +61,11 @@ pub(crate) struct Control {
     draining: RefCell<HashMap<String, Instant>>,
     /// Apps whose files were refused when a worker of theirs got ready, and when.
     newcomers: RefCell<HashMap<String, Instant>>,
+    /// Since when units stop, in milliseconds since the machine was booted, until somebody says what has
+    /// become of them.
+    stopping: RefCell<HashMap<String, u64>>,
+    /// Told when there may be something to look at that the bus does not say.
+    unheard: Notify,
 }
 
 // === impl Control ===
@@ -93,6 +100,8 @@ impl Control {
             configuration: RefCell::default(),
             draining: RefCell::default(),
             newcomers: RefCell::default(),
+            stopping: RefCell::default(),
+            unheard: Notify::new(),
         }
     }
 
@@ -130,6 +139,7 @@ impl Control {
                 if let Some(before) = &*self.units.borrow() {
                     units = units.after(before);
                 }
+                self.stopping.borrow_mut().retain(|worker, _| units.is_stuck(worker));
                 *self.units.borrow_mut() = Some(units);
                 self.apply_all();
                 for worker in ready {
@@ -145,6 +155,9 @@ impl Control {
                 if let Some(units) = &mut *self.units.borrow_mut() {
                     units.set(worker.clone(), unit, server.is_some());
                 }
+                if unit != UnitState::Deactivating && !self.is_stuck(&worker) {
+                    self.stopping.borrow_mut().remove(&worker);
+                }
                 match server {
                     Some(server) => self.apply(server),
                     None => self.take_in(&worker, unit),
@@ -157,7 +170,10 @@ impl Control {
                 }
                 drop(units);
                 if let Some(server) = self.front.snapshot().server(&worker) {
-                    if !answers {
+                    if answers {
+                        self.stopping.borrow_mut().remove(&worker);
+                    } else {
+                        self.note_stop(&worker); // systemd ends it, unless it answers
                         tracing::warn!(
                             message_id = message::SERVER_DOWN,
                             roundsman_worker = worker,
@@ -169,7 +185,8 @@ impl Control {
             }
             WorkerEvent::Lost(error) => {
                 // Without a first answer every worker counts as up, which is what a machine
-                // without systemd wants; after one, the last states stay.
+                // without systemd wants; after one, the last states stay, until a worker notes another.
+                self.unheard.notify_one();
                 if self.bus.replace(false) || !self.bus_missed.replace(true) {
                     tracing::warn!(
                         message_id = message::BUS_LOST,
@@ -179,6 +196,10 @@ impl Control {
                 }
             }
         }
+    }
+
+    fn is_stuck(&self, worker: &str) -> bool {
+        self.units.borrow().as_ref().is_some_and(|units| units.is_stuck(worker))
     }
 
     /// Gives every worker its state, before the first request may go to one that is held.
@@ -207,6 +228,7 @@ impl Control {
             State::Down // until it is started anew, in the mode that its file has now
         } else {
             match &*self.units.borrow() {
+                None if self.stopping.borrow().contains_key(&server.name) => State::Draining,
                 None => State::Up,
                 Some(units) => match units.get(&server.name) {
                     UnitState::Active if units.is_stuck(&server.name) => State::Down,

@@ -64,6 +64,19 @@ impl Fake {
         (client.expect("it agrees"), server)
     }
 
+    /// A connection to systemd itself, without a bus between.
+    pub(super) async fn direct() -> (Connection, Self) {
+        let (client, server) = UnixStream::pair().expect("descriptors are left");
+        let guid = "0123456789abcdef0123456789abcdef";
+        let server = Builder::unix_stream(server).server(guid).p2p();
+        let client = Builder::unix_stream(client).p2p().build();
+        let (client, messages) = tokio::join!(client, server.build_message_stream());
+        let messages = messages.expect("it agrees");
+        let connection = Connection::from(&messages);
+        let fake = Self { connection, messages, mute: false, owner: "" };
+        (client.expect("it agrees"), fake)
+    }
+
     /// The next call to systemd that is not answered by itself; `None` when nobody calls any more.
     pub(super) async fn call(&mut self) -> Option<Message> {
         loop {
@@ -188,7 +201,9 @@ fn signal<B>(sender: &str, path: &str, interface: &str, member: &str, body: &B) 
 where
     B: serde::Serialize + DynamicType,
 {
-    let signal = Message::signal(path, interface, member).sender(sender);
+    let signal = Message::signal(path, interface, member);
+    // Of systemd's own socket it has none.
+    let signal = if sender.is_empty() { signal } else { signal.sender(sender) };
     signal.build(body).expect("all names are valid")
 }
 

@@ -46,11 +46,18 @@ enum Owner {
     Unknown,
     Nobody,
     Is(String),
+    /// There is nobody else: the connection leads to systemd itself.
+    Alone,
 }
 
 // === impl Hearing ===
 
 impl Hearing {
+    /// Over a connection to systemd itself, where nobody else can say anything.
+    pub(super) fn of_systemd_alone() -> Self {
+        Self { systemd: Owner::Alone }
+    }
+
     /// What the bus has to pass on so that everything is heard that there is to hear.
     pub(super) fn rules() -> zbus::Result<Vec<MatchRule<'static>>> {
         let signal = || MatchRule::builder().msg_type(message::Type::Signal);
@@ -92,12 +99,11 @@ impl Hearing {
             return None;
         }
         let header = message.header();
-        let sender = header.sender()?.as_str();
-        if sender == BUS {
-            return self.hear_bus(message);
-        }
-        if !matches!(&self.systemd, Owner::Is(systemd) if systemd == sender) {
-            return None;
+        match (&self.systemd, header.sender().map(zbus::names::UniqueName::as_str)) {
+            (Owner::Alone, _) => {}
+            (_, Some(BUS)) => return self.hear_bus(message),
+            (Owner::Is(systemd), Some(sender)) if systemd == sender => {}
+            _ => return None,
         }
         if let Some(signal) = PropertiesChanged::from_message(message.clone()) {
             let arguments = signal.args().ok()?;
@@ -215,6 +221,14 @@ mod tests {
         let mut hearing = Hearing::default();
         for signal in signals(SYSTEMD) {
             assert_eq!(hearing.hear(&signal), None, "{signal:?}");
+        }
+    }
+
+    #[test]
+    fn hears_who_is_alone_by_no_name() {
+        let mut hearing = Hearing::of_systemd_alone();
+        for signal in signals("") {
+            assert!(hearing.hear(&signal).is_some(), "{signal:?}");
         }
     }
 

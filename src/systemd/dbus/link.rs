@@ -1,7 +1,8 @@
-//! A connection to systemd over the system bus: where every call is made, with a limit of time,
+//! A connection to systemd, over the system bus or, for root, its own socket: where every call is made, with a limit of time,
 //! and every signal is heard.
 
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, MessageStream};
 
+use super::direct;
 use super::error::SystemdError;
 use super::hearing::{Hearing, Signal};
 use super::interface::{ListedUnit, ManagerProxy, NAME};
@@ -29,6 +31,13 @@ pub(super) struct Limits {
     /// that it is waited for.
     pub(super) job: Duration,
 }
+
+/// systemd's own socket, for root alone, below a directory where root alone makes anything.
+const PRIVATE: &str = "/run/systemd/private";
+
+/// How long root waits for the bus. Whoever connects to it often enough, and says nothing, keeps all
+/// others from it; systemctl does not need it either.
+const BUS_LIMIT: Duration = Duration::from_secs(2);
 
 /// What is told all that systemd says. It must not block.
 pub(super) type Ear = Box<dyn FnMut(Signal) + Send>;
@@ -71,6 +80,21 @@ impl Limits {
     }
 }
 
+/// Over the bus, which also knows a systemd that is started anew; for root, when it lets nobody in,
+/// without it.
+async fn connect(limits: Limits) -> Result<Connection, SystemdError> {
+    if rustix::process::geteuid().is_root() && Path::new(PRIVATE).exists() {
+        if let Ok(Ok(connection)) = timeout(BUS_LIMIT, Connection::system()).await {
+            return Ok(connection);
+        }
+        if let Ok(Ok(connection)) = timeout(BUS_LIMIT, direct::connect(PRIVATE)).await {
+            return Ok(connection);
+        }
+    }
+    let call = || "connecting to the system bus".to_owned();
+    limits.answer(call, Connection::system()).await
+}
+
 async fn within<T, E: Into<SystemdError>>(
     limit: Duration,
     call: impl FnOnce() -> String,
@@ -90,9 +114,7 @@ impl Link {
     /// runtime.
     pub(super) async fn open(on_signal: Ear) -> Result<Self, SystemdError> {
         let limits = Limits::default();
-        let call = || "connecting to the system bus".to_owned();
-        let connection = limits.answer(call, Connection::system()).await?;
-        Self::over(connection, limits, on_signal).await
+        Self::over(connect(limits).await?, limits, on_signal).await
     }
 
     /// The same over a connection that is there.
@@ -101,7 +123,9 @@ impl Link {
         limits: Limits,
         mut on_signal: Ear,
     ) -> Result<Self, SystemdError> {
-        let hearing = Arc::<Mutex<Hearing>>::default();
+        let has_bus = connection.is_bus();
+        let hearing = if has_bus { Hearing::default() } else { Hearing::of_systemd_alone() };
+        let hearing = Arc::new(Mutex::new(hearing));
         // Reads on whatever else waits: zbus stops reading when nobody takes what has come.
         let mut messages = MessageStream::from(&connection);
         let hears = tokio::spawn({
@@ -120,6 +144,10 @@ impl Link {
             .build()
             .await?;
         let link = Self { connection, manager, limits, hears };
+        if !has_bus {
+            link.subscribe().await?;
+            return Ok(link);
+        }
         let bus = DBusProxy::builder(&link.connection)
             .cache_properties(CacheProperties::No)
             .build()
@@ -149,6 +177,9 @@ impl Link {
 
     /// systemd's process.
     pub(super) async fn process(&self) -> Result<u32, SystemdError> {
+        if !self.connection.is_bus() {
+            return Ok(1);
+        }
         let bus = DBusProxy::builder(&self.connection)
             .cache_properties(CacheProperties::No)
             .build()

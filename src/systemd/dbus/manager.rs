@@ -203,6 +203,7 @@ impl Drop for Closes {
 #[cfg(test)]
 mod tests {
     use super::super::fake::{self, Fake, IMPATIENT, PATIENT};
+    use super::super::verb::Verb;
     use super::*;
 
     #[tokio::test]
@@ -226,6 +227,22 @@ mod tests {
             });
             assert_eq!(known.unwrap(), changes, "{socket} {job}");
         }
+    }
+
+    #[tokio::test]
+    async fn systemd_itself_is_asked_and_heard_without_a_bus() {
+        let (connection, mut fake) = Fake::direct().await;
+        let asks = async {
+            let systemd = Systemd::with(|ear| Link::over(connection, PATIENT, ear)).await?;
+            assert_eq!(systemd.process().await, Some(1));
+            systemd.job(Verb::Stop, "a.service").await
+        };
+        let (done, ()) = tokio::join!(asks, async {
+            let call = fake.expect("StopUnit").await;
+            fake.answer_job(&call, 7).await;
+            fake.say(fake::job_removed("", 7, "a.service", "done")).await;
+        });
+        done.unwrap();
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Every call is made through [`link`], with a limit of time; every signal is heard by [`hearing`],
 //! which knows who it is from.
 
+mod direct;
 mod error;
 #[cfg(test)]
 mod fake;

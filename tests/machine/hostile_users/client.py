@@ -5,6 +5,8 @@ impersonate PATH UNIT    the same as a sibling, from a control group that is nam
 listen PATH              accept whoever comes
 groups PATH N            make so many control groups there
 knock PATH SECONDS       connect again and again for so long, and say nothing
+crowd PATH N SECONDS     keep N connections that say nothing, for so long, each made anew when it is closed
+fill PATH                make empty files there until there is room for none
 occupy PATH N MIB [TEXT] keep N connections open; each sends TEXT, or so many MiB without a line end
 """
 import os
@@ -12,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 
 
@@ -68,6 +71,35 @@ def knock(path, seconds):
     print(count, "connections")
 
 
+def crowd(path, count, seconds):
+    end = time.time() + float(seconds)
+
+    def wait():
+        while time.time() < end:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(3)
+                try:
+                    client.connect(path)
+                    client.settimeout(end - time.time() + 1)
+                    client.recv(1)
+                except OSError:
+                    time.sleep(0.01)
+
+    for _ in range(int(count)):
+        threading.Thread(target=wait, daemon=True).start()
+    print("crowded", flush=True)
+    time.sleep(float(seconds))
+
+
+def fill(path):
+    os.mkdir(f"{path}/full")
+    try:
+        for number in range(10**6):
+            os.close(os.open(f"{path}/full/{number}", os.O_CREAT | os.O_WRONLY))
+    except OSError as error:
+        print(error)
+
+
 def occupy(path, count, mebibytes, text=None):
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -92,4 +124,5 @@ verb, *rest = sys.argv[1:]
 if verb == "occupy":
     occupy(rest[0], int(rest[1]), int(rest[2]), *rest[3:])
 else:
-    {"say": say, "impersonate": impersonate, "listen": listen, "groups": groups, "knock": knock}[verb](*rest)
+    verbs = [say, impersonate, listen, groups, knock, crowd, fill]
+    {each.__name__: each for each in verbs}[verb](*rest)

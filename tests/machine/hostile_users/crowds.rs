@@ -48,6 +48,7 @@ on_every_debian_in_soak! {
             machine.try_run("curl -sS --output /dev/null --fail localhost").ok()
         });
         many_groups_and_connections(machine);
+        a_crowded_bus(machine);
     }
 }
 
@@ -76,4 +77,50 @@ fn many_groups_and_connections(machine: &Machine) {
     }
     assert_eq!(machine.front_process(), pid, "the front was killed");
     println!("{}", machine.run("cat /tmp/member"));
+}
+
+/// While nobody else gets through to the system bus, workers that restart are served again, also by a front
+/// that has never heard the bus, and root's commands do what they are for.
+fn a_crowded_bus(machine: &Machine) {
+    const CROWD: &str = "crowd /run/dbus/system_bus_socket 400 600";
+    let crowd = "systemd-run --quiet --unit=crowd --uid=stranger --property=LimitNOFILE=4096 \
+                 --property=StandardOutput=file:/run/crowd python3 /usr/local/lib/client.py";
+    machine.run(&format!("{crowd} {CROWD}"));
+    machine.eventually("nobody gets through to the bus", |machine| {
+        !machine
+            .try_run(
+                "timeout 2 busctl --system call org.freedesktop.DBus / org.freedesktop.DBus GetId",
+            )
+            .ok()
+    });
+    machine.run("systemctl restart roundsman.service");
+    for worker in [1, 2] {
+        machine.run(&format!("systemctl restart roundsman-worker@shop:{worker}.service"));
+        machine.eventually("the worker gets requests again", |machine| {
+            state(machine, worker).as_deref() == Some("up")
+        });
+        all_are_served(machine);
+    }
+    let before = shop::runs(machine, 2);
+    let said = machine.try_run("timeout 60 roundsman reload shop");
+    assert!(said.ok(), "{said}");
+    let after = shop::runs(machine, 2);
+    assert!(
+        before.iter().zip(&after).all(|(before, after)| before != after),
+        "nothing was replaced"
+    );
+    for command in ["stop shop", "start shop", "diff"] {
+        let said = machine.try_run(&format!("timeout 60 roundsman {command}"));
+        assert!(said.ok(), "{said}");
+    }
+    assert!(!machine.try_run("timeout 2 busctl --system status").ok(), "the bus is free again");
+    machine.run("systemctl stop crowd.service");
+}
+
+/// What the front says of a worker.
+fn state(machine: &Machine, worker: usize) -> Option<String> {
+    let status: serde_json::Value =
+        serde_json::from_str(&machine.run("roundsman status --json")).ok()?;
+    let state = status["upstreams"][0]["servers"][worker - 1]["state"].as_str()?;
+    Some(state.replace("slow-start", "up"))
 }
