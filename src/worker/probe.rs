@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::cluster;
+use crate::base::dial;
 use crate::config::settings::{Address, Health, Transport};
 
 /// What is read of an answer at most; the rest tells nothing.
@@ -37,6 +38,8 @@ pub(super) enum ProbeFailure {
     Status(u16),
     /// It lives, but takes no connection.
     Refused,
+    /// It could not be asked, for want of something that is no matter of the app's.
+    Unasked(String),
     /// Something else, in words.
     Other(String),
 }
@@ -160,6 +163,7 @@ impl From<io::Error> for ProbeFailure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::Forbidden,
+            _ if dial::is_want_of_ours(&error) => Self::Unasked(error.to_string()),
             _ => Self::Other(error.to_string()),
         }
     }
@@ -170,6 +174,12 @@ impl fmt::Display for ProbeFailure {
         match self {
             Self::Forbidden => f.write_str("the worker may not connect to its own socket"),
             Self::Refused => f.write_str("its server takes no connections"),
+            Self::Unasked(want) => {
+                write!(
+                    f,
+                    "it cannot be asked, since this machine has no port or descriptor left: {want}"
+                )
+            }
             Self::Status(status) => write!(f, "it answers {status}"),
             Self::Other(text) => f.write_str(text),
         }
@@ -189,6 +199,8 @@ impl fmt::Display for Seconds {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -201,6 +213,19 @@ mod tests {
         );
         assert_eq!(status("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 20"), None);
         assert!(final_status(b"SSH-2.0-OpenSSH\r\n").is_err());
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_no_silence_of_the_app() {
+        let failure = |number| ProbeFailure::from(io::Error::from_raw_os_error(number));
+        for errno in [Errno::ADDRNOTAVAIL, Errno::MFILE, Errno::NFILE, Errno::NOBUFS] {
+            let failure = failure(errno.raw_os_error());
+            assert!(matches!(failure, ProbeFailure::Unasked(_)), "{errno}: {failure:?}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::CONNRESET] {
+            let failure = failure(errno.raw_os_error());
+            assert!(matches!(failure, ProbeFailure::Other(_)), "{errno}: {failure:?}");
+        }
     }
 
     #[test]

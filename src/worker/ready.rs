@@ -17,6 +17,7 @@ use super::idle;
 use super::notifier::{AppNotifications, Notifier};
 use super::owner::{Owner, Whose};
 use super::probe::{self, ProbeFailure, ProbeTarget, Seconds};
+use crate::base::dial;
 use crate::config::settings::{Address, App, Listen, Ready};
 
 /// How often is asked whether the app listens by now: often at first, then more and more seldom.
@@ -149,16 +150,22 @@ impl Signs<'_> {
 
     /// Whether the app accepts connections at its own address, and not somebody else.
     async fn connect(&self) -> io::Result<()> {
+        let mut is_ours = false;
         if let (Listen::Port, Address::Tcp(address)) = (self.app.listen, self.address) {
             match self.owner.whose(*address) {
                 Whose::Others(other) => {
                     return Err(io::Error::new(io::ErrorKind::AddrInUse, other.to_string()));
                 }
                 Whose::Nobodys => return Err(io::ErrorKind::ConnectionRefused.into()),
-                Whose::Ours | Whose::Unknown => {}
+                Whose::Ours => is_ours = true,
+                Whose::Unknown => {}
             }
         }
-        probe::connect(self.address).await
+        match probe::connect(self.address).await {
+            // The kernel says that it listens.
+            Err(error) if is_ours && dial::is_want_of_ours(&error) => Ok(()),
+            result => result,
+        }
     }
 
     /// Without a sign, says what there is to see: that the app's script has ended, or after a while

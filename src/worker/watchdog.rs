@@ -130,19 +130,21 @@ impl Question {
             Self::Process => {}
             Self::EventLoop(channel) => channel.ping().await,
             Self::Health(target, health) => loop {
-                match probe::health(target, health).await {
-                    Ok(_)
-                    | Err(
-                        ProbeFailure::Forbidden | ProbeFailure::Refused | ProbeFailure::Status(_),
-                    ) => {
-                        return;
-                    }
-                    Err(ProbeFailure::Other(reason)) => tracing::debug!(%reason, "no answer"),
+                let answer = probe::health(target, health).await;
+                if is_sign_of_life(&answer) {
+                    return;
                 }
+                tracing::debug!(?answer, "no answer");
                 sleep(Duration::from_millis(50)).await;
             },
         }
     }
+}
+
+/// Whether it does not say that the app is stuck. Who takes all ports of the machine, as anybody may, has no
+/// app killed by that: an app that could not be asked has not failed to answer.
+fn is_sign_of_life(answer: &Result<u16, ProbeFailure>) -> bool {
+    !matches!(answer, Err(ProbeFailure::Other(_)))
 }
 
 #[cfg(test)]
@@ -183,6 +185,21 @@ mod tests {
             })
             .collect()
         }
+    }
+
+    #[test]
+    fn only_silence_is_silence() {
+        let want = || "Cannot assign requested address".to_owned();
+        for answer in [
+            Ok(503),
+            Err(ProbeFailure::Status(500)),
+            Err(ProbeFailure::Refused),
+            Err(ProbeFailure::Forbidden),
+            Err(ProbeFailure::Unasked(want())),
+        ] {
+            assert!(is_sign_of_life(&answer), "{answer:?}");
+        }
+        assert!(!is_sign_of_life(&Err(ProbeFailure::Other("no answer within 2 s".to_owned()))));
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use super::super::http2;
 use super::super::pool::{self, Seen, Usable};
 use super::super::server::ServerStream;
 use super::{Attempt, FailedAttempt};
+use crate::base::dial;
 use crate::config::settings::ServerProtocol;
 use crate::front::Reason;
 use crate::io::{ByteStream, preface};
@@ -76,7 +77,7 @@ impl<C: ByteStream> Attempt<'_, C> {
             let mut connect = std::pin::pin!(self.open());
             match deadline.within(timeout, |cx| connect.as_mut().poll(cx)).await {
                 Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) if is_ours(&error) => {
+                Some(Err(error)) if dial::is_want_of_ours(&error) => {
                     // What nobody uses just now takes the same room.
                     let freed = self.connection.local.pool.borrow_mut().clear();
                     if !freed || !std::mem::take(&mut again) {
@@ -105,21 +106,4 @@ impl<C: ByteStream> Attempt<'_, C> {
             ServerProtocol::H2c => http2::connect(&self.connection.local, server, stream).await,
         }
     }
-}
-
-/// Whether it is for want of something of this machine's, of which no server knows: descriptors,
-/// memory, ports.
-fn is_ours(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::MFILE
-                | Errno::NFILE
-                | Errno::NOMEM
-                | Errno::NOBUFS
-                | Errno::NOSPC
-                | Errno::ADDRNOTAVAIL
-        )
-    )
 }
