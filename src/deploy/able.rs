@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use crate::base::{paths, unit};
-use crate::config::settings::App;
+use crate::config::settings::{App, Sandbox};
 use crate::config::{addresses, machine};
 use crate::systemd::dbus::{Systemd, SystemdError};
 
 /// A worker's directory, a few files of its own, and what systemd keeps of all units.
 const BYTES: u64 = 512 * 1024;
 const FILES: u64 = 64;
+
+/// systemd of this version makes what it needs for a sandbox below `/run`. An earlier one does so in `/tmp`,
+/// which anybody may fill.
+const SANDBOXES_IN_RUN: u32 = 254;
 
 /// Everything that is known to keep these workers from starting, each as a line.
 ///
@@ -22,7 +26,8 @@ pub(crate) async fn obstacles(
 ) -> Result<Vec<String>, SystemdError> {
     let missing = machine::obstacles(app).into_iter();
     let mut found: Vec<String> = missing.map(|(title, help)| format!("{title}: {help}")).collect();
-    found.extend(["/run", paths::WORKERS].into_iter().filter_map(full));
+    let makes_sandboxes_there = systemd.version().await? < SANDBOXES_IN_RUN;
+    found.extend(needed(app, makes_sandboxes_there).into_iter().filter_map(full));
     for number in workers {
         found.extend(taken(Path::new(paths::ADDRESSES), app, number));
         for name in app.units_of(number) {
@@ -55,10 +60,20 @@ fn taken(directory: &Path, app: &App, number: u16) -> Option<String> {
     ))
 }
 
+/// The file systems that must have room for a start.
+fn needed(app: &App, makes_sandboxes_in_tmp: bool) -> Vec<&'static str> {
+    let mut needed = vec!["/run", paths::WORKERS];
+    if makes_sandboxes_in_tmp && app.sandbox != Sandbox::Off {
+        needed.extend(["/tmp", "/var/tmp"]);
+    }
+    needed
+}
+
 /// That a file system has no room for another worker.
 fn full(path: &str) -> Option<String> {
     let room = rustix::fs::statvfs(Path::new(path)).ok()?;
-    let (bytes, files) = (room.f_bavail.saturating_mul(room.f_frsize), room.f_favail);
+    // systemd is root, for whom some file systems keep a part.
+    let (bytes, files) = (room.f_bfree.saturating_mul(room.f_frsize), room.f_ffree);
     // One that does not count its files says that it has none.
     let full = bytes < BYTES || (room.f_files > 0 && files < FILES);
     full.then(|| format!("{path} is full: df {path}, df --inodes {path}"))
@@ -68,6 +83,18 @@ fn full(path: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::config::sample;
+
+    #[test]
+    fn what_the_start_needs_is_looked_at() {
+        let app = |more: &str| {
+            let text = format!("command = [\"/bin/x\"]\n{more}");
+            sample::shop(&text).apps["shop"].clone()
+        };
+        let always = ["/run", paths::WORKERS];
+        assert_eq!(needed(&app(""), false), always);
+        assert_eq!(needed(&app(""), true), [always[0], always[1], "/tmp", "/var/tmp"]);
+        assert_eq!(needed(&app("sandbox = \"off\"\n"), true), always, "it makes nothing there");
+    }
 
     #[test]
     fn an_address_that_another_worker_has_is_told_before_anything_happens() {

@@ -8,6 +8,10 @@ use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, proxy};
 /// systemd's name on the bus.
 pub(super) const NAME: &str = "org.freedesktop.systemd1";
 
+/// The service manager's object and interface.
+pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+
 /// Below this are the objects of units.
 pub(super) const UNITS: &str = "/org/freedesktop/systemd1/unit";
 

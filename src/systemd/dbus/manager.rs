@@ -5,7 +5,7 @@ use zbus::proxy::CacheProperties;
 
 use super::error::SystemdError;
 use super::hearing::Signal;
-use super::interface::{UNIT, UnitPropertiesProxy};
+use super::interface::{MANAGER, MANAGER_PATH, UNIT, UnitPropertiesProxy};
 use super::job_table::JobTable;
 use super::link::{Ear, Link};
 use super::unit::{Unit, UnitState};
@@ -148,6 +148,21 @@ impl Systemd {
         Ok(object.build().await?)
     }
 
+    /// The number of its version, without what a distribution adds.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub(crate) async fn version(&self) -> Result<u32, SystemdError> {
+        let call = || "Get Version".to_owned();
+        let manager = UnitPropertiesProxy::builder(&self.link.connection)
+            .path(MANAGER_PATH)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        let value = self.link.limits.answer(call, manager.get(MANAGER, "Version")).await?;
+        Ok(<&str>::try_from(&value).map(number).unwrap_or_default())
+    }
+
     /// systemd's process, as the bus knows it; `None` when it does not say.
     pub(crate) async fn process(&self) -> Option<u32> {
         self.link.process().await.ok()
@@ -190,6 +205,12 @@ impl Systemd {
     }
 }
 
+/// 252 of `252.39-1~deb12u1`.
+fn number(version: &str) -> u32 {
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    version[..digits].parse().unwrap_or_default()
+}
+
 /// Tells those who wait for jobs when there is nobody any more who hears.
 #[derive(Debug)]
 struct Closes(JobTable);
@@ -205,6 +226,15 @@ mod tests {
     use super::super::fake::{self, Fake, IMPATIENT, PATIENT};
     use super::super::verb::Verb;
     use super::*;
+
+    #[test]
+    fn a_version_is_a_number_and_more() {
+        for (version, expected) in
+            [("252.39-1~deb12u1", 252), ("257", 257), ("v258", 0), ("", 0), ("260~rc1", 260)]
+        {
+            assert_eq!(number(version), expected, "{version}");
+        }
+    }
 
     #[tokio::test]
     async fn a_listener_that_is_to_be_closed_is_known_by_its_job() {

@@ -52,7 +52,10 @@ fn exit_code(status: i32) -> String {
         200 => "systemd cannot enter its directory",
         216 => "the group in its file does not exist on this machine",
         217 => "the user in its file does not exist on this machine: adduser --system NAME",
-        226 => "its sandbox cannot be made: a path that the unit names is not there",
+        226 => {
+            "its sandbox cannot be made: a path that the unit names is not there, or /tmp, /var/tmp or \
+             /run is full (df, df --inodes)"
+        }
         243 => "a file in `credentials` or `environment-files` cannot be read",
         _ if SIGNALS.contains(&status) => {
             return format!("its app was killed by signal {}", status - 128);

@@ -1,5 +1,5 @@
 //! Users who crowd what all share, so that nobody else gets through: groups and the admin socket, the
-//! system bus.
+//! system bus, a directory for everybody's files.
 
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ on_every_debian_in_soak! {
         });
         many_groups_and_connections(machine);
         a_crowded_bus(machine);
+        a_full_directory(machine);
     }
 }
 
@@ -123,4 +124,19 @@ fn state(machine: &Machine, worker: usize) -> Option<String> {
         serde_json::from_str(&machine.run("roundsman status --json")).ok()?;
     let state = status["upstreams"][0]["servers"][worker - 1]["state"].as_str()?;
     Some(state.replace("slow-start", "up"))
+}
+
+/// A deploy that could not start what it stops stops nothing.
+fn a_full_directory(machine: &Machine) {
+    machine.run("mount -t tmpfs -o nr_inodes=1k,mode=1777 tmpfs /tmp");
+    machine.run("runuser -u stranger -- python3 /usr/local/lib/client.py fill /tmp");
+    let said = machine.try_run("timeout 60 roundsman reload shop");
+    println!("with a full /tmp: {said}");
+    if !said.ok() {
+        assert!(said.stderr.contains("/tmp is full"), "{said}");
+    }
+    for worker in [1, 2] {
+        assert_eq!(state(machine, worker).as_deref(), Some("up"), "{said}");
+    }
+    machine.run("umount --lazy /tmp");
 }
