@@ -107,6 +107,23 @@ impl Peer {
         Ok(Self { uid: peer.uid, gid: peer.gid, groups, pid, process })
     }
 
+    /// Whether both are the same process: a number that one process has from before the other's look until
+    /// after it was nobody else's meanwhile.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let numbers = |peer: &Self| (peer.pid, peer.uid, peer.gid);
+        self.pid.is_some()
+            && numbers(self) == numbers(other)
+            && self.groups == other.groups
+            && match (&self.process, &other.process) {
+                (Process::Held(one), Process::Held(other)) => lives(one) && lives(other),
+                // No more is known of either.
+                (Process::ByUser, Process::ByUser) => {
+                    self.pid.and_then(open_process).is_some_and(|process| lives(&process))
+                }
+                _ => false,
+            }
+    }
+
     /// Whether it is the front, where there is one.
     pub(crate) fn is_front(&self, accounts: Option<Accounts>) -> bool {
         accounts.is_some_and(|accounts| self.uid == accounts.front)
@@ -380,6 +397,10 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(peer(Process::Held(held), own).standing(), Standing::Nobody);
         assert_eq!(peer(Process::Gone, own).standing(), Standing::Nobody);
+        assert!(!peer(Process::Gone, own).is(&peer(Process::ByUser, own)));
+        assert!(!peer(Process::ByUser, own).is(&peer(Process::Gone, own)));
+        assert!(peer(Process::ByUser, own).is(&peer(Process::ByUser, own)));
+        assert!(!Peer { uid: 12345, ..peer(Process::ByUser, own) }.is(&peer(Process::ByUser, own)));
         assert_eq!(peer(Process::ByUser, child.id()).standing(), Standing::Nobody, "an old kernel");
         assert_eq!(peer(Process::ByUser, own).standing(), Standing::Elsewhere);
     }

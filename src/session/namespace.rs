@@ -18,6 +18,26 @@ pub(crate) struct Trust {
     accounts: Option<Accounts>,
 }
 
+/// Who came in the turn at hand. To look at a process takes many times as long as all the rest, and who
+/// connects as fast as he can has few.
+#[derive(Debug, Default)]
+pub(crate) struct Acquaintances {
+    known: Vec<(Peer, Option<Identity>)>,
+    looked_at: usize,
+}
+
+/// So many are remembered.
+const MOST: usize = 16;
+/// So many are looked at in one turn: in some milliseconds.
+const LOOKED_AT: usize = 128;
+
+impl Acquaintances {
+    /// Whether others should have their turn.
+    pub(crate) fn are_many(&self) -> bool {
+        self.looked_at >= LOOKED_AT
+    }
+}
+
 impl Trust {
     /// From this process and the group database.
     pub(crate) fn from_system() -> Self {
@@ -25,15 +45,29 @@ impl Trust {
     }
 
     /// Who is at the other end of a UNIX socket; an error says why it may not come in.
-    pub(crate) fn identify(&self, socket: impl AsFd) -> Result<Identity, String> {
+    pub(crate) fn identify(
+        &self,
+        socket: impl AsFd,
+        turn: &mut Acquaintances,
+    ) -> Result<Identity, String> {
         let peer = Peer::of(socket)
             .map_err(|error| format!("the kernel does not say who connects: {error}"))?;
-        self.decide(&peer, peer.standing()).ok_or_else(|| {
+        let (pid, uid) = (peer.pid, peer.uid);
+        let known = turn.known.iter().find(|(known, _)| known.is(&peer));
+        let identity = if let Some((_, identity)) = known {
+            identity.clone()
+        } else {
+            let identity = self.decide(&peer, peer.standing());
+            turn.looked_at += 1;
+            turn.known.truncate(MOST - 1);
+            turn.known.insert(0, (peer, identity.clone()));
+            identity
+        };
+        identity.ok_or_else(|| {
             format!(
-                "process {} of user {} has ended, or is neither a worker of an app nor in the group \
+                "process {} of user {uid} has ended, or is neither a worker of an app nor in the group \
                  {ROUNDSMAN}",
-                peer.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
-                peer.uid
+                pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string()),
             )
         })
     }
@@ -62,6 +96,27 @@ mod tests {
         let mut peer = Peer::of(&near).unwrap();
         (peer.uid, peer.gid, peer.groups) = (uid, gid, groups.to_vec());
         peer
+    }
+
+    #[test]
+    fn a_process_is_looked_at_once_in_a_turn_and_no_other_is_taken_for_it() {
+        let trust = Trust::from_system();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let own = trust.identify(&near, &mut Acquaintances::default()).unwrap();
+        let shop = || Some(Identity::Worker("shop".to_owned()));
+        let turn = |known| Acquaintances { known, looked_at: 0 };
+        let mut one = turn(vec![(Peer::of(&near).unwrap(), shop())]);
+        assert_eq!(trust.identify(&near, &mut one).ok(), shop(), "as it was then");
+        assert_eq!(one.looked_at, 0);
+        let others = (0..MOST).map(|_| (peer(12345, 12345, &[]), shop()));
+        let mut turn = turn(others.collect());
+        for _ in 0..LOOKED_AT {
+            assert_eq!(trust.identify(&near, &mut turn).as_ref(), Ok(&own));
+        }
+        assert_eq!((turn.known.len(), turn.looked_at), (MOST, 1));
+        turn.known.clear();
+        turn.looked_at = LOOKED_AT - 1;
+        assert!(trust.identify(&near, &mut turn).is_ok() && turn.are_many());
     }
 
     #[test]

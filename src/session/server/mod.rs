@@ -11,17 +11,20 @@ mod transfer;
 mod turn;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{LocalSet, coop::unconstrained, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::command::{Client, Identity, ServerInfo};
+use super::namespace::Acquaintances;
 use super::store::Store;
 
 use handover::Handover;
@@ -59,6 +62,9 @@ const SWEEP_TIME: Duration = Duration::from_millis(10);
 const SETTLE_STEP: usize = 200;
 /// What connections have for their last replies when the service stops.
 const LAST_REPLIES: Duration = Duration::from_secs(5);
+/// Connections that are accepted before others have their turn, if few processes make them: in some ten
+/// milliseconds.
+const AT_ONCE: usize = 1024;
 /// After an `accept` that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -129,24 +135,43 @@ pub(crate) async fn serve(
 }
 
 async fn accept_unix(server: Rc<Server>, listener: UnixListener) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let identity = server.trust.identify(&stream);
-                start(&server, stream, identity, "unix".to_owned());
-            }
-            Err(error) => pause(&error).await,
-        }
-    }
+    accept_all(|cx, known| {
+        let (stream, _) = ready!(listener.poll_accept(cx))?;
+        let identity = server.trust.identify(&stream, known);
+        start(&server, stream, identity, "unix".to_owned());
+        Poll::Ready(Ok(()))
+    })
+    .await;
 }
 
 async fn accept_tcp(server: Rc<Server>, listener: TcpListener) {
+    accept_all(|cx, _| {
+        let (stream, address) = ready!(listener.poll_accept(cx))?;
+        let _ = stream.set_nodelay(true);
+        start(&server, stream, Ok(Identity::Remote), address.to_string());
+        Poll::Ready(Ok(()))
+    })
+    .await;
+}
+
+/// Accepts without a pause: the kernel's queue of those who wait is everybody's, and who finds it full is
+/// turned away, whoever has filled it. What a namespace may have is known only behind it.
+async fn accept_all(
+    mut accept: impl FnMut(&mut Context<'_>, &mut Acquaintances) -> Poll<io::Result<()>>,
+) {
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                let _ = stream.set_nodelay(true);
-                start(&server, stream, Ok(Identity::Remote), address.to_string());
+        let turn = poll_fn(|cx| {
+            let mut known = Acquaintances::default();
+            for _ in 0..AT_ONCE {
+                ready!(accept(cx, &mut known))?;
+                if known.are_many() {
+                    break;
+                }
             }
+            Poll::Ready(Ok(()))
+        });
+        match unconstrained(turn).await {
+            Ok(()) => yield_now().await,
             Err(error) => pause(&error).await,
         }
     }
@@ -180,8 +205,7 @@ fn start<S: Stream>(
         }
     };
     info.refused.set(info.refused.get() + 1);
-    let server = Rc::clone(server);
-    spawn_local(async move { refusal::refuse(&server.refusing, stream, &refusal).await });
+    refusal::refuse(server, stream, &refusal);
 }
 
 /// Goes on with a connection of the process before.
@@ -287,5 +311,48 @@ async fn idle(server: &Server, limit: Option<Duration>) {
         if server.info.connections.get() == 0 && server.info.accepted.get() == seen {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings::SessionSync;
+    use crate::session::store;
+
+    /// So that one app's storm leaves room in the queue for another one's connection.
+    #[tokio::test]
+    async fn all_that_wait_are_accepted_in_one_turn_and_too_many_are_refused_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = store::Options {
+            directory: directory.path().to_owned(),
+            sync: SessionSync::EverySecond,
+            max_size: u64::MAX,
+            memory: 1024 * 1024,
+        };
+        let (store, _problems) = Store::open(options).unwrap();
+        let info = ServerInfo { max_connections: 100, ..ServerInfo::default() };
+        let server = Rc::new(Server::new(store, info));
+        let path = directory.path().join("socket");
+        let listener = StdUnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 400).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let connect = || std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let waiting: Vec<_> = (0..400).map(|_| connect()).collect();
+        LocalSet::new()
+            .run_until(async {
+                let listener = UnixListener::from_std(listener).unwrap();
+                let accepting = spawn_local(accept_unix(Rc::clone(&server), listener));
+                let began = server.info.accepted.get();
+                while server.info.accepted.get() == began {
+                    yield_now().await;
+                }
+                assert_eq!(server.info.accepted.get(), 400);
+                assert_eq!(server.info.refused.get(), 300);
+                assert_eq!(server.refusing.get(), 64, "so many are told why");
+                accepting.abort();
+            })
+            .await;
+        drop(waiting);
     }
 }
