@@ -26,6 +26,7 @@ use super::watchdog::{Question, Watchdog};
 use crate::base::exit;
 use crate::config::settings::{Address, App, Listen};
 use crate::supervise::life::{self, Life};
+use crate::sys;
 use crate::systemd::message::{WORKER_DONE, WORKER_EXITED, WORKER_NOT_READY, WORKER_READY};
 
 /// How long the rest of what the app wrote on its channel is awaited after it has ended: a process
@@ -162,6 +163,7 @@ impl Running {
         self.tell(true, false);
         report!(info, self.identity; WORKER_READY,
             "ready after {:.1} s: {status}", self.process.uptime());
+        sys::forget_code(); // its start needed much more than what is to come
         let question = match (&self.app.health, &self.channel) {
             (Some(health), _) => Question::Health(self.target.clone(), health.clone()),
             (None, Some(channel)) if channel.is_cluster() => Question::EventLoop(channel.clone()),

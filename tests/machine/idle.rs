@@ -29,6 +29,16 @@ on_every_debian_in_soak! {
             let shims = shims.iter().map(|shim| naps(machine, shim)).sum::<u64>();
             [naps(machine, &front.to_string()), naps(machine, &store), shims]
         };
+        // Of what its start has read of the program a shim keeps little.
+        for shim in &shims {
+            let kib = |field: &str| {
+                let command = format!("awk '/^{field}:/ {{ print $2 }}' /proc/{shim}/status");
+                machine.run(&command).trim().parse::<u64>().expect("a number")
+            };
+            let (now, most) = (kib("VmRSS"), kib("VmHWM"));
+            println!("a shim has {now} KiB resident, and had {most}");
+            assert!(now * 2 < most, "{now} of {most}");
+        }
         machine.eventually_within(4, "it comes to rest", |_| {
             let before = all();
             sleep(LOOK);

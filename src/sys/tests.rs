@@ -1,0 +1,154 @@
+//! Tests of what is said to the kernel.
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, netlink, socket, socket_with};
+
+use super::*;
+
+#[test]
+fn what_is_set_apart_has_neither_the_session_nor_the_descriptors_of_this_process() {
+    let inherited = std::fs::File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&inherited, rustix::io::FdFlags::empty()).unwrap();
+    let open = format!("/proc/$$/fd/{}", inherited.as_raw_fd());
+    let of_child = |is_apart: bool| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("cat /proc/$$/stat; test -e {open} && echo inherited")]);
+        if is_apart {
+            set_apart(&mut command);
+        }
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    // Number, name, state, parent, group, session, terminal.
+    let fields = |said: &str| -> Vec<String> {
+        said.split_whitespace().take(7).map(str::to_owned).collect()
+    };
+    let said = of_child(false);
+    assert!(said.ends_with("inherited\n") && fields(&said)[5] != fields(&said)[0], "{said}");
+    let said = of_child(true);
+    let fields = fields(&said);
+    assert!(!said.contains("inherited"), "{said}");
+    assert_eq!((&fields[4], &fields[5], &*fields[6]), (&fields[0], &fields[0], "0"));
+}
+
+#[test]
+fn what_is_set_apart_has_no_keys_of_this_session() {
+    const GET_KEYRING_ID: libc::c_long = 0;
+    const OF_SESSION: libc::c_long = -3;
+    // In a thread that ends with the test: a keyring of its own, which what it starts inherits.
+    let thread = std::thread::spawn(|| {
+        let call = |what: libc::c_long, which: libc::c_long| {
+            // SAFETY: these calls take numbers only, and change this thread's keyring alone.
+            unsafe { libc::syscall(libc::SYS_keyctl, what, which, 0) }
+        };
+        if call(JOIN_SESSION_KEYRING, 0) < 0 {
+            return; // no keys here for anybody
+        }
+        let own = call(GET_KEYRING_ID, OF_SESSION).to_string();
+        let of_child = |is_apart: bool| {
+            let ask = format!(
+                "import ctypes; print(ctypes.CDLL(None).syscall({}, 0, -3, 0))",
+                libc::SYS_keyctl
+            );
+            let mut command = Command::new("python3");
+            command.args(["-c", &ask]);
+            if is_apart {
+                set_apart(&mut command);
+            }
+            String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
+        };
+        assert_eq!(of_child(false), own);
+        assert_ne!(of_child(true), own);
+    });
+    thread.join().unwrap();
+}
+
+#[test]
+fn who_is_alone_reaches_what_it_has_started_and_nothing_else() {
+    // In a thread that ends with the test, since there is no way back.
+    let thread = std::thread::spawn(|| {
+        let mut outside = Command::new("sleep").arg("60").spawn().unwrap();
+        rustix::thread::set_no_new_privs(true).unwrap();
+        if can_be_alone().is_err() {
+            outside.kill().unwrap();
+            outside.wait().unwrap();
+            return; // a kernel without domains
+        }
+        let reaches = |child: &std::process::Child| {
+            std::fs::read_link(format!("/proc/{}/root", child.id())).is_ok()
+        };
+        assert!(reaches(&outside));
+        be_alone().unwrap();
+        assert!(!reaches(&outside));
+        let inside = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(reaches(&inside));
+        for mut child in [inside, outside] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    });
+    thread.join().unwrap();
+}
+
+#[test]
+fn other_protocols_than_those_needed_are_refused() {
+    // In a thread that ends with the test, since there is no way back.
+    let thread = std::thread::spawn(|| {
+        only_needed_protocols().unwrap();
+        for family in [AddressFamily::INET, AddressFamily::INET6] {
+            for (kind, protocol) in [
+                (SocketType::STREAM, None),
+                (SocketType::STREAM, Some(ipproto::TCP)),
+                (SocketType::DGRAM, None),
+                (SocketType::DGRAM, Some(ipproto::UDP)),
+            ] {
+                let made = socket_with(family, kind, SocketFlags::CLOEXEC, protocol);
+                // A machine may have no IPv6; what it says then is another error.
+                assert_ne!(made.err(), Some(Errno::PROTONOSUPPORT));
+            }
+            for (kind, protocol) in [
+                (SocketType::STREAM, Some(ipproto::SCTP)),
+                (SocketType::SEQPACKET, None),
+                (SocketType::STREAM, Some(ipproto::MPTCP)),
+                (SocketType::DGRAM, Some(ipproto::ICMP)),
+                (SocketType::RAW, Some(ipproto::TCP)),
+            ] {
+                let error = socket(family, kind, protocol).unwrap_err();
+                assert_eq!(error, Errno::PROTONOSUPPORT, "{kind:?} {protocol:?}");
+            }
+        }
+        for (kind, protocol) in [
+            (SocketType::RAW, None), // routes
+            (SocketType::DGRAM, Some(netlink::AUDIT)),
+            (SocketType::RAW, Some(netlink::NETFILTER)),
+        ] {
+            let error = socket(AddressFamily::NETLINK, kind, protocol).unwrap_err();
+            assert_eq!(error, Errno::PROTONOSUPPORT, "{kind:?} {protocol:?}");
+        }
+        socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::SOCK_DIAG)).unwrap();
+        socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+    });
+    thread.join().unwrap();
+}
+
+#[test]
+fn only_what_is_as_in_its_file_is_forgotten() {
+    let mapping =
+        |line: &str, anonymous: u32| format!("{line}\nSize: 8 kB\nAnonymous: {anonymous} kB\n");
+    let of = |line: &str, anonymous| unchanged(&mapping(line, anonymous));
+    let code = "1000-3000 r-xp 00001000 08:01 42                /usr/bin/roundsman";
+    assert_eq!(of(code, 0), [(0x1000, 0x2000)]);
+    assert_eq!(of(code, 4), [], "it was changed");
+    for other in [
+        "1000-3000 rw-p 00001000 08:01 42 /usr/bin/roundsman",
+        "1000-3000 r--s 00001000 08:01 42 /usr/bin/roundsman",
+        "1000-3000 r-xp 00000000 00:00 0 [vdso]",
+        "1000-3000 r--p 00000000 00:00 0",
+        "1000 r-xp 0 0 0 /x",
+        "",
+    ] {
+        assert_eq!(of(other, 0), [], "{other}");
+    }
+    forget_code();
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    assert!(!unchanged(&text).is_empty(), "and goes on");
+}
