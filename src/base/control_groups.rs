@@ -75,16 +75,27 @@ pub(super) fn is_of_worker(root: &Path, service: &str, number: u64) -> bool {
     if has_number(&usual, number) {
         return true;
     }
-    // The administrator may have chosen another slice. Nobody but root makes groups in slices.
-    let elsewhere = || {
-        let has_it = |slice: &Path| slice.join(service).exists();
-        Some(find(root, MOST, is_slice, has_it).ok()??.join(service))
-    };
-    let group = if usual.exists() { Some(usual) } else { elsewhere() };
+    let group = group_of(root, service);
     let has_number = |group: &Path| has_number(group, number);
     group.is_some_and(|group| {
         matches!(find(&group, MOST_OF_UNIT, |_| true, has_number), Ok(Some(_)))
     })
+}
+
+/// The group of a worker's service, if it has one now.
+pub(crate) fn of_service(service: &str) -> Option<PathBuf> {
+    group_of(Path::new(GROUPS), service)
+}
+
+/// The group of a service, below the one where systemd's begin.
+fn group_of(root: &Path, service: &str) -> Option<PathBuf> {
+    let usual = root.join(WORKERS).join(service);
+    if usual.exists() {
+        return Some(usual);
+    }
+    // The administrator may have chosen another slice. Nobody but root makes groups in slices.
+    let has_it = |slice: &Path| slice.join(service).exists();
+    Some(find(root, MOST, is_slice, has_it).ok()??.join(service))
 }
 
 fn has_number(group: &Path, number: u64) -> bool {
@@ -279,5 +290,7 @@ mod tests {
             assert!(!is_of_worker(slice) && !is_of_worker(other));
         }
         assert!(!is_of_worker(&format!("a.slice/a-b.slice/{SERVICE}")), "only one is the unit's");
+        assert_eq!(group_of(root.path(), SERVICE), Some(root.path().join(WORKERS).join(SERVICE)));
+        assert_eq!(group_of(root.path(), "roundsman-worker@a:2.service"), None);
     }
 }

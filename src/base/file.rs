@@ -1,9 +1,9 @@
 //! Reading files that others may have a hand in, and writing files that others read.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -103,6 +103,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Resu
     let _ = fs::remove_file(&new); // of a process with our number that was killed
     let write = || {
         let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&new)?;
+        file.set_permissions(Permissions::from_mode(mode))?; // whatever the umask
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)

@@ -43,6 +43,10 @@ pub const CRASHES: &str = "/run/roundsman/crashes";
 /// Where it is noted at which address each worker that runs was started to listen; only root writes there.
 pub const ADDRESSES: &str = "/run/roundsman/addresses";
 
+/// Below it each app without `user` has a directory with the records of the user that it has got; only root
+/// writes there.
+pub const USERS: &str = "/run/roundsman/users";
+
 /// Below it each worker has its directory: the units' `RuntimeDirectory=`, which is gone when its
 /// run is over.
 pub const WORKERS: &str = "/run/roundsman-workers";

@@ -4,6 +4,7 @@ mod admin_socket;
 mod app_options;
 mod apply;
 mod before;
+mod by_force;
 mod check;
 mod companions;
 mod credentials;

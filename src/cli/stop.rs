@@ -1,5 +1,6 @@
 //! `roundsman stop` and `roundsman restart`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -7,9 +8,10 @@ use serde_json::json;
 
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done};
-use super::{AdminSocket, companions, names, rights};
-use crate::base::unit;
+use super::{AdminSocket, by_force, companions, names, rights};
+use crate::base::{exit, paths, unit};
 use crate::config::settings::App;
+use crate::deploy::progress::Lock;
 use crate::deploy::sockets;
 use crate::helper::Request;
 use crate::helper::request::Verb as Asked;
@@ -101,23 +103,48 @@ impl Stop {
 fn stop(of: &Of) -> ExitCode {
     rights::run(|| of.request(Asked::Stop), async {
         let (app, mut numbers, all) = of.workers()?;
-        let machine = Machine::connect(&of.admin.path).await?;
-        let _lock = if all {
-            companions::lock_to_end(&machine, &app.name).await?
-        } else {
-            manage::lock(&app.name, false)?
-        };
-        if all {
-            machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await?;
-            // Also such as the file does not have any more, or not yet.
-            numbers.extend(machine.running(&app.name).await?);
-            numbers.sort_unstable();
-            numbers.dedup();
+        let mut lock = None;
+        if let Err(why) = in_order(of, &app, &mut numbers, all, &mut lock).await {
+            if why.code != exit::UNAVAILABLE {
+                return Err(why);
+            }
+            let _lock = match lock.take() {
+                Some(lock) => lock,
+                None => manage::lock(&app.name, false)?,
+            };
+            if all {
+                numbers.extend(paths::workers_in(Path::new(paths::WORKERS), &app.name));
+                numbers.sort_unstable();
+                numbers.dedup();
+            }
+            by_force::stop(why, &app, &numbers, all).await?;
         }
-        machine.stop_workers(&app, &numbers).await?;
         of.done(&app, &numbers, "stopped");
         Ok(())
     })
+}
+
+async fn in_order(
+    of: &Of,
+    app: &App,
+    numbers: &mut Vec<u16>,
+    all: bool,
+    lock: &mut Option<Lock>,
+) -> Done {
+    let machine = Machine::connect(&of.admin.path).await?;
+    *lock = Some(if all {
+        companions::lock_to_end(&machine, &app.name).await?
+    } else {
+        manage::lock(&app.name, false)?
+    });
+    if all {
+        machine.systemd.job(Verb::Stop, &unit::target(&app.name)).await?;
+        // Also such as the file does not have any more, or not yet.
+        numbers.extend(machine.running(&app.name).await?);
+        numbers.sort_unstable();
+        numbers.dedup();
+    }
+    machine.stop_workers(app, numbers).await
 }
 
 // === impl Restart ===

@@ -15,6 +15,7 @@ use crate::base::unit::Instance;
 use crate::config::addresses;
 use crate::config::copy::{self, AppCopy};
 use crate::config::settings::App;
+use crate::config::user_record;
 use crate::deploy::release;
 use crate::deploy::sockets::{self, Held, SocketFault};
 use crate::supervise::crashes::{Crashes, End};
@@ -63,10 +64,11 @@ impl WorkerEnded {
             let app = app(&self.instance.app);
             let release = app.as_ref().and_then(|app| release::current(app.directory.as_deref()?));
             let begun = Crashes::begin(Path::new(paths::CRASHES), &instance, release.as_deref());
-            let noted = app.map_or(Ok(()), |app| {
-                addresses::note(Path::new(paths::ADDRESSES), &app, self.instance.number)
+            let noted = app.as_ref().map_or(Ok(()), |app| {
+                addresses::note(Path::new(paths::ADDRESSES), app, self.instance.number)
             });
-            return manage::run(async { Ok(begun.and(noted)?) });
+            let named = app.map_or(Ok(()), |app| user_record::note(Path::new(paths::USERS), &app));
+            return manage::run(async { Ok(begun.and(noted).and(named)?) });
         }
         let variable = |name| std::env::var(name).unwrap_or_default();
         let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));

@@ -41,6 +41,7 @@ mod source;
 mod supervision;
 mod units;
 mod upstream;
+pub(crate) mod user_record;
 
 pub use diagnostic::{Place, Problem, Problems, Severity};
 pub use load::{Loaded, load};

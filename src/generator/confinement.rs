@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::text::{self, line};
-use crate::base::paths::CONFIGURATION;
+use crate::base::paths::{CONFIGURATION, USERS};
 use crate::config::settings::{App, Sandbox};
+use crate::config::user_record;
 
 /// Where people's homes are, of which a confined worker sees none.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
@@ -34,6 +35,7 @@ RestrictRealtime=no
 SystemCallArchitectures=
 SystemCallFilter=
 InaccessiblePaths=
+TemporaryFileSystem=
 ";
 
 /// What is stricter than the template.
@@ -57,6 +59,11 @@ pub(super) fn lines(app: &App, is_roots: &dyn Fn(&Path) -> bool) -> String {
     let mut out = String::new();
     if app.sandbox != Sandbox::Off {
         configuration(app, is_roots, &mut out);
+        if app.user.is_none() {
+            line!(out, "# Its own name, which PID 1 is not asked for.");
+            let records = user_record::directory(Path::new(USERS), &app.name);
+            line!(out, "BindReadOnlyPaths=-{}:/run/userdb", records.display());
+        }
     }
     if app.user.is_none() || app.sandbox == Sandbox::Strict {
         out.push_str(RUN);

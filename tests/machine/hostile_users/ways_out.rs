@@ -167,6 +167,47 @@ fn the_main_process_goes_no_further_than_the_app(machine: &Machine, outside: &st
     machine.run("roundsman stop left");
 }
 
+/// Prints the sockets of systemd's to which it connects.
+const SOCKETS: &str = r#"python3 - <<'END'
+import os, socket, stat
+for place in ["/run/systemd", "/run/udev"]:
+    for folder, _, names in os.walk(place):
+        for path in (os.path.join(folder, name) for name in names):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                continue
+            for kind in [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET]:
+                try:
+                    socket.socket(socket.AF_UNIX, kind).connect(path)
+                    print(path)
+                except OSError:
+                    pass
+END"#;
+
+/// What an app needs of systemd, and nothing else: where PID 1 itself answers, it could keep PID 1 from
+/// hearing root, and of the journal's streams it could take all.
+fn an_app_speaks_with_nothing_of_systemds_that_it_does_not_need(machine: &Machine) {
+    machine.add_app(
+        "passing",
+        "tests/apps/hostile",
+        "command = [\"node\", \"server.js\"]\nworkers = 1\nroute = [{ host = \"passing\" }]\n",
+    );
+    machine.run("roundsman start passing");
+    for app in ["shop", "passing"] {
+        let said = by_app(machine, app, SOCKETS);
+        let mut reached: Vec<&str> = said.lines().collect();
+        reached.sort_unstable();
+        let journal = ["/run/systemd/journal/dev-log", "/run/systemd/journal/socket"];
+        assert_eq!(reached, [journal[0], journal[1], "/run/systemd/notify"], "{app}");
+    }
+    // A user who exists only while the app runs is found where systemd's module of NSS looks beside, which
+    // these machines do not have.
+    let said =
+        by_app(machine, "passing", "cat /run/userdb/$(id -u).user /run/userdb/$(id -g).group");
+    assert!(said.contains("\"userName\":\"rmw-passing\""), "{said}");
+    assert!(said.contains("\"groupName\":\"rmw-passing\""), "{said}");
+    machine.run("roundsman stop passing");
+}
+
 /// The process of `owner` with this name.
 fn process(machine: &Machine, name: &str) -> String {
     let ask = format!("pgrep --oldest -u owner -x {name}");
@@ -257,6 +298,7 @@ on_every_debian! {
         assert!(said.ok(), "{said}");
 
         the_main_process_goes_no_further_than_the_app(machine, &outside);
+        an_app_speaks_with_nothing_of_systemds_that_it_does_not_need(machine);
         a_stranger_forges_no_lines_and_holds_nobody_up(machine);
     }
 }
