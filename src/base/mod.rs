@@ -10,6 +10,7 @@ pub(crate) mod limiter;
 pub(crate) mod listeners;
 pub(crate) mod lock;
 pub(crate) mod origin;
+mod own_port;
 pub mod paths;
 pub(crate) mod peer;
 pub(crate) mod places;

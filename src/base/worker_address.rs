@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::control_groups;
+use super::own_port;
 use super::sock_diag::{Diag, Question, Socket, State};
 use super::unit::{self, Instance};
 
@@ -72,13 +73,24 @@ pub(crate) fn ask_whose() -> io::Result<()> {
     Ok(())
 }
 
+/// From here on there is a port for connections to workers when the machine has no other.
+///
+/// # Errors
+/// When none is free.
+pub(crate) fn keep_port() -> io::Result<()> {
+    own_port::keep()
+}
+
 /// Connects to where a worker listens, or to another server.
 ///
 /// # Errors
 /// As for any connection, and when somebody else listens in the worker's place: that is
 /// [`io::ErrorKind::PermissionDenied`].
 pub(crate) async fn connect(address: SocketAddr, worker: Option<&Worker>) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+    let stream = match TcpStream::connect(address).await {
+        Ok(stream) => stream,
+        Err(error) => own_port::connect_instead(error, address).await?,
+    };
     if let (Some(worker), Some(groups)) = (worker, GROUPS.get()) {
         let near = stream.local_addr()?;
         let is_workers = |group| control_groups::is_of_worker(groups, &worker.service, group);

@@ -107,6 +107,11 @@ impl Serve {
                  kernel ({error}). Look for RestrictAddressFamilies= in drop-ins of roundsman.service"
             );
         }
+        if let Err(error) = worker_address::keep_port() {
+            tracing::warn!(
+                "no port is kept for connections to workers when others take all of the machine's: {error}"
+            );
+        }
         let code = match begun.and_then(|(anchor, passed)| self.serve(anchor, passed)) {
             Ok(()) => exit::OK,
             Err(Failure { code, message, .. }) => {

@@ -208,6 +208,40 @@ fn an_app_speaks_with_nothing_of_systemds_that_it_does_not_need(machine: &Machin
     machine.run("roundsman stop passing");
 }
 
+/// Takes all ports that the kernel gives by itself.
+const PORTS: &str = r#"
+import socket, time
+kept = []
+for port in range(50000, 50064):
+    taken = socket.socket()
+    try:
+        taken.bind(("0.0.0.0", port))
+        kept.append(taken)
+    except OSError:
+        pass
+print("taken", flush=True)
+time.sleep(600)
+"#;
+
+/// Whoever takes all ports of the machine does not keep the front from its workers.
+fn nobody_takes_the_last_port(machine: &Machine) {
+    machine.write("/tmp/ports.py", PORTS);
+    let range = "/proc/sys/net/ipv4/ip_local_port_range";
+    let before = machine.run(&format!("cat {range}"));
+    machine.run(&format!("echo 50000 50063 > {range}"));
+    machine.run("systemd-run --quiet --uid stranger --unit ports python3 /tmp/ports.py");
+    machine.eventually("the ports are taken", |machine| {
+        machine.run("journalctl --output cat _SYSTEMD_UNIT=ports.service").contains("taken")
+    });
+    let codes = machine.run(
+        "echo 'sleep 0.3' > /tmp/script; for i in $(seq 8); do curl --silent --output /dev/null --max-time 30 \
+         --local-port $((10000 + i)) --write-out '%{http_code}\\n' --header 'Host: shop' \
+         --data-binary @/tmp/script http://127.0.0.1/ & done; wait",
+    );
+    assert_eq!(codes, "200\n".repeat(8));
+    machine.run(&format!("systemctl stop ports; echo '{}' > {range}", before.trim()));
+}
+
 /// The process of `owner` with this name.
 fn process(machine: &Machine, name: &str) -> String {
     let ask = format!("pgrep --oldest -u owner -x {name}");
@@ -299,6 +333,7 @@ on_every_debian! {
 
         the_main_process_goes_no_further_than_the_app(machine, &outside);
         an_app_speaks_with_nothing_of_systemds_that_it_does_not_need(machine);
+        nobody_takes_the_last_port(machine);
         a_stranger_forges_no_lines_and_holds_nobody_up(machine);
     }
 }

@@ -1,0 +1,145 @@
+//! A port of the front's own on this machine, for connections to workers when there is no other one left.
+//!
+//! A connection to a worker needs a port at this end, and the kernel has some 28,000 for the whole machine: any
+//! user, an app too, can take them all. So one is kept from the start. As long as a socket of this process is
+//! bound to it at every address, nobody else's can be bound to it at any (only one user shares a port by
+//! `SO_REUSEPORT`), and 127.0.0.0/8 has 16 million addresses to connect from, at each of which the same
+//! port makes another connection.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
+};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// How many addresses are tried: one may have that connection already.
+const TRIES: usize = 8;
+
+/// How many ports are tried where the kernel has none to give.
+const PORTS_TRIED: usize = 64;
+
+static KEPT: OnceLock<OwnPort> = OnceLock::new();
+
+/// The port, kept by its socket.
+#[derive(Debug)]
+struct OwnPort {
+    _socket: OwnedFd,
+    port: u16,
+    /// At which address next.
+    next: AtomicU32,
+}
+
+/// Keeps one from here on.
+///
+/// # Errors
+/// When none is free.
+pub(super) fn keep() -> io::Result<()> {
+    let kept = OwnPort::take()?;
+    let _ = KEPT.set(kept);
+    Ok(())
+}
+
+/// Connects to a worker on this machine by it, after another connection failed with `error`.
+///
+/// # Errors
+/// `error`, where it is another one than want of ports; or as for any connection.
+pub(super) async fn connect_instead(error: io::Error, far: SocketAddr) -> io::Result<TcpStream> {
+    let is_want = error.raw_os_error() == Some(Errno::ADDRNOTAVAIL.raw_os_error());
+    match KEPT.get() {
+        Some(kept) if is_want && far.is_ipv4() && far.ip().is_loopback() => kept.connect(far).await,
+        _ => Err(error),
+    }
+}
+
+// === impl OwnPort ===
+
+impl OwnPort {
+    fn take() -> io::Result<Self> {
+        let take = |port| -> io::Result<Self> {
+            let socket =
+                socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+            sockopt::set_socket_reuseport(&socket, true)?;
+            bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
+            let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
+            Ok(Self { _socket: socket, port, next: AtomicU32::new(1) })
+        };
+        // Another one may have taken all that the kernel gives by itself.
+        let random = RandomState::new();
+        let others = (0..PORTS_TRIED).map(|number| {
+            let [a, b, ..] = random.hash_one(number).to_ne_bytes();
+            1024 | u16::from_ne_bytes([a, b])
+        });
+        let mut result = take(0);
+        for port in others {
+            if result.is_ok() {
+                break;
+            }
+            result = take(port);
+        }
+        result
+    }
+
+    async fn connect(&self, far: SocketAddr) -> io::Result<TcpStream> {
+        let mut result = Err(Errno::ADDRNOTAVAIL.into());
+        for _ in 0..TRIES {
+            let [_, a, b, c] = self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+            let near = SocketAddr::from(([127, a, b, c], self.port));
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseport(true)?;
+            result = match socket.bind(near) {
+                Ok(()) => socket.connect(far).await,
+                Err(error) => Err(error),
+            };
+            let taken = [Errno::ADDRNOTAVAIL, Errno::ADDRINUSE].map(Errno::raw_os_error);
+            match &result {
+                Err(error) if error.raw_os_error().is_some_and(|it| taken.contains(&it)) => {}
+                _ => break,
+            }
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_port_makes_any_number_of_connections_to_one_worker() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = listener.local_addr().unwrap();
+        let own = OwnPort::take().unwrap();
+        let mut open = Vec::new();
+        for _ in 0..100 {
+            let stream = own.connect(far).await.unwrap();
+            assert_eq!(stream.local_addr().unwrap().port(), own.port);
+            open.push((stream, listener.accept().unwrap()));
+        }
+    }
+
+    #[test]
+    fn nobody_else_has_the_port_at_any_address() {
+        let own = OwnPort::take().unwrap();
+        // Whoever is another user may share nothing; and this one does not ask for it here.
+        for address in ["0.0.0.0", "127.0.0.1", "127.0.0.1", "127.9.9.9"] {
+            let error = TcpListener::bind((address, own.port)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_is_for_want_of_ports_alone() {
+        let far = SocketAddr::from(([127, 0, 0, 1], 9));
+        let refused = connect_instead(Errno::CONNREFUSED.into(), far).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
