@@ -65,6 +65,8 @@ const LAST_REPLIES: Duration = Duration::from_secs(5);
 /// Connections that are accepted before others have their turn, if few processes make them: in some ten
 /// milliseconds.
 const AT_ONCE: usize = 1024;
+/// Refusals a second that the journal hears of.
+const REFUSALS: u32 = 5;
 /// After an `accept` that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -200,7 +202,9 @@ fn start<S: Stream>(
             connection::NO_SEAT.to_owned()
         }
         Err(reason) => {
-            tracing::warn!(reason, "a connection was refused");
+            if let Some(left_out) = server.refusals.may_write(REFUSALS, Duration::from_secs(1)) {
+                tracing::warn!(reason, left_out, "a connection was refused");
+            }
             format!("NOPERM {reason}")
         }
     };

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, watch};
 use super::budget::{Budget, Spares};
 use super::handover::Handover;
 use super::shares::Pool;
+use crate::base::limiter::Limiter;
 use crate::session::command::ServerInfo;
 use crate::session::namespace::Trust;
 use crate::session::protocol::Limits;
@@ -22,6 +23,8 @@ pub(super) struct Server {
     pub(super) seats: Pool,
     /// Connections that are being refused.
     pub(super) refusing: Cell<usize>,
+    /// What is said of them in the journal.
+    pub(super) refusals: Limiter,
     pub(super) budget: Budget,
     pub(super) outputs: Spares,
     pub(super) trust: Trust,
@@ -45,6 +48,7 @@ impl Server {
             store: RefCell::new(store),
             seats: Pool::new(info.max_connections),
             refusing: Cell::new(0),
+            refusals: Limiter::new(),
             info,
             limits: Limits::default(),
             budget: Budget::default(),
@@ -59,6 +63,7 @@ impl Server {
             next_id: Cell::new(1),
         }
     }
+
     /// There may be regular work again.
     pub(super) fn note_change(&self) {
         if self.resting.take() {
