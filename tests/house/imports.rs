@@ -134,6 +134,12 @@ impl<'a> Reader<'a> {
                     using = Some(public);
                 }
                 ";" => using = None,
+                // Who may see it, and no import.
+                "in" if at > 1 && self.token(at - 2) == "pub" => {
+                    let end = self.tokens[at..].iter().position(|token| token == ")");
+                    self.at += end.unwrap_or(0);
+                    continue;
+                }
                 first if self.token(at + 1) == "::" && (at == 0 || self.token(at - 1) != "::") => {
                     let mut base = self.file.to_vec();
                     base.extend(within.iter().map(|(name, _)| name.clone()));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::command::words_of;
+use super::words;
 use crate::base::file::{self, Links};
 
 /// What people call what serves nobody.
@@ -70,7 +70,7 @@ pub(super) enum Kind {
 /// Looks at what an app is called, at its options and into its script.
 pub(super) fn kind(name: &str, script: &Path, app: &Map<String, Value>) -> Kind {
     let stem = script.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    let arguments = words_of(app.get("args"));
+    let arguments = words::of(app.get("args"));
     let named = [name, stem].into_iter().chain(arguments.iter().map(String::as_str));
     let is_named = named
         .flat_map(|text| text.split(|c: char| !c.is_ascii_alphanumeric()))

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::{Severity, array};
 use super::app::App;
-use super::value::{script, text};
+use super::value::script;
 use super::words;
 use crate::base::file::{self, Links};
 use crate::base::program::{self, SERVICE_PATH};
@@ -18,7 +18,7 @@ impl App<'_> {
         let command = self.words(script);
         if script.contains(' ') {
             self.note("script", "PM2 gives a script with spaces to bash, and so does the file; if it is one program, write its words into command, so that signals reach it");
-            if !words_of(self.get(&["args"])).is_empty() {
+            if !words::of(self.get(&["args"])).is_empty() {
                 self.note(
                     "args",
                     "PM2 drops them where the script has spaces, and so does the file",
@@ -43,7 +43,7 @@ impl App<'_> {
             && interpreter != "none"
         {
             command.push(interpreter);
-            command.extend(words_of(self.get(&[
+            command.extend(words::of(self.get(&[
                 "node_args",
                 "nodeArgs",
                 "interpreter_args",
@@ -51,7 +51,7 @@ impl App<'_> {
             ])));
         }
         command.push(script.to_owned());
-        command.extend(words_of(self.get(&["args"])));
+        command.extend(words::of(self.get(&["args"])));
         command
     }
 
@@ -98,16 +98,6 @@ impl App<'_> {
         {
             self.say(Severity::ToDo, "command", format!("{program} is {path} here, where systemd does not look: write a path as the first word of command that the app's user may run, or install {program} for all"));
         }
-    }
-}
-
-/// Words of a text, or a list of them.
-pub(super) fn words_of(value: Option<&Value>) -> Vec<String> {
-    match value {
-        Some(Value::String(text)) => words::split(text),
-        Some(Value::Array(words)) => words.iter().filter_map(text).collect(),
-        Some(other) => text(other).into_iter().collect(),
-        None => Vec::new(),
     }
 }
 

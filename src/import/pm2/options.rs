@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::super::{array, quoted};
 use super::app::App;
-use super::command::words_of;
 use super::cron;
 use super::value::{duration, memory, milliseconds, text, truthy};
+use super::words;
 
 impl App<'_> {
     /// One option, but for those that the command, the directory and `[restart]` are made of.
@@ -66,7 +66,7 @@ impl App<'_> {
             },
             "watch" if truthy(value) => self.watch(key, value),
             "stop_exit_codes" => {
-                let codes: Vec<String> = words_of(Some(value))
+                let codes: Vec<String> = words::of(Some(value))
                     .into_iter()
                     .filter(|c| c.parse::<u8>().is_ok_and(|c| c <= 125))
                     .collect();
@@ -163,7 +163,7 @@ impl App<'_> {
         }
         let paths = match value {
             Value::String(path) => vec![path.clone()],
-            Value::Array(_) => words_of(Some(value)),
+            Value::Array(_) => words::of(Some(value)),
             _ => Vec::new(),
         };
         let relative: Vec<&str> =

@@ -1,6 +1,10 @@
 //! The words of a text of arguments, as PM2 7 makes them: neither a shell's nor a plain split. Seen
 //! from what it starts.
 
+use serde_json::Value;
+
+use super::value::text;
+
 /// `"a b"` at the beginning of a word is one word without its quotes, and ends there; `name="a b"` is one
 /// with them; anything else goes on to the next space, whatever quotes are in it. Empty words vanish.
 pub(super) fn split(text: &str) -> Vec<String> {
@@ -38,6 +42,16 @@ fn assigned(text: &str) -> Option<(&str, usize)> {
 fn plain(text: &str) -> (&str, usize) {
     let end = text.find(char::is_whitespace).unwrap_or(text.len());
     (&text[..end], end)
+}
+
+/// Words of a text, or a list of them.
+pub(super) fn of(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::String(text)) => split(text),
+        Some(Value::Array(words)) => words.iter().filter_map(text).collect(),
+        Some(other) => text(other).into_iter().collect(),
+        None => Vec::new(),
+    }
 }
 
 #[cfg(test)]
