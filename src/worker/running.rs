@@ -24,7 +24,7 @@ use super::rest;
 use super::stop::{self, Stop, Stopped};
 use super::watchdog::{Question, Watchdog};
 use crate::base::exit;
-use crate::config::settings::{Address, App, Listen};
+use crate::config::settings::{Address, App, Listen, Shutdown};
 use crate::supervise::life::{self, Life};
 use crate::sys;
 use crate::systemd::message::{WORKER_DONE, WORKER_EXITED, WORKER_NOT_READY, WORKER_READY};
@@ -267,10 +267,15 @@ impl Running {
     /// Returns whether it ended without being killed.
     async fn ask_to_end(&mut self, limit: Duration, asked: bool) -> bool {
         let until = Instant::now() + limit;
+        let shutdown = match self.app.shutdown {
+            // A connection that was handed over is in nobody's hands while it is on its way.
+            Shutdown::Auto if self.app.handoff.is_some() => Shutdown::Disconnect,
+            shutdown => shutdown,
+        };
         let stop = Stop {
             process: &mut self.process,
             channel: self.channel.as_ref(),
-            shutdown: self.app.shutdown,
+            shutdown,
             limit,
             hurry: &mut self.stop,
             identity: &self.identity,

@@ -5,7 +5,8 @@
 //! what is in flight finish, and closes the channel; Node then ends when nothing else keeps it. What still runs
 //! after that, or after half of the time, gets SIGTERM, and at the end of the time SIGKILL. One that has no
 //! client gets SIGTERM at once: nothing is cut off, and its own handler runs, which it would not if
-//! Node ended. If such a handler leaves its server open, the app is asked over the channel after half of the time.
+//! Node ended. (In hand-off mode it is asked over the channel all the same: connections may be on
+//! their way to it.) If such a handler leaves its server open, the app is asked over the channel after half of the time.
 //! A second request to stop skips what is left of the present step.
 
 use std::time::Duration;

@@ -97,8 +97,8 @@ const RESPONSE_HEADER: Duration = Duration::from_secs(4);
 /// What a busy machine may add.
 const BUSY: Duration = Duration::from_secs(20);
 /// Failures that eject are `max-fails`. Requests that time out at the same moment are found out about
-/// together, and until it is known each client may have run into it once more.
-const FEW: usize = 2 * CLIENTS;
+/// together, and until it is known each client may have run into it once more, on a busy machine twice.
+const FEW: usize = 3 * CLIENTS;
 /// What fails at once fails more often in the milliseconds until a busy control thread knows.
 const FAST: usize = 20 * CLIENTS;
 

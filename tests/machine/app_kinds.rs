@@ -47,7 +47,9 @@ on_every_debian! {
 on_every_debian! {
     /// What Node's documentation says of messages to and from a worker holds.
     fn messages_of_a_node_worker(machine: &Machine) {
-        let answer: Value = serde_json::from_str(&start(machine, "messages", NODE)).expect("JSON");
+        let configuration = format!("{NODE}shutdown = \"disconnect\"\n");
+        let answer = start(machine, "messages", &configuration);
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
         assert_eq!(answer["isWorker"], true);
         assert_eq!(answer["connected"], true);
         assert_eq!(answer["sent"], true);

@@ -140,7 +140,9 @@ on_every_debian_in_soak! {
             (1, "roundsman describe nobody"),
             (2, "roundsman status --nonsense"),
             (2, "roundsman send shop:1 'no JSON'"),
-            (69, "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent roundsman restart shop"),
+            (3, "printf 'server { gzip on; location / { proxy_pass http://127.0.0.1:3000; } }' > /tmp/n && \
+                 roundsman import nginx /tmp/n --to /tmp/r"),
+            (4, "printf 'server { root /srv; }' > /tmp/n && roundsman import nginx /tmp/n --to /tmp/r"),
             (69, "roundsman status --admin /nonexistent"),
             (69, "roundsman send shop:9 1"),
             (71, "roundsman session import /nonexistent"),
