@@ -8,14 +8,15 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream as StdTcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
+    AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, listen, socket_with,
+    sockopt,
 };
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -41,9 +42,32 @@ struct OwnPort {
 /// # Errors
 /// When none is free.
 pub(super) fn keep() -> io::Result<()> {
-    let kept = OwnPort::take()?;
-    let _ = KEPT.set(kept);
-    Ok(())
+    kept().map(drop)
+}
+
+/// The one that is kept. There may have been none free before.
+fn kept() -> io::Result<&'static OwnPort> {
+    if let Some(kept) = KEPT.get() {
+        return Ok(kept);
+    }
+    let taken = OwnPort::take()?;
+    Ok(KEPT.get_or_init(|| taken))
+}
+
+/// A listener of this process and a connection to it, by this port: so it can be made when there is no
+/// other one.
+///
+/// # Errors
+/// As for any sockets.
+pub(super) fn loop_back() -> io::Result<(TcpListener, StdTcpStream)> {
+    let kept = kept()?;
+    let (listener, near) = (OwnPort::socket()?, OwnPort::socket()?);
+    let far = kept.address();
+    bind(&listener, &far)?;
+    listen(&listener, 1)?;
+    bind(&near, &kept.address())?;
+    connect(&near, &far)?;
+    Ok((listener.into(), near.into()))
 }
 
 /// Connects to a worker on this machine by it, after another connection failed with `error`.
@@ -52,9 +76,12 @@ pub(super) fn keep() -> io::Result<()> {
 /// `error`, where it is another one than want of ports; or as for any connection.
 pub(super) async fn connect_instead(error: io::Error, far: SocketAddr) -> io::Result<TcpStream> {
     let is_want = error.raw_os_error() == Some(Errno::ADDRNOTAVAIL.raw_os_error());
-    match KEPT.get() {
-        Some(kept) if is_want && far.is_ipv4() && far.ip().is_loopback() => kept.connect(far).await,
-        _ => Err(error),
+    if !is_want || !far.is_ipv4() || !far.ip().is_loopback() {
+        return Err(error);
+    }
+    match kept() {
+        Ok(kept) => kept.connect(far).await,
+        Err(_) => Err(error),
     }
 }
 
@@ -63,9 +90,7 @@ pub(super) async fn connect_instead(error: io::Error, far: SocketAddr) -> io::Re
 impl OwnPort {
     fn take() -> io::Result<Self> {
         let take = |port| -> io::Result<Self> {
-            let socket =
-                socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-            sockopt::set_socket_reuseport(&socket, true)?;
+            let socket = Self::socket()?;
             bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
             let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
             Ok(Self { _socket: socket, port, next: AtomicU32::new(1) })
@@ -86,11 +111,24 @@ impl OwnPort {
         result
     }
 
+    /// One that shares the port.
+    fn socket() -> io::Result<OwnedFd> {
+        let socket =
+            socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        Ok(socket)
+    }
+
+    /// The next of its addresses.
+    fn address(&self) -> SocketAddr {
+        let [_, a, b, c] = self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        SocketAddr::from(([127, a, b, c], self.port))
+    }
+
     async fn connect(&self, far: SocketAddr) -> io::Result<TcpStream> {
         let mut result = Err(Errno::ADDRNOTAVAIL.into());
         for _ in 0..TRIES {
-            let [_, a, b, c] = self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-            let near = SocketAddr::from(([127, a, b, c], self.port));
+            let near = self.address();
             let socket = TcpSocket::new_v4()?;
             socket.set_reuseport(true)?;
             result = match socket.bind(near) {
@@ -134,6 +172,15 @@ mod tests {
             let error = TcpListener::bind((address, own.port)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{address}");
         }
+    }
+
+    #[test]
+    fn a_process_connects_to_itself_by_it() {
+        let (listener, near) = loop_back().unwrap();
+        let (_, peer) = listener.accept().unwrap();
+        assert_eq!(peer, near.local_addr().unwrap());
+        assert_eq!(peer.port(), listener.local_addr().unwrap().port());
+        assert_eq!(peer.port(), kept().unwrap().port);
     }
 
     #[tokio::test]

@@ -10,15 +10,18 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream as StdTcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::control_groups;
+use super::dial::is_want_of_ours;
 use super::own_port;
 use super::sock_diag::{Diag, Question, Socket, State};
 use super::unit::{self, Instance};
@@ -32,6 +35,9 @@ const TRIES: usize = 3;
 
 /// Where systemd's control groups begin, once it is known that the kernel says what is asked here.
 static GROUPS: OnceLock<PathBuf> = OnceLock::new();
+
+/// Whether it could not be found out so far for want of ports or descriptors.
+static UNKNOWN: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// Each thread has a way of its own: another's answers would come in between.
@@ -58,13 +64,23 @@ enum Whose {
 /// the front's unit, whoever listens is believed.
 ///
 /// # Errors
-/// When the kernel does not say whose a connection is: then whoever listens is believed.
+/// When the kernel does not say whose a connection is: then whoever listens is believed. Where there was
+/// only nothing to ask with, as somebody had taken all ports, nobody is: it is asked again before the next
+/// connection to a worker.
 pub(crate) fn ask_whose() -> io::Result<()> {
+    let asked = try_to_ask();
+    let is_want =
+        |error: &io::Error| is_want_of_ours(error) || error.kind() == io::ErrorKind::AddrInUse;
+    let unknown = asked.as_ref().is_err_and(is_want);
+    UNKNOWN.store(unknown, Ordering::Relaxed);
+    if unknown { Err(Errno::ADDRNOTAVAIL.into()) } else { asked }
+}
+
+fn try_to_ask() -> io::Result<()> {
     let own = fs::read_to_string("/proc/self/cgroup")?;
     let Some((groups, own)) = control_groups::around(&own, FRONT) else { return Ok(()) };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let far = listener.local_addr()?;
-    let near = StdTcpStream::connect(far)?.local_addr()?;
+    let (listener, stream) = own_port::loop_back()?;
+    let (near, far) = (stream.local_addr()?, listener.local_addr()?);
     let known = ask(near, far)?.1.and_then(|end| end.group);
     if known != Some(fs::metadata(own)?.ino()) {
         return Err(io::Error::other("the kernel does not say in which control group a socket is"));
@@ -87,6 +103,13 @@ pub(crate) fn keep_port() -> io::Result<()> {
 /// As for any connection, and when somebody else listens in the worker's place: that is
 /// [`io::ErrorKind::PermissionDenied`].
 pub(crate) async fn connect(address: SocketAddr, worker: Option<&Worker>) -> io::Result<TcpStream> {
+    if worker.is_some()
+        && UNKNOWN.load(Ordering::Relaxed)
+        && let Err(error) = ask_whose()
+        && UNKNOWN.load(Ordering::Relaxed)
+    {
+        return Err(error);
+    }
     let stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
         Err(error) => own_port::connect_instead(error, address).await?,
@@ -161,6 +184,8 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     const WORKER: u64 = 7;

@@ -101,16 +101,21 @@ impl Serve {
         if let Err(error) = filtered {
             tracing::warn!("sockets of protocols that are not needed are not refused: {error}");
         }
-        if let Err(error) = worker_address::ask_whose() {
-            tracing::warn!(
-                "whoever listens at the TCP address of a worker is taken for the worker: cannot ask the \
-                 kernel ({error}). Look for RestrictAddressFamilies= in drop-ins of roundsman.service"
-            );
-        }
+        // With this port it can be asked below when others have all of the machine's.
         if let Err(error) = worker_address::keep_port() {
             tracing::warn!(
                 "no port is kept for connections to workers when others take all of the machine's: {error}"
             );
+        }
+        match worker_address::ask_whose() {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => tracing::warn!(
+                "no worker is connected to over TCP before it can be found out whose a connection is: {error}"
+            ),
+            Err(error) => tracing::warn!(
+                "whoever listens at the TCP address of a worker is taken for the worker: cannot ask the \
+                 kernel ({error}). Look for RestrictAddressFamilies= in drop-ins of roundsman.service"
+            ),
         }
         let code = match begun.and_then(|(anchor, passed)| self.serve(anchor, passed)) {
             Ok(()) => exit::OK,
