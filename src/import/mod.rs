@@ -47,6 +47,16 @@ fn quoted(text: &str) -> String {
     toml_edit::Value::from(text).to_string().trim().to_owned()
 }
 
+/// A time as ours, at most the longest that can be written.
+fn duration(milliseconds: u64) -> String {
+    let milliseconds = milliseconds.min(366 * 86_400_000);
+    if milliseconds.is_multiple_of(1000) {
+        format!("{}s", milliseconds / 1000)
+    } else {
+        format!("{milliseconds}ms")
+    }
+}
+
 /// A TOML array of strings.
 fn array<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     let items: Vec<String> = items.into_iter().map(quoted).collect();

@@ -1,6 +1,6 @@
 //! Workers that move from one address to another, because their app's file says so.
 
-use crate::harness::{Clients, Machine, on_every_debian};
+use crate::harness::{Clients, Load, Machine, on_every_debian};
 use crate::shop;
 
 on_every_debian! {
@@ -16,6 +16,13 @@ on_every_debian! {
         ];
         shop::install(machine, 2, ways[4].0);
         let listen = |keys: &str| shop::configure(machine, 2, keys);
+        let move_to = |load: &Load, to: &str| {
+            machine.run("roundsman apply");
+            load.goes_on_for(50);
+            assert_eq!(machine.run("roundsman diff").trim(), "the machine is as the files say");
+            let status = machine.run("roundsman status --json");
+            assert!(status.contains(&format!("\"address\": \"{to}")), "{to}: {status}");
+        };
         let load = machine.load(Clients::new(8, 2).with(1, 1, 0).unhurried());
         load.goes_on_for(50);
         for (keys, from, to) in ways {
@@ -30,11 +37,7 @@ on_every_debian! {
             assert!(check.ok() && moves(&check.stderr), "{check}");
             let diff = machine.try_run("roundsman diff");
             assert!(diff.status.code() == Some(1) && moves(&diff.stdout), "{diff}");
-            machine.run("roundsman apply");
-            load.goes_on_for(50);
-            assert_eq!(machine.run("roundsman diff").trim(), "the machine is as the files say");
-            let status = machine.run("roundsman status --json");
-            assert!(status.contains(&format!("\"address\": \"{to}")), "{to}: {status}");
+            move_to(&load, to);
         }
         let tally = load.stop();
         println!("workers that moved {} times: {tally}", ways.len());
@@ -56,11 +59,7 @@ on_every_debian! {
             machine.run("systemctl reload roundsman");
             let check = machine.try_run("roundsman check");
             assert!(check.stderr.contains("shop:1 will move from "), "{check}");
-            machine.run("roundsman apply");
-            load.goes_on_for(50);
-            assert_eq!(machine.run("roundsman diff").trim(), "the machine is as the files say");
-            let status = machine.run("roundsman status --json");
-            assert!(status.contains(&format!("\"address\": \"{to}")), "{to}: {status}");
+            move_to(&load, to);
         }
         let tally = load.stop();
         println!("workers of which the mode changed {} times: {tally}", modes.len());

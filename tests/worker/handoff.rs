@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -44,6 +44,12 @@ impl Front {
     /// A worker of the app.
     fn worker(&self, number: u16) -> Shim {
         worker(number, &self.base(), "handed.js").ready()
+    }
+
+    /// So many clients, each with a request of its own.
+    fn ask(&self, count: usize) -> Vec<JoinHandle<String>> {
+        let ask = |mut stream: TcpStream| thread::spawn(move || exchange(&mut stream, "/"));
+        (0..count).map(|_| ask(self.connect())).collect()
     }
 
     fn connect(&self) -> TcpStream {
@@ -118,12 +124,7 @@ fn what_a_worker_has_not_accepted_when_it_dies_goes_to_the_next() {
     assert_eq!(first.send("\"block\""), "ok");
     assert_eq!(events.message(), "\"blocked\"");
     // All of these are with the worker that does not look at them, or wait behind it.
-    let asked: Vec<_> = (0..40)
-        .map(|_| {
-            let mut stream = front.connect();
-            thread::spawn(move || exchange(&mut stream, "/"))
-        })
-        .collect();
+    let asked = front.ask(40);
     let pid = first.status()["pid"].to_string();
     let _second = front.worker(2);
     assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
@@ -146,12 +147,7 @@ fn a_worker_that_is_stuck_holds_one_connection() {
     let mut events = first.events();
     assert_eq!(first.send("\"block\""), "ok");
     assert_eq!(events.message(), "\"blocked\"");
-    let asked: Vec<_> = (0..40)
-        .map(|_| {
-            let mut stream = front.connect();
-            thread::spawn(move || exchange(&mut stream, "/"))
-        })
-        .collect();
+    let asked = front.ask(40);
     let answered = || asked.iter().filter(|asked| asked.is_finished()).count();
     poll("all but one to be answered", || (answered() == 39).then_some(()));
     let pid = first.status()["pid"].to_string();
@@ -190,12 +186,7 @@ fn a_worker_that_leaves_under_load_loses_nothing() {
 fn what_an_app_refuses_is_offered_until_it_is_taken() {
     let front = Front::start("");
     let _worker = worker(1, &front.base(), "few-connections.js").ready(); // two at a time
-    let asked: Vec<_> = (0..20)
-        .map(|_| {
-            let mut stream = front.connect();
-            thread::spawn(move || exchange(&mut stream, "/"))
-        })
-        .collect();
+    let asked = front.ask(20);
     for answer in asked {
         assert!(answer.join().unwrap().ends_with("ok"));
     }

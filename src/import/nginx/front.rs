@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::super::{array, quoted};
+use super::super::{array, duration, quoted};
 use super::syntax::Directive;
-use super::values::{bytes, duration, milliseconds, size};
+use super::values::{bytes, milliseconds, size};
 
 /// nginx's times: the directive, its default in milliseconds, what it is under `[timeouts]`, and that
 /// one's default.

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use super::super::quoted;
+use super::super::{duration, quoted};
 use super::reader::{Reader, Upstream};
 use super::syntax::Directive;
-use super::values::{duration, milliseconds};
+use super::values::milliseconds;
 use crate::start::infer;
 
 impl Upstream {

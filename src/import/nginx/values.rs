@@ -46,16 +46,6 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
-/// A time as ours, at most the longest that can be written.
-pub(super) fn duration(milliseconds: u64) -> String {
-    let milliseconds = milliseconds.min(366 * 86_400_000);
-    if milliseconds.is_multiple_of(1000) {
-        format!("{}s", milliseconds / 1000)
-    } else {
-        format!("{milliseconds}ms")
-    }
-}
-
 /// A size as ours.
 pub(super) fn size(bytes: u64) -> String {
     for (unit, factor) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
@@ -68,6 +58,7 @@ pub(super) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::duration;
     use super::*;
 
     #[test]

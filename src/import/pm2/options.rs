@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::super::{array, quoted};
+use super::super::{array, duration, quoted};
 use super::app::App;
 use super::cron;
-use super::value::{duration, memory, milliseconds, text, truthy};
+use super::value::{memory, milliseconds, text, truthy};
 use super::words;
 
 impl App<'_> {

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::super::quoted;
+use super::super::{duration, quoted};
 use super::app::App;
-use super::value::{duration, milliseconds};
+use super::value::milliseconds;
 
 /// The longest that PM2 waits when the times grow, in milliseconds.
 const PM2_LONGEST: u64 = 15_000;

@@ -62,19 +62,11 @@ pub(super) fn milliseconds(value: &Value) -> Option<u64> {
     (given > 0).then_some(given)
 }
 
-/// A time as ours.
-pub(super) fn duration(milliseconds: u64) -> String {
-    if milliseconds.is_multiple_of(1000) {
-        format!("{}s", milliseconds / 1000)
-    } else {
-        format!("{milliseconds}ms")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::super::duration;
     use super::*;
 
     #[test]
