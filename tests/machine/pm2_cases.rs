@@ -55,6 +55,8 @@ on_every_debian_in_soak! {
             let kill = "systemctl kill --kill-whom=main --signal=KILL";
             machine.run(&format!("{kill} roundsman-worker@shop:{number}.service"));
             load.goes_on_for(200);
+            // With a second one dead meanwhile only one would be left, and that is not risked.
+            machine.is_up_again(&format!("shop:{number}"));
         }
         let tally = load.stop();
         println!("H, kill -9 of two of three workers' main processes: {tally}");

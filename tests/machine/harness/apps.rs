@@ -1,6 +1,9 @@
 //! Putting apps on a machine, the way an administrator does.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use serde_json::Value;
 
 use super::machine::Machine;
 
@@ -41,6 +44,26 @@ impl Machine {
         (1..=workers)
             .map(|number| self.worker(&format!("{app}:{number}"), "InvocationID"))
             .collect()
+    }
+
+    /// What the front says of each worker, by names such as `shop:1`: `up`, also while it gets its
+    /// share step by step, or `down`.
+    #[track_caller]
+    pub(crate) fn states(&self) -> BTreeMap<String, String> {
+        let status: Value =
+            serde_json::from_str(&self.run("roundsman status --json")).expect("it is JSON");
+        let upstreams = status["upstreams"].as_array().cloned().unwrap_or_default();
+        let servers = upstreams.iter().filter_map(|one| one["servers"].as_array()).flatten();
+        let text = |value: &Value| value.as_str().expect("text").replace("slow-start", "up");
+        servers.map(|server| (text(&server["name"]), text(&server["state"]))).collect()
+    }
+
+    /// Waits until a worker gets requests.
+    #[track_caller]
+    pub(crate) fn is_up_again(&self, worker: &str) {
+        self.eventually(&format!("{worker} gets requests"), |machine| {
+            machine.states().get(worker).is_some_and(|state| state == "up")
+        });
     }
 
     /// Copies a directory of this repository to `/srv/NAME`, configures an app there, and tells

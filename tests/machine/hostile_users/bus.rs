@@ -46,7 +46,7 @@ fn the_front_hears_systemd_alone(machine: &Machine) {
         }
         forge(machine, &front(machine), &lies());
         load.goes_on_for(100);
-        assert_eq!(states(machine), all_up(), "after {began}, and forged signals");
+        assert_eq!(machine.states(), all_up(), "after {began}, and forged signals");
         // What is heard now was said after the lies.
         follows(machine, began);
     }
@@ -119,7 +119,7 @@ fn install(machine: &Machine) {
         "command = [\"node\", \"server.js\"]\ndirectory = \"/srv/gated\"\nworkers = 2\n",
     );
     machine.run("roundsman apply");
-    machine.eventually("both workers are up", |machine| states(machine) == all_up());
+    machine.eventually("both workers are up", |machine| machine.states() == all_up());
 }
 
 /// Has the stranger send these to a connection; returns when the bus has taken them.
@@ -193,23 +193,14 @@ const UNITS: &str = "/org/freedesktop/systemd1/unit";
 fn follows(machine: &Machine, after: &str) {
     machine.run("systemctl stop roundsman-worker@gated:2.service");
     machine.eventually(&format!("a stop is noticed after {after}"), |machine| {
-        let states = states(machine);
+        let states = machine.states();
         assert_eq!(states["gated:1"], "up", "after {after}");
         states["gated:2"] == "down"
     });
     machine.run("systemctl start roundsman-worker@gated:2.service");
     machine.eventually(&format!("a start is noticed after {after}"), |machine| {
-        states(machine) == all_up()
+        machine.states() == all_up()
     });
-}
-
-/// What the front says of each worker. One that is back and gets its share step by step is up.
-fn states(machine: &Machine) -> BTreeMap<String, String> {
-    let text = machine.run("roundsman status --json");
-    let status: Value = serde_json::from_str(&text).expect("it is JSON");
-    let servers = status["upstreams"][0]["servers"].as_array().cloned().unwrap_or_default();
-    let text = |value: &Value| value.as_str().expect("text").replace("slow-start", "up");
-    servers.iter().map(|server| (text(&server["name"]), text(&server["state"]))).collect()
 }
 
 fn all_up() -> BTreeMap<String, String> {

@@ -97,9 +97,7 @@ fn a_crowded_bus(machine: &Machine) {
     machine.run("systemctl restart roundsman.service");
     for worker in [1, 2] {
         machine.run(&format!("systemctl restart roundsman-worker@shop:{worker}.service"));
-        machine.eventually("the worker gets requests again", |machine| {
-            state(machine, worker).as_deref() == Some("up")
-        });
+        machine.is_up_again(&format!("shop:{worker}"));
         all_are_served(machine);
     }
     let before = shop::runs(machine, 2);
@@ -118,14 +116,6 @@ fn a_crowded_bus(machine: &Machine) {
     machine.run("systemctl stop crowd.service");
 }
 
-/// What the front says of a worker.
-fn state(machine: &Machine, worker: usize) -> Option<String> {
-    let status: serde_json::Value =
-        serde_json::from_str(&machine.run("roundsman status --json")).ok()?;
-    let state = status["upstreams"][0]["servers"][worker - 1]["state"].as_str()?;
-    Some(state.replace("slow-start", "up"))
-}
-
 /// A deploy that could not start what it stops stops nothing.
 fn a_full_directory(machine: &Machine) {
     machine.run("mount -t tmpfs -o nr_inodes=1k,mode=1777 tmpfs /tmp");
@@ -135,8 +125,10 @@ fn a_full_directory(machine: &Machine) {
     if !said.ok() {
         assert!(said.stderr.contains("/tmp is full"), "{said}");
     }
-    for worker in [1, 2] {
-        assert_eq!(state(machine, worker).as_deref(), Some("up"), "{said}");
-    }
+    let states = machine.states();
+    assert!(
+        ["shop:1", "shop:2"].iter().all(|worker| states[*worker] == "up"),
+        "{states:?}: {said}"
+    );
     machine.run("umount --lazy /tmp");
 }
