@@ -24,6 +24,11 @@ impl Remote {
 
     pub(crate) fn say(&mut self, line: &str) -> String {
         self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).expect("it is taken");
+        self.next()
+    }
+
+    /// The next line that it reads.
+    pub(crate) fn next(&mut self) -> String {
         let mut reply = String::new();
         self.0.read_line(&mut reply).expect("a reply");
         reply.trim_end().to_owned()

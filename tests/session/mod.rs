@@ -15,4 +15,5 @@ mod server;
 mod shares;
 mod syncs;
 mod tools;
+mod turns;
 mod watch;

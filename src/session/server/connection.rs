@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -12,6 +13,7 @@ use super::handover::{Handover, MOST_INPUT};
 use super::shared::Server;
 use super::shares::Holder;
 use super::stream::Stream;
+use super::turns::Account;
 use crate::session::command::Client;
 use crate::session::protocol::{Parser, Reply};
 use crate::session::store::{Stale, Tracker};
@@ -38,8 +40,9 @@ pub(super) struct Connection<'a, S> {
     /// Where in `output` the replies lie to requests that changed something.
     pub(super) changes: Vec<Range<usize>>,
     pub(super) share: Share<'a>,
-    /// On whose account the connection is.
+    /// On whose account the connection is, and that one's account of turns.
     holder: Holder,
+    pub(super) account: Rc<Account>,
     /// Since when it has been a stranger's, if it is one's.
     stranger_since: Instant,
 }
@@ -102,6 +105,7 @@ impl<'a, S: Stream> Connection<'a, S> {
             scratch: Vec::new(),
             changes: Vec::new(),
             share: server.budget.share(holder.clone()),
+            account: server.turns.account(&holder),
             holder,
             stranger_since: Instant::now(),
         }
@@ -190,6 +194,7 @@ impl<'a, S: Stream> Connection<'a, S> {
         seats.change(&self.holder, 1, 0);
         self.client.neighbours = seats.held(&holder);
         self.client.closing |= !self.share.pass_to(holder.clone());
+        self.account = self.server.turns.account(&holder);
         self.holder = holder;
         self.stranger_since = Instant::now();
         Ok(())
@@ -276,6 +281,9 @@ mod tests {
     impl Stream for Slow {
         fn write_now(&self, _bytes: &[u8]) -> io::Result<usize> {
             Err(io::ErrorKind::WouldBlock.into())
+        }
+        fn is_gone(&self) -> bool {
+            false
         }
         fn into_descriptor(self) -> Option<OwnedFd> {
             None

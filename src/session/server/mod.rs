@@ -9,6 +9,7 @@ mod shares;
 mod stream;
 mod transfer;
 mod turn;
+mod turns;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -102,6 +103,7 @@ pub(crate) async fn serve(
                 resume(&server, handover);
             }
             spawn_local(take_outcomes(Rc::clone(&server)));
+            spawn_local(look_at_sockets(Rc::clone(&server)));
             let work = spawn_local(regular_work(Rc::clone(&server)));
             // All is on this thread: whoever is asked here moves.
             let beat = Cell::new(0);
@@ -301,6 +303,10 @@ async fn take_outcomes(server: Rc<Server>) {
             tokio::task::yield_now().await;
         }
     }
+}
+
+async fn look_at_sockets(server: Rc<Server>) {
+    server.turns.look_at_sockets().await;
 }
 
 /// Completes when nobody has been connected for this long.

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, watch};
 use super::budget::{Budget, Spares};
 use super::handover::Handover;
 use super::shares::Pool;
+use super::turns::Turns;
 use crate::base::limiter::Limiter;
 use crate::session::command::ServerInfo;
 use crate::session::namespace::Trust;
@@ -25,6 +26,7 @@ pub(super) struct Server {
     pub(super) refusing: Cell<usize>,
     /// What is said of them in the journal.
     pub(super) refusals: Limiter,
+    pub(super) turns: Turns,
     pub(super) budget: Budget,
     pub(super) outputs: Spares,
     pub(super) trust: Trust,
@@ -51,6 +53,7 @@ impl Server {
             refusals: Limiter::new(),
             info,
             limits: Limits::default(),
+            turns: Turns::default(),
             budget: Budget::default(),
             outputs: Spares::default(),
             trust: Trust::from_system(),

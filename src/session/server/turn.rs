@@ -1,6 +1,7 @@
 //! A turn of one connection: carry out what is whole, make it safe, answer.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -20,12 +21,20 @@ const REPLIES: usize = 256 * 1024;
 /// long they may take if the time of some depends on how much there is.
 const TURN: usize = 256;
 const LONGEST: Duration = Duration::from_millis(10);
+/// Steps that a request takes whatever it is, and bytes that are read or written in one.
+const STEPS: u64 = 1000;
+const BYTES: usize = 4;
 
 impl<S: Stream> Connection<'_, S> {
     /// Carries out requests, makes their effects as safe as the settings say, and answers.
     pub(super) async fn take_turn(&mut self) -> io::Result<Turn> {
+        let mut on_turn = self.server.turns.begin(Rc::clone(&self.account)).await;
+        if on_turn.has_waited && self.stream.is_gone() {
+            return Err(io::ErrorKind::BrokenPipe.into()); // nobody waits for what it has asked for
+        }
         let began = Instant::now();
         let (mut requests, mut steps) = (0, 0);
+        let (commands, start) = (self.server.info.commands.get(), self.start);
         if self.output.capacity() == 0 {
             self.output = self.server.outputs.take();
         }
@@ -33,9 +42,9 @@ impl<S: Stream> Connection<'_, S> {
         let now = crate::session::now();
         self.client.active = now;
         self.changes.clear();
-        let mut turn = Turn::NeedsInput;
+        let (mut turn, mut is_over) = (Turn::NeedsInput, false);
         while !self.client.closing {
-            if requests == TURN || self.output.len() > REPLIES {
+            if is_over || requests == TURN || self.output.len() > REPLIES {
                 turn = Turn::HasMore;
                 break;
             }
@@ -90,7 +99,7 @@ impl<S: Stream> Connection<'_, S> {
                 }
                 steps += store.work().spent();
                 if is_long(steps) || !fast && began.elapsed() > LONGEST {
-                    requests = TURN; // it was the last one
+                    is_over = true; // it was the last one
                 }
             }
             self.start += used;
@@ -100,14 +109,18 @@ impl<S: Stream> Connection<'_, S> {
                 break;
             }
         }
+        let commands = self.server.info.commands.get() - commands;
+        let bytes = self.start - start + self.output.len();
+        on_turn.steps = steps + STEPS * commands.max(requests as u64) + (bytes / BYTES) as u64;
+        drop(on_turn);
         if !self.changes.is_empty() {
             self.server.note_change();
         }
         // Before anybody else's turn, whose requests see other things.
         let observed = self.server.store.borrow().take_observed();
-        if self.server.store.borrow().has_unwritten() {
+        if self.server.store.borrow().has_unwritten() && !self.server.turns.is_contended() {
             // All that can run does so first: what the others write then goes to the log with this,
-            // in one system call.
+            // in one system call. But nobody waits for what takes long.
             tokio::task::yield_now().await;
         }
         self.make_safe(observed).await;
