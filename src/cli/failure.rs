@@ -20,6 +20,8 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// Where the app listens that is not reached where it should be.
     pub(super) listens_at: Option<u16>,
+    /// systemd has had all the time that it has for an answer.
+    pub(super) is_silence: bool,
 }
 
 /// What a command comes to.
@@ -37,7 +39,7 @@ impl Failure {
     }
 
     pub(super) fn with(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), listens_at: None }
+        Self { code, message: message.into(), listens_at: None, is_silence: false }
     }
 }
 
@@ -51,7 +53,8 @@ impl From<SystemdError> for Failure {
             | SystemdError::Endless { .. }
             | SystemdError::Lost { .. } => exit::FAILURE,
         };
-        Self::with(code, error.to_string())
+        let is_silence = matches!(error, SystemdError::Silent { .. });
+        Self { is_silence, ..Self::with(code, error.to_string()) }
     }
 }
 
@@ -146,6 +149,15 @@ fn os(error: &io::Error) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn systemd_is_silent_when_it_has_had_its_time_and_not_when_it_is_not_there() {
+        let limit = std::time::Duration::from_secs(30);
+        let silent = Failure::from(SystemdError::Silent { call: "StopUnit".to_owned(), limit });
+        assert!(silent.is_silence && silent.code == exit::UNAVAILABLE);
+        let gone = Failure::from(SystemdError::Unreachable("closed".to_owned()));
+        assert!(!gone.is_silence && gone.code == exit::UNAVAILABLE);
+    }
 
     #[test]
     fn who_may_not_open_the_sessions_hears_that() {

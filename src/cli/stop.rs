@@ -104,8 +104,14 @@ fn stop(of: &Of) -> ExitCode {
     rights::run(|| of.request(Asked::Stop), async {
         let (app, mut numbers, all) = of.workers()?;
         let mut lock = None;
-        if let Err(why) = in_order(of, &app, &mut numbers, all, &mut lock).await {
-            if why.code != exit::UNAVAILABLE {
+        let mut stopped = in_order(of, &app, &mut numbers, all, &mut lock).await;
+        if stopped.as_ref().is_err_and(|why| why.code == exit::UNAVAILABLE && !why.is_silence) {
+            // It has left the bus meanwhile, and there is another way to it.
+            lock = None;
+            stopped = in_order(of, &app, &mut numbers, all, &mut lock).await;
+        }
+        if let Err(why) = stopped {
+            if !why.is_silence {
                 return Err(why);
             }
             let _lock = match lock.take() {

@@ -80,11 +80,11 @@ impl Limits {
     }
 }
 
-/// Over the bus, which also knows a systemd that is started anew; for root, when it lets nobody in,
-/// without it.
+/// Over the bus, which also knows a systemd that is started anew; for root, when it lets nobody in or
+/// systemd has left it, without it.
 async fn connect(limits: Limits) -> Result<Connection, SystemdError> {
     if rustix::process::geteuid().is_root() && Path::new(PRIVATE).exists() {
-        if let Ok(Ok(connection)) = timeout(BUS_LIMIT, Connection::system()).await {
+        if let Ok(Ok(Some(connection))) = timeout(BUS_LIMIT, bus_with_systemd()).await {
             return Ok(connection);
         }
         if let Ok(Ok(connection)) = timeout(BUS_LIMIT, direct::connect(PRIVATE)).await {
@@ -93,6 +93,14 @@ async fn connect(limits: Limits) -> Result<Connection, SystemdError> {
     }
     let call = || "connecting to the system bus".to_owned();
     limits.answer(call, Connection::system()).await
+}
+
+/// The bus, if systemd is on it.
+async fn bus_with_systemd() -> zbus::Result<Option<Connection>> {
+    let connection = Connection::system().await?;
+    let bus = DBusProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
+    let is_there = bus.name_has_owner(zbus::names::BusName::from_static_str(NAME)?).await?;
+    Ok(is_there.then_some(connection))
 }
 
 async fn within<T, E: Into<SystemdError>>(

@@ -49,6 +49,7 @@ on_every_debian_in_soak! {
         });
         many_groups_and_connections(machine);
         a_crowded_bus(machine);
+        a_bus_without_systemd(machine);
         a_full_directory(machine);
     }
 }
@@ -114,6 +115,26 @@ fn a_crowded_bus(machine: &Machine) {
     }
     assert!(!machine.try_run("timeout 2 busctl --system status").ok(), "the bus is free again");
     machine.run("systemctl stop crowd.service");
+}
+
+/// Where systemd has left the bus, as messages from anybody can make it do, root still stops an app in good order.
+fn a_bus_without_systemd(machine: &Machine) {
+    machine.run("systemctl stop dbus.socket dbus.service");
+    machine.run("systemd-run --quiet --unit=other-bus dbus-daemon --system --nofork --nopidfile");
+    machine.eventually("there is a bus, and systemd is not on it", |machine| {
+        let said = machine.try_run(
+            "timeout 2 busctl --system call org.freedesktop.DBus / org.freedesktop.DBus NameHasOwner s \
+             org.freedesktop.systemd1",
+        );
+        said.stdout.contains("b false")
+    });
+    for command in ["stop shop", "start shop", "reload shop", "stop shop"] {
+        let said = machine.try_run(&format!("timeout 60 roundsman {command}"));
+        assert!(said.ok(), "{said}");
+        assert!(!said.stderr.contains("without a drain"), "{said}");
+    }
+    machine.run("systemctl stop other-bus.service && systemctl start dbus.socket dbus.service");
+    machine.run("roundsman start shop");
 }
 
 /// A deploy that could not start what it stops stops nothing.
