@@ -3,13 +3,13 @@
 //! A connection to a worker needs a port at this end, and the kernel has some 28,000 for the whole machine: any
 //! user, an app too, can take them all. So one is kept from the start. As long as a socket of this process is
 //! bound to it at every address, nobody else's can be bound to it at any (only one user shares a port by
-//! `SO_REUSEPORT`), and 127.0.0.0/8 has 16 million addresses to connect from, at each of which the same
-//! port makes another connection.
+//! `SO_REUSEPORT`), and at each of some addresses of 127.0.0.0/8 the same port makes another connection to the
+//! same worker. Workers that have to know from whom they are told of clients know all of these.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream as StdTcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,8 +20,9 @@ use rustix::net::{
 };
 use tokio::net::{TcpSocket, TcpStream};
 
-/// How many addresses are tried: one may have that connection already.
-const TRIES: usize = 8;
+/// How many addresses there are to connect from: 127.0.0.1 and those behind it. One worker has as many of these
+/// connections at most.
+const ADDRESSES: u8 = 64;
 
 /// How many ports are tried where the kernel has none to give.
 const PORTS_TRIED: usize = 64;
@@ -31,18 +32,27 @@ static KEPT: OnceLock<OwnPort> = OnceLock::new();
 /// The port, kept by its socket.
 #[derive(Debug)]
 struct OwnPort {
-    _socket: OwnedFd,
+    socket: OwnedFd,
     port: u16,
     /// At which address next.
     next: AtomicU32,
 }
 
-/// Keeps one from here on.
+/// Keeps one from here on: the earlier process's, by the socket that keeps it, or else another one. Returns the
+/// socket.
 ///
 /// # Errors
 /// When none is free.
-pub(super) fn keep() -> io::Result<()> {
-    kept().map(drop)
+pub(super) fn keep(earlier: Option<OwnedFd>) -> io::Result<BorrowedFd<'static>> {
+    if let Some(Ok(earlier)) = earlier.map(OwnPort::of) {
+        let _ = KEPT.set(earlier);
+    }
+    kept().map(|kept| kept.socket.as_fd())
+}
+
+/// From where workers are connected to by it; the first is where connections come from as a rule.
+pub(super) fn addresses() -> impl Iterator<Item = Ipv4Addr> {
+    (1..=ADDRESSES).map(|last| Ipv4Addr::new(127, 0, 0, last))
 }
 
 /// The one that is kept. There may have been none free before.
@@ -92,8 +102,7 @@ impl OwnPort {
         let take = |port| -> io::Result<Self> {
             let socket = Self::socket()?;
             bind(&socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
-            let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
-            Ok(Self { _socket: socket, port, next: AtomicU32::new(1) })
+            Self::of(socket)
         };
         // Another one may have taken all that the kernel gives by itself.
         let random = RandomState::new();
@@ -111,6 +120,15 @@ impl OwnPort {
         result
     }
 
+    /// The port that this socket is bound to.
+    fn of(socket: OwnedFd) -> io::Result<Self> {
+        let port = SocketAddr::try_from(getsockname(&socket)?)?.port();
+        if port == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(Self { socket, port, next: AtomicU32::new(0) })
+    }
+
     /// One that shares the port.
     fn socket() -> io::Result<OwnedFd> {
         let socket =
@@ -121,13 +139,14 @@ impl OwnPort {
 
     /// The next of its addresses.
     fn address(&self) -> SocketAddr {
-        let [_, a, b, c] = self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        SocketAddr::from(([127, a, b, c], self.port))
+        let number = self.next.fetch_add(1, Ordering::Relaxed) % u32::from(ADDRESSES);
+        SocketAddr::from((Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number), self.port))
     }
 
     async fn connect(&self, far: SocketAddr) -> io::Result<TcpStream> {
         let mut result = Err(Errno::ADDRNOTAVAIL.into());
-        for _ in 0..TRIES {
+        // One may have that connection already.
+        for _ in 0..ADDRESSES {
             let near = self.address();
             let socket = TcpSocket::new_v4()?;
             socket.set_reuseport(true)?;
@@ -152,16 +171,30 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_port_makes_any_number_of_connections_to_one_worker() {
+    async fn one_port_makes_a_connection_from_each_address_to_one_worker() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let far = listener.local_addr().unwrap();
         let own = OwnPort::take().unwrap();
         let mut open = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..ADDRESSES {
             let stream = own.connect(far).await.unwrap();
-            assert_eq!(stream.local_addr().unwrap().port(), own.port);
             open.push((stream, listener.accept().unwrap()));
         }
+        let near = |(stream, _): &(TcpStream, _)| stream.local_addr().unwrap();
+        let mut used: Vec<SocketAddr> = open.iter().map(near).collect();
+        used.sort();
+        let all = addresses().map(|address| SocketAddr::from((address, own.port)));
+        assert_eq!(used, all.collect::<Vec<_>>());
+        assert!(own.connect(far).await.is_err(), "all are used");
+    }
+
+    #[test]
+    fn the_next_process_has_the_same_port() {
+        let own = OwnPort::take().unwrap();
+        let next = OwnPort::of(own.socket.try_clone().unwrap()).unwrap();
+        assert_eq!(next.port, own.port);
+        let not_bound = OwnPort::socket().unwrap();
+        assert!(OwnPort::of(not_bound).is_err(), "it keeps no port");
     }
 
     #[test]

@@ -10,7 +10,8 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -89,12 +90,19 @@ fn try_to_ask() -> io::Result<()> {
     Ok(())
 }
 
-/// From here on there is a port for connections to workers when the machine has no other.
+/// From here on there is a port for connections to workers when the machine has no other: the one that an
+/// `earlier` process of the front has kept by this socket, or else another one. Returns the socket, for the next
+/// process.
 ///
 /// # Errors
 /// When none is free.
-pub(crate) fn keep_port() -> io::Result<()> {
-    own_port::keep()
+pub(crate) fn keep_port(earlier: Option<OwnedFd>) -> io::Result<BorrowedFd<'static>> {
+    own_port::keep(earlier)
+}
+
+/// From where the front connects to workers over TCP.
+pub(crate) fn near_addresses() -> impl Iterator<Item = Ipv4Addr> {
+    own_port::addresses()
 }
 
 /// Connects to where a worker listens, or to another server.

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -101,8 +101,15 @@ impl Serve {
         if let Err(error) = filtered {
             tracing::warn!("sockets of protocols that are not needed are not refused: {error}");
         }
+        let (begun, port_of_before) = match begun {
+            Ok((anchor, (inherited, mut of_before))) => {
+                let port = take(&mut of_before, &port_name());
+                (Ok((anchor, (inherited, of_before))), port)
+            }
+            Err(failure) => (Err(failure), None),
+        };
         // With this port it can be asked below when others have all of the machine's.
-        if let Err(error) = worker_address::keep_port() {
+        if let Err(error) = keep_port(port_of_before) {
             tracing::warn!(
                 "no port is kept for connections to workers when others take all of the machine's: {error}"
             );
@@ -130,7 +137,7 @@ impl Serve {
     }
 
     fn serve(self, anchor: Option<Anchor>, passed: Passed) -> Done {
-        let (inherited, of_before) = passed;
+        let (inherited, mut of_before) = passed;
         let (admin_listeners, sockets): (Vec<_>, Vec<_>) =
             self.sockets(inherited)?.into_iter().partition(|socket| socket.name == ADMIN);
         if sockets.is_empty() {
@@ -205,8 +212,8 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(os("cannot start the control runtime"))?;
-        let _lock = match of_before.into_iter().find(|(name, _)| *name == lock_name()) {
-            Some((_, lock)) => Some(Lock::from(lock)),
+        let _lock = match take(&mut of_before, &lock_name()) {
+            Some(lock) => Some(Lock::from(lock)),
             None => admin_listeners.iter().find_map(lock_beside),
         };
         let local = tokio::task::LocalSet::new();
@@ -290,6 +297,25 @@ fn describe(sockets: &[Inherited]) -> Vec<admin::model::Listener> {
         .collect()
 }
 
+/// What systemd has kept under this name.
+fn take(of_before: &mut Vec<activation::Kept>, name: &str) -> Option<OwnedFd> {
+    let at = of_before.iter().position(|(of, _)| of == name)?;
+    Some(of_before.swap_remove(at).1)
+}
+
+/// Under which name systemd keeps the port for connections to workers.
+fn port_name() -> String {
+    format!("{KEPT}port")
+}
+
+/// Keeps the port that an earlier process had, or another one, here and in systemd: while this service is
+/// started anew others might take all that there are.
+fn keep_port(of_before: Option<OwnedFd>) -> std::io::Result<()> {
+    let had = of_before.is_some();
+    let port = worker_address::keep_port(of_before)?;
+    if had { Ok(()) } else { notify::keep(&port_name(), port) }
+}
+
 /// Under which name systemd keeps the lock from one process of the service to the next: a worker that
 /// stops meanwhile waits for the next one, which knows the others.
 fn lock_name() -> String {
@@ -368,6 +394,7 @@ async fn run(
             _ = hang_up.recv() => drop(control.reload(None)), // the errors are in the log
         }
     };
+    let _ = keep_port(None); // it may have been taken later than at the start
     match anchor {
         Some(anchor) => ending::hand_over(&control, anchor, admin).await,
         None => ending::stop(&control).await,
