@@ -32,16 +32,47 @@ impl<S: Stream> Connection<'_, S> {
         if on_turn.has_waited && self.stream.is_gone() {
             return Err(io::ErrorKind::BrokenPipe.into()); // nobody waits for what it has asked for
         }
-        let began = Instant::now();
-        let (mut requests, mut steps) = (0, 0);
-        let (commands, start) = (self.server.info.commands.get(), self.start);
         if self.output.capacity() == 0 {
             self.output = self.server.outputs.take();
         }
+        self.changes.clear();
+        let (turn, steps) = self.carry_out();
+        on_turn.steps = steps;
+        drop(on_turn);
+        if !self.changes.is_empty() {
+            self.server.note_change();
+        }
+        // Before anybody else's turn, whose requests see other things.
+        let observed = self.server.store.borrow().take_observed();
+        if self.server.store.borrow().has_unwritten() && !self.server.turns.is_contended() {
+            // All that can run does so first: what the others write then goes to the log with this,
+            // in one system call. But nobody waits for what takes long.
+            tokio::task::yield_now().await;
+        }
+        self.make_safe(observed).await;
+        // Small replies are no matter: the client takes them, or is not read from.
+        if self.output.len() > FREE
+            && let Err(reason) = self.account()
+        {
+            Reply::new(&mut self.output, self.client.version).error(reason);
+            self.client.closing = true;
+        }
+        if let Some(delay) = self.client.put_off.take() {
+            sleep(delay).await;
+        }
+        self.write().await?;
+        Ok(turn)
+    }
+
+    /// Carries out what is whole, as much of it as belongs into a turn; returns what ended it, and the steps that
+    /// it took.
+    fn carry_out(&mut self) -> (Turn, u64) {
+        let began = Instant::now();
+        let (mut requests, mut steps) = (0, 0);
+        let (commands, start) = (self.server.info.commands.get(), self.start);
         // The clock stands still within a turn.
         let now = crate::session::now();
         self.client.active = now;
-        self.changes.clear();
         let (mut turn, mut is_over) = (Turn::NeedsInput, false);
         while !self.client.closing {
             if is_over || requests == TURN || self.output.len() > REPLIES {
@@ -111,31 +142,8 @@ impl<S: Stream> Connection<'_, S> {
         }
         let commands = self.server.info.commands.get() - commands;
         let bytes = self.start - start + self.output.len();
-        on_turn.steps = steps + STEPS * commands.max(requests as u64) + (bytes / BYTES) as u64;
-        drop(on_turn);
-        if !self.changes.is_empty() {
-            self.server.note_change();
-        }
-        // Before anybody else's turn, whose requests see other things.
-        let observed = self.server.store.borrow().take_observed();
-        if self.server.store.borrow().has_unwritten() && !self.server.turns.is_contended() {
-            // All that can run does so first: what the others write then goes to the log with this,
-            // in one system call. But nobody waits for what takes long.
-            tokio::task::yield_now().await;
-        }
-        self.make_safe(observed).await;
-        // Small replies are no matter: the client takes them, or is not read from.
-        if self.output.len() > FREE
-            && let Err(reason) = self.account()
-        {
-            Reply::new(&mut self.output, self.client.version).error(reason);
-            self.client.closing = true;
-        }
-        if let Some(delay) = self.client.put_off.take() {
-            sleep(delay).await;
-        }
-        self.write().await?;
-        Ok(turn)
+        let steps = steps + STEPS * commands.max(requests as u64) + (bytes / BYTES) as u64;
+        (turn, steps)
     }
 
     /// Has the log written before any reply leaves, and synced if the settings say so. When it
