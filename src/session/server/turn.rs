@@ -128,7 +128,7 @@ impl<S: Stream> Connection<'_, S> {
                 if store.sequence() != sequence {
                     self.changes.push(length..self.output.len());
                 }
-                steps += store.work().spent();
+                steps += store.work().taken();
                 if is_long(steps) || !fast && began.elapsed() > LONGEST {
                     is_over = true; // it was the last one
                 }

@@ -48,6 +48,11 @@ impl Work {
         self.0.get()
     }
 
+    /// The steps that were taken: what is refused for being too many is not done.
+    pub(crate) fn taken(&self) -> u64 {
+        self.spent().min(2 * MOST)
+    }
+
     /// The steps that are left.
     pub(crate) fn left(&self) -> u64 {
         MOST.saturating_sub(self.spent())
@@ -134,5 +139,6 @@ mod tests {
         assert!(!work.is_spent() && !work.is_long());
         let refused = work.spend(Task::Copy, usize::MAX).unwrap_err().to_string();
         assert!(refused.contains("1000000 elements"), "{refused}");
+        assert!(work.taken() <= 2 * MOST, "nothing of it was done");
     }
 }
