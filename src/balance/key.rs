@@ -57,7 +57,12 @@ mod tests {
         // Written down once; a change would move every client of every user.
         assert_eq!(hash(0, b""), mix(0xcbf2_9ce4_8422_2325));
         assert_eq!(hash(0, b"a"), mix(0xaf63_dc4c_8601_ec8c)); // FNV-1a's published vector
-        assert_ne!(hash(SERVER, b"a"), hash(SPLIT, b"a"));
+        assert_eq!(hash(SERVER, b"server-1"), 0x77f3_810b_3b26_60e2);
+        assert_eq!(hash(SPLIT, b"user@example.com"), 0x92f6_9dcf_60a5_b6a0);
+        let mut random = Random::new(0); // SplitMix64's published sequence
+        for number in [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f] {
+            assert_eq!(random.draw(), number);
+        }
     }
 
     #[test]

@@ -45,12 +45,7 @@ impl Latency {
             took
         } else {
             let (estimate, since) = unpack(before);
-            if took > estimate {
-                took
-            } else {
-                let old = decay(at.saturating_sub(since));
-                estimate * old + took * (1.0 - old)
-            }
+            took + (estimate - took).max(0.0) * decay(at.saturating_sub(since))
         };
         let _ = self.cell.compare_exchange(
             before,
@@ -147,9 +142,11 @@ mod tests {
         assert!(latency.expect(at(1)).is_some_and(|s| s > 0.99));
         latency.learn(Duration::from_millis(10), at(2));
         let after_one_fast_answer = latency.expect(at(2)).expect("known");
-        assert!((0.85..0.95).contains(&after_one_fast_answer), "{after_one_fast_answer}");
+        assert!((0.905..0.91).contains(&after_one_fast_answer), "{after_one_fast_answer}");
         let much_later = latency.expect(at(62)).expect("known");
         assert!(much_later < 0.01, "{much_later}");
+        latency.forget();
+        assert_eq!(latency.expect(at(62)), None);
     }
 
     #[test]
@@ -162,10 +159,15 @@ mod tests {
             errors.learn(true);
         }
         assert_eq!(errors.sixteenths(), 16);
+        assert!(errors.learn(false), "one good answer in sixteen");
+        assert_eq!(errors.sixteenths(), 15);
         for _ in 0..200 {
             errors.learn(false);
         }
         assert_eq!(errors.sixteenths(), 0);
         assert!(!errors.learn(false));
+        errors.learn(true);
+        errors.forget();
+        assert_eq!(errors.sixteenths(), 0);
     }
 }

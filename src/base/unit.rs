@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn names_of_apps() {
-        for good in ["a", "my-app_2", "0", "_x"] {
+        let longest = "a".repeat(64);
+        for good in ["a", "my-app_2", "0", "_x", &longest] {
             assert_eq!(name_fault(good), None, "{good}");
         }
         let long = "a".repeat(65);
@@ -149,6 +150,20 @@ mod tests {
         assert_eq!(Instance::of_service(&socket("shop", 12)), None);
         assert_eq!(Instance::of_socket(&socket("shop", 12)), shop);
         assert_eq!(Instance::of_socket(&service("shop", 12)), None);
+    }
+
+    #[test]
+    fn an_apps_other_units_are_named_after_it() {
+        for (made, name) in [
+            (target("shop"), "roundsman-app@shop.target"),
+            (restart("shop"), "roundsman-restart@shop.service"),
+            (restart_timer("shop"), "roundsman-restart@shop.timer"),
+            (watch("shop"), "roundsman-watch@shop.service"),
+            (services("shop"), "roundsman-worker@shop:*.service"),
+            (all_of_workers("shop"), "roundsman-worker@shop:*"),
+        ] {
+            assert_eq!(made, name);
+        }
     }
 
     #[test]

@@ -232,7 +232,7 @@ fn stale(app: &App, number: u16, unit: &Unit, runs: Option<&Path>) -> Option<Str
     if let Some(from) = addresses::moves(Path::new(paths::ADDRESSES), app, number) {
         return Some(format!("will move from {from} to {}", app.worker_address(number)));
     }
-    let settings = drift::of_worker(app, number)?;
+    let settings = drift::of_worker(Path::new("/"), app, number)?;
     (settings != fingerprint::of_worker(app))
         .then(|| "was started with other settings than its file has now".to_owned())
 }

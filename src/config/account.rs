@@ -101,6 +101,19 @@ mod tests {
     }
 
     #[test]
+    fn an_app_runs_as_its_own_user_and_as_another_where_its_file_says_so() {
+        for (line, as_whom, root) in [
+            ("", "rmw-shop", false),
+            ("user = \"deploy\"", "deploy", false),
+            ("user = \"root\"", "root", true),
+        ] {
+            let text = format!("command = [\"/bin/x\"]\n{line}\n");
+            let app = &super::super::sample::shop(&text).apps["shop"];
+            assert_eq!((user(app).as_str(), is_root(app)), (as_whom, root));
+        }
+    }
+
+    #[test]
     fn no_app_runs_as_a_user_of_ours_or_of_another_app() {
         let another = dynamic("other");
         let long = dynamic("the-shop-of-the-whole-company");

@@ -89,6 +89,7 @@ mod tests {
             ("2 s", ms(2000)),
             ("5min", ms(300_000)),
             ("1h", ms(3_600_000)),
+            ("2d", ms(172_800_000)),
             ("366d", MAX_DURATION),
             ("0s", Duration::ZERO),
         ] {
@@ -98,6 +99,9 @@ mod tests {
             ("2", "\"2s\" or \"2ms\""),
             ("5m", "\"5min\""),
             ("7 seconds", "\"7s\""),
+            ("7msec", "\"7ms\""),
+            ("7 hours", "\"7h\""),
+            ("7D", "\"7d\""),
             ("367d", "at most"),
             ("99999999999999999999s", "at most"),
             ("", "whole number"),
@@ -114,8 +118,15 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!(size("10MiB"), Ok(10 << 20));
-        assert_eq!(size("0B"), Ok(0));
+        for (text, expected) in [
+            ("0B", 0),
+            ("2KiB", 2048),
+            ("10MiB", 10_485_760),
+            ("3GiB", 3_221_225_472),
+            ("4 TiB", 4_398_046_511_104),
+        ] {
+            assert_eq!(size(text), Ok(expected), "{text}");
+        }
         for (text, help) in [
             ("512M", "\"512MiB\""),
             ("512mb", "\"512MiB\""),

@@ -150,9 +150,10 @@ pub(crate) fn newer_file(app: &App, started: u64) -> Option<&Path> {
     })
 }
 
-/// What a worker was started with; `None` when that cannot be known. Root may know.
-pub(crate) fn of_worker(app: &App, number: u16) -> Option<String> {
-    let directory = Path::new("/run/credentials").join(unit::service(&app.name, number));
+/// What a worker was started with; `None` when that cannot be known. Root may know; `root` is where the
+/// machine's files are.
+pub(crate) fn of_worker(root: &Path, app: &App, number: u16) -> Option<String> {
+    let directory = root.join("run/credentials").join(unit::service(&app.name, number));
     let text = read_text(&directory.join(CREDENTIAL), Links::Refuse, copy::MOST).ok()?;
     Some(AppCopy::from_text(&text)?.fingerprint)
 }
@@ -254,6 +255,11 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, AppCopy::of(&loaded, app, None).to_text()).unwrap();
         assert!(is_generated(directory.path(), app));
+        let own = directory.path().join("run/credentials/roundsman-worker@shop:2.service");
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::copy(&path, own.join(CREDENTIAL)).unwrap();
+        assert_eq!(of_worker(directory.path(), app, 1), None);
+        assert_eq!(of_worker(directory.path(), app, 2), Some(fingerprint::of_worker(app)));
         let changed = load("command = [\"/bin/y\"]\n");
         assert!(
             !is_generated(directory.path(), &changed.settings.apps["shop"]),

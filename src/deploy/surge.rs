@@ -108,6 +108,18 @@ mod tests {
     }
 
     #[test]
+    fn the_only_worker_of_a_web_app_gets_another_for_the_while() {
+        let usual = |text: &str| {
+            usual(
+                &crate::config::sample::shop(&format!("command = [\"/bin/x\"]\n{text}")).apps["shop"],
+            )
+        };
+        assert_eq!(usual(""), 1);
+        assert_eq!(usual("workers = 2"), 0);
+        assert_eq!(usual("listen = \"none\"\nready = \"running\""), 0);
+    }
+
+    #[test]
     fn an_app_never_has_more_workers_than_it_can() {
         assert_eq!(numbers(4, 1), [5].into());
         assert_eq!(numbers(249, 3), [250].into());

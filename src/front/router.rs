@@ -157,6 +157,8 @@ mod tests {
         assert_eq!(router(&[("a", "/x")]).find(b"a", b"/"), None);
         assert_eq!(router(&[("a", "/")]).find(b"b", b"/"), None);
         assert_eq!(router(&[("a", "/")]).find(&[b'a'; 300], b"/"), None);
+        assert_eq!(router(&[("a", "/")]).find(b"a", b"/"), Some(0));
+        assert_eq!(router(&[("*.b", "/")]).find(b"a.b", b"/"), Some(0));
     }
 
     proptest! {

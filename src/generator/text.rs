@@ -53,6 +53,17 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_says_what_made_it_and_which_file_to_change() {
+        let made = head("Worker", Some(Path::new("/etc/100%.toml")));
+        assert!(made.starts_with("# Made by roundsman-generator"), "{made}");
+        assert!(
+            made.ends_with("[Unit]\nDescription=Worker\nSourcePath=/etc/100%%.toml\n"),
+            "{made}"
+        );
+        assert!(head("Worker", None).ends_with("[Unit]\nDescription=Worker\n"));
+    }
+
+    #[test]
     fn time_spans() {
         assert_eq!(seconds(Duration::from_millis(1500)), "1500ms");
         assert_eq!(seconds(Duration::from_mins(2)), "120s");

@@ -108,6 +108,8 @@ mod tests {
     fn a_bug_of_all_is_nobodys_fault() {
         assert!(!is_outlier(tally(100, 60), tally(300, 170), 50, 50));
         assert!(!is_outlier(tally(100, 100), tally(300, 300), 50, 50));
+        assert!(!is_outlier(tally(100, 60), tally(300, 120), 50, 50), "just twice the others'");
+        assert!(is_outlier(tally(100, 60), tally(300, 119), 50, 50));
     }
 
     #[test]
@@ -120,5 +122,17 @@ mod tests {
         assert_eq!(window.total(at(9)), tally(10, 1));
         assert_eq!(window.total(at(12)), tally(5, 0));
         assert_eq!(window.total(at(60)), tally(0, 0));
+        window.add(tally(5, 5), at(60));
+        window.clear();
+        assert_eq!(window.total(at(60)), tally(0, 0));
+    }
+
+    #[test]
+    fn the_window_forgets_however_often_it_is_asked() {
+        let start = Instant::now();
+        let mut window = Window::new(Duration::from_secs(10), start);
+        window.add(tally(5, 1), start);
+        let last = (1..60).map(|n| window.total(start + Duration::from_millis(300) * n)).last();
+        assert_eq!(last, Some(tally(0, 0)));
     }
 }

@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_sent_arrives() {
-        let long = vec![b'x'; MOST + 5];
+        let long = vec![b'x'; 16_384 + 5];
         let mut wire = Vec::new();
         for frame in [Frame::Out(long.clone()), Frame::Err(b"\xff\n".to_vec()), Frame::Exit(130)] {
             frame.write(&mut wire).await.unwrap();
@@ -84,8 +84,8 @@ mod tests {
             frames.push(frame);
         }
         let expected = [
-            Frame::Out(long[..MOST].to_vec()),
-            Frame::Out(long[MOST..].to_vec()),
+            Frame::Out(long[..16_384].to_vec()),
+            Frame::Out(long[16_384..].to_vec()),
             Frame::Err(b"\xff\n".to_vec()),
             Frame::Exit(130),
         ];
@@ -99,5 +99,25 @@ mod tests {
             assert!(Frame::read(&mut from).await.is_err(), "{wrong:?}");
         }
         assert_eq!(Frame::read(&mut &b""[..]).await.unwrap(), None);
+        for kind in [b'o', b'e'] {
+            let longer = [vec![kind, 0x40, 0x01], vec![b'y'; 0x4001]].concat();
+            assert!(Frame::read(&mut longer.as_slice()).await.is_err(), "more than one carries");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_is_not_its_end() {
+        struct Broken;
+        impl io::AsyncRead for Broken {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+                _: &mut io::ReadBuf<'_>,
+            ) -> std::task::Poll<io::Result<()>> {
+                std::task::Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
+        }
+        let error = Frame::read(&mut Broken).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 }

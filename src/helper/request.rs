@@ -271,16 +271,24 @@ mod tests {
             r#"{"app":"shop","verb":{"restart":251},"json":false}"#.to_owned(),
             r#"{"app":"shop","verb":{"scale":{"to":60000}},"json":false}"#.to_owned(),
             r#"{"app":"shop","verb":{"scale":{"by":-2147483648}},"json":false}"#.to_owned(),
-            r#"{"app":"shop","verb":{"rollback":["etc",null]},"json":false}"#.to_owned(),
+            deploy("{}").replace(r#"{"reload":"#, r#"{"rollback":["etc","#).replace("}},", "}]},"),
             deploy(r#"{"admin":"/tmp/x"}"#),
             deploy(r#"{"by-watch":true}"#),
             deploy(r#"{"settle":601}"#),
             deploy(r#"{"surge":51}"#),
             deploy(r#"{"batch":0}"#),
             deploy(r#"{"worker":[0]}"#),
+            deploy(&format!(r#"{{"worker":{:?}}}"#, [1; 251])),
         ] {
             assert!(Request::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
-        Request::parse(deploy("{}").as_bytes()).unwrap();
+        for right in [
+            deploy("{}"),
+            deploy("{}").replace(r#"{"reload":"#, r#"{"rollback":["/etc","#).replace("}},", "}]},"),
+            deploy(r#"{"batch":1,"surge":0,"settle":600}"#),
+            deploy(&format!(r#"{{"worker":{:?}}}"#, [250; 250])),
+        ] {
+            Request::parse(right.as_bytes()).expect(&right);
+        }
     }
 }

@@ -83,6 +83,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_worst_is_said_first_and_has_a_word() {
+        let words = [Severity::Closed, Severity::Lost, Severity::Differs, Severity::ToDo];
+        assert!(words.is_sorted());
+        assert_eq!(words.map(Severity::word), ["closed", "lost", "differs", "to do"]);
+    }
+
+    #[test]
     fn how_much_is_carried_over_is_the_worst_that_is_said() {
         let mut import = Import::default();
         assert_eq!(import.carried(), Carried::Nothing);

@@ -209,10 +209,59 @@ mod tests {
         tokio::select! { () = wait => {}, () = tick => {} }
     }
 
+    /// How often the tasks of some connections were woken.
+    struct Woken(std::sync::atomic::AtomicUsize);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_woken_once_at_the_first_tick_behind_its_deadline() {
+        let woken = std::sync::Arc::new(Woken(0.into()));
+        let waker = Waker::from(std::sync::Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        let mut times = || woken.0.swap(0, std::sync::atomic::Ordering::Relaxed);
+        let all = Deadlines::new();
+        let start = Instant::now();
+        let (one, other) = (all.add(), all.add());
+        let pass = async |ms| {
+            tokio::time::advance(Duration::from_millis(ms)).await;
+            all.tick();
+        };
+        one.set(Duration::from_millis(100));
+        other.set_total(Some(Duration::from_millis(300)));
+        assert!(!one.poll_passed(&mut cx) && !other.poll_passed(&mut cx));
+        pass(99).await;
+        assert_eq!(
+            (times(), all.now(), all.last_tick()),
+            (0, 99, start + Duration::from_millis(99))
+        );
+        pass(1).await;
+        assert_eq!(times(), 1);
+        assert!(one.poll_passed(&mut cx) && !one.total_passed());
+        one.set(Duration::from_secs(10));
+        pass(199).await;
+        assert!(!other.total_passed() && !other.poll_passed(&mut cx));
+        pass(1).await;
+        assert_eq!(times(), 1);
+        assert!(other.total_passed() && other.poll_passed(&mut cx));
+        other.set_total(None);
+        assert!(!other.total_passed() && !other.poll_passed(&mut cx), "it is taken away");
+        assert!(!one.poll_passed(&mut cx));
+        all.wake_all();
+        assert_eq!(times(), 2);
+        all.wake_all();
+        assert_eq!(times(), 0, "nobody waits");
+    }
+
     #[test]
     fn connections_come_and_go_in_any_order() {
         let all = Deadlines::new();
         let mut list: Vec<_> = (0..5).map(|_| all.add()).collect();
+        assert_eq!(all.len(), 5);
         for index in [1, 3, 0, 1, 0] {
             drop(list.swap_remove(index));
             for (index, entry) in all.entries.borrow().iter().enumerate() {

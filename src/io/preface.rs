@@ -287,18 +287,40 @@ mod tests {
         ] {
             assert_eq!(parse(&header), Ok(Some((Said::Nothing, header.len()))), "{text}");
         }
-        for (header, text) in [
-            (v2(0x11, 0x11, &v4), "version 1"),
-            (v2(0x22, 0x11, &v4), "another command"),
-            (v2(0x21, 0x12, &v4), "a datagram"),
-            (v2(0x21, 0x41, &v4), "another family"),
-            (v2(0x21, 0x11, &v4[..11]), "cut addresses"),
-            (v2(0x21, 0x21, &v4), "cut addresses"),
-            (v2(0x21, 0x11, &[&v4[..], b"\x04\x00\x05ab"].concat()), "a cut field"),
-            (v2(0x21, 0x11, &[&v4[..], b"\x04"].concat()), "half a field"),
-            (v2(0x21, 0x11, &[0; 5000]), "a long one"),
+        for (header, why) in [
+            (v2(0x11, 0x11, &v4), "unknown version"),
+            (v2(0x11, 0x11, &v4)[..13].to_vec(), "unknown version"),
+            (v2(0x22, 0x11, &v4), "unknown command"),
+            (v2(0x21, 0x12, &v4), "this is no datagram"),
+            (v2(0x21, 0x22, &v4), "this is no datagram"),
+            (v2(0x21, 0x41, &v4), "unknown address family"),
+            (v2(0x21, 0x11, &v4[..11]), "the addresses are cut short"),
+            (v2(0x21, 0x21, &v4), "the addresses are cut short"),
+            (v2(0x21, 0x11, &[&v4[..], b"\x04\x00\x05ab"].concat()), "a field is cut short"),
+            (v2(0x21, 0x11, &[&v4[..], b"\x04"].concat()), "a field is cut short"),
+            (v2(0x21, 0x11, &[0; 4097]), "the header is too long"),
         ] {
-            assert!(parse(&header).is_err(), "{text}");
+            assert_eq!(parse(&header), Err(Malformed(why)));
+        }
+        let longest = [&v4[..], &[4, 0x0f, 0xf1], &[0; 0x0ff1]].concat();
+        assert_eq!(longest.len(), 4096);
+        assert_eq!(parse(&v2(0x21, 0x11, &longest)), Ok(Some((said, 16 + 4096))));
+    }
+
+    #[test]
+    fn addresses_are_written_in_their_own_family_and_two_kinds_as_ipv6() {
+        let written = |from: &str, to: &str| {
+            let mut out = Vec::new();
+            let ends = (from.parse().unwrap(), to.parse().unwrap());
+            write(&mut out, ProxyVersion::V1, Some(ends));
+            String::from_utf8(out).unwrap()
+        };
+        for (from, to, line) in [
+            ("192.0.2.1:1", "192.0.2.2:2", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
+            ("[::1]:1", "[::2]:2", "PROXY TCP6 ::1 ::2 1 2\r\n"),
+            ("192.0.2.1:1", "[::2]:2", "PROXY TCP6 ::ffff:192.0.2.1 ::2 1 2\r\n"),
+        ] {
+            assert_eq!(written(from, to), line);
         }
     }
 

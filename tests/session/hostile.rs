@@ -244,12 +244,12 @@ fn a_transaction_is_carried_out_within_bounds() {
     assert_eq!(server.client().say("exists key0 key19"), Value::Integer(1));
 }
 
-/// A long name and a pattern that fits it nearly everywhere would take hours, on the one thread.
+/// A long name and a pattern that fits it nearly everywhere would take minutes, on the one thread.
 #[test]
 fn patterns_are_compared_within_bounds() {
     let server = Server::start(&[]);
     let mut client = server.client();
-    let name = "a".repeat(30 * MIB);
+    let name = "a".repeat(MIB);
     assert_eq!(client.say(&format!("set {name} x")), ok());
     assert_eq!(client.say(&format!("sadd set {name}")), Value::Integer(1));
     let nearly = format!("*{}b", "a".repeat(2000));
