@@ -152,7 +152,13 @@ soak: nextest ## Kill the session store under load, CYCLES times for each kind o
 	ROUNDSMAN_SEED=$$seed ROUNDSMAN_RUNS=20000 ROUNDSMAN_CRASH_CYCLES=$(or $(CYCLES),300) \
 	    ROUNDSMAN_NODES="$$(tests/worker/matrix/nodes)" cargo nextest run --locked --profile soak
 	ROUNDSMAN_STAGES=all cargo nextest run --locked --profile machine-soak
+	$(MAKE) PACKAGE=release zoo
 	$(MAKE) fuzz
+
+# Downloads some hundred megabytes once, and builds what its own documentation has built.
+.PHONY: zoo
+zoo: machines nextest ## Try some seventy programs of npm, PyPI and Debian, and write docs/programs.md (root); NAMES=next,puma for some
+	ROUNDSMAN_ZOO='$(NAMES)' cargo nextest run --locked --profile machine-soak --run-ignored only zoo::
 
 # libFuzzer's C++ is built from the crate. With the stable toolchain: coverage needs no sanitizer, and
 # the program has one module with unsafe code.

@@ -34,3 +34,4 @@ mod supervision;
 mod tls;
 mod upgrade_purge;
 mod watchdog;
+mod zoo;

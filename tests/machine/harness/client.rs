@@ -41,8 +41,9 @@ pub(crate) struct Client {
     connections: u64,
     port: u16,
     slow: String,
-    /// Which host it asks for.
+    /// Which host it asks for, and which path.
     host: String,
+    path: String,
     /// More fields of its requests, each with CRLF.
     fields: String,
 }
@@ -54,12 +55,15 @@ impl Client {
         let slow = format!("/slow?ms={}", slow.as_millis());
         let (host, fields) = ("test".to_owned(), String::new());
         let http2 = (kind == Kind::Http2).then(|| Http2::new(address(port)));
-        Self { kind, kept: None, web_socket: None, http2, connections: 0, port, slow, host, fields }
+        let path = "/".to_owned();
+        let (kept, web_socket, connections) = (None, None, 0);
+        Self { kind, kept, web_socket, http2, connections, port, slow, host, path, fields }
     }
 
-    /// The same for another host, with more fields.
-    pub(crate) fn asking_for(self, host: &str, fields: &str) -> Self {
-        Self { host: host.to_owned(), fields: fields.to_owned(), ..self }
+    /// The same for another host and path, with more fields.
+    pub(crate) fn asking_for(self, host: &str, path: &str, fields: &str) -> Self {
+        let [host, path, fields] = [host, path, fields].map(str::to_owned);
+        Self { host, path, fields, ..self }
     }
 
     /// How often it has connected.
@@ -70,8 +74,8 @@ impl Client {
     /// Asks once: what came back, or `None` for a WebSocket that was closed in good order.
     pub(crate) fn ask(&mut self) -> Result<Option<String>, Failure> {
         match self.kind {
-            Kind::Kept => self.get("/", "").map(Some),
-            Kind::Connecting => self.get("/", "Connection: close\r\n").map(Some),
+            Kind::Kept => self.get(&self.path.clone(), "").map(Some),
+            Kind::Connecting => self.get(&self.path.clone(), "Connection: close\r\n").map(Some),
             Kind::Slow => self.get(&self.slow.clone(), "").map(Some),
             Kind::Upload => self.upload().map(Some),
             Kind::WebSocket => self.echo(),
@@ -118,7 +122,7 @@ impl Client {
     fn echo(&mut self) -> Result<Option<String>, Failure> {
         let mut web_socket = match self.web_socket.take() {
             Some(web_socket) => web_socket,
-            None => WebSocket::open(self.connect()?)?,
+            None => WebSocket::open(self.connect()?, &self.host)?,
         };
         match web_socket.ask("hello")? {
             Heard::Message(text) => {

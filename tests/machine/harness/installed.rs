@@ -17,18 +17,21 @@ pub(super) fn pristine(debian: Debian) -> Vec<PathBuf> {
 
 /// The layers of a machine with the package installed, the uppermost first.
 pub(super) fn installed(debian: Debian) -> Vec<PathBuf> {
+    installed_over(pristine(debian), &format!("installed-{}-", debian.name()))
+}
+
+/// The same over other layers, the uppermost of which has a name that says what is in it.
+pub(super) fn installed_over(mut layers: Vec<PathBuf>, prefix: &str) -> Vec<PathBuf> {
     let package = Package::built();
-    let mut layers = pristine(debian);
-    let prefix = format!("installed-{}-", debian.name());
-    let image = layers[0].file_name().expect("it is a directory").to_string_lossy();
-    let layer = machines_dir().join(format!("{prefix}{image}-{}", package.key()));
+    let uppermost = layers[0].file_name().expect("it is a directory").to_string_lossy();
+    let layer = machines_dir().join(format!("{prefix}{uppermost}-{}", package.key()));
     // Tests run beside each other: the first one makes it.
     let lock = File::create(machines_dir().join(format!(".lock-{prefix}")));
     let lock = lock.expect("target can be written");
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("locks work here");
     if !layer.exists() {
         for old in fs::read_dir(machines_dir()).expect("it has the image").flatten() {
-            if old.file_name().to_string_lossy().starts_with(&prefix) {
+            if old.file_name().to_string_lossy().starts_with(prefix) {
                 let _ = fs::remove_dir_all(old.path());
             }
         }

@@ -29,6 +29,8 @@ pub(crate) struct Clients {
     port: u16,
     /// Which host they ask for, and more fields of their requests.
     host: (String, String),
+    /// Which path.
+    path: String,
 }
 
 /// Clients at work.
@@ -102,12 +104,17 @@ impl Clients {
         kinds.resize(kept_alive + connecting, Kind::Connecting);
         let (rest, slow) = (Duration::from_millis(10), Duration::from_secs(2));
         let host = ("test".to_owned(), String::new());
-        Self { kinds, rest, slow, port: 80, host }
+        Self { kinds, rest, slow, port: 80, host, path: "/".to_owned() }
     }
 
     /// Another host, with a cookie.
     pub(crate) fn with_cookie(self, host: &str, cookie: &str) -> Self {
         Self { host: (host.to_owned(), format!("Cookie: {cookie}\r\n")), ..self }
+    }
+
+    /// Another host and path, with more fields.
+    pub(crate) fn asking(self, host: &str, path: &str, fields: &str) -> Self {
+        Self { host: (host.to_owned(), fields.to_owned()), path: path.to_owned(), ..self }
     }
 
     /// Slow requests that take so long.
@@ -219,8 +226,8 @@ impl Shared {
 
     fn ask(&self, kind: Kind) -> Tally {
         let mut tally = Tally::default();
-        let Clients { port, slow, host: (host, fields), .. } = &self.clients;
-        let mut client = Client::new(kind, *port, *slow).asking_for(host, fields);
+        let Clients { port, slow, host: (host, fields), path, .. } = &self.clients;
+        let mut client = Client::new(kind, *port, *slow).asking_for(host, path, fields);
         while !self.stop.load(Ordering::Relaxed) {
             let asked = Instant::now();
             match client.ask() {

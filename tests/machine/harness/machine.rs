@@ -13,6 +13,7 @@ use super::host::Root;
 use super::installed::{installed, pristine};
 use super::load::{Clients, Load};
 use super::package::Package;
+use super::programs::{Under, programs};
 use super::waiting::{PATIENCE, poll, poll_for};
 
 /// The releases that the package is for.
@@ -52,6 +53,12 @@ impl Machine {
     /// Boots a machine that has never had the package.
     pub(crate) fn boot_pristine(debian: Debian) -> Self {
         Self::boot_over(&pristine(debian))
+    }
+
+    /// Boots a machine with the package, over or beside what people have on their servers
+    /// (tests/machine/zoo/).
+    pub(crate) fn boot_with_programs(debian: Debian, folders: &[&str], under: Under) -> Self {
+        Self::boot_over(&programs(debian, folders, under))
     }
 
     /// Boots a machine from these layers, the uppermost first, and waits until it is up.

@@ -12,6 +12,7 @@ mod installed;
 mod load;
 mod machine;
 mod package;
+mod programs;
 #[expect(dead_code, reason = "a machine has some of it as methods")]
 #[path = "../../common/waiting.rs"]
 mod waiting;
@@ -22,9 +23,11 @@ mod wire;
 
 pub(crate) use client::Kind;
 pub(crate) use command::Said;
+pub(crate) use host::repository;
 pub(crate) use load::{Clients, Failed, Load, Tally};
 pub(crate) use machine::{Debian, Machine};
 pub(crate) use package::Package;
+pub(crate) use programs::Under;
 
 /// What the three below have in common: how a machine is made, and what the test on Debian 12 is called.
 macro_rules! scenario {

@@ -31,10 +31,10 @@ pub(crate) enum Heard {
 
 impl WebSocket {
     /// Shakes hands over a new connection.
-    pub(crate) fn open(mut connection: Connection) -> Result<Self, Failure> {
+    pub(crate) fn open(mut connection: Connection, host: &str) -> Result<Self, Failure> {
         let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        let response = connection.get("test", "/ws", headers)?;
+        let response = connection.get(host, "/ws", headers)?;
         match response.status() {
             101 => Ok(Self { client: connection.into_client() }),
             status => {

@@ -1,0 +1,1 @@
+Deno.serve((_request: Request) => new Response("Hello from Deno"));

@@ -1,0 +1,5 @@
+export default {
+  fetch(_request: Request) {
+    return new Response("Hello from deno serve");
+  },
+};

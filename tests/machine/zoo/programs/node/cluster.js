@@ -1,0 +1,15 @@
+const cluster = require('node:cluster')
+const http = require('node:http')
+const { availableParallelism } = require('node:os')
+
+if (cluster.isPrimary) {
+  for (let i = 0; i < availableParallelism(); i++) cluster.fork()
+  cluster.on('exit', (worker) => console.log(`worker ${worker.process.pid} died`))
+} else {
+  http
+    .createServer((req, res) => {
+      res.writeHead(200)
+      res.end('Hello from cluster')
+    })
+    .listen(8000)
+}

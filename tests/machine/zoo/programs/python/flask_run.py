@@ -1,0 +1,12 @@
+from flask import Flask
+
+app = Flask(__name__)
+
+
+@app.route("/")
+def hello_world():
+    return "<p>Hello from Flask</p>"
+
+
+if __name__ == "__main__":
+    app.run(port=5000)
