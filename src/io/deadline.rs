@@ -223,7 +223,7 @@ mod tests {
         let woken = std::sync::Arc::new(Woken(0.into()));
         let waker = Waker::from(std::sync::Arc::clone(&woken));
         let mut cx = Context::from_waker(&waker);
-        let mut times = || woken.0.swap(0, std::sync::atomic::Ordering::Relaxed);
+        let times = || woken.0.swap(0, std::sync::atomic::Ordering::Relaxed);
         let all = Deadlines::new();
         let start = Instant::now();
         let (one, other) = (all.add(), all.add());

@@ -328,17 +328,43 @@ mod tests {
             "00000000000000005\r\n",
             ";a\r\n",
             " 5\r\n",
+            "1\rxa\r\n0\r\n\r\n",
+            "1;a@\na\r\n0\r\n\r\n",
+            "1 \ta\r\n0\r\n\r\n",
+            "0\r\n\rx",
         ] {
             assert!(decode(bad.as_bytes(), &[]).is_err(), "{bad:?}");
         }
     }
 
     #[test]
+    fn spaces_may_be_wherever_an_extension_has_some() {
+        for line in ["1;a", "1 ;a", "1 \t ;a", "1\t;a", "1; a", "1;a = b", "1;a=\t\"b\" ;c ;d=e "] {
+            let body = format!("{line}\r\nx\r\n0\r\n\r\n");
+            let decoded = decode(body.as_bytes(), &[]).map(|whole| whole.map(|w| w.0));
+            assert_eq!(decoded, Ok(Some(b"x".to_vec())), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_in_data_between_a_size_and_its_last_byte() {
+        let mut decoder = Decoder::new(0);
+        for (piece, is_in_data) in
+            [("2", false), ("\r\n", true), ("a", true), ("b", false), ("\r\n0\r\n", false)]
+        {
+            decoder.next(piece.as_bytes()).unwrap();
+            assert_eq!(decoder.is_in_data(), is_in_data, "{piece:?}");
+        }
+    }
+
+    #[test]
     fn extensions_and_trailers_are_bounded() {
-        let long = format!("1;{}\r\nx\r\n", "a".repeat(MAX_LINE));
-        assert_eq!(decode(long.as_bytes(), &[]), Err(ChunkError::Extension));
-        let many = format!("1;{}\r\nx\r\n", "a".repeat(1000)).repeat(20);
-        assert_eq!(decode(many.as_bytes(), &[]), Err(ChunkError::Extension));
+        let line = |length: usize| format!("1;{}\r\nx\r\n", "a".repeat(length - 1));
+        assert_eq!(decode(line(4096).as_bytes(), &[]), Ok(None));
+        assert_eq!(decode(line(4097).as_bytes(), &[]), Err(ChunkError::Extension));
+        assert_eq!(decode(line(4096).repeat(4).as_bytes(), &[]), Ok(None));
+        let more = line(4096).repeat(4) + &line(1);
+        assert_eq!(decode(more.as_bytes(), &[]), Err(ChunkError::Extension));
         let trailers = format!("0\r\nX: {}\r\n\r\n", "a".repeat(2000));
         assert_eq!(decode(trailers.as_bytes(), &[]), Err(ChunkError::TrailersTooLarge));
     }

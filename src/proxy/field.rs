@@ -172,7 +172,7 @@ const TOKEN_BYTE: [bool; 256] = table(b"!#$%&'*+-.^_`|~");
 pub(crate) const fn table(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
-    while byte < 128 {
+    while byte < table.len() {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
@@ -263,11 +263,51 @@ mod tests {
     use super::*;
 
     #[test]
+    fn each_field_has_one_name_and_none_that_is_nearly_its_own() {
+        for (name, field) in [
+            ("te", Field::Te),
+            ("host", Field::Host),
+            ("proxy", Field::Dropped),
+            ("expect", Field::Expect),
+            ("accept", Field::Accept),
+            ("upgrade", Field::Upgrade),
+            ("trailer", Field::Trailer),
+            ("forwarded", Field::Forwarded),
+            ("x-real-ip", Field::OtherForwarded),
+            ("connection", Field::Connection),
+            ("keep-alive", Field::KeepAlive),
+            ("client-cert", Field::Dropped),
+            ("client-cert-chain", Field::Dropped),
+            ("content-length", Field::ContentLength),
+            ("http2-settings", Field::Dropped),
+            ("x-forwarded-for", Field::ForwardedFor),
+            ("x-forwarded-host", Field::ForwardedHost),
+            ("x-forwarded-port", Field::ForwardedPort),
+            ("proxy-connection", Field::Dropped),
+            ("transfer-encoding", Field::TransferEncoding),
+            ("x-forwarded-proto", Field::ForwardedProto),
+            ("proxy-authorization", Field::Dropped),
+        ] {
+            assert_eq!(Field::of(name.as_bytes()), field, "{name}");
+            assert_eq!(Field::of(name.to_uppercase().as_bytes()), field, "{name}");
+            let nearly = format!("{}q", &name[..name.len() - 1]);
+            let is_group = name.starts_with("x-forwarded-");
+            let other = if is_group { Field::OtherForwarded } else { Field::Other };
+            assert_eq!(Field::of(nearly.as_bytes()), other, "{nearly}");
+        }
+    }
+
+    #[test]
     fn names_are_told_whatever_their_case() {
         assert_eq!(Field::of(b"CONTENT-length"), Field::ContentLength);
         assert_eq!(Field::of(b"Content-Lengths"), Field::Other);
         assert_eq!(Field::of(b"x-forwarded-server"), Field::OtherForwarded);
-        assert_eq!(Field::of(b"user_agent"), Field::Other);
+        for other in ["user_agent", "x_custom_name", "x-request-id", "x_request-id", ""] {
+            assert_eq!(Field::of(other.as_bytes()), Field::Other, "{other}");
+        }
+        let alias = |length: usize| format!("x_forwarded-{}", "a".repeat(length - 12));
+        assert_eq!(Field::of(alias(64).as_bytes()), Field::Dropped);
+        assert_eq!(Field::of(alias(65).as_bytes()), Field::Other, "no server knows such a name");
     }
 
     #[test]

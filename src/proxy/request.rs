@@ -281,10 +281,99 @@ mod tests {
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
             "Transfer-Encoding: chunked, chunked\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: \r\n",
         ] {
             assert_eq!(with(bad), Err(Reason::MalformedFraming), "{bad}");
+        }
+    }
+
+    fn parsed<T>(head: &str, of: impl FnOnce(Head<'_, '_>) -> T) -> Result<T, Reason> {
+        let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        Head::parse(head.as_bytes(), &mut slots, 128).map(|head| of(head.expect("complete")))
+    }
+
+    #[test]
+    fn a_target_goes_with_its_method() {
+        let longest = "M".repeat(64);
+        for (line, expected) in [
+            ("OPTIONS *", None),
+            ("GET *", Some(Reason::MalformedTarget)),
+            ("CONNECT a:80", Some(Reason::Connect)),
+            ("CONNECT a:", Some(Reason::MalformedTarget)),
+            ("CONNECT a", Some(Reason::MalformedTarget)),
+            (&format!("{longest} /"), None),
+            (&format!("{longest}M /"), Some(Reason::UnknownMethod)),
+        ] {
+            let head = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(verdict(&head).err(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_request_says_once_for_whom_it_is() {
+        let of = |head: &str| {
+            parsed(head, |head| head.authority.map(|a| String::from_utf8(a.text.to_vec()).unwrap()))
+        };
+        let a = || Ok(Some("a".to_owned()));
+        assert_eq!(of("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), a());
+        assert_eq!(of("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n"), a());
+        assert_eq!(of("GET / HTTP/1.0\r\n\r\n"), Ok(None));
+        for bad in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n"] {
+            let head = format!("GET / HTTP/1.1\r\n{bad}\r\n");
+            assert_eq!(of(&head), Err(Reason::MalformedHost), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_expected_is_known_and_only_waited_for_with_a_body() {
+        let waits = |version: &str, fields: &str| {
+            let head = format!("POST / HTTP/{version}\r\nHost: a\r\n{fields}\r\n");
+            parsed(&head, |head| head.expects_continue)
+        };
+        let (expect, body) = ("Expect: 100-Continue\r\n", "Content-Length: 1\r\n");
+        assert_eq!(waits("1.1", &format!("{expect}{body}")), Ok(true));
+        assert_eq!(waits("1.1", expect), Ok(false));
+        assert_eq!(waits("1.1", body), Ok(false));
+        assert_eq!(waits("1.0", &format!("{expect}{body}")), Ok(false));
+        for bad in [format!("{expect}{expect}"), "Expect: 200-ok\r\n".to_owned()] {
+            assert_eq!(waits("1.1", &bad), Err(Reason::UnknownExpectation), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_the_client_takes_is_read() {
+        let takes = |fields: &str| {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            parsed(&head, |head| (head.takes_trailers, head.accept.to_vec())).unwrap()
+        };
+        assert_eq!(takes(""), (false, vec![]));
+        assert_eq!(takes("TE: gzip\r\n"), (false, vec![]));
+        assert_eq!(takes("TE: gzip, Trailers\r\nTE: gzip\r\n"), (true, vec![]));
+        assert_eq!(takes("Accept: a\r\nAccept: b\r\n"), (false, b"a".to_vec()));
+    }
+
+    #[test]
+    fn a_connection_goes_on_by_its_version_and_options() {
+        for (version, options, goes_on) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "Connection: keep-alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+        ] {
+            let head = format!("GET / HTTP/{version}\r\nHost: a\r\n{options}\r\n");
+            let found = parsed(&head, |head| head.keeps_alive());
+            assert_eq!(found, Ok(goes_on), "{version} {options}");
+        }
+    }
+
+    #[test]
+    fn only_some_methods_may_be_asked_twice() {
+        for (method, may) in [("GET", true), ("DELETE", true), ("POST", false), ("PATCH", false)] {
+            let head = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(parsed(&head, |head| head.is_idempotent()), Ok(may), "{method}");
         }
     }
 
@@ -350,6 +439,21 @@ mod tests {
     fn versions() {
         assert_eq!(verdict("GET / HTTP/2.0\r\n\r\n"), Err(Reason::UnknownVersion));
         assert_eq!(verdict("GET / HTTP/01.01\r\n\r\n"), Err(Reason::MalformedHead));
-        assert_eq!(verdict("GET / http/1.1\r\n\r\n"), Err(Reason::MalformedHead));
+        for bad in ["http/1.1", "HTTP/x.1", "HTTP/1.x"] {
+            let head = format!("GET / {bad}\r\n\r\n");
+            assert_eq!(verdict(&head), Err(Reason::MalformedHead), "{bad}");
+        }
+        for (line, read) in [
+            ("GET / HTTP/1.2\r\nA: b", Some("GET / HTTP/1.1\r\nA: b")),
+            ("GET / HTTP/1.9", Some("GET / HTTP/1.1")),
+            ("GET / HTTP/1.1\r\n", None),
+            ("GET / HTTP/1.0\r\n", None),
+            ("GET / HTTP/2.2\r\n", None),
+            ("GET / HTTP/1.12\r\n", None),
+        ] {
+            let mut head = line.as_bytes().to_vec();
+            assert_eq!(read_as_1_1(&mut head), read.is_some(), "{line}");
+            assert_eq!(head, read.unwrap_or(line).as_bytes());
+        }
     }
 }

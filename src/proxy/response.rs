@@ -90,7 +90,7 @@ impl<'h, 'b> Head<'h, 'b> {
                     return Err(Reason::BadResponse);
                 }
                 Field::Upgrade => self.upgrade = field.value,
-                Field::Other if field.name.len() == 12 => {
+                Field::Other => {
                     self.is_events |= field.name.eq_ignore_ascii_case("content-type")
                         && field
                             .value
@@ -167,6 +167,7 @@ mod tests {
             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: gzip\r\n",
             "Transfer-Encoding: chunked, gzip\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Content-Length: +5\r\n",
         ] {
             assert_eq!(framing(bad), Err(Reason::BadResponse), "{bad}");
@@ -178,7 +179,42 @@ mod tests {
     }
 
     #[test]
+    fn some_responses_have_no_body_whatever_they_say() {
+        let to = |head_request: bool, status: &str| {
+            let head = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
+            let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+            let head = Head::parse(head.as_bytes(), &mut slots, 128, head_request)?.unwrap();
+            Ok((head.framing, head.is_interim()))
+        };
+        for (status, length, interim) in [
+            ("100", 0, true),
+            ("199", 0, true),
+            ("200", 5, false),
+            ("204", 0, false),
+            ("304", 0, false),
+            ("599", 5, false),
+        ] {
+            assert_eq!(to(false, status), Ok((Framing::Length(length), interim)), "{status}");
+        }
+        assert_eq!(to(true, "200"), Ok((Framing::Length(0), false)));
+        for status in ["099", "600"] {
+            assert_eq!(to(false, status), Err(Reason::BadResponse), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_stream_of_events_is_known_by_its_type() {
+        let is =
+            |field: &str| parse(&format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n"), |h| h.is_events);
+        assert_eq!(is("content-type: Text/Event-Stream; charset=utf-8"), Ok(true));
+        assert_eq!(is("Content-Type: text/plain"), Ok(false));
+        assert_eq!(is("X-Event-Type: text/event-stream"), Ok(false));
+    }
+
+    #[test]
     fn keep_alive_says_how_long() {
+        let head = "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=7\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(parse(head, |head| head.idle), Ok(Some(7)));
         assert_eq!(keep_alive_timeout(b"timeout=5"), Some(5));
         assert_eq!(keep_alive_timeout(b"max=3, Timeout=72"), Some(72));
         assert_eq!(keep_alive_timeout(b"timeout=x"), None);
@@ -189,5 +225,11 @@ mod tests {
         let head = "HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n";
         assert_eq!(parse(head, |h| h.switches_to(b"foo, websocket")), Ok(true));
         assert_eq!(parse(head, |h| h.switches_to(b"foo")), Ok(false));
+        for without in
+            ["Connection: upgrade", "Upgrade: websocket", "Connection: upgrade\r\nUpgrade:"]
+        {
+            let head = format!("HTTP/1.1 101 S\r\n{without}\r\n\r\n");
+            assert_eq!(parse(&head, |h| h.switches_to(b"websocket")), Ok(false), "{without}");
+        }
     }
 }

@@ -117,10 +117,8 @@ pub(crate) fn response(
     hsts: Option<Hsts>,
 ) {
     // Nearly always the status line is as we would write it, and is copied with what follows.
-    let copied = (buffer.starts_with(b"HTTP/1.1 ")
-        && !head.reason.is_empty()
-        && field::offset(buffer, head.reason) == STATUS.len())
-    .then_some(0);
+    let copied = (buffer.starts_with(b"HTTP/1.1 ") && !head.reason.is_empty()).then_some(0);
+    debug_assert!(copied.is_none() || field::offset(buffer, head.reason) == STATUS.len());
     if copied.is_none() {
         out.extend_from_slice(b"HTTP/1.1 ");
         decimal(out, u64::from(head.status));
@@ -225,10 +223,83 @@ mod tests {
              X-Forwarded-Host: B.example\r\nX-Forwarded-Port: 443\r\n\
              Forwarded: for=127.0.0.1;host=B.example;proto=https\r\nVia: 1.1 roundsman\r\n\r\n"
         );
-        let star = rewritten("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n");
-        assert!(star.starts_with("OPTIONS * HTTP/1.1\r\n"), "{star}");
+        for (line, written) in [
+            ("OPTIONS http://a", "OPTIONS *"),
+            ("OPTIONS http://a/", "OPTIONS /"),
+            ("GET http://a", "GET /"),
+            ("GET http://a/b", "GET /b"),
+            ("GET http://a?b", "GET /?b"),
+        ] {
+            let out = rewritten(&format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert!(out.starts_with(&format!("{written} HTTP/1.1\r\nHost: a\r\n")), "{out}");
+        }
         let octal = rewritten("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 010\r\n\r\n");
         assert!(octal.contains("\r\nContent-Length: 10\r\n"), "{octal}");
+    }
+
+    #[test]
+    fn a_server_is_told_how_a_body_ends() {
+        let with = |fields: &str| rewritten(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        let begins = |out: &str, fields: &str| {
+            out.starts_with(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}X-Forwarded-For: "))
+        };
+        for (fields, written) in [
+            ("", ""),
+            ("Trailer: x\r\n", ""),
+            ("Content-Length: 0\r\n", "Content-Length: 0\r\n"),
+            ("Content-Length: 5\r\nTrailer: x\r\n", "Content-Length: 5\r\n"),
+            (
+                "Transfer-Encoding: chunked\r\nTrailer: x\r\n",
+                "Trailer: x\r\nTransfer-Encoding: chunked\r\n",
+            ),
+        ] {
+            let out = with(fields);
+            assert!(begins(&out, written), "{fields:?}: {out:?}");
+        }
+    }
+
+    #[test]
+    fn where_the_offered_protocols_stand_is_known() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        let parsed = Head::parse(head.as_bytes(), &mut slots, 128).unwrap().unwrap();
+        let mut out = Vec::new();
+        let offered = request(&mut out, head.as_bytes(), &parsed, &ORIGIN, &[]).unwrap();
+        assert_eq!(&out[offered], b"websocket");
+        assert_eq!(client(&ORIGIN, &parsed, &[]), ORIGIN.peer);
+        assert_eq!(client(&Origin::default(), &parsed, &[]), None);
+    }
+
+    #[test]
+    fn a_clients_response_has_the_fields_of_its_own_hop() {
+        let head = "HTTP/1.1 200 OK\r\nProxy: a\r\nProxy-Connection: b\r\nTrailer: c\r\n\
+            Strict-Transport-Security: d\r\nContent-Length: 0\r\nA: e\r\n\r\n";
+        let written = |head: &str, chunked, hsts| {
+            let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+            let bytes = head.as_bytes();
+            let parsed = response::Head::parse(bytes, &mut slots, 128, false).unwrap().unwrap();
+            let mut out = Vec::new();
+            response(&mut out, bytes, &parsed, chunked, Connection::Persistent, None, hsts);
+            String::from_utf8(out).unwrap()
+        };
+        let first = "HTTP/1.1 200 OK\r\nProxy: a\r\n";
+        assert_eq!(
+            written(head, false, None),
+            format!("{first}Strict-Transport-Security: d\r\nContent-Length: 0\r\nA: e\r\n\r\n")
+        );
+        let hsts = Hsts::of(&crate::config::settings::Https {
+            hsts: Some(std::time::Duration::from_secs(9)),
+            ..Default::default()
+        });
+        assert_eq!(
+            written(head, true, hsts),
+            format!(
+                "{first}Trailer: c\r\nContent-Length: 0\r\nA: e\r\n\
+                 Strict-Transport-Security: max-age=9\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+        );
+        let none = "HTTP/1.1 204 N\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(written(none, false, None), "HTTP/1.1 204 N\r\n\r\n");
     }
 
     #[test]

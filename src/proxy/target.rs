@@ -150,13 +150,24 @@ mod tests {
 
     #[test]
     fn authorities() {
-        for good in
-            ["a", "a.example", "a_b.example:80", "127.0.0.1:8080", "[::1]", "[::1]:80", "a:"]
-        {
+        let longest = "a".repeat(255);
+        for good in [
+            "a",
+            "a.example",
+            "a_b.example:80",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:80",
+            "a:",
+            "a:65535",
+            &longest,
+        ] {
             assert!(Authority::parse(good.as_bytes()).is_some(), "{good}");
         }
         for bad in [
             "",
+            &format!("{longest}a"),
+            "a:65536",
             ":80",
             "a b",
             "a,b",
@@ -186,6 +197,10 @@ mod tests {
             panic!("absolute form");
         };
         assert_eq!((authority.host, path), (&b"b.example"[..], &b"?q"[..]));
+        for (target, path) in [("*", "*"), ("/a?b", "/a?b"), ("http://a/b?c", "/b?c")] {
+            let parsed = RequestTarget::parse(target.as_bytes()).unwrap();
+            assert_eq!(parsed.path(), path.as_bytes());
+        }
         for bad in ["", "a", "ftp://a/", "http://", "http:///x", "http://u@a/", "/a#b", "/a\\b"] {
             assert_eq!(RequestTarget::parse(bad.as_bytes()), None, "{bad}");
         }

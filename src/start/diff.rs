@@ -75,6 +75,24 @@ mod tests {
         assert_eq!(text("a\n", ""), "- a\n");
     }
 
+    #[test]
+    fn as_much_as_can_be_is_the_same() {
+        for (old, new, same) in [
+            ("a\nb\nc\n", "c\na\nb\n", "ab"),
+            ("c\na\nb\n", "a\nb\nc\n", "ab"),
+            ("a\nx\nb\ny\nc\n", "a\nb\nc\nx\n", "abc"),
+            ("a\nb\na\nb\na\n", "b\na\nb\n", "bab"),
+            ("a\nb\n", "b\na\nb\na\nb\n", "ab"),
+        ] {
+            let lines = lines(old, new);
+            let kept = lines.iter().filter_map(|line| match line {
+                Line::Same(text) => Some(*text),
+                _ => None,
+            });
+            assert_eq!(kept.collect::<String>(), same, "{old:?} {new:?}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn both_files_can_be_read_from_it(old in "[abc\n]{0,20}", new in "[abc\n]{0,20}") {

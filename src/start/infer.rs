@@ -332,6 +332,13 @@ mod tests {
     }
 
     #[test]
+    fn a_program_is_not_called_after_a_package() {
+        let package = r#"{"name": "theirs"}"#;
+        let (_root, folder) = folder("mine", &[("package.json", package), ("main.py", "")]);
+        assert_eq!(find(&folder.join("main.py")).unwrap().name.as_deref(), Some("mine"));
+    }
+
+    #[test]
     fn a_file_without_a_package_is_called_after_its_folder() {
         let (_root, folder) = folder("shop/current", &[("server.mjs", "")]);
         let found = find(&folder.join("server.mjs")).unwrap();
@@ -354,6 +361,10 @@ mod tests {
                 command(&["node", "srv.js"]),
             ),
             (r#"{"main": "gone.js"}"#, command(&["node", "index.js"])),
+            (
+                r#"{"main": "srv.js", "scripts": {"start": "./unknown"}}"#,
+                command(&["node", "srv.js"]),
+            ),
         ] {
             let files = [("package.json", package), ("srv.js", ""), ("index.js", "")];
             let (_root, folder) = folder("shop", &files);
@@ -373,9 +384,17 @@ mod tests {
             (python.command, python.listen),
             (command(&["python3", "main.py"]), Some("port"))
         );
-        fs::write(folder.join("Procfile"), "web: gunicorn main:app\n").unwrap();
-        let web = find(&folder).unwrap();
-        assert_eq!((web.command, web.listen), (command(&["gunicorn", "main:app"]), Some("fd")));
+        let file = find(&folder.join("main.py")).unwrap();
+        assert_eq!((file.command, file.listen), (command(&["python3", "main.py"]), Some("port")));
+        for (line, words, listen) in [
+            ("gunicorn main:app", command(&["gunicorn", "main:app"]), "fd"),
+            ("./serve --x", command(&["./serve", "--x"]), "port"),
+            ("./serve -p $PORT", command(&["sh", "-c", "exec ./serve -p $PORT"]), "port"),
+        ] {
+            fs::write(folder.join("Procfile"), format!("web: {line}\n")).unwrap();
+            let web = find(&folder).unwrap();
+            assert_eq!((web.command, web.listen), (words, Some(listen)));
+        }
         let program = find(&folder.join("serve")).unwrap();
         assert_eq!(program.command, [folder.join("serve").display().to_string()]);
         assert_eq!(find(&folder.join("tool")).unwrap().command, command(&["node", "tool"]));
@@ -390,6 +409,7 @@ mod tests {
             ("a.ts", "npm install tsx"),
             ("no", "there is no file"),
             ("", "it is not clear what to start"),
+            ("notes.txt/x", "Not a directory"),
             ("y", "not valid JSON"),
         ] {
             let error = find(&folder.join(path)).unwrap_err().to_string();

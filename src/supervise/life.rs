@@ -78,6 +78,20 @@ mod tests {
     }
 
     #[test]
+    fn the_time_is_that_since_the_machine_was_booted() {
+        let booted = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            let (seconds, hundredths) = text.split(' ').next().unwrap().split_once('.').unwrap();
+            seconds.parse::<u64>().unwrap() * 1000 + hundredths.parse::<u64>().unwrap() * 10
+        };
+        for _ in 0..10 {
+            let (before, now, after) = (booted(), now(), booted());
+            assert!((before..=after + 10).contains(&now), "{before} {now} {after}");
+            std::thread::sleep(Duration::from_millis(7));
+        }
+    }
+
+    #[test]
     fn links_and_nonsense_are_not_believed() {
         let directory = tempfile::tempdir().unwrap();
         let other = directory.path().join("other");

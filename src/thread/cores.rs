@@ -102,6 +102,15 @@ mod tests {
     fn a_thread_can_be_pinned_to_each_usable_core() {
         let cores = usable_cores();
         assert!(!cores.is_empty());
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+        let range = |part: &str| {
+            let (from, to) = part.split_once('-').unwrap_or((part, part));
+            from.parse::<usize>().unwrap()..=to.parse().unwrap()
+        };
+        let allowed: Vec<usize> = list.trim().split(',').flat_map(range).collect();
+        assert_eq!(allowed_cores().unwrap(), allowed);
+        assert!(allowed.starts_with(&cores), "{cores:?} of {allowed:?}");
         for core in cores {
             std::thread::spawn(move || {
                 pin(core).unwrap();
