@@ -128,6 +128,13 @@ mod tests {
     }
 
     #[test]
+    fn generator_and_workers_mean_the_same_names() {
+        assert_eq!(variables_credential(2), "roundsman.environment.2");
+        let path = "/run/roundsman.generator/apps/shop.json";
+        assert_eq!(AppCopy::path(Path::new("/"), "shop"), Path::new(path));
+    }
+
+    #[test]
     fn what_cannot_be_read_is_no_copy() {
         assert_eq!(AppCopy::from_text("{"), None);
         let loaded = loaded(&[("apps/shop.toml", "command = [\"/bin/x\"]\n")]);

@@ -127,5 +127,20 @@ mod tests {
         ] {
             assert_ne!(of(other), base, "{other}");
         }
+        let background = "command = [\"/bin/x\"]\nlisten = \"none\"\n";
+        let more = ["shutdown = \"SIGINT\"", "shutdown = \"SIGQUIT\"", "ready-after = \"1s\""];
+        let prints = ["", "ready-after = \"3s\""].iter().chain(&more);
+        let prints = prints.map(|line| of(&format!("{background}{line}\n")));
+        assert_eq!(prints.collect::<std::collections::BTreeSet<_>>().len(), 5);
+    }
+
+    #[test]
+    fn whoever_looks_after_the_workers_starts_anew_for_what_it_looks_at() {
+        let of = |text: &str| of_watch(&shop(&format!("command = [\"/bin/x\"]\n{text}")));
+        let base = of("");
+        assert_eq!(of("user = \"a\"\n"), base);
+        for other in ["workers = 2\n", "max-memory = \"1GiB\"\n", "max-age = \"1d\"\n"] {
+            assert_ne!(of(other), base, "{other}");
+        }
     }
 }

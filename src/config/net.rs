@@ -228,7 +228,144 @@ pub(super) fn listener(node: &Node, problems: &mut Problems) -> Read<SocketAddr>
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::diagnostic::{File, Place};
+    use super::super::fragment::Value;
     use super::*;
+
+    /// What is read of a text, or what is said of it.
+    fn of<T>(text: &str, read: impl FnOnce(&Node, &mut Problems) -> Read<T>) -> Result<T, String> {
+        let file = std::sync::Arc::new(File::new("a.toml".into(), String::new()));
+        let node = Node { place: Place::new(&file, 0..0), value: Value::String(text.to_owned()) };
+        let mut problems = Problems::default();
+        let value = read(&node, &mut problems);
+        assert_eq!(value.is_none(), problems.errors() == 1, "{text}");
+        value.ok_or_else(|| problems.render(false))
+    }
+
+    /// Each of them is read as it should be, or explained with these words.
+    fn all<T>(
+        read: fn(&Node, &mut Problems) -> Read<T>,
+        show: fn(T) -> String,
+        cases: &[(&str, Result<&str, &str>)],
+    ) {
+        for (text, expected) in cases {
+            match (of(text, read).map(show), expected) {
+                (Ok(value), Ok(expected)) => assert_eq!(value, *expected, "{text}"),
+                (Err(said), Err(part)) => assert!(said.contains(part), "{text}: {said}"),
+                (found, _) => panic!("{text}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_route_is_for_a_host_or_all_below_one_or_any() {
+        let cases = [
+            ("*", Ok("Any")),
+            ("*.Example.com", Ok("Wildcard(\"example.com\")")),
+            ("a.example.com", Ok("Exact(\"a.example.com\")")),
+            ("*.*", Err("`*` is no host")),
+        ];
+        all(host_pattern, |host| format!("{host:?}"), &cases);
+    }
+
+    #[test]
+    fn a_check_asks_a_host_with_or_without_a_port() {
+        let cases = [
+            ("Shop", Ok("shop")),
+            ("Shop:8080", Ok("shop:8080")),
+            ("[::1]", Ok("[::1]")),
+            ("[::1]:80", Ok("[::1]:80")),
+            ("::1", Err("write \"[::1]\"")),
+            ("shop:99999", Err("without the port")),
+            ("shop:", Err("without the port")),
+        ];
+        all(host_header, |host| host, &cases);
+    }
+
+    #[test]
+    fn paths_of_routes_are_prefixes_on_borders() {
+        let cases = [
+            ("/", Ok("/")),
+            ("/a/", Ok("/a")),
+            ("/a/b", Ok("/a/b")),
+            ("/a?b", Err("write \"/a\"")),
+            ("/a//b", Err("segments")),
+            ("/a/./b", Err("segments")),
+            ("/a/..", Err("segments")),
+        ];
+        all(path_prefix, |path| path, &cases);
+    }
+
+    #[test]
+    fn paths_stand_as_in_a_request() {
+        let cases = [
+            ("/a?b=c", Ok("/a?b=c")),
+            ("a", Err("write \"/a\"")),
+            ("https://a/b", Err("write \"/b\"")),
+            ("/a/*", Err("write \"/a/\"")),
+            ("/a b", Err("write ' ' as %20")),
+            ("/a#b", Err("write '#' as %23")),
+            ("/\u{fc}", Err("as %C3%BC")),
+        ];
+        for (text, expected) in cases {
+            all(
+                |node, problems| path(node, problems).map(str::to_owned),
+                |p| p,
+                &[(text, expected)],
+            );
+        }
+    }
+
+    #[test]
+    fn a_server_is_at_an_address_with_a_port_or_at_a_socket() {
+        let longest = format!("unix:/{}", "a".repeat(106));
+        let socket = format!("Unix(\"{}\")", &longest[5..]);
+        let longer = format!("{longest}a");
+        let cases = [
+            ("10.0.0.1:80", Ok("Tcp(10.0.0.1:80)")),
+            ("[::1]:80", Ok("Tcp([::1]:80)")),
+            (&longest, Ok(&*socket)),
+            (&longer, Err("at most 107 bytes")),
+            ("unix:/a\0", Err("at most 107 bytes")),
+            ("unix:./a", Err("write the whole path: \"unix:/run/a\"")),
+            ("10.0.0.1:0", Err("0 is no port")),
+            ("0.0.0.0:80", Err("this is every address")),
+            ("http://10.0.0.1:80/", Err("alone: \"10.0.0.1:80\"")),
+            ("::1", Err("\"[::1]:8080\"")),
+            ("10.0.0.1", Err("\"10.0.0.1:8080\"")),
+            ("/run/a", Err("\"unix:/run/a\"")),
+            ("localhost:80", Err("\"127.0.0.1:80\"")),
+            ("api.internal:80", Err("\"dns:api.internal:80\"")),
+            ("api", Err("write an IP address and a port")),
+        ];
+        all(address, |address| format!("{address:?}"), &cases);
+    }
+
+    #[test]
+    fn one_listens_on_an_address_and_a_port() {
+        let cases = [
+            ("10.0.0.1:6379", Ok("10.0.0.1:6379")),
+            ("[::]:6379", Ok("[::]:6379")),
+            ("10.0.0.1:0", Err("no address to listen on")),
+            ("10.0.0.1", Err("no address to listen on")),
+        ];
+        all(listener, |address| address.to_string(), &cases);
+    }
+
+    #[test]
+    fn names_are_as_long_as_the_dns_has_them() {
+        let name = |lengths: &[usize]| {
+            lengths.iter().map(|length| "a".repeat(*length)).collect::<Vec<_>>().join(".")
+        };
+        for (lengths, fits) in [
+            (&[63][..], true),
+            (&[64], false),
+            (&[63, 63, 63, 61], true),
+            (&[63, 63, 63, 62], false),
+        ] {
+            assert_eq!(host(&name(lengths)).is_ok(), fits, "{lengths:?}");
+        }
+    }
 
     #[test]
     fn hosts_are_lower_cased_or_explained() {

@@ -239,6 +239,14 @@ mod tests {
     }
 
     #[test]
+    fn where_there_is_no_gitignore_nothing_is_left_unread() {
+        let directory = tempfile::tempdir().unwrap();
+        let selector = Selector::new(directory.path(), &Watch::All);
+        assert!(selector.rules_in(&Rules::new(), directory.path()).is_empty());
+        assert_eq!(selector.take_unread(), None);
+    }
+
+    #[test]
     fn only_where_something_can_match_is_looked() {
         let watch = Watch::Patterns(vec!["a/b/*.js".to_owned()]);
         let selector = Selector::new(Path::new("/srv"), &watch);

@@ -217,7 +217,103 @@ pub(crate) fn decimal(out: &mut Vec<u8>, number: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::field::MAX_FIELDS;
     use super::*;
+
+    /// A connection of this peer to port 8080.
+    fn origin(peer: &str) -> Origin {
+        let peer = Some(peer.parse().unwrap());
+        Origin { peer, peer_port: 4000, port: Some(8080), ..Origin::default() }
+    }
+
+    fn with<T>(head: &str, of: impl FnOnce(&Head<'_, '_>) -> T) -> T {
+        let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+        of(&Head::parse(head.as_bytes(), &mut slots, 128).unwrap().unwrap())
+    }
+
+    fn nets(nets: &[&str]) -> Vec<IpNet> {
+        nets.iter().map(|net| net.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_client_is_the_last_whom_no_trusted_proxy_vouches_for() {
+        let trusted = nets(&["10.0.0.0/8", "192.0.2.7/32"]);
+        for (peer, fields, client) in [
+            ("203.0.113.1", "", "203.0.113.1"),
+            ("203.0.113.1", "X-Forwarded-For: 1.1.1.1\r\n", "203.0.113.1"),
+            ("10.0.0.1", "", "10.0.0.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1\r\n", "1.1.1.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1, 2.2.2.2\r\n", "2.2.2.2"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1, 192.0.2.7\r\n", "1.1.1.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1, nobody\r\n", "10.0.0.1"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1, x, 10.0.0.9\r\n", "10.0.0.9"),
+            ("10.0.0.1", "X-Forwarded-For: 10.0.0.3, 10.0.0.2\r\n", "10.0.0.3"),
+            ("10.0.0.1", "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n", "2.2.2.2"),
+            ("10.0.0.1", "X-Real-IP: 1.1.1.1\r\n", "10.0.0.1"),
+        ] {
+            let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let found = with(&head, |head| origin(peer).client(head, &trusted));
+            assert_eq!(found, Some(client.parse().unwrap()), "{peer} {fields}");
+        }
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\n\r\n";
+        let nameless = Origin { nameless: true, ..origin("10.0.0.1") };
+        assert_eq!(with(head, |head| nameless.client(head, &trusted)), nameless.peer);
+        assert!(!nameless.is_trusted(&trusted) && origin("10.0.0.1").is_trusted(&trusted));
+        assert_eq!(with(head, |head| Origin::default().client(head, &trusted)), None);
+    }
+
+    #[test]
+    fn the_ends_of_a_connection_are_those_that_are_known() {
+        let local = Some("192.0.2.1".parse().unwrap());
+        let of = |origin: Origin, client: Option<&str>| {
+            let ends = origin.ends(client.map(|client| client.parse().unwrap()));
+            ends.map(|(from, to)| format!("{from} {to}")).unwrap_or_default()
+        };
+        let ours = Origin { local, ..origin("203.0.113.1") };
+        assert_eq!(of(ours.clone(), Some("203.0.113.1")), "203.0.113.1:4000 192.0.2.1:8080");
+        assert_eq!(of(ours, Some("1.1.1.1")), "1.1.1.1:0 192.0.2.1:8080", "another's port");
+        assert_eq!(of(origin("::1"), Some("::1")), "[::1]:4000 [::]:8080");
+        assert_eq!(of(Origin::default(), Some("1.1.1.1")), "1.1.1.1:0 0.0.0.0:0");
+        assert_eq!(of(origin("::1"), None), "");
+    }
+
+    #[test]
+    fn servers_are_told_of_the_client_and_of_what_a_trusted_proxy_said() {
+        let written = |origin: &Origin, head: &str, trusted: bool| {
+            let mut out = Vec::new();
+            with(head, |head| origin.write_fields(&mut out, head, trusted));
+            String::from_utf8(out).unwrap()
+        };
+        let head = "GET / HTTP/1.1\r\nHost: b.example:80\r\nX-Forwarded-For: 1.1.1.1\r\n\
+            X-Forwarded-Proto: https\r\nX-Forwarded-Host: c\r\nX-Forwarded-Port: 443\r\n\
+            Forwarded: for=1.1.1.1\r\nForwarded: for=\"x\r\n\r\n";
+        let six = origin("2001:db8::1");
+        assert_eq!(
+            written(&six, head, false),
+            "X-Forwarded-For: 2001:db8::1\r\nX-Forwarded-Proto: http\r\n\
+             X-Forwarded-Host: b.example:80\r\nX-Forwarded-Port: 8080\r\n\
+             Forwarded: for=\"[2001:db8::1]\";host=\"b.example:80\";proto=http\r\n\
+             Via: 1.1 roundsman\r\n"
+        );
+        assert_eq!(
+            written(&six, head, true),
+            "X-Forwarded-For: 1.1.1.1, 2001:db8::1\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Host: c\r\nX-Forwarded-Port: 443\r\n\
+             Forwarded: for=1.1.1.1, for=\"[2001:db8::1]\";host=\"b.example:80\";proto=http\r\n\
+             Via: 1.1 roundsman\r\n"
+        );
+        let socket = Origin { secure: true, http2: true, ..Origin::default() };
+        assert_eq!(
+            written(&socket, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", false),
+            "X-Forwarded-For: unknown\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n\
+             Forwarded: for=unknown;host=a;proto=https\r\nVia: 2 roundsman\r\n"
+        );
+        let old = written(&origin("1.2.3.4"), "GET / HTTP/1.0\r\n\r\n", false);
+        assert!(
+            old.ends_with("\r\nForwarded: for=1.2.3.4;proto=http\r\nVia: 1.0 roundsman\r\n"),
+            "{old}"
+        );
+    }
 
     #[test]
     fn what_makes_no_sense_is_not_believed() {
@@ -233,7 +329,8 @@ mod tests {
         for good in ["for=1.2.3.4", r#"for="[::1]";host="a\"b""#] {
             assert!(makes(Field::Forwarded, good), "{good}");
         }
-        for bad in [r#"for="1.2.3.4"#, r#"for="a\""#, ""] {
+        assert!(makes(Field::Forwarded, r#"for=a\;host="b""#), "nothing is escaped without quotes");
+        for bad in [r#"for="1.2.3.4"#, r#"for="a\""#, r#"for=a\""#, ""] {
             assert!(!makes(Field::Forwarded, bad), "{bad}");
         }
     }

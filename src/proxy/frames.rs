@@ -74,7 +74,7 @@ fn head_len(head: &[u8; MOST]) -> usize {
 }
 
 fn payload(head: &[u8; MOST]) -> u64 {
-    let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n * 256 + u64::from(*byte));
     match head[1] & 0x7f {
         127 => number(&head[2..10]),
         126 => number(&head[2..4]),

@@ -290,6 +290,22 @@ mod tests {
     }
 
     #[test]
+    fn an_end_is_told_in_words() {
+        for (result, status, words) in [
+            ("exit-code", "1", "exit code 1"),
+            ("exit-code", "128", "exit code 128"),
+            ("exit-code", "137", "its app was killed by signal 9"),
+            ("exit-code", "193", "exit code 193"),
+            ("signal", "KILL", "it was killed by SIGKILL"),
+            ("core-dump", "SEGV", "SIGSEGV, with a core dump"),
+            ("watchdog", "ABRT", "it did not answer (watchdog)"),
+            ("new", "", "\"new\""),
+        ] {
+            assert_eq!(End { result, status, life: None, now: 0 }.to_string(), words);
+        }
+    }
+
+    #[test]
     fn without_a_limit_it_goes_on_for_ever() {
         let restart = Restart { limit: None, ..Restart::default() };
         assert_eq!(crashed(&[0; 300]).next(&restart), Next::Wait(restart.max_delay));
@@ -307,6 +323,8 @@ mod tests {
         assert_eq!(Crashes::load(&below, "shop:2"), Crashes::default());
         Crashes::default().save(&below, "shop:1").unwrap();
         assert_eq!(Crashes::load(&below, "shop:1"), Crashes::default());
+        std::fs::create_dir(below.join("shop:3")).unwrap();
+        Crashes::default().save(&below, "shop:3").expect_err("it is no file");
         Crashes::default().save(&below, "shop:1").unwrap();
     }
 

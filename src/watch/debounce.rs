@@ -121,8 +121,11 @@ mod tests {
             debounce.begins();
             debounce.changed(now);
             now += Duration::from_secs(5);
-            pauses.push(debounce.ended(now).map_or(0, |pause| pause.as_secs()));
-            now = debounce.due().unwrap().max(now);
+            let pause = debounce.ended(now);
+            pauses.push(pause.map_or(0, |pause| pause.as_secs()));
+            let due = debounce.due().unwrap();
+            assert!(pause.is_none_or(|pause| due == now + pause), "{pauses:?}");
+            now = due.max(now);
         }
         assert_eq!(pauses, [0, 0, 5, 10, 20, 40, 80, 160, 300, 300, 300, 300]);
         debounce.begins();

@@ -120,5 +120,7 @@ mod tests {
         // The kernel's account wins where there is one.
         fs::write(directory.path().join("memory.stat"), "anon 5\n").unwrap();
         assert_eq!(of_group(directory.path()), Some(5));
+        fs::write(directory.path().join("memory.swap.current"), "7\n").unwrap();
+        assert_eq!(of_group(directory.path()), Some(12));
     }
 }

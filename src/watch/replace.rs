@@ -162,6 +162,33 @@ mod tests {
     }
 
     #[test]
+    fn it_is_said_why_and_other_limits_count_at_once() {
+        let now = Instant::now();
+        let mut replacements = replacements(None, None);
+        for (memory, age, why) in [
+            (Some(100), None, "has 110 MiB of memory, max-memory is 100 MiB"),
+            (None, Some(60), "has been ready for 500 s, max-age is 60 s"),
+        ] {
+            let (memory, age) = (memory.map(|mib| mib * MIB), age.map(Duration::from_secs));
+            replacements.set_limits(Limits { memory, age });
+            let (_, reason) = replacements.next(now, &[sample(1, 110, 500)]).unwrap();
+            assert_eq!(reason.to_string(), why);
+        }
+    }
+
+    #[test]
+    fn one_that_was_well_for_just_long_enough_was_not_replaced_in_vain() {
+        let mut now = Instant::now();
+        let mut replacements = replacements(Some(100), None);
+        for _ in 0..3 {
+            let sample = Sample { age: YOUNG, ..sample(1, 150, 0) };
+            assert!(replacements.next(now, &[sample]).is_some());
+            replacements.ended(now, true);
+            now += APART;
+        }
+    }
+
+    #[test]
     fn what_is_not_known_is_not_too_much() {
         let unknown = Sample { memory: None, ..sample(1, 0, 500) };
         assert_eq!(replacements(Some(100), None).next(Instant::now(), &[unknown]), None);

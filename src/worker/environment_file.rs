@@ -34,19 +34,25 @@ pub(crate) fn read_all(app: &App, credentials: Option<&Path>) -> Result<Environm
         let handed = handed.filter(|path| path.exists());
         let from = handed.as_ref().unwrap_or(path);
         // The app's user may have put anything there: nothing that blocks, nothing without an end.
-        let text = read_text(from, Links::Follow, MOST).map_err(|source| {
-            let advice = match source.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    ": let the app's user read it; or let it and every directory above it be root's, with \
-                     nobody else to write there, and say `systemctl daemon-reload`"
-                }
-                _ => "",
-            };
-            UnusableFile { path: path.clone(), source, advice }
+        let text = read_text(from, Links::Follow, MOST).map_err(|source| UnusableFile {
+            path: path.clone(),
+            advice: advice(source.kind()),
+            source,
         })?;
         variables.extend(parse(&text));
     }
     Ok(variables)
+}
+
+/// What to do about a file that cannot be read.
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::PermissionDenied => {
+            ": let the app's user read it; or let it and every directory above it be root's, with \
+             nobody else to write there, and say `systemctl daemon-reload`"
+        }
+        _ => "",
+    }
 }
 
 /// Where in a line the reader is.
@@ -162,6 +168,12 @@ mod tests {
         let mut pairs = pairs(text);
         assert_eq!(pairs.len(), 1, "{text:?}: {pairs:?}");
         pairs.remove(0).1
+    }
+
+    #[test]
+    fn only_of_rights_there_is_something_to_say() {
+        assert!(advice(io::ErrorKind::PermissionDenied).contains("let the app's user read it"));
+        assert_eq!(advice(io::ErrorKind::NotFound), "");
     }
 
     #[test]

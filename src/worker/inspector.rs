@@ -124,6 +124,7 @@ mod tests {
                 "node --inspect=[::1]:80 a.js",
                 "node --inspect=[::1]:80 --inspect-port=[::1]:82 a.js",
             ),
+            ("node --inspect=[::1] a.js", "node --inspect=[::1] --inspect-port=[::1]:9231 a.js"),
             (
                 "node --inspect --inspect-port 80 a.js",
                 "node --inspect --inspect-port 80 --inspect-port=82 a.js",
@@ -132,6 +133,21 @@ mod tests {
             assert_eq!(command(given, 3), third);
             assert_eq!(command(given, 1), given, "the first one where it was asked for");
         }
+    }
+
+    #[test]
+    fn node_is_asked_in_its_command_and_in_its_environment() {
+        let given = |program: &str| {
+            let mut command = [program, "--inspect", "a.js"].map(str::to_owned).to_vec();
+            let mut environment = Environment::new();
+            environment.insert("NODE_OPTIONS".into(), "--inspect=9300".into());
+            apart(&mut command, &mut environment, 2);
+            (command.join(" "), environment[OsStr::new("NODE_OPTIONS")].clone())
+        };
+        let options = std::ffi::OsString::from("--inspect=9300 --inspect-port=9301");
+        let node = "node --inspect --inspect-port=9230 a.js";
+        assert_eq!(given("node"), (node.to_owned(), options.clone()));
+        assert_eq!(given("sh"), ("sh --inspect a.js".to_owned(), options));
     }
 
     #[test]

@@ -80,9 +80,14 @@ mod tests {
                     reason == Reason::ConnectFailed || fate.whole,
                     "there is nothing to send: {reason:?} {fate:?}"
                 );
+                let to_another = fate.reused && !fate.interim;
                 assert!(
-                    !fate.answered || fate.reused || reason == Reason::ConnectFailed,
+                    !fate.answered || to_another || reason == Reason::ConnectFailed,
                     "it was answered: {reason:?} {fate:?}"
+                );
+                assert!(
+                    fate.reused || reason != Reason::BadResponse,
+                    "this is the answer: {fate:?}"
                 );
             }
         }

@@ -122,11 +122,20 @@ mod tests {
         backlog.given(1, CONNECTION - 10);
         backlog.given(3, 10);
         assert_eq!((room(&backlog), backlog.wakers.borrow().len()), (0, 1));
+        backlog.sent(3, 0);
+        assert_eq!(backlog.wakers.borrow().len(), 1, "there is no room yet");
         backlog.sent(3, 4);
         assert_eq!((room(&backlog), backlog.wakers.borrow().len()), (4, 0), "it was woken");
+        assert_eq!(thread.get(), CONNECTION - 4);
+        backlog.given(1, 3);
+        backlog.sent(1, 2);
+        assert_eq!((room(&backlog), thread.get()), (3, CONNECTION - 3));
+        backlog.sent(1, 1);
+        assert_eq!(room(&backlog), 4);
         backlog.sent(3, 100);
         backlog.sent(3, 100);
         assert_eq!(room(&backlog), 10, "what nobody gave does not count");
+        assert_eq!(backlog.streams.borrow()[..], [(1, 1_048_566)]);
         backlog.reset(1);
         backlog.reset(1);
         assert_eq!((room(&backlog), thread.get()), (CONNECTION, 0));
@@ -135,7 +144,11 @@ mod tests {
 
     #[test]
     fn where_all_hold_much_each_may_hold_little() {
-        let thread = Rc::default();
+        let thread = Rc::new(Cell::new(67_108_864));
+        assert_eq!(room(&Backlog::new(&thread)), 1_048_576);
+        thread.set(67_108_865);
+        assert_eq!(room(&Backlog::new(&thread)), 32_768);
+        thread.set(0);
         let all: Vec<_> = (0..100).map(|_| Backlog::new(&thread)).collect();
         let mut given = 0;
         for backlog in &all {

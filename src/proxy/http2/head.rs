@@ -101,7 +101,10 @@ pub(super) fn is_websocket(head: &request::Parts) -> bool {
 /// Writes the line of a key, which only HTTP/1.1 has: 16 bytes in base64.
 fn write_key(out: &mut Vec<u8>) {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut bits = u128::from(random()) << 64 | u128::from(random());
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&random().to_ne_bytes());
+    key[8..].copy_from_slice(&random().to_ne_bytes());
+    let mut bits = u128::from_ne_bytes(key);
     for _ in 0..21 {
         out.push(DIGITS[(bits >> 122) as usize]);
         bits <<= 6;
@@ -311,6 +314,12 @@ mod tests {
                 "GET / HTTP/1.1|host: a|x: y|cookie: a=1; b=2; c=3",
             ),
             ("GET https://a/", &[("te", "trailers")], false, "GET / HTTP/1.1|host: a|te: trailers"),
+            (
+                "GET https://a/",
+                &[("sec-websocket-key", "x")],
+                false,
+                "GET / HTTP/1.1|host: a|sec-websocket-key: x",
+            ),
         ];
         for (first, fields, has_body, expected) in CASES {
             let head = written(&request(first, fields, None), *has_body).expect(first);
@@ -330,6 +339,8 @@ mod tests {
             ("GET https://a/", &[("connection", "close")], None, Reason::MalformedHead),
             ("GET https://a/", &[("transfer-encoding", "chunked")], None, Reason::MalformedHead),
             ("GET https://a/", &[("upgrade", "h2c")], None, Reason::MalformedHead),
+            ("GET https://a/", &[("b", " c")], None, Reason::MalformedHead),
+            ("GET https://a/", &[("b", "c\t")], None, Reason::MalformedHead),
             ("GET ftp://a/", &[], None, Reason::MalformedTarget),
             ("GET a:80", &[], None, Reason::MalformedTarget),
             ("CONNECT https://a/", &[], Some("connect-udp"), Reason::Connect),
@@ -362,6 +373,31 @@ mod tests {
             // The last digit has two bits of its own.
             assert!("AQgw".contains(&key[21..]), "{key}");
         }
+    }
+
+    #[test]
+    fn no_two_keys_are_alike_in_any_place() {
+        let keys: Vec<Vec<u8>> = std::iter::repeat_with(|| {
+            let mut key = Vec::new();
+            write_key(&mut key);
+            key
+        })
+        .take(500)
+        .collect();
+        for place in 0..22 {
+            let digits: std::collections::BTreeSet<u8> =
+                keys.iter().map(|key| key[place]).collect();
+            let expected = if place == 21 { 4..=4 } else { 50..=64 };
+            assert!(expected.contains(&digits.len()), "{place}: {digits:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_line_ends_with_a_cr_and_is_no_empty_one() {
+        assert_eq!(first_line(b"a\r\nb").unwrap(), (&b"a"[..], &b"b"[..]));
+        assert!(first_line(b"\nb").is_err() && first_line(b"a").is_err());
+        assert!(can_carry(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(!can_carry(b"GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n"));
     }
 
     #[test]
