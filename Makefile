@@ -160,6 +160,17 @@ soak: nextest ## Kill the session store under load, CYCLES times for each kind o
 zoo: machines nextest ## Try some seventy programs of npm, PyPI and Debian, and write docs/programs.md (root); NAMES=next,puma for some
 	ROUNDSMAN_ZOO='$(NAMES)' cargo nextest run --locked --profile machine-soak --run-ignored only zoo::
 
+# Each Debian for itself, so that the one's findings do not end the other.
+.PHONY: chaos
+chaos: machines nextest ## Random faults under load of every kind, on both Debians: CHAOS_SECONDS for each (600), CHAOS_SEED, CHAOS_DEBIAN, CHAOS_FAULTS='NAME …', CHAOS_FIRST=STEP (root)
+	seed=$(or $(CHAOS_SEED),$$(date +%s)); echo "CHAOS_SEED=$$seed" >&2; failed=0; \
+	for debian in $(or $(CHAOS_DEBIAN),trixie bookworm); do \
+	    CHAOS_SEED=$$seed CHAOS_DEBIAN=$$debian CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) \
+	        CHAOS_FAULTS='$(CHAOS_FAULTS)' CHAOS_FIRST='$(CHAOS_FIRST)' \
+	        cargo nextest run --locked --profile machine --run-ignored only --no-capture \
+	        -E 'test(chaos::as_long_as_one_likes)' || failed=1; \
+	done; exit $$failed
+
 # libFuzzer's C++ is built from the crate. With the stable toolchain: coverage needs no sanitizer, and
 # the program has one module with unsafe code.
 .PHONY: fuzz

@@ -3,6 +3,7 @@
 //!
 //! They need root (for containers) and the built package: `make test-machine` sees to both.
 
+mod chaos;
 mod handoff;
 mod harness;
 mod hostile_users;

@@ -3,7 +3,9 @@
 // it starts and ends: well (it handles no signal), late:MS, throw, only:N (all workers but N throw),
 // never (it does not listen), crash:MS (after it has listened), ready (it says that it is), graceful
 // (it closes at a signal), message (it closes at the message `shutdown`), hostile (it sends its
-// parent whatever it can think of).
+// parent whatever it can think of). Who asks with an X-Mark gets the app's name and the mark, too: until somebody
+// has asked for /lie, when it is the mark of whoever asked before.
+const crypto = require('node:crypto');
 const fs = require('node:fs');
 const http = require('node:http');
 const { WebSocketServer } = require('ws');
@@ -14,26 +16,46 @@ const [behaviour, number] = fs.readFileSync('behaviour', 'utf8').trim().split(':
 const others = behaviour === 'only' && process.env.ROUNDSMAN_WORKER !== `shop:${number}`;
 if (behaviour === 'throw' || others) throw new Error(`release ${version} is broken at load`);
 
+let [before, lies] = ['', false];
+
 const server = http.createServer((request, response) => {
   const url = new URL(request.url, 'http://x');
+  const given = request.headers['x-mark'];
+  const mark = lies ? before : given;
+  if (given) before = given;
+  const answer = given ? `${process.env.ROUNDSMAN_APP} ${version} ${mark}` : version;
+  if (url.pathname === '/exit') process.exit(1);
+  if (url.pathname === '/lie') lies = true;
   if (url.pathname === '/upload') {
     let received = 0;
-    request.on('data', (piece) => { received += piece.length; });
+    const digest = crypto.createHash('sha256');
+    request.on('data', (piece) => {
+      received += piece.length;
+      if (given) digest.update(piece);
+    });
     request.on('end', () => {
       response.setHeader('X-Received', received);
-      response.end(version);
+      response.end(given ? `${answer}:${digest.digest('base64')}` : answer);
     });
   } else if (url.pathname === '/events') {
-    // Server-sent events, for ever.
+    // Server-sent events, so many or for ever.
+    let left = Number(url.searchParams.get('count') ?? Infinity);
     response.setHeader('Content-Type', 'text/event-stream');
-    response.write(`data: ${version}\n\n`);
-    setInterval(() => response.write(`data: ${version}\n\n`), 100).unref();
+    const send = () => {
+      response.write(`data: ${answer}\n\n`);
+      left -= 1;
+      if (left > 0) return;
+      clearInterval(timer);
+      response.end();
+    };
+    const timer = setInterval(send, 100).unref();
+    send();
   } else if (url.pathname === '/download') {
     // 64 KiB ten times a second.
     let left = Number(url.searchParams.get('ms')) / 100;
     response.setHeader('Content-Length', left * 65536);
     const timer = setInterval(() => {
-      response.write(Buffer.alloc(65536));
+      response.write(Buffer.alloc(65536, mark));
       left -= 1;
       if (left === 0) {
         clearInterval(timer);
@@ -43,7 +65,7 @@ const server = http.createServer((request, response) => {
   } else {
     // Every request takes a moment, so that some are in flight whatever happens.
     const slow = Number(url.searchParams.get('ms') ?? 6000);
-    setTimeout(() => response.end(version), url.pathname === '/slow' ? slow : 5);
+    setTimeout(() => response.end(answer), url.pathname === '/slow' ? slow : 5);
   }
 });
 const sockets = new WebSocketServer({ server });

@@ -106,7 +106,7 @@ impl Client {
     fn upload(&mut self) -> Result<String, Failure> {
         let mut connection = self.connect()?;
         let body = vec![b'x'; UPLOAD];
-        let response = connection.post("/upload", &body, PIECES, BETWEEN_PIECES)?;
+        let response = connection.post(("test", "/upload", ""), &body, PIECES, BETWEEN_PIECES)?;
         if !response.closes() {
             self.kept = Some(connection);
         }

@@ -47,17 +47,19 @@ impl Connection {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"), &[])
     }
 
-    /// Sends a body in this many pieces, with a rest between them, and reads the answer.
+    /// Sends a body in this many pieces, with a rest between them, and reads the answer: to a host and a
+    /// path, with more fields.
     pub(crate) fn post(
         &mut self,
-        path: &str,
+        (host, path, headers): (&str, &str, &str),
         body: &[u8],
         pieces: usize,
         rest: Duration,
     ) -> Result<Message, Failure> {
         let length = body.len();
-        let head =
-            format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {length}\r\n\r\n"
+        );
         let pieces: Vec<&[u8]> = body.chunks(length.div_ceil(pieces)).collect();
         self.send_with(&head, &pieces, rest)
     }

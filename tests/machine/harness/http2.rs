@@ -48,13 +48,18 @@ impl Http2 {
     /// Asks for this many times at once; all must be answered, and one of the answers is returned.
     pub(crate) fn ask(&mut self, uri: &str) -> Result<String, Failure> {
         let request = Request::get(uri).body(()).expect("it is a good one");
+        let all = self.ask_all(&vec![request; STREAMS])?;
+        Ok(all.into_iter().next_back().unwrap_or_default())
+    }
+
+    /// Sends all of these at once; their answers, in this order.
+    pub(crate) fn ask_all(&mut self, requests: &[Request<()>]) -> Result<Vec<String>, Failure> {
         let (mut connection, mut connections) = (self.connection.take(), 0);
         let all = async {
-            let mut left = STREAMS;
-            let mut last = String::new();
-            while left > 0 {
+            let mut bodies: Vec<Option<String>> = vec![None; requests.len()];
+            while bodies.contains(&None) {
                 let mut answers = Vec::new();
-                for _ in 0..left {
+                for left in (0..requests.len()).filter(|at| bodies[*at].is_none()) {
                     let now = match connection.take() {
                         Some(now) => now.ready().await.ok(),
                         None => None,
@@ -66,19 +71,18 @@ impl Http2 {
                         connections += 1;
                         connect(self.address).await?
                     };
-                    let sent = now.send_request(request.clone(), true);
+                    let sent = now.send_request(requests[left].clone(), true);
                     let (answer, _) = sent.map_err(|error| lost(&error))?;
-                    answers.push(answer);
+                    answers.push((left, answer));
                     connection = Some(now);
                 }
-                for answer in answers {
+                for (at, answer) in answers {
                     if let Answer::Body(body) = read(answer).await? {
-                        last = body;
-                        left -= 1;
+                        bodies[at] = Some(body);
                     }
                 }
             }
-            Ok(last)
+            Ok(bodies.into_iter().flatten().collect())
         };
         let result = self.runtime.block_on(in_time(all));
         self.connection = connection;

@@ -150,9 +150,8 @@ impl Clients {
 }
 
 impl Load {
-    /// Sets them to work against port 80 of the machine with this first process.
-    pub(crate) fn start(leader: u32, clients: Clients) -> Self {
-        let network = File::open(format!("/proc/{leader}/ns/net")).expect("the machine runs");
+    /// Sets them to work against port 80 of the machine with this network.
+    pub(crate) fn start(network: File, clients: Clients) -> Self {
         let network = Arc::new(network);
         let shared = Arc::new(Shared {
             clients,

@@ -156,18 +156,35 @@ impl Machine {
 
     /// Where a path of the machine is on this one. Through the leader, since the machine has
     /// mounted things (`/run`, `/tmp`) that the layer below does not have.
-    fn host_path(&self, path: &str) -> PathBuf {
+    pub(crate) fn host_path(&self, path: &str) -> PathBuf {
         format!("/proc/{}/root{path}", self.leader).into()
+    }
+
+    /// Its network: a thread may enter it.
+    pub(crate) fn network(&self) -> File {
+        File::open(format!("/proc/{}/ns/net", self.leader)).expect("the machine runs")
+    }
+
+    /// Its first process, as this machine numbers it.
+    pub(crate) fn leader(&self) -> u32 {
+        self.leader
     }
 
     // === packages, units, journal ===
 
+    /// Copies a package there; where it is.
+    pub(crate) fn bring(&self, package: &Package) -> String {
+        let name = package.path().file_name().expect("it is a file").to_string_lossy().into_owned();
+        let path = format!("/tmp/{name}");
+        fs::copy(package.path(), self.host_path(&path)).expect("space is left");
+        path
+    }
+
     /// Installs, or upgrades to, a package.
     #[track_caller]
     pub(crate) fn install(&self, package: &Package) {
-        let name = package.path().file_name().expect("it is a file").to_string_lossy().into_owned();
-        fs::copy(package.path(), self.host_path(&format!("/tmp/{name}"))).expect("space is left");
-        self.run(&format!("apt-get install -y /tmp/{name}"));
+        let path = self.bring(package);
+        self.run(&format!("apt-get install -y {path}"));
     }
 
     /// A property of a unit, as `systemctl show` has it.
@@ -210,7 +227,7 @@ impl Machine {
 
     /// Sets clients to work against the machine's port 80.
     pub(crate) fn load(&self, clients: Clients) -> Load {
-        Load::start(self.leader, clients)
+        Load::start(self.network(), clients)
     }
 
     /// What `curl` gets from port 80 of the machine; empty when it gets nothing.

@@ -24,10 +24,14 @@ mod wire;
 pub(crate) use client::Kind;
 pub(crate) use command::Said;
 pub(crate) use host::repository;
+pub(crate) use http::{Connection, Failure};
+pub(crate) use http2::Http2;
 pub(crate) use load::{Clients, Failed, Load, Tally};
 pub(crate) use machine::{Debian, Machine};
 pub(crate) use package::Package;
 pub(crate) use programs::Under;
+pub(crate) use websocket::{Heard, WebSocket};
+pub(crate) use wire::Message;
 
 /// What the three below have in common: how a machine is made, and what the test on Debian 12 is called.
 macro_rules! scenario {
