@@ -25,6 +25,9 @@ pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + 'static {
         }
     }
 
+    /// It ends early because of the server behind it: that is not held against its peer.
+    fn server_failed(&self) {}
+
     /// Whether reading it, while nothing has come, asks the kernel for nothing: then its peer may be
     /// watched all the time. `None` where the end of what is read says nothing about the peer.
     fn is_watched(&self) -> Option<bool> {

@@ -2,7 +2,6 @@
 //! When the server's time to drain is up the conversation ends: a WebSocket with a close frame.
 
 use std::future::poll_fn;
-use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::frames::{Frames, SERVICE_RESTART};
 use super::relay::{FRAMING, TURN};
+use crate::io::ByteStream;
 use crate::io::buf::{Buf, Input, poll_read};
 use crate::io::deadline::Deadline;
 use crate::io::write::write_all;
@@ -36,6 +36,13 @@ struct Half {
     moved: u64,
 }
 
+/// Which side of a direction failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    Source,
+    Sink,
+}
+
 /// Copies until both sides have ended, one fails, or nothing moves for `idle`.
 ///
 /// `held` is what came from the client before the server agreed to switch, and from the server
@@ -48,19 +55,24 @@ pub(crate) async fn run<A, B>(
     idle: Duration,
     mut end: End<'_>,
 ) where
-    A: AsyncRead + AsyncWrite + Unpin,
+    A: ByteStream,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let mut up = Half::new(held.0);
     let mut down = Half::new(held.1);
     let mut seen = None;
     let mut ends = false;
+    let mut server_failed = false;
     let over = poll_fn(|cx| {
         let done =
             (up.poll(cx, client, server, None), down.poll(cx, server, client, end.frames.as_mut()));
         match done {
-            (Poll::Ready(Err(_)), _)
-            | (_, Poll::Ready(Err(_)))
+            (Poll::Ready(Err(Failed::Sink)), _) | (_, Poll::Ready(Err(Failed::Source))) => {
+                server_failed = true;
+                return Poll::Ready(false);
+            }
+            (Poll::Ready(Err(Failed::Source)), _)
+            | (_, Poll::Ready(Err(Failed::Sink)))
             | (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(false),
             _ => {}
         }
@@ -83,6 +95,9 @@ pub(crate) async fn run<A, B>(
         if deadline.poll_passed(cx) { Poll::Ready(false) } else { Poll::Pending }
     })
     .await;
+    if server_failed {
+        client.server_failed();
+    }
     if over && !down.ended {
         farewell(client, end.frames.as_ref(), deadline).await;
     }
@@ -125,7 +140,7 @@ impl Half {
         from: &mut S,
         to: &mut D,
         mut frames: Option<&mut Frames>,
-    ) -> Poll<io::Result<()>>
+    ) -> Poll<Result<(), Failed>>
     where
         S: AsyncRead + Unpin,
         D: AsyncWrite + Unpin,
@@ -136,10 +151,10 @@ impl Half {
             while let Some(buffer) = &self.buffer
                 && !self.out.is_empty()
             {
-                let written = ready!(Pin::new(&mut *to).poll_write(cx, &buffer[self.out.clone()]))?;
-                if written == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-                }
+                let written = Pin::new(&mut *to).poll_write(cx, &buffer[self.out.clone()]);
+                let Ok(written @ 1..) = ready!(written) else {
+                    return Poll::Ready(Err(Failed::Sink));
+                };
                 if let Some(frames) = &mut frames {
                     heads += frames.pass(&buffer[self.out.start..self.out.start + written]);
                 }
@@ -148,7 +163,7 @@ impl Half {
             }
             if self.ended {
                 self.buffer = None;
-                return Pin::new(to).poll_shutdown(cx);
+                return Pin::new(to).poll_shutdown(cx).map_err(|_| Failed::Sink);
             }
             // What is moved is read and written, and each head looked at: then others have their turn.
             if 2 * (self.moved - begun) + FRAMING * heads >= TURN {
@@ -161,7 +176,7 @@ impl Half {
                 self.buffer = None;
                 return Poll::Pending;
             };
-            self.out = 0..read?;
+            self.out = 0..read.map_err(|_| Failed::Source)?;
             self.ended = self.out.is_empty();
         }
     }

@@ -78,7 +78,12 @@ impl<C: ByteStream> Attempt<'_, C> {
             while self.connection.deadline.poll_passed(cx) {
                 match self.more_time(waits.0, &mut reading, download.passed()) {
                     Ok(patience) => self.connection.deadline.set(patience),
-                    Err(reason) => return Poll::Ready(Err((reason, String::new()))),
+                    Err(reason) => {
+                        if waits.0 == Waits::Source {
+                            self.connection.stream.server_failed();
+                        }
+                        return Poll::Ready(Err((reason, String::new())));
+                    }
                 }
             }
             Poll::Pending
@@ -160,6 +165,7 @@ impl<C: ByteStream> Attempt<'_, C> {
             self.connection.stream.discard_unread();
         }
         if matches!(reason, Reason::ServerGone | Reason::BadResponse | Reason::ResponseTimeout) {
+            self.connection.stream.server_failed();
             self.in_flight.doubted(ServerFailure::InvalidResponse);
         }
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream, StreamId};
 use tokio::io::ReadBuf;
 
 use super::super::chunk::{Decoder, Event};
@@ -93,7 +93,7 @@ impl Sender {
             let count = data.len();
             self.stream.send_data(data, last).map_err(broken)?;
             if let Some(backlog) = &self.backlog {
-                backlog.given(self.stream.stream_id().as_u32(), count);
+                backlog.given(self.id().as_u32(), count);
             }
         }
         if let Some(trailers) = trailers {
@@ -128,10 +128,14 @@ impl Sender {
         self.ended
     }
 
+    pub(super) fn id(&self) -> StreamId {
+        self.stream.stream_id()
+    }
+
     pub(super) fn reset(&mut self, reason: Reason) {
         self.stream.send_reset(reason);
         if let Some(backlog) = &self.backlog {
-            backlog.reset(self.stream.stream_id().as_u32());
+            backlog.reset(self.id().as_u32());
         }
     }
 

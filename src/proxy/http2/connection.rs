@@ -84,7 +84,7 @@ async fn serve_from<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin, 
         deadline.within(front.timeouts.client_header, |cx| handshake.as_mut().poll(cx)).await;
     drop(snapshot);
     let Some(Ok(inner)) = opened else { return };
-    let shared = Streams::new(backlog);
+    let shared = Streams::new(&meter);
     Connection { local, inner, origin, meter, deadline, shared, served: 0, phase: Phase::Busy }
         .run()
         .await;

@@ -10,7 +10,7 @@ use h2::server::SendResponse;
 use http::Request;
 
 use super::super::forwarded::Origin;
-use super::backlog::Backlog;
+use super::meter::Meter;
 
 /// A stream that is to be served.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Job {
 /// What a connection and its streams know of each other.
 #[derive(Debug)]
 pub(super) struct Streams {
-    pub(super) backlog: Rc<Backlog>,
+    pub(super) meter: Rc<Meter>,
     pub(super) open: Cell<usize>,
     pub(super) waker: RefCell<Option<Waker>>,
 }
@@ -35,8 +35,8 @@ pub(super) struct Streams {
 pub(super) struct Open(Rc<Streams>);
 
 impl Streams {
-    pub(super) fn new(backlog: Rc<Backlog>) -> Rc<Self> {
-        Rc::new(Self { backlog, open: Cell::new(0), waker: RefCell::default() })
+    pub(super) fn new(meter: &Rc<Meter>) -> Rc<Self> {
+        Rc::new(Self { meter: Rc::clone(meter), open: Cell::new(0), waker: RefCell::default() })
     }
 
     /// Remembers whom to wake when the last stream has ended.
@@ -54,8 +54,8 @@ impl Open {
         Self(Rc::clone(shared))
     }
 
-    pub(super) fn backlog(&self) -> Rc<Backlog> {
-        Rc::clone(&self.0.backlog)
+    pub(super) fn meter(&self) -> Rc<Meter> {
+        Rc::clone(&self.0.meter)
     }
 }
 

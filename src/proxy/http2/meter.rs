@@ -4,7 +4,7 @@
 //!
 //! The h2 crate bounds the memory that such frames can take; this bounds the work, and it does so
 //! for all of them alike (PING, SETTINGS, RST_STREAM, CONTINUATION, empty DATA, ...), for resets
-//! of either side.
+//! of either side, but for those that a server is the cause of: what a server does is not the client's.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -74,7 +74,9 @@ pub(super) struct Meter {
     read: RefCell<Frames>,
     written: RefCell<Frames>,
     /// What waits to be written of bodies.
-    backlog: Rc<Backlog>,
+    pub(super) backlog: Rc<Backlog>,
+    /// Streams that are reset because a server failed; there are few whose reset is still to be written.
+    excused: RefCell<Vec<u32>>,
 }
 
 /// A client's stream whose frames are counted. Nothing more is read from a client without credit.
@@ -147,6 +149,7 @@ impl Meter {
             read: RefCell::new(Frames::new(PREFACE)),
             written: RefCell::new(Frames::new(0)),
             backlog: Rc::clone(backlog),
+            excused: RefCell::default(),
         })
     }
 
@@ -155,13 +158,31 @@ impl Meter {
         self.credit.get() < 0
     }
 
+    /// The reset of this stream, which comes next, is not the client's doing.
+    pub(super) fn excuse(&self, stream: u32) {
+        self.excused.borrow_mut().push(stream);
+    }
+
+    /// Whether the reset of a stream is excused. There is but one.
+    fn is_excused(&self, stream: u32) -> bool {
+        let mut excused = self.excused.borrow_mut();
+        let Some(at) = excused.iter().position(|id| *id == stream) else { return false };
+        excused.swap_remove(at);
+        true
+    }
+
     fn count(&self, frames: &RefCell<Frames>, bytes: &[u8], value: fn(Frame) -> i64) {
         let mut sum = 0;
         let is_written = std::ptr::eq(frames, &raw const self.written);
         frames.borrow_mut().feed(bytes, |frame| {
             match frame.kind {
                 DATA if is_written => self.backlog.sent(frame.stream, frame.len),
-                RST_STREAM => self.backlog.reset(frame.stream),
+                RST_STREAM => {
+                    self.backlog.reset(frame.stream);
+                    if self.is_excused(frame.stream) && is_written {
+                        return;
+                    }
+                }
                 _ => {}
             }
             sum += value(frame);
@@ -294,6 +315,26 @@ mod tests {
         assert_eq!(rounds(&frame(DATA, 0, 0), &[]), 4096);
         assert_eq!(rounds(&frame(DATA, PADDED, 200), &[]), 4096);
         assert_eq!(rounds(&frame(WINDOW_UPDATE, 0, 4), &frame(DATA, 0, 1)), 4096);
+    }
+
+    #[test]
+    fn what_a_server_fails_at_is_not_the_clients() {
+        let meter = meter();
+        meter.read.borrow_mut().skip = 0;
+        let reset = frame(RST_STREAM, 0, 4);
+        let read = |bytes: &[u8]| meter.count(&meter.read, bytes, |frame| -frame.cost());
+        for _ in 0..10_000 {
+            meter.excuse(1);
+            meter.count(&meter.written, &reset, Frame::earns);
+        }
+        assert_eq!(meter.credit.get(), BURST);
+        meter.count(&meter.written, &reset, Frame::earns);
+        assert_eq!(meter.credit.get(), BURST - RESET, "an excuse is for one reset");
+        meter.excuse(1);
+        read(&reset);
+        assert_eq!(meter.credit.get(), BURST - 2 * RESET, "the client's own is the client's");
+        meter.count(&meter.written, &reset, Frame::earns);
+        assert_eq!(meter.credit.get(), BURST - 3 * RESET, "and excuses do not pile up");
     }
 
     #[test]

@@ -17,9 +17,9 @@ use super::super::connection;
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
 use super::super::request::Framing;
-use super::backlog::Backlog;
 use super::body::{Receiver, Sender};
 use super::job::Job;
+use super::meter::Meter;
 use super::{broken, head, invalid};
 use crate::front::Reason;
 use crate::io::ByteStream;
@@ -40,8 +40,10 @@ struct Answer {
     bodiless: bool,
     /// It answers who wants a WebSocket.
     websocket: bool,
-    /// What waits of all responses of the connection.
-    backlog: Rc<Backlog>,
+    /// What it breaks off for is a server's fault.
+    server_failed: bool,
+    /// The account of the connection.
+    meter: Rc<Meter>,
 }
 
 enum State {
@@ -72,7 +74,8 @@ pub(super) async fn serve(local: &Rc<Local>, job: Job, deadline: Deadline) -> Op
         partial: Vec::new(),
         bodiless: parts.method == Method::HEAD,
         websocket,
-        backlog: open.backlog(),
+        server_failed: false,
+        meter: open.meter(),
     }));
     drop(parts);
     let stream = Stream { request: Receiver::new(body, chunked), response: Rc::clone(&response) };
@@ -94,6 +97,17 @@ pub(super) async fn serve(local: &Rc<Local>, job: Job, deadline: Deadline) -> Op
 
 impl Answer {
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = self.poll_take(cx, bytes);
+        // What cannot be carried is the server's message.
+        if let Poll::Ready(Err(error)) = &written
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            self.server_failed = true;
+        }
+        written
+    }
+
+    fn poll_take(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut used = 0;
         while used < bytes.len() {
             let rest = &bytes[used..];
@@ -154,7 +168,7 @@ impl Answer {
         self.state = if none {
             State::Ended
         } else {
-            State::Body(Sender::new(body, framing, Some(Rc::clone(&self.backlog))))
+            State::Body(Sender::new(body, framing, Some(Rc::clone(&self.meter.backlog))))
         };
         Ok(used)
     }
@@ -182,15 +196,29 @@ impl Drop for Answer {
     fn drop(&mut self) {
         // RFC 8441 5: what a reset is to TCP.
         let code = if self.websocket { Code::CANCEL } else { Code::INTERNAL_ERROR };
-        match &mut self.state {
-            State::Head(answer) => answer.send_reset(code),
-            State::Body(sender) if !sender.is_finished() => sender.reset(code),
-            State::Body(_) | State::Ended => {}
+        let stream = match &mut self.state {
+            State::Head(answer) => {
+                answer.send_reset(code);
+                answer.stream_id()
+            }
+            State::Body(sender) if !sender.is_finished() => {
+                sender.reset(code);
+                sender.id()
+            }
+            State::Body(_) | State::Ended => return,
+        };
+        if self.server_failed {
+            self.meter.excuse(stream.as_u32());
         }
     }
 }
 
-impl ByteStream for Stream {} // the socket is the whole connection's
+// The socket is the whole connection's.
+impl ByteStream for Stream {
+    fn server_failed(&self) {
+        self.response.borrow_mut().server_failed = true;
+    }
+}
 
 impl AsyncRead for Stream {
     fn poll_read(

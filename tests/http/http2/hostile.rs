@@ -209,6 +209,34 @@ fn made_you_reset() {
 }
 
 #[test]
+fn what_a_server_breaks_off_is_not_charged_to_its_clients() {
+    let backend = Backend::raw(|peer| {
+        while let Some(request) = peer.request() {
+            let whole = request.target() == "/whole";
+            let broken = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nno".to_vec();
+            if peer.send(&if whole { ok("whole") } else { broken }).is_err() || !whole {
+                return;
+            }
+        }
+    });
+    let proxy = super::support::proxy(&[&backend]);
+    super::support::run(async {
+        let client = super::support::Client::connect(&proxy).await;
+        for _ in 0..30 {
+            let mut asked = Vec::new();
+            for _ in 0..50 {
+                asked.push(client.begin(super::support::get("/broken"), true).await.0);
+            }
+            for response in asked {
+                let error = super::support::whole(response).await.err().unwrap();
+                assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR), "{error}");
+            }
+        }
+        assert_eq!(client.get("/whole").await.unwrap().body, b"whole");
+    });
+}
+
+#[test]
 fn continuation_flood() {
     // RUSTSEC-2024-0332: a head that never ends.
     let field = [&[0x00, 3][..], b"x-a", &[100], &[b'y'; 100]].concat();
