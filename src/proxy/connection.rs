@@ -23,7 +23,7 @@ use crate::io::write::write_all;
 /// stops: its request is answered with `Connection: close` instead of being cut off.
 pub(crate) const STOPPING: Duration = Duration::from_secs(1);
 /// How long a connection is idle, in milliseconds, before it makes place for clients that wait for one.
-const IDLE: u64 = 5000;
+pub(super) const IDLE: u64 = 5000;
 /// How long the client may take to read the last answer, and what it may still send meanwhile:
 /// closing with unread bytes would make its kernel throw the answer away.
 const LINGER: Duration = Duration::from_secs(2);

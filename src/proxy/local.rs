@@ -14,6 +14,7 @@ use super::budget::Budget;
 use super::http2::{Links, Workers};
 use super::pool::Pool;
 use super::server::ServerStream;
+use super::tunnels::{GivenUp, Tunnels};
 use crate::base::limiter::Limiter;
 use crate::front::counters::Counters;
 use crate::front::current::{CurrentSnapshot, ThreadSnapshot};
@@ -26,6 +27,8 @@ const WARNINGS: u32 = 20;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often it is said that this machine has no room: it is the same for every request.
 const EXHAUSTED: Duration = Duration::from_mins(1);
+/// Milliseconds after which it is another crowd that waits for a place.
+const STILL: u64 = 2500;
 
 /// A thread's own part of the front.
 #[derive(Debug)]
@@ -42,11 +45,13 @@ pub(crate) struct Local {
     pub(crate) budget: RefCell<Budget>,
     /// Bytes that wait for HTTP/2 clients to read them.
     pub(crate) backlog: Rc<Cell<usize>>,
+    /// What has no end of its own.
+    pub(super) tunnels: Rc<Tunnels>,
     pub(crate) stopping: Cell<bool>,
     /// Wakes the thread from its rest: it has connections again.
     pub(crate) roused: Notify,
     /// When it was said last that clients wait for a place, in the thread's milliseconds; 0 for never.
-    pub(crate) crowded: Cell<u64>,
+    pub(super) crowded: Cell<u64>,
     /// Whose turn it is to work on a TLS handshake.
     pub(crate) handshakes: Semaphore,
     snapshot: ThreadSnapshot,
@@ -81,6 +86,7 @@ impl Local {
             links: RefCell::default(),
             workers: Workers::default(),
             backlog: Rc::default(),
+            tunnels: Rc::default(),
             stopping: Cell::new(false),
             roused: Notify::new(),
             crowded: Cell::new(0),
@@ -96,6 +102,37 @@ impl Local {
     /// Whether it keeps no connection to a server, and nothing waits to be read.
     pub(crate) fn keeps_nothing(&self) -> bool {
         self.pool.borrow().is_empty() && self.links.borrow().is_empty() && self.backlog.get() == 0
+    }
+
+    /// Clients wait for a place: who has been idle for a while gives up his, and when they have waited
+    /// for that in vain, conversations end of the upstream that has too many.
+    pub(crate) fn make_place(&self) {
+        self.deadlines.tick();
+        let now = self.deadlines.now();
+        let said = self.crowded.replace(now);
+        if said > 0 && now <= said + STILL {
+            self.give_up_tunnels();
+        }
+        self.deadlines.wake_all();
+    }
+
+    fn give_up_tunnels(&self) {
+        let upstreams = self.snapshot().upstreams.len();
+        let share = self.counters.connections.all() / upstreams.max(1);
+        let Some(GivenUp { upstream, ended, of }) = self.tunnels.give_up(share) else { return };
+        let Some(left_out) = self.may_warn(&upstream.name) else { return };
+        let app = upstream.name.strip_prefix("app:").unwrap_or(&upstream.name);
+        if left_out > 0 {
+            warn!(roundsman_app = app, "{left_out} further warnings about requests were left out");
+        }
+        warn!(
+            roundsman_app = app,
+            "the front is full and clients wait: {ended} of {of} WebSockets, tunnels and event \
+             streams of {} end, the oldest first (limits.connections; its even share is {share} \
+             of those of thread {})",
+            upstream.name,
+            self.index
+        );
     }
 
     /// The configuration at work.

@@ -30,3 +30,4 @@ pub(crate) mod sans_io;
 mod server;
 mod target;
 mod tunnel;
+mod tunnels;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use rustix::process::{Resource, getrlimit};
@@ -70,6 +71,10 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
             let limits = &local.snapshot().settings.front.limits;
             let room = limits.connections.min(most).saturating_sub(links.open());
             if room == 0 {
+                if !somebody_waits(socket.get_ref()) {
+                    ready.clear_ready();
+                    break;
+                }
                 // Who has been served has had his turn.
                 local.deadlines.tick();
                 links.crowded(local.deadlines.now());
@@ -123,6 +128,12 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
 fn room_for_clients() -> usize {
     let all = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(all - all / KEPT_BACK).unwrap_or(usize::MAX)
+}
+
+/// Whether there is a connection to accept.
+fn somebody_waits(socket: &OwnedFd) -> bool {
+    let mut listener = [PollFd::new(socket, PollFlags::IN)];
+    poll(&mut listener, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) != Ok(0)
 }
 
 /// Why a batch ended.
@@ -218,8 +229,10 @@ mod tests {
         }
         let (batch, end) = take(&socket, 2);
         assert!(batch.len() == 2 && matches!(end, End::More));
+        assert!(somebody_waits(&socket));
         let (batch, end) = take(&socket, 2);
         assert!(batch.len() == 1 && matches!(end, End::Empty));
+        assert!(!somebody_waits(&socket));
         let (batch, end) = take(&socket, 2);
         assert!(batch.is_empty() && matches!(end, End::Empty));
     }

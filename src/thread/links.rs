@@ -25,7 +25,7 @@ pub(super) enum Command {
     Beat,
     /// Have every connection look whether it must end.
     Look,
-    /// Have those connections end that have been idle for a while: others wait for their place.
+    /// Make place: clients wait for one.
     Crowded,
     /// Finish what is in flight and keep nothing alive.
     Stop,

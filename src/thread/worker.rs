@@ -99,11 +99,7 @@ async fn obey(mut start: Start) {
             }
             Command::Beat => local.counters.heartbeat.add(1),
             Command::Look => local.deadlines.wake_all(),
-            Command::Crowded => {
-                local.deadlines.tick();
-                local.crowded.set(local.deadlines.now());
-                local.deadlines.wake_all();
-            }
+            Command::Crowded => local.make_place(),
             Command::Stop => {
                 local.stopping.set(true);
                 local.deadlines.wake_all();

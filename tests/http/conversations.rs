@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roundsman::balance::Server;
+use roundsman::config::settings::{Address, HostPattern, ServerOptions, UpstreamServer};
 
-use super::support::{Backend, Client, Proxy, Wire, get};
+use super::support::{Backend, Client, Proxy, Wire, add, get};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -64,6 +65,37 @@ fn the_end_of_the_fronts_time_is_theirs_too() {
         drop(client);
         assert_eq!(cut.join().unwrap(), 0);
     });
+}
+
+/// One app's conversations have taken every place. It has a right to half of them.
+#[test]
+fn in_a_full_front_the_oldest_beyond_an_even_share_make_place() {
+    const EVENTS: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+        Transfer-Encoding: chunked\r\n\r\n";
+    for (ask, answer, end) in
+        [(UPGRADE.to_owned(), SWITCH, CLOSE), (get("/events"), EVENTS, b"0\r\n\r\n")]
+    {
+        let (greedy, other) = (saying(answer.into()), Backend::named("served"));
+        let proxy = Proxy::with(&[&greedy], |settings| {
+            settings.front.limits.connections = 8;
+            let address = Address::Tcp(other.address);
+            let server = UpstreamServer { address, options: ServerOptions::default() };
+            let host = HostPattern::Exact("other.example".into());
+            add(settings, "other", vec![server], host, "/");
+        });
+        let mut clients: Vec<_> = (0..8)
+            .map(|_| {
+                let mut client = proxy.send(&ask);
+                client.head().unwrap();
+                client
+            })
+            .collect();
+        assert_eq!(proxy.in_flight(), 8);
+        let served = proxy.ask("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
+        assert_eq!(served.text(), "served");
+        assert_eq!(rest(&mut clients[0]), end, "its end is a proper one");
+        assert!(proxy.in_flight() >= 4, "an even share stays");
+    }
 }
 
 #[test]

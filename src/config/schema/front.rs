@@ -220,7 +220,12 @@ pub(in crate::config) const LIMITS: Section = Section {
         key("header-bytes", "size", "\"32KiB\"", "Of a request or response head; 1KiB to 1MiB."),
         key("headers", "1 to 512", "128", "Fields of a request or response head."),
         key("body", "size or \"none\"", "\"1GiB\"", "Of a request body."),
-        key("connections", "1 to 10000000", "100000", "Open client connections in all."),
+        key(
+            "connections",
+            "1 to 10000000",
+            "100000",
+            "Open client connections in all. While clients wait for a place, those that have been idle for five seconds are closed, and if that is not enough, WebSockets, other tunnels and event streams end: the oldest of the upstream that has most of them, down to its even share of the connections.",
+        ),
         key(
             "connections-per-client",
             "1 to 10000000 or \"none\"",

@@ -17,6 +17,7 @@ use super::super::request::Framing;
 use super::super::rewrite::Connection as Persistence;
 use super::super::server::ServerStream;
 use super::super::tunnel;
+use super::super::tunnels::Held;
 use super::head::Ready;
 use super::{Attempt, FailedAttempt};
 use crate::balance::ServerFailure;
@@ -49,12 +50,14 @@ impl<C: ByteStream> Attempt<'_, C> {
         local.counters.statuses[usize::from(status / 100).min(5)].add(1);
 
         self.watches |= is_events; // they may say nothing for hours
+        let held = self.hold(is_events);
         let mut waits_for = None;
         let mut reading = Reading::default();
         let result = poll_fn(|cx| {
             let mut done = download.poll(cx, stream, &mut self.connection.stream);
             let ends = is_events && done.is_pending() && download.waits() == Waits::Source;
-            if ends && self.in_flight.server().is_over() {
+            let gives_up = held.as_ref().is_some_and(Held::is_given_up);
+            if ends && (gives_up || self.in_flight.server().is_over()) {
                 reusable = false;
                 download.finish();
                 done = download.poll(cx, stream, &mut self.connection.stream);
@@ -107,6 +110,7 @@ impl<C: ByteStream> Attempt<'_, C> {
         let after = match persistence {
             _ if !sent => After::Linger,
             Persistence::Close => After::Close,
+            _ if held.is_some_and(|held| held.is_given_up()) => After::Close,
             _ => After::Keep,
         };
         Ok((after, keep))
@@ -170,6 +174,14 @@ impl<C: ByteStream> Attempt<'_, C> {
         }
     }
 
+    /// Counts in what may last for ever, if this is such a one and has its client's connection to itself.
+    fn hold(&self, endless: bool) -> Option<Held> {
+        if !endless || self.connection.origin.http2 {
+            return None;
+        }
+        self.request.upstream().map(|upstream| self.connection.local.tunnels.hold(upstream))
+    }
+
     /// Hands both connections to the other protocol.
     pub(super) async fn switch(&mut self, stream: &mut ServerStream, ready: &Ready) -> After {
         self.response.consume(ready.len);
@@ -178,20 +190,22 @@ impl<C: ByteStream> Attempt<'_, C> {
         self.in_flight.served();
         let timeouts = self.timeouts();
         let (write, idle) = (timeouts.client_write, timeouts.tunnel_idle);
+        let held = self.hold(true);
+        let given_up = || held.as_ref().is_some_and(Held::is_given_up);
         let connection = &mut *self.connection;
         connection.local.counters.statuses[1].add(1);
         connection.deadline.set_total(None); // a conversation is no request
         let client = &mut connection.stream;
         if write_all(client, &ready.head, &connection.deadline, write).await.is_ok() {
-            let held = (&mut connection.input, &mut self.response);
+            let early = (&mut connection.input, &mut self.response);
             let upgraded = &connection.local.counters.upgraded;
             upgraded.add(1);
             let server = self.in_flight.server();
             let end = tunnel::End {
-                is_over: &|| server.is_over(),
+                is_over: &|| server.is_over() || given_up(),
                 frames: self.request.is_websocket().then(Frames::default),
             };
-            tunnel::run(client, stream, held, &connection.deadline, idle, end).await;
+            tunnel::run(client, stream, early, &connection.deadline, idle, end).await;
             upgraded.sub(1);
         }
         After::Close

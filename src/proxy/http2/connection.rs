@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::server;
 use tracing::debug;
 
-use super::super::connection::{self as http1, STOPPING};
+use super::super::connection::{self as http1, IDLE, STOPPING};
 use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
 use super::backlog::Backlog;
@@ -85,9 +85,8 @@ async fn serve_from<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin, 
     drop(snapshot);
     let Some(Ok(inner)) = opened else { return };
     let shared = Streams::new(&meter);
-    Connection { local, inner, origin, meter, deadline, shared, served: 0, phase: Phase::Busy }
-        .run()
-        .await;
+    let (served, phase, since) = (0, Phase::Busy, 0);
+    Connection { local, inner, origin, meter, deadline, shared, served, phase, since }.run().await;
 }
 
 /// A connection at work.
@@ -101,6 +100,8 @@ struct Connection<C: ByteStream> {
     served: u64,
     /// What the deadline is for.
     phase: Phase,
+    /// When it became idle, in the thread's milliseconds.
+    since: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +188,15 @@ impl<C: ByteStream> Connection<C> {
                 self.leave();
                 return true;
             }
-            (Phase::Busy, true) => self.enter(Phase::Idle, front.timeouts.idle),
+            (Phase::Busy, true) => {
+                self.since = self.local.deadlines.now();
+                self.enter(Phase::Idle, front.timeouts.idle);
+            }
+            // Others wait for its place.
+            (Phase::Idle, true) if self.local.crowded.get() >= self.since + IDLE => {
+                self.leave();
+                return true;
+            }
             (Phase::Idle, false) => self.enter(Phase::Busy, Duration::MAX),
             (Phase::Busy | Phase::Idle, _) => {}
         }

@@ -54,6 +54,19 @@ fn a_cancelled_request_frees_its_server() {
 }
 
 #[test]
+fn who_has_been_idle_for_a_while_makes_place() {
+    let backend = Backend::named("ok");
+    let proxy = proxy_with(&[&backend], |settings| settings.front.limits.connections = 1);
+    run(async {
+        let client = Client::connect(&proxy).await;
+        assert_eq!(client.get("/").await.unwrap().status, 200);
+        let ask = || proxy.ask(crate::http::support::get("/")).status();
+        let asked = std::thread::scope(|scope| scope.spawn(ask).join());
+        assert_eq!(asked.unwrap(), 200);
+    });
+}
+
+#[test]
 fn a_client_that_goes_takes_all_its_requests_along() {
     let backend = Backend::raw(|peer| {
         peer.head();
