@@ -1,12 +1,13 @@
 //! Hashes: sessions of Spring, and counters by name.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::hash::RandomState;
 
 use indexmap::IndexMap;
 
 use super::super::protocol::{Arguments, Reply, Version};
-use super::super::store::value::{Bytes, Kind, Value};
+use super::super::store::value::{Bytes, Kind, Value, field_bytes};
 use super::super::store::{Op, Task, TooMuch, Work};
 use super::number::integer;
 use super::sets::Picks;
@@ -49,15 +50,39 @@ fn field_to_change(
     args: Arguments<'_>,
 ) -> Result<(Vec<u8>, Option<Bytes>), CommandError> {
     let key = cx.key_to_change(args.at(1))?;
-    cx.expect_kind(&key, Kind::Hash)?;
-    let value = match cx.store.find(&key, cx.now)? {
-        None => None,
-        Some(found) => match &*found.value()? {
-            Value::Hash(fields) => fields.get(args.at(2)).cloned(),
-            _ => None,
-        },
+    let value = match cx.collection(&key, Kind::Hash)? {
+        Some(Value::Hash(fields)) => fields.get(args.at(2)).cloned(),
+        _ => None,
     };
     Ok((key, value))
+}
+
+/// Sets fields of a hash, if it does not become too large; returns how many of them are new.
+fn put_fields(
+    cx: &mut Context<'_>,
+    key: &[u8],
+    fields: Vec<(&[u8], &[u8])>,
+) -> Result<usize, CommandError> {
+    let empty = Value::Hash(Box::default());
+    let hash = cx.collection(key, Kind::Hash)?.unwrap_or(&empty);
+    let Value::Hash(known) = hash else { return Err(CommandError::WrongType) };
+    let (mut added, mut bytes) = (0, 0);
+    let mut seen = HashMap::new();
+    for (field, value) in &fields {
+        let after = field_bytes(field, value).cast_signed();
+        let again = if fields.len() > 1 { seen.insert(*field, after) } else { None };
+        let before = again.or_else(|| {
+            let value = known.get(*field)?;
+            Some(field_bytes(field, value).cast_signed())
+        });
+        added += usize::from(before.is_none());
+        bytes += after - before.unwrap_or(0);
+    }
+    if !hash.has_room(added, bytes) {
+        return Err(CommandError::TooLarge);
+    }
+    cx.apply(Op::SetFields(key, fields))?;
+    Ok(added)
 }
 
 fn set_fields(
@@ -69,23 +94,10 @@ fn set_fields(
         return Err(super::wrong_arity(name));
     }
     let key = cx.key_to_change(args.at(1))?;
-    cx.expect_kind(&key, Kind::Hash)?;
     let fields: Vec<_> = args.from(2).step_by(2).zip(args.from(3).step_by(2)).collect();
-    let before = length(cx, &key)?;
-    cx.apply(Op::SetFields(&key, fields))?;
-    let added = length(cx, &key)? - before;
+    let added = put_fields(cx, &key, fields)?;
     cx.done(key);
     Ok(added)
-}
-
-fn length(cx: &Context<'_>, key: &[u8]) -> Result<usize, CommandError> {
-    Ok(match cx.store.find(key, cx.now)? {
-        None => 0,
-        Some(found) => match &*found.value()? {
-            Value::Hash(fields) => fields.len(),
-            _ => 0,
-        },
-    })
 }
 
 pub(super) fn hset(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -103,7 +115,7 @@ pub(super) fn hmset(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
 pub(super) fn hsetnx(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let (key, before) = field_to_change(cx, args)?;
     if before.is_none() {
-        cx.apply(Op::SetFields(&key, vec![(args.at(2), args.at(3))]))?;
+        put_fields(cx, &key, vec![(args.at(2), args.at(3))])?;
     }
     cx.done(key);
     reply.flag(before.is_none());
@@ -170,16 +182,11 @@ pub(super) fn hstrlen(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Rep
 pub(super) fn hdel(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let key = cx.key_to_change(args.at(1))?;
     let mut present: Vec<&[u8]> = Vec::new();
-    if cx.expect_kind(&key, Kind::Hash)? {
-        let found = cx.store.find(&key, cx.now)?;
-        if let Some(found) = &found
-            && let Value::Hash(fields) = &*found.value()?
-        {
-            let mut seen = indexmap::IndexSet::<&[u8], RandomState>::default();
-            present.extend(
-                args.from(2).filter(|field| fields.contains_key(*field) && seen.insert(*field)),
-            );
-        }
+    if let Some(Value::Hash(fields)) = cx.collection(&key, Kind::Hash)? {
+        let mut seen = indexmap::IndexSet::<&[u8], RandomState>::default();
+        present.extend(
+            args.from(2).filter(|field| fields.contains_key(*field) && seen.insert(*field)),
+        );
     }
     let removed = present.len();
     if removed > 0 {
@@ -200,7 +207,7 @@ pub(super) fn hincrby(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Rep
         .checked_add(amount)
         .ok_or_else(|| CommandError::other("ERR increment or decrement would overflow"))?;
     let text = sum.to_string();
-    cx.apply(Op::SetFields(&key, vec![(args.at(2), text.as_bytes())]))?;
+    put_fields(cx, &key, vec![(args.at(2), text.as_bytes())])?;
     cx.done(key);
     reply.integer(sum);
     Ok(())
@@ -217,7 +224,7 @@ pub(super) fn hincrbyfloat(
         key = found;
         Ok(before.map_or(Cow::Borrowed(&b"0"[..]), |before| Cow::Owned(before.into_vec())))
     })?;
-    cx.apply(Op::SetFields(&key, vec![(args.at(2), sum.as_bytes())]))?;
+    put_fields(cx, &key, vec![(args.at(2), sum.as_bytes())])?;
     cx.done(key);
     reply.bulk(sum.as_bytes());
     Ok(())

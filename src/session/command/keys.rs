@@ -1,7 +1,7 @@
 //! Keys whatever they hold, and their expiry.
 
 use super::super::protocol::{Arguments, Reply};
-use super::super::store::value::is_expired;
+use super::super::store::value::{Entry, is_expired};
 use super::super::store::{Op, Task};
 use super::number::integer;
 use super::{CommandError, Context, Outcome, is};
@@ -225,6 +225,7 @@ pub(super) fn persist(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Rep
 
 pub(super) fn del(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let mut removed = 0;
+    cx.find_all(args.from(1))?;
     for name in args.from(1) {
         let key = cx.key_to_change(name)?;
         if cx.kind(&key)?.is_some() {
@@ -239,7 +240,9 @@ pub(super) fn del(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'
 
 pub(super) fn exists(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let mut count = 0;
+    cx.store.work().spend(Task::Find, args.len() - 1)?;
     for name in args.from(1) {
+        cx.store.work().go_on(Task::Find)?;
         count += cx.read(name, |found| Ok(i64::from(found.is_some())))?;
     }
     reply.integer(count);
@@ -277,13 +280,7 @@ fn relocate(
 ) -> Result<bool, CommandError> {
     let source = cx.key_to_change(from)?;
     let target = cx.key_to_change(to)?;
-    let entry = cx
-        .store
-        .find(&source, cx.now)?
-        .map(|found| found.entry())
-        .transpose()?
-        .ok_or_else(|| CommandError::other("ERR no such key"))?;
-    cx.store.work().note(Task::Copy, entry.value.elements());
+    let entry = entry(cx, &source)?.ok_or_else(|| CommandError::other("ERR no such key"))?;
     if only_new && cx.kind(&target)?.is_some() {
         return Ok(false);
     }
@@ -292,6 +289,13 @@ fn relocate(
         cx.apply(Op::Remove(&source))?;
     }
     Ok(true)
+}
+
+/// A copy of an entry.
+fn entry(cx: &Context<'_>, key: &[u8]) -> Result<Option<Entry>, CommandError> {
+    let Some(found) = cx.store.find(key, cx.now)? else { return Ok(None) };
+    cx.store.work().spend(Task::Copy, found.to_copy())?;
+    Ok(Some(found.entry()?))
 }
 
 pub(super) fn copy(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
@@ -312,12 +316,10 @@ pub(super) fn copy(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
         return Err(CommandError::other("ERR source and destination objects are the same"));
     }
     let source = cx.key_to_change(args.at(1))?;
-    let entry = cx.store.find(&source, cx.now)?.map(|found| found.entry()).transpose()?;
-    let Some(entry) = entry else {
+    let Some(entry) = entry(cx, &source)? else {
         reply.flag(false);
         return Ok(());
     };
-    cx.store.work().spend(Task::Copy, entry.value.elements())?;
     let space = cx.store.define_space(cx.client.namespace(), database)?;
     let mut target = Vec::new();
     super::key::build(&mut target, space, args.at(2));

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unnecessary_wraps, reason = "all handlers have one signature")]
 
+#[cfg(test)]
+mod bounds;
 mod catalogue;
 mod client;
 mod connection;
@@ -24,8 +26,8 @@ mod watching;
 use thiserror::Error;
 
 use super::protocol::{Arguments, Reply};
-use super::store::value::Kind;
-use super::store::{Found, Op, Store, StoreError, TooMuch, key};
+use super::store::value::{Kind, MOST_BYTES, MOST_ELEMENTS, Value};
+use super::store::{Found, Op, Store, StoreError, Task, TooMuch, key};
 
 pub use client::{Client, Identity, Memento};
 pub use connection::is_namespace;
@@ -51,6 +53,12 @@ pub enum CommandError {
     /// A value would become larger than a client may send.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     TooLong,
+    /// A collection would become larger than it may be.
+    #[error(
+        "ERR the hash or set would become larger than {MOST_ELEMENTS} elements or {MOST_BYTES} bytes; \
+         use several keys"
+    )]
+    TooLarge,
     /// It would keep everybody else waiting.
     #[error("ERR {0}")]
     TooMuch(#[from] TooMuch),
@@ -82,6 +90,9 @@ pub struct Context<'a> {
 
 /// Bytes that a string may grow to: no more than a client may send at once.
 const LONGEST_STRING: usize = 32 * 1024 * 1024;
+
+/// So many keys are changed by one request without a look at all of them before.
+const FEW: usize = 8;
 
 /// Databases of a namespace, as many as Redis has by default.
 const DATABASES: u8 = 16;
@@ -144,6 +155,36 @@ impl Context<'_> {
             Some(found) if found == kind => Ok(true),
             Some(_) => Err(CommandError::WrongType),
         }
+    }
+
+    /// The collection of a key that is about to change, of this kind or none, read once for all that the
+    /// request does with it.
+    fn collection(&mut self, key: &[u8], kind: Kind) -> Result<Option<&Value>, CommandError> {
+        if !self.expect_kind(key, kind)? {
+            return Ok(None);
+        }
+        self.store.bring_into_memory(key)?;
+        let found = self.store.find(key, self.now)?;
+        Ok(found.and_then(Found::into_memory))
+    }
+
+    /// Looks for many keys that a request is about to change, before it changes one: what all of them take is
+    /// known then.
+    fn find_all<'n>(
+        &mut self,
+        names: impl ExactSizeIterator<Item = &'n [u8]>,
+    ) -> Result<(), CommandError> {
+        self.store.work().spend(Task::Find, names.len())?;
+        if names.len() <= FEW {
+            return Ok(());
+        }
+        for name in names {
+            let key = self.key(name);
+            self.store.find(&key, self.now)?;
+            self.done(key);
+            self.store.work().go_on(Task::Find)?;
+        }
+        Ok(())
     }
 
     fn apply(&mut self, op: Op<'_>) -> Result<(), CommandError> {

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::super::protocol::{Arguments, Reply};
-use super::super::store::Task;
 use super::super::store::key::Space;
 use super::glob::Matching;
 use super::guesses::Guesses;
@@ -108,14 +107,10 @@ pub(super) fn memory(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Repl
     if !is(args.at(1), "USAGE") || args.len() < 3 {
         return Err(unknown_subcommand("MEMORY", args));
     }
-    let work = cx.store.work().clone();
     cx.read(args.at(2), |found| {
         match found {
             None => reply.null(),
-            Some(found) => {
-                work.note(Task::Read, found.to_count());
-                reply.count(found.stored_bytes() + args.at(2).len());
-            }
+            Some(found) => reply.count(found.stored_bytes() + args.at(2).len()),
         }
         Ok(())
     })

@@ -6,8 +6,8 @@ use std::hash::RandomState;
 use indexmap::IndexSet;
 
 use super::super::protocol::{Arguments, Reply};
-use super::super::store::value::{Bytes, Entry, Kind, Value};
-use super::super::store::{Op, Task, TooMuch, Work};
+use super::super::store::value::{Bytes, Entry, Kind, Value, member_bytes};
+use super::super::store::{Found, Op, Task, TooMuch, Work};
 use super::number::integer;
 use super::{CommandError, Context, Outcome, is};
 
@@ -46,6 +46,7 @@ pub(super) fn sadd(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
     let added = change(cx, args, |members, member| !members.contains(member))?;
     let count = added.1.len();
     if count > 0 {
+        expect_room(cx, &added.0, &added.1)?;
         cx.apply(Op::AddMembers(&added.0, added.1))?;
     }
     cx.done(added.0);
@@ -64,6 +65,15 @@ pub(super) fn srem(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
     Ok(())
 }
 
+/// Fails when a set would become too large with these new members.
+fn expect_room(cx: &mut Context<'_>, key: &[u8], members: &[&[u8]]) -> Outcome {
+    let bytes: usize = members.iter().map(|member| member_bytes(member)).sum();
+    let found = cx.store.find(key, cx.now)?.and_then(Found::into_memory);
+    let empty = Value::Set(Box::default());
+    let has_room = found.unwrap_or(&empty).has_room(members.len(), bytes.cast_signed());
+    if has_room { Ok(()) } else { Err(CommandError::TooLarge) }
+}
+
 /// The key of a set, and those of the arguments, each once, for which `matters` holds.
 fn change<'a>(
     cx: &mut Context<'_>,
@@ -71,12 +81,9 @@ fn change<'a>(
     matters: impl Fn(&Members, &[u8]) -> bool,
 ) -> Result<(Vec<u8>, Vec<&'a [u8]>), CommandError> {
     let key = cx.key_to_change(args.at(1))?;
-    cx.expect_kind(&key, Kind::Set)?;
-    let found = cx.store.find(&key, cx.now)?;
     let empty = Members::default();
-    let value = found.as_ref().map(super::super::store::Found::value).transpose()?;
-    let members = match value.as_deref() {
-        Some(Value::Set(members)) => &**members,
+    let members = match cx.collection(&key, Kind::Set)? {
+        Some(Value::Set(members)) => &***members,
         _ => &empty,
     };
     let mut chosen = IndexSet::<&[u8], RandomState>::default();
@@ -124,14 +131,17 @@ pub(super) fn smove(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
     let member = args.at(3);
     let source = cx.key_to_change(args.at(1))?;
     let target = cx.key_to_change(args.at(2))?;
-    if !cx.expect_kind(&source, Kind::Set)? {
+    if cx.collection(&source, Kind::Set)?.is_none() {
         reply.flag(false);
         return Ok(());
     }
-    cx.expect_kind(&target, Kind::Set)?;
+    cx.collection(&target, Kind::Set)?;
     let moved = with_members(cx, args.at(1), |members| members.contains(member))?;
     if moved && source != target {
         let is_new = with_members(cx, args.at(2), |members| !members.contains(member))?;
+        if is_new {
+            expect_room(cx, &target, &[member])?;
+        }
         cx.apply(Op::RemoveMembers(&source, vec![member]))?;
         if is_new {
             cx.apply(Op::AddMembers(&target, vec![member]))?;
@@ -151,6 +161,7 @@ pub(super) fn spop(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
     }
     let count = count.flatten();
     let key = cx.key_to_change(args.at(1))?;
+    cx.collection(&key, Kind::Set)?;
     let mut random = cx.client.random();
     let work = cx.store.work().clone();
     let popped: Vec<Bytes> = with_members(cx, args.at(1), |members| {
@@ -296,6 +307,7 @@ fn combine<'a>(
         if index > 0 && !seen.insert(name) {
             continue;
         }
+        work.spend(Task::Find, 1)?;
         with_members(cx, name, |members| {
             let looked_at = match (&result, how) {
                 (None, _) | (_, Combination::Union) => members.len(),
@@ -346,7 +358,11 @@ fn store(
     let key = cx.key_to_change(args.at(1))?;
     let count = members.len();
     if count > 0 {
-        cx.apply(Op::Put(&key, Entry { expires: 0, value: Value::Set(Box::new(members)) }))?;
+        let value = Value::Set(Box::new(members.into()));
+        if !value.is_of_legal_size() {
+            return Err(CommandError::TooLarge);
+        }
+        cx.apply(Op::Put(&key, Entry { expires: 0, value }))?;
     } else if cx.kind(&key)?.is_some() {
         cx.apply(Op::Remove(&key))?;
     }

@@ -7,9 +7,6 @@ use super::keys::{Unit, expiry};
 use super::number::integer;
 use super::{CommandError, Context, LONGEST_STRING, Outcome, is};
 
-/// So many bytes are copied in a step.
-const BYTES_OF_A_STEP: usize = 16;
-
 pub(super) fn get(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     cx.read(args.at(1), |found| {
         match found {
@@ -168,8 +165,10 @@ pub(super) fn getex(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
 }
 
 pub(super) fn mget(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
+    cx.store.work().spend(Task::Find, args.len() - 1)?;
     reply.array(args.len() - 1);
     for name in args.from(1) {
+        cx.store.work().go_on(Task::Find)?;
         cx.read(name, |found| {
             reply.bulk_or_null(found.as_ref().and_then(|found| found.string()));
             Ok(())
@@ -180,6 +179,7 @@ pub(super) fn mget(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
 
 pub(super) fn mset(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let pairs = pairs(args, "mset")?;
+    cx.find_all(args.from(1).step_by(2))?;
     for (name, value) in pairs {
         let key = cx.key_to_change(name)?;
         put(cx, &key, 0, value)?;
@@ -191,6 +191,7 @@ pub(super) fn mset(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<
 
 pub(super) fn msetnx(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> Outcome {
     let pairs = pairs(args, "msetnx")?;
+    cx.find_all(args.from(1).step_by(2))?;
     for (name, _) in pairs.clone() {
         let key = cx.key_to_change(name)?;
         let taken = cx.kind(&key)?.is_some();
@@ -281,6 +282,7 @@ pub(super) fn edit_or_begin(
     });
     touched(cx, &value);
     if change(&mut value)? {
+        touched(cx, &value);
         cx.apply(Op::Put(&key, Entry { expires, value: Value::String(value.as_slice().into()) }))?;
     }
     cx.done(key);
@@ -341,5 +343,5 @@ fn string(cx: &Context<'_>, key: &[u8]) -> Result<Option<Vec<u8>>, CommandError>
 
 /// Counts the copying of a string, which takes time when it is large.
 fn touched(cx: &Context<'_>, value: &[u8]) {
-    cx.store.work().note(Task::Compare, value.len() / BYTES_OF_A_STEP);
+    cx.store.work().note_bytes(value.len());
 }

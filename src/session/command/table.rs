@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::protocol::{Arguments, Reply};
+use super::super::store::Task;
 use super::{
     Client, CommandError, Context, Outcome, catalogue, connection, counters, hashes, info, is,
     keys, not_supported, scan, server, sets, strings, transactions,
@@ -221,6 +222,7 @@ pub fn may_write(client: &Client, args: Arguments<'_>) -> bool {
 pub fn dispatch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply<'_>) -> bool {
     let mut fast = true;
     cx.store.work().begin();
+    cx.store.work().note(Task::Read, args.len());
     let result = check(cx, args, reply).and_then(|command| {
         let Some(command) = command else { return Ok(()) };
         let at_once = ["exec", "discard", "multi", "watch", "quit", "reset"];

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::protocol::{Arguments, Reply};
-use super::super::store::key;
+use super::super::store::{Task, key};
 use super::table::{self, Flags};
 use super::{CommandError, Context, Outcome};
 
@@ -161,7 +161,9 @@ pub(super) fn exec(cx: &mut Context<'_>, _args: Arguments<'_>, reply: &mut Reply
 /// Whether a watched key was there and its time is over now.
 fn has_expired(cx: &Context<'_>) -> Result<bool, CommandError> {
     for key in cx.client.watching.expiring() {
-        if cx.store.find(key, cx.now)?.is_none() {
+        cx.store.work().note(Task::Visit, 1);
+        // What there is no time to look for may be gone.
+        if cx.store.work().is_spent() || cx.store.find(key, cx.now)?.is_none() {
             return Ok(true);
         }
     }
@@ -180,6 +182,7 @@ pub(super) fn watch(cx: &mut Context<'_>, args: Arguments<'_>, reply: &mut Reply
         if cx.client.watching.has(&stored) {
             continue;
         }
+        cx.store.work().spend(Task::Find, 1)?;
         let expires = cx.store.find(&stored, cx.now)?.is_some_and(|found| found.expires() != 0);
         cx.store.watch(&stored, cx.client.watching.touched());
         cx.client.watching.add(std::mem::take(&mut stored), expires);

@@ -281,6 +281,7 @@ fn work_step(store: &mut Store) -> bool {
             false
         });
     // What a lower `max-size` or a burst has left over.
+    store.work().begin();
     if may_write {
         match store.evict(SWEEP_STEP) {
             Ok(left) => more |= left && store.is_beyond_size() && !store.is_checkpoint_running(),

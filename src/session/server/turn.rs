@@ -103,6 +103,7 @@ impl<S: Stream> Connection<'_, S> {
                 }
                 requests += 1;
                 let (length, sequence) = (self.output.len(), store.sequence());
+                let unwritten = store.unwritten();
                 let mut context = Context {
                     store: &mut store,
                     client: &mut self.client,
@@ -128,7 +129,8 @@ impl<S: Stream> Connection<'_, S> {
                 if store.sequence() != sequence {
                     self.changes.push(length..self.output.len());
                 }
-                steps += store.work().taken();
+                let written = store.unwritten().saturating_sub(unwritten);
+                steps += store.work().taken() + (written / BYTES) as u64;
                 if is_long(steps) || !fast && began.elapsed() > LONGEST {
                     is_over = true; // it was the last one
                 }

@@ -1,9 +1,11 @@
 //! Changing the data: the one way in, for commands and for the replay of the log.
 
+use std::rc::Rc;
+
 use super::key;
 use super::memtable::{Lookup, Slot, State};
 use super::value::{Bytes, Entry, Value};
-use super::{Found, Op, Space, Store, StoreError, Task};
+use super::{Op, Space, Store, StoreError, Task};
 
 impl Store {
     /// Makes a change: in the log, in the memtable, in the counters. Whoever watches the key is told.
@@ -41,13 +43,14 @@ impl Store {
     /// Removes everything from a space. Whoever watches a key that is there is told.
     pub fn clear(&mut self, space: Space, now: u64) -> Result<(), StoreError> {
         for key in self.watched.of_space(space) {
-            // What cannot be read may be there.
-            if !matches!(self.find(&key, now), Ok(None)) {
+            self.work.note(Task::Find, 1);
+            // What cannot be read may be there, and what there is no time to look for.
+            if self.work.is_spent() || !matches!(self.find(&key, now), Ok(None)) {
                 self.watched.touch(&key);
             }
         }
+        self.work.note(Task::Read, self.tracked.len() + self.cache.get_mut().len());
         self.tracked.touch_space(space);
-        self.work.note(Task::Visit, self.active.len());
         self.apply(Op::Clear(space))
     }
 
@@ -102,9 +105,7 @@ impl Store {
     fn prepare(&mut self, op: &Op<'_>) -> Result<Option<usize>, StoreError> {
         match op {
             Op::Put(key, _) | Op::Remove(key) | Op::Expire(key, _) => {
-                let Some(found) = self.find_any(key)? else { return Ok(None) };
-                self.work.note(Task::Read, found.to_count());
-                Ok(Some(found.stored_bytes()))
+                Ok(self.find_any(key)?.map(|found| found.stored_bytes()))
             }
             Op::SetFields(key, _)
             | Op::RemoveFields(key, _)
@@ -114,19 +115,34 @@ impl Store {
         }
     }
 
-    /// Has the entry in the memtable that is being filled, if there is one at all.
-    fn bring_into_memory(&mut self, key: &[u8]) -> Result<Option<usize>, StoreError> {
+    /// Has the entry in the memtable that is being filled, if there is one at all: whoever is about to change a
+    /// collection, and looks at it before, reads it once.
+    pub(crate) fn bring_into_memory(&mut self, key: &[u8]) -> Result<Option<usize>, StoreError> {
         if let Lookup::Known(Slot { state: State::Holds(_), .. }) = self.active.get(key) {
             // What it takes is not needed: it changes by what the change itself adds.
             return Ok(Some(0));
         }
-        let Some(entry) = self.find_any(key)?.map(|found: Found<'_>| found.entry()).transpose()?
-        else {
-            return Ok(None);
-        };
+        let Some(found) = self.find_any(key)? else { return Ok(None) };
+        self.work.note(Task::Copy, found.to_copy());
+        let entry = found.entry()?;
         self.cache.get_mut().remove(key);
-        self.active.insert(key, State::Holds(entry), 0);
+        // It may stay as it is: whoever reads it then waits for the same record as before.
+        let tables = [Some(&self.active), self.frozen.as_deref()].into_iter().flatten();
+        let sequence = tables.filter_map(|table| match table.get(key) {
+            Lookup::Known(slot) => Some(slot.sequence),
+            Lookup::Cleared | Lookup::Unknown => None,
+        });
+        let sequence = sequence.max().unwrap_or(0);
+        self.set(key, State::Holds(entry), sequence);
         Ok(Some(0))
+    }
+
+    /// Sets the newest state of a key, and gives back what the one before took.
+    fn set(&mut self, key: &[u8], state: State, sequence: u64) {
+        if let Some(State::Holds(entry)) = self.active.insert(key, state, sequence) {
+            let pieces = entry.value.pieces();
+            self.freeing.free(entry.value, pieces);
+        }
     }
 
     fn enact(&mut self, op: Op<'_>, before: Option<usize>, sequence: u64) {
@@ -134,12 +150,12 @@ impl Store {
             Op::Put(key, entry) => {
                 self.account(key, before, Some(entry.stored_bytes()));
                 self.cache.get_mut().remove(key);
-                self.active.insert(key, State::Holds(entry), sequence);
+                self.set(key, State::Holds(entry), sequence);
             }
             Op::Remove(key) => {
                 self.account(key, before, None);
                 self.cache.get_mut().remove(key);
-                self.active.insert(key, State::Gone, sequence);
+                self.set(key, State::Gone, sequence);
             }
             Op::Expire(key, expires) => {
                 if before.is_some() {
@@ -164,9 +180,7 @@ impl Store {
             }
             Op::Clear(space) => {
                 self.bytes = self.bytes.saturating_sub(self.space_bytes(space));
-                self.cache.get_mut().clear();
-                self.settling = None;
-                self.active.clear(space);
+                self.free_space(space);
                 self.spaces.clear(space);
                 self.last_clear = sequence;
             }
@@ -192,7 +206,7 @@ impl Store {
             }
             let entry = Entry { expires: 0, value: empty };
             self.account(key, None, Some(entry.stored_bytes()));
-            self.active.insert(key, State::Holds(entry), sequence);
+            self.set(key, State::Holds(entry), sequence);
         }
         let mut gone = false;
         let grown = self.active.change(key, sequence, |value| {
@@ -205,8 +219,31 @@ impl Store {
         {
             let left = entry.stored_bytes();
             self.account(key, Some(left), None);
-            self.active.insert(key, State::Gone, sequence);
+            self.set(key, State::Gone, sequence);
         }
+    }
+
+    /// Forgets what the memory has of a space; a thread gives it back.
+    fn free_space(&mut self, space: Space) {
+        let pieces = |value: &Value| 1 + value.pieces();
+        // Where nobody reads it at the moment.
+        let cached = self.cache.get_mut().clear_space(space).into_iter();
+        let cached: Vec<Value> = cached.filter_map(Rc::into_inner).collect();
+        let count = cached.iter().map(pieces).sum();
+        self.freeing.free(cached, count);
+        // Of all spaces: it is a matter of speed alone.
+        if let Some(settling) = self.settling.take() {
+            let count = settling.len();
+            self.freeing.free(settling, count);
+        }
+        let slots = self.active.clear(space);
+        self.work.note(Task::Copy, slots.len());
+        let count = slots.iter().map(|slot| match &slot.state {
+            State::Holds(entry) => pieces(&entry.value),
+            State::Gone | State::Expires(_) => 1,
+        });
+        let count = count.sum();
+        self.freeing.free(slots, count);
     }
 
     /// Counts a key that held `before` stored bytes and now holds `after`.

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use indexmap::IndexMap;
 
+use super::key::{self, Space};
 use super::memtable::SharedKey;
 use super::value::Value;
 
@@ -101,6 +102,22 @@ impl Cache {
         if let Some(cached) = self.entries.swap_remove(key) {
             self.bytes -= cached.cost;
         }
+    }
+
+    /// Forgets a space; returns what it held there.
+    pub(super) fn clear_space(&mut self, space: Space) -> Vec<Rc<Value>> {
+        let bytes = &mut self.bytes;
+        let own = self.entries.extract_if(.., |key, _| key::space(key) == space);
+        own.map(|(_, cached)| {
+            *bytes -= cached.cost;
+            cached.value
+        })
+        .collect()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Forgets everything.

@@ -28,8 +28,6 @@ pub(super) struct Checkpointer {
 #[derive(Debug)]
 enum Task {
     Write(Job),
-    /// To give the memory of so many entries back takes milliseconds.
-    Free(Memtable),
     /// Nobody reads what was there before the last checkpoint any more.
     Reclaim(Arc<Database>),
 }
@@ -51,10 +49,6 @@ impl Checkpointer {
             for task in queue {
                 let Job { database, frozen, summary } = match task {
                     Task::Write(job) => job,
-                    Task::Free(table) => {
-                        drop(table);
-                        continue;
-                    }
                     Task::Reclaim(database) => {
                         // If it fails, so will the next checkpoint, and that one is spoken of.
                         let _ = disk::reclaim(&database);
@@ -294,13 +288,6 @@ impl Store {
         };
         if let Some(jobs) = &self.checkpointer.jobs {
             self.checkpoint_running = jobs.send(Task::Write(job)).is_ok();
-        }
-    }
-
-    /// Has the thread give the memory of a table back, which takes milliseconds.
-    pub(super) fn free(&self, table: Memtable) {
-        if let Some(jobs) = &self.checkpointer.jobs {
-            let _ = jobs.send(Task::Free(table));
         }
     }
 

@@ -271,6 +271,11 @@ impl View {
         Ok(Self { data, times, expiries, summary, last: RefCell::default() })
     }
 
+    /// Whether the key was asked for last: nothing is read for it then.
+    pub(super) fn has_at_hand(&self, key: &[u8]) -> bool {
+        self.last.borrow().as_ref().is_some_and(|(known, _)| known == key)
+    }
+
     /// The stored value of a key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Rc<Stored>>, redb::Error> {
         let mut last = self.last.borrow_mut();

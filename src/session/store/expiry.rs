@@ -27,7 +27,9 @@ impl Store {
     /// True when there may be more.
     pub fn sweep(&mut self, now: u64, budget: usize) -> Result<bool, StoreError> {
         let mut left = budget;
+        self.work.begin();
         while left > 0
+            && !self.work.is_long()
             && let Some((second, space)) = self.active.earliest(|_| true)
             && second * 1000 <= now
         {
@@ -42,13 +44,13 @@ impl Store {
                 break;
             }
         }
-        while left > 0 {
+        while left > 0 && !self.work.is_long() {
             let Some(view) = &self.view else { return Ok(false) };
             let batch = view.expiries(&self.index_cursor, BATCH.min(left))?;
             let Some(last) = batch.last() else { return Ok(false) };
             let all_due = last.0 <= now;
             for (expires, key) in batch {
-                if expires > now {
+                if expires > now || self.work.is_long() {
                     break;
                 }
                 left = left.saturating_sub(1);
@@ -57,7 +59,7 @@ impl Store {
                     self.expire(&key)?;
                 }
             }
-            if !all_due {
+            if !all_due && !self.work.is_long() {
                 return Ok(false);
             }
         }
@@ -65,12 +67,12 @@ impl Store {
     }
 
     /// Evicts entries, nearest expiry first, until the data is within `max-size`; looks at no more
-    /// than `budget` of them, and takes them from namespaces alone that have more than their share.
+    /// than `budget` of them, stops before that when it takes long, and takes them from namespaces alone that have more than their share.
     /// False when it still is not and nothing is left to evict.
     pub fn evict(&mut self, budget: usize) -> Result<bool, StoreError> {
         let mut left = budget;
         while self.bytes > self.options.max_size {
-            if left == 0 {
+            if left == 0 || self.work.is_long() {
                 return Ok(true);
             }
             left -= 1;

@@ -86,13 +86,21 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// The value, if it is in a memtable.
+    pub fn into_memory(self) -> Option<&'a Value> {
+        match self.place {
+            Place::Memory(value) => Some(value),
+            Place::Cached(_) | Place::Disk(..) => None,
+        }
+    }
+
     /// The whole entry.
     pub fn entry(&self) -> Result<Entry, StoreError> {
         Ok(Entry { expires: self.expires(), value: self.value()?.into_owned() })
     }
 
-    /// Elements that must be looked at to know how large it is.
-    pub fn to_count(&self) -> usize {
+    /// Elements that a copy takes beyond reading it.
+    pub fn to_copy(&self) -> usize {
         match &self.place {
             Place::Memory(value) => value.elements(),
             Place::Cached(value) => value.elements(),

@@ -89,14 +89,14 @@ impl Memtable {
         }
     }
 
-    /// Sets the newest state of a key.
-    pub(super) fn insert(&mut self, key: &[u8], state: State, sequence: u64) {
+    /// Sets the newest state of a key; returns the one before, whose memory is to be given back.
+    pub(super) fn insert(&mut self, key: &[u8], state: State, sequence: u64) -> Option<State> {
         let expires = state.expires();
         let cost = cost(key, &state);
         if let Some(slot) = self.slots.get_mut(key) {
             let before = slot.state.expires();
             self.bytes = self.bytes + cost - self::cost(key, &slot.state);
-            *slot = Slot { state, sequence };
+            let old = std::mem::replace(slot, Slot { state, sequence });
             if expires != 0
                 && expires / 1000 != before / 1000
                 && let Some((key, _)) = self.slots.get_key_value(key)
@@ -104,7 +104,7 @@ impl Memtable {
                 let key = SharedKey::clone(key);
                 self.bucket(key, expires);
             }
-            return;
+            return Some(old.state);
         }
         let key = SharedKey::from(key);
         self.bytes += cost;
@@ -113,6 +113,7 @@ impl Memtable {
         if expires != 0 {
             self.bucket(key, expires);
         }
+        None
     }
 
     /// Changes the value of a key that this table holds; `change` says by how many stored bytes it
@@ -135,7 +136,8 @@ impl Memtable {
     /// Sets the expiry of a key that there is, wherever its value lies.
     pub(super) fn set_expiry(&mut self, key: &[u8], sequence: u64, expires: u64) {
         let Some(slot) = self.slots.get_mut(key) else {
-            return self.insert(key, State::Expires(expires), sequence);
+            self.insert(key, State::Expires(expires), sequence);
+            return;
         };
         slot.sequence = sequence;
         let before = match &mut slot.state {
@@ -152,19 +154,24 @@ impl Memtable {
         }
     }
 
-    /// Forgets a space, and that there was ever anything in it.
-    pub(super) fn clear(&mut self, space: Space) {
+    /// Forgets a space, and that there was ever anything in it, in time with what is in it. Returns what was
+    /// there.
+    pub(super) fn clear(&mut self, space: Space) -> Vec<Slot> {
         self.cleared.insert(space);
-        let bytes = &mut self.bytes;
-        self.slots.retain(|key, slot| {
-            let keep = key::space(key) != space;
-            if !keep {
-                *bytes -= cost(key, &slot.state);
+        let start = Ordered::new(SharedKey::from(&key::at_place(space, 0)[..]));
+        let own = self.order.range(start..).map(|ordered| &ordered.key);
+        let own: Vec<_> = own.take_while(|key| key::space(key) == space).cloned().collect();
+        let mut removed = Vec::with_capacity(own.len());
+        for key in own {
+            if let Some(slot) = self.slots.remove(&key) {
+                self.bytes -= cost(&key, &slot.state);
+                removed.push(slot);
             }
-            keep
-        });
-        self.order.retain(|ordered| key::space(&ordered.key) != space);
-        self.rebuild_buckets();
+            self.order.remove(&Ordered::new(key));
+        }
+        let bucketed = self.buckets.remove(&space).unwrap_or_default();
+        self.bucketed -= bucketed.values().map(Vec::len).sum::<usize>();
+        removed
     }
 
     /// Takes the table apart: what it says of each key, in no order, and what is left of it.
@@ -192,11 +199,6 @@ impl Memtable {
         self.order
             .range(Ordered::new(SharedKey::from(key))..)
             .filter_map(|ordered| self.slots.get_key_value(&ordered.key))
-    }
-
-    /// Keys of which it knows something.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
     }
 
     /// Whether it changes nothing.

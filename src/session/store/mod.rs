@@ -19,6 +19,7 @@ mod eviction;
 mod expiry;
 mod found;
 mod frame;
+mod freeing;
 pub(crate) mod key;
 mod log;
 mod memtable;
@@ -57,12 +58,15 @@ pub(crate) use syncer::Synced;
 pub(crate) use tracked::{Stale, Tracker};
 pub(crate) use verify::{salvage, verify};
 pub(crate) use watched::Touched;
+#[cfg(test)]
+pub(crate) use work::MOST as MOST_STEPS;
 pub(crate) use work::{Task, TooMuch, Work, is_long};
 
 use cache::Cache;
 use checkpoint::Checkpointer;
 use disk::{Summary, View};
 use eviction::Eviction;
+use freeing::Freeing;
 use key::Space;
 use log::Log;
 use memtable::{Lookup, Memtable, State};
@@ -87,6 +91,8 @@ pub struct Options {
     pub memory: usize,
 }
 
+/// Bytes of values that a scan passes by before it ends early.
+const SCANNED: usize = 8 * 1024 * 1024;
 /// A start reads so much of the log in a second or less.
 const LARGEST_LOG: u64 = 256 * 1024 * 1024;
 
@@ -148,6 +154,7 @@ pub struct Store {
     log: Log,
     syncer: Syncer,
     checkpointer: Checkpointer,
+    freeing: Freeing,
     spaces: Spaces,
     watched: Watched,
     /// What the request at hand has cost so far.
@@ -238,11 +245,15 @@ impl Store {
             return Ok(Some(Found::in_cache(expires, value)));
         }
         let view = self.view.as_ref().ok_or(StoreError::Unavailable)?;
+        let at_hand = view.has_at_hand(key);
         let found = view.get(key);
         if matches!(&found, Err(error) if !matches!(error, redb::Error::Corrupted(_))) {
             self.unreadable.set(true);
         }
         let Some(stored) = found? else { return Ok(None) };
+        if !at_hand {
+            self.work.note_bytes(stored.bytes().len());
+        }
         let expires = expires.unwrap_or(stored.expires());
         if keep == Keep::Yes && Cache::takes(stored.bytes().len()) {
             let value = Entry::decode(stored.bytes()).ok_or(StoreError::Damaged)?.value;
@@ -283,21 +294,25 @@ impl Store {
         let cleared = |table: Option<&Memtable>| table.is_some_and(|t| t.is_cleared(space));
         if !cleared(Some(&self.active)) && !cleared(frozen) {
             let view = self.view.as_ref().ok_or(StoreError::Unavailable)?;
-            let mut seen = 0;
+            let (mut seen, mut read) = (0, 0);
             for item in view.from(&start)? {
                 let disk::Item { key, stored, .. } = item?;
                 if key::space(&key) != space {
                     break;
                 }
                 seen += 1;
-                if seen == limit {
+                read += stored.len();
+                // Not at the first place: the next scan would begin, and end, there again.
+                let is_last = seen == limit || read > SCANNED && key::place_of(&key) > place;
+                if is_last {
                     bound(Some(&key));
                 }
                 merged.insert(key, value::header(&stored));
-                if seen == limit {
+                if is_last {
                     break;
                 }
             }
+            self.work.note_bytes(read);
         }
         let frozen = frozen.filter(|_| !cleared(Some(&self.active)));
         for table in [frozen, Some(&self.active)].into_iter().flatten() {

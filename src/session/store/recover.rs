@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::checkpoint::Checkpointer;
 use super::disk::{self, Summary, View};
 use super::eviction::Eviction;
+use super::freeing::Freeing;
 use super::log::Log;
 use super::memtable::Memtable;
 use super::replay::{self, Segment};
@@ -127,6 +128,7 @@ impl Store {
             log: Log::start(&directory, number, options.log_size(), in_file + 1).map_err(failed)?,
             syncer: Syncer::start(options.sync, in_file).map_err(failed)?,
             checkpointer: Checkpointer::start().map_err(failed)?,
+            freeing: Freeing::start().map_err(failed)?,
             options,
             active: Memtable::default(),
             frozen: None,

@@ -18,7 +18,7 @@ impl Store {
         // The checkpoint is over, so nobody else holds it.
         let Ok(table) = Arc::try_unwrap(table) else { return };
         let (slots, rest) = table.into_slots();
-        self.free(rest);
+        self.freeing.free(rest, slots.len());
         self.settling = Some(slots);
     }
 
@@ -45,6 +45,9 @@ impl Store {
                 && Cache::takes(entry.value.stored_bytes())
             {
                 cache.insert(key, expires, Rc::new(entry.value), limit);
+            } else {
+                let pieces = entry.value.pieces();
+                self.freeing.free(entry.value, pieces);
             }
         }
         let more = settling.len() > 0;

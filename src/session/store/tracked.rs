@@ -129,6 +129,11 @@ impl Tracked {
         }
     }
 
+    /// Keys that anybody has read.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Forgets clients that are gone.
     fn sweep(&mut self) {
         self.keys.retain(|key, trackers| {

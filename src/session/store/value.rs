@@ -4,6 +4,7 @@
 //! is the string; of the others it is each element with its length before it.
 
 use std::hash::RandomState;
+use std::ops::Deref;
 
 use indexmap::{IndexMap, IndexSet};
 
@@ -26,9 +27,17 @@ pub enum Value {
     /// Any bytes.
     String(Bytes),
     /// Fields with values, in the order in which they were added.
-    Hash(Box<IndexMap<Bytes, Bytes, RandomState>>),
+    Hash(Box<Counted<IndexMap<Bytes, Bytes, RandomState>>>),
     /// Members, in the order in which they were added.
-    Set(Box<IndexSet<Bytes, RandomState>>),
+    Set(Box<Counted<IndexSet<Bytes, RandomState>>>),
+}
+
+/// A collection, with its bytes counted: to do that takes long when it is large.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counted<C> {
+    elements: C,
+    /// Of the stored form, without what comes before the payload.
+    bytes: usize,
 }
 
 /// The kind of a value.
@@ -41,6 +50,11 @@ pub enum Kind {
     /// [`Value::Set`].
     Set,
 }
+
+/// Elements of one collection, and bytes of its stored form: all of it may be read, copied or removed by one
+/// request. One that has more, of an earlier version, only gets smaller.
+pub(crate) const MOST_ELEMENTS: usize = 400_000;
+pub(crate) const MOST_BYTES: usize = 32 * 1024 * 1024;
 
 /// Bytes before the payload.
 const HEADER_BYTES: usize = 9;
@@ -60,14 +74,14 @@ impl Entry {
             }
             Value::Hash(fields) => {
                 out.push(b'h');
-                for (field, value) in &**fields {
+                for (field, value) in fields.iter() {
                     put_bytes(out, field);
                     put_bytes(out, value);
                 }
             }
             Value::Set(members) => {
                 out.push(b't');
-                for member in &**members {
+                for member in members.iter() {
                     put_bytes(out, member);
                 }
             }
@@ -81,19 +95,19 @@ impl Entry {
         let value = match kind {
             Kind::String => Value::String(payload.into()),
             Kind::Hash => {
-                let mut fields = Box::<IndexMap<_, _, _>>::default();
+                let mut fields = IndexMap::<Bytes, Bytes, _>::default();
                 while !payload.is_empty() {
                     let field = take_bytes(&mut payload)?;
                     fields.insert(field.into(), take_bytes(&mut payload)?.into());
                 }
-                Value::Hash(fields)
+                Value::Hash(Box::new(fields.into()))
             }
             Kind::Set => {
-                let mut members = Box::<IndexSet<_, _>>::default();
+                let mut members = IndexSet::<Bytes, _>::default();
                 while !payload.is_empty() {
                     members.insert(take_bytes(&mut payload)?.into());
                 }
-                Value::Set(members)
+                Value::Set(Box::new(members.into()))
             }
         };
         Some(Self { expires, value })
@@ -102,6 +116,30 @@ impl Entry {
     /// Bytes of the stored form, without making it. Counts against `max-size`.
     pub fn stored_bytes(&self) -> usize {
         self.value.stored_bytes()
+    }
+}
+
+// === impl Counted ===
+
+impl<C> Deref for Counted<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.elements
+    }
+}
+
+impl From<IndexMap<Bytes, Bytes, RandomState>> for Counted<IndexMap<Bytes, Bytes, RandomState>> {
+    fn from(elements: IndexMap<Bytes, Bytes, RandomState>) -> Self {
+        let bytes = elements.iter().map(|(field, value)| field_bytes(field, value)).sum();
+        Self { elements, bytes }
+    }
+}
+
+impl From<IndexSet<Bytes, RandomState>> for Counted<IndexSet<Bytes, RandomState>> {
+    fn from(elements: IndexSet<Bytes, RandomState>) -> Self {
+        let bytes = elements.iter().map(|member| member_bytes(member)).sum();
+        Self { elements, bytes }
     }
 }
 
@@ -122,8 +160,8 @@ impl Value {
         HEADER_BYTES
             + match self {
                 Self::String(bytes) => bytes.len(),
-                Self::Hash(fields) => fields.iter().map(|(f, v)| 8 + f.len() + v.len()).sum(),
-                Self::Set(members) => members.iter().map(|m| 4 + m.len()).sum(),
+                Self::Hash(fields) => fields.bytes,
+                Self::Set(members) => members.bytes,
             }
     }
 
@@ -139,46 +177,63 @@ impl Value {
     /// Sets fields of a hash; returns by how many stored bytes it grew.
     pub fn set_fields(&mut self, fields: &[(&[u8], &[u8])]) -> isize {
         let Self::Hash(map) = self else { return 0 };
-        let mut grown = 0;
+        let before = map.bytes;
         for (field, value) in fields {
-            grown += value.len().cast_signed();
-            if let Some(place) = map.get_mut(*field) {
-                grown -= place.len().cast_signed();
+            map.bytes += field_bytes(field, value);
+            if let Some(place) = map.elements.get_mut(*field) {
+                map.bytes -= field_bytes(field, place);
                 *place = (*value).into();
             } else {
-                grown += (8 + field.len()).cast_signed();
-                map.insert((*field).into(), (*value).into());
+                map.elements.insert((*field).into(), (*value).into());
             }
         }
-        grown
+        map.bytes.cast_signed() - before.cast_signed()
     }
 
     /// Removes fields of a hash or members of a set; returns by how many stored bytes it grew.
     pub fn remove_elements(&mut self, elements: &[&[u8]]) -> isize {
-        let mut shrunk = 0;
+        let before = self.stored_bytes();
         for element in elements {
-            shrunk += match self {
+            match self {
                 Self::Hash(map) => {
-                    map.swap_remove(*element).map_or(0, |value| 8 + element.len() + value.len())
+                    if let Some(value) = map.elements.swap_remove(*element) {
+                        map.bytes -= field_bytes(element, &value);
+                    }
                 }
-                Self::Set(set) => usize::from(set.swap_remove(*element)) * (4 + element.len()),
-                Self::String(_) => 0,
-            };
+                Self::Set(set) => {
+                    if set.elements.swap_remove(*element) {
+                        set.bytes -= member_bytes(element);
+                    }
+                }
+                Self::String(_) => {}
+            }
         }
-        -shrunk.cast_signed()
+        self.stored_bytes().cast_signed() - before.cast_signed()
     }
 
     /// Adds members to a set; returns by how many stored bytes it grew.
     pub fn add_members(&mut self, members: &[&[u8]]) -> isize {
         let Self::Set(set) = self else { return 0 };
-        let mut grown = 0;
+        let before = set.bytes;
         for member in members {
-            if !set.contains(*member) {
-                set.insert((*member).into());
-                grown += 4 + member.len();
+            if !set.elements.contains(*member) {
+                set.elements.insert((*member).into());
+                set.bytes += member_bytes(member);
             }
         }
-        grown.cast_signed()
+        set.bytes.cast_signed() - before.cast_signed()
+    }
+
+    /// Whether a collection is no larger than it may be.
+    pub fn is_of_legal_size(&self) -> bool {
+        self.elements() <= MOST_ELEMENTS && self.stored_bytes() <= MOST_BYTES
+    }
+
+    /// Whether a collection may have so many elements, of so many stored bytes, more.
+    pub fn has_room(&self, elements: usize, bytes: isize) -> bool {
+        let grows = elements > 0 || bytes > 0;
+        let bytes = self.stored_bytes().saturating_add_signed(bytes);
+        !grows || self.elements() + elements <= MOST_ELEMENTS && bytes <= MOST_BYTES
     }
 
     /// Elements of a collection; a string is one.
@@ -186,6 +241,15 @@ impl Value {
         match self {
             Self::String(_) => 1,
             Self::Hash(fields) => fields.len(),
+            Self::Set(members) => members.len(),
+        }
+    }
+
+    /// Pieces of memory that it is made of.
+    pub fn pieces(&self) -> usize {
+        match self {
+            Self::String(_) => 1,
+            Self::Hash(fields) => 2 * fields.len(),
             Self::Set(members) => members.len(),
         }
     }
@@ -207,6 +271,16 @@ impl Kind {
             Self::Set => "set",
         }
     }
+}
+
+/// Stored bytes of a field of a hash.
+pub(crate) fn field_bytes(field: &[u8], value: &[u8]) -> usize {
+    8 + field.len() + value.len()
+}
+
+/// Stored bytes of a member of a set.
+pub(crate) fn member_bytes(member: &[u8]) -> usize {
+    4 + member.len()
 }
 
 /// Whether an expiry has passed.

@@ -6,13 +6,22 @@ use std::rc::Rc;
 use thiserror::Error;
 
 /// Steps that one request may take, or one transaction with all that is in it: a few tenths of a second.
-const MOST: u64 = 50_000_000;
+pub(crate) const MOST: u64 = 50_000_000;
 /// Steps after which it is time that others have their turn.
 const LONG: u64 = 1_000_000;
 
+/// Bytes that are copied in a step.
+const BYTES: usize = 4;
+
 /// The steps of one request or transaction so far. Clones count together.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Work(Rc<Cell<u64>>);
+pub(crate) struct Work(Rc<Steps>);
+
+#[derive(Debug)]
+struct Steps {
+    spent: Cell<u64>,
+    most: Cell<u64>,
+}
 
 /// What takes steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +32,8 @@ pub(crate) enum Task {
     Read,
     /// To look at a key on a walk over all.
     Visit,
+    /// To look for a key.
+    Find,
     /// To make an element anew, or to look for it in another collection.
     Copy,
 }
@@ -35,17 +46,29 @@ pub(crate) enum Task {
 )]
 pub struct TooMuch(Task);
 
+impl Default for Steps {
+    fn default() -> Self {
+        Self { spent: Cell::new(0), most: Cell::new(MOST) }
+    }
+}
+
 // === impl Work ===
 
 impl Work {
     /// A new request begins.
     pub(crate) fn begin(&self) {
-        self.0.set(0);
+        self.0.spent.set(0);
     }
 
     /// The steps so far.
     pub(crate) fn spent(&self) -> u64 {
-        self.0.get()
+        self.0.spent.get()
+    }
+
+    /// Has each request have fewer steps, for tests with less data.
+    #[cfg(test)]
+    pub(crate) fn allow(&self, most: u64) {
+        self.0.most.set(most);
     }
 
     /// The steps that were taken: what is refused for being too many is not done.
@@ -55,13 +78,13 @@ impl Work {
 
     /// The steps that are left.
     pub(crate) fn left(&self) -> u64 {
-        MOST.saturating_sub(self.spent())
+        self.0.most.get().saturating_sub(self.spent())
     }
 
     /// Counts what is done in any case.
     pub(crate) fn note(&self, task: Task, count: usize) {
         let steps = (count as u64).saturating_mul(task.steps());
-        self.0.set(self.0.get().saturating_add(steps));
+        self.0.spent.set(self.spent().saturating_add(steps));
     }
 
     /// Counts what is about to be done; an error says that it may not be.
@@ -70,9 +93,19 @@ impl Work {
         if self.is_spent() { Err(TooMuch(task)) } else { Ok(()) }
     }
 
+    /// Counts bytes that are read from the file, or made.
+    pub(crate) fn note_bytes(&self, bytes: usize) {
+        self.note(Task::Compare, bytes / BYTES);
+    }
+
+    /// An error if no more may be done.
+    pub(crate) fn go_on(&self, task: Task) -> Result<(), TooMuch> {
+        self.spend(task, 0)
+    }
+
     /// Whether no more may be done.
     pub(crate) fn is_spent(&self) -> bool {
-        self.spent() > MOST
+        self.spent() > self.0.most.get()
     }
 
     /// Whether others have waited for long.
@@ -96,6 +129,7 @@ impl Task {
             Self::Read => 10,
             Self::Visit => 40,
             Self::Copy => 50,
+            Self::Find => 400,
         }
     }
 
@@ -106,6 +140,7 @@ impl Task {
             Self::Read => format!("pick {most} elements"),
             Self::Visit => format!("look at {most} keys"),
             Self::Copy => format!("combine, copy or take out {most} elements"),
+            Self::Find => format!("look for {most} keys"),
         }
     }
 
@@ -117,7 +152,7 @@ impl Task {
             }
             Self::Read => ("this", "ask for fewer at once"),
             Self::Visit => ("this", "use SCAN"),
-            Self::Copy => ("this", "name fewer or smaller keys at once"),
+            Self::Copy | Self::Find => ("this", "name fewer or smaller keys at once"),
         }
     }
 }
