@@ -213,10 +213,12 @@ on_every_debian! {
     }
 }
 
-/// Clients that never connect anew, over a restart of the store: one in the middle of a request goes
-/// on with it, in its namespace and database and under its name; one within `MULTI` is closed.
+/// Clients that never connect anew, over a restart of the store, over the socket and over TCP: each goes on where it was,
+/// in the middle of a request, in its namespace and database and under its name, within `MULTI` and `WATCH`. None holds up
+/// the restart: not one that does not read, not one that sends without a pause, and not one whose wrong
+/// password is being put off. One whose password is another one meanwhile is closed. Says how long the longest of the questions took that are asked all the time.
 const KEEPS_CONNECTION: &str = r"
-import socket, subprocess
+import socket, subprocess, threading, time
 
 def connect():
     client = socket.socket(socket.AF_UNIX)
@@ -231,27 +233,95 @@ def expect(client, reply):
     said = b''
     while len(said) < len(reply):
         more = client.recv(len(reply) - len(said))
-        assert more, 'closed after %r' % said
+        assert more, 'closed after %r' % said[:100]
         said += more
-    assert said == reply, said
+    assert said == reply, said[:100]
 
-def ask(client, line, reply):
+def send(client, line):
     words = line.split()
     client.sendall(b'*%d\r\n' % len(words) + b''.join(map(bulk, words)))
+
+def ask(client, line, reply):
+    send(client, line)
     expect(client, reply)
 
-kept, other, queueing = connect(), connect(), connect()
+def remote():
+    client = socket.create_connection(('127.0.0.1', 6379))
+    client.settimeout(60)
+    return client
+
+kept, other, queueing, watching, slow = [connect() for _ in range(5)]
 for line in b'AUTH shop any', b'SELECT 3', b'CLIENT SETNAME kept', b'SET key value':
     ask(kept, line, b'+OK\r\n')
 ask(queueing, b'MULTI', b'+OK\r\n')
+ask(queueing, b'INCR n', b'+QUEUED\r\n')
+ask(watching, b'WATCH n', b'+OK\r\n')
+ask(watching, b'MULTI', b'+OK\r\n')
+ask(watching, b'SET n lost', b'+QUEUED\r\n')
+far, guessing, excluded = [remote() for _ in range(3)]
+ask(excluded, b'AUTH blog old', b'+OK\r\n')
+with open('/etc/roundsman/passwords', 'w') as passwords:
+    passwords.write('shop:sesame\nblog:new\n')
+ask(far, b'AUTH shop sesame', b'+OK\r\n')
+ask(far, b'SET far away', b'+OK\r\n')
+wrong = b'-WRONGPASS invalid username-password pair or user is disabled.\r\n'
+for _ in range(6):
+    ask(guessing, b'AUTH shop guess', wrong)
+send(guessing, b'AUTH shop guess')
+large = b'x' * 1000000
+ask(slow, b'SET large ' + large, b'+OK\r\n')
+for _ in range(4):
+    send(slow, b'GET large')
+
+ended, counts = threading.Event(), [0]
+hasty = connect()
+def send_all_the_time():
+    while not ended.is_set():
+        hasty.sendall(b'PING\r\n' * 1000)
+        counts[0] += 1000
+def read_all_the_time():
+    read = 0
+    while not (ended.is_set() and read == 7 * counts[0]):
+        more = len(hasty.recv(65536))
+        assert more, 'the hasty client was cut off'
+        read += more
+longest = [0]
+def ask_all_the_time():
+    client = connect()
+    while not ended.is_set():
+        began = time.monotonic()
+        ask(client, b'INCR asked', b':%d\r\n' % (longest[-1] + 1))
+        longest[0] = max(longest[0], time.monotonic() - began)
+        longest[1:] = [longest[-1] + 1]
+        time.sleep(0.002)
+longest.append(0)
+threads = [threading.Thread(target=each) for each in (send_all_the_time, read_all_the_time, ask_all_the_time)]
+for thread in threads:
+    thread.start()
+time.sleep(0.5)
 kept.sendall(b'*2\r\n' + bulk(b'GET') + b'$3\r\nk')
 ask(other, b'PING', b'+PONG\r\n')
+began = time.monotonic()
 subprocess.run(['systemctl', 'restart', 'roundsman-session-store.service'], check=True)
+took = time.monotonic() - began
 kept.sendall(b'ey\r\n')
 expect(kept, bulk(b'value'))
 ask(kept, b'CLIENT GETNAME', bulk(b'kept'))
 ask(other, b'GET key', b'$-1\r\n')
-assert queueing.recv(100) == b''
+ask(queueing, b'EXEC', b'*1\r\n:1\r\n')
+ask(watching, b'EXEC', b'*-1\r\n')
+ask(far, b'GET far', bulk(b'away'))
+expect(guessing, wrong)
+assert excluded.recv(100) == b''
+for _ in range(4):
+    expect(slow, bulk(large))
+time.sleep(0.5)
+ended.set()
+for thread in threads:
+    thread.join()
+print('a restart of the store took %d ms, the longest question of %d %d ms'
+      % (took * 1000, longest[1], longest[0] * 1000))
+assert longest[0] < 4, 'somebody held up the restart'
 ";
 
 on_every_debian! {
@@ -261,9 +331,16 @@ on_every_debian! {
         const TIMES: usize = 3;
         machine.write("/root/keeps-connection.py", KEEPS_CONNECTION);
         let process = |machine: &Machine| machine.property("roundsman-session-store.service", "MainPID");
+        machine.write("/etc/roundsman/passwords", "shop:sesame\nblog:old\n");
+        machine.run("chown roundsman-session /etc/roundsman/passwords && chmod 400 /etc/roundsman/passwords");
+        machine.write(
+            "/etc/roundsman/roundsman.toml",
+            "[session]\nlisten = \"127.0.0.1:6379\"\npassword-file = \"/etc/roundsman/passwords\"\nsync = \"always\"\n",
+        );
+        machine.run("systemctl daemon-reload && systemctl restart roundsman-session.socket");
         machine.run("systemctl start roundsman-session-store.service");
         let before = process(machine);
-        machine.run("python3 /root/keeps-connection.py");
+        println!("{}", machine.run("python3 /root/keeps-connection.py").trim());
         assert_ne!(process(machine), before, "another process has taken over");
         for (name, kind) in [("node-redis", "node-redis"), ("ioredis", "ioredis"), ("flask", "flask")] {
             let app = if kind == "flask" {

@@ -26,7 +26,7 @@ use crate::cli::manage;
 use crate::config::settings::{Session as Settings, SessionSync};
 use crate::config::{self, Sources};
 use crate::session::command::ServerInfo;
-use crate::session::server::{self, Listener, handover};
+use crate::session::server::{self, Listener, Stop, handover};
 use crate::session::store::Options;
 use crate::systemd::{activation, journal, notify};
 
@@ -144,11 +144,13 @@ impl Serve {
             None => BTreeMap::new(),
         };
         let listeners = self.listeners(inherited, &settings, passwords.is_empty())?;
+        let legacy = handover::take(kept);
         let options = Options {
             directory: self.directory(),
             sync: settings.sync,
             max_size: settings.max_size,
             memory: settings.memory,
+            verified: legacy.file,
         };
         let directory = options.directory.display().to_string();
         let (store, damaged) = rescue::open(options)?;
@@ -168,11 +170,16 @@ impl Serve {
                 let mut terminate = signal(SignalKind::terminate())?;
                 let mut interrupt = signal(SignalKind::interrupt())?;
                 let stop = async move {
-                    tokio::select! {
-                        _ = terminate.recv() => {}
-                        _ = interrupt.recv() => {}
-                    }
-                    notify::stopping("answering the last requests");
+                    let stop = tokio::select! {
+                        _ = terminate.recv() => Stop::ForGood,
+                        // RestartKillSignal= of the unit; of a terminal it is Ctrl-C.
+                        _ = interrupt.recv() => match std::env::var_os("NOTIFY_SOCKET") {
+                            Some(_) => Stop::Restart,
+                            None => Stop::ForGood,
+                        },
+                    };
+                    notify::stopping("handing over to the next process, if there is one");
+                    stop
                 };
                 let ready = || {
                     let status = match &damaged {
@@ -182,13 +189,12 @@ impl Serve {
                     tracing::info!("{status}");
                     notify::ready(&status);
                 };
-                let handovers = handover::take(kept);
+                let handovers = legacy.connections;
                 let options = server::Options { info, idle_stop: settings.idle_stop, handovers };
                 server::serve(store, listeners, options, ready, stop).await
             })
-            .and_then(|handovers| {
-                // The store is closed: the next process may already open it.
-                handover::keep(handovers).or_else(|error| {
+            .and_then(|legacy| {
+                handover::keep(legacy).or_else(|error| {
                     tracing::warn!(%error, "clients must connect anew");
                     Ok(())
                 })

@@ -160,6 +160,7 @@ impl World {
             sync: SessionSync::EverySecond,
             max_size: u64::MAX,
             memory: 64 * 1024 * 1024,
+            verified: None,
         };
         let (store, _problems) = Store::open(options).unwrap();
         let client = Client::new(1, Identity::Admin, String::new(), 0);

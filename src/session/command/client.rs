@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::protocol::Version;
 use super::super::store::key::Space;
-use super::super::store::{NOWHERE, Tracker};
+use super::super::store::{NOWHERE, Store, Tracker};
 use super::sets::next_random;
 use super::transactions::Queue;
-use super::watching::Watching;
+use super::watching::{Watching, WatchingMemento};
 
 /// Who is at the other end, as far as the kernel or a password says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,10 +77,32 @@ pub struct Memento {
     library: (String, String),
     address: String,
     since: u64,
+    queue: Option<Queue>,
+    watching: WatchingMemento,
+    tracks: bool,
 }
 
+/// More of a transaction, and of what is watched, is not taken to another process.
+const MOST_KEPT: usize = 4 * 1024 * 1024;
 /// The namespace of those who name none.
 pub(super) const DEFAULT_NAMESPACE: &str = "default";
+
+impl Memento {
+    /// Whether it was a password that said for which namespace it is.
+    pub fn is_of_password(&self) -> bool {
+        self.identity == Identity::Remote && self.authenticated
+    }
+
+    /// Whether it came over TCP.
+    pub fn is_remote(&self) -> bool {
+        self.identity == Identity::Remote
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
 
 impl Client {
     /// A connection that has just been accepted.
@@ -113,14 +135,11 @@ impl Client {
         }
     }
 
-    /// What is needed to go on with it in another process; `None` within a transaction, which is
-    /// bound to this one.
-    pub fn memento(&self) -> Option<Memento> {
-        let alone = self.queue.is_none()
-            && self.watching.is_empty()
-            && self.tracker.is_none()
-            && !self.closing;
-        alone.then(|| Memento {
+    /// What is needed to go on with it in another process; `None` when it is about to end, or within a large
+    /// transaction. `is_space` says which databases will have the number there that they have here.
+    pub fn memento(&self, is_space: impl Fn(Space) -> bool) -> Option<Memento> {
+        let goes_on = !self.closing && (self.tracker.is_some() || self.memory() <= MOST_KEPT);
+        goes_on.then(|| Memento {
             identity: self.identity.clone(),
             authenticated: self.authenticated,
             namespace: self.namespace.clone(),
@@ -130,17 +149,27 @@ impl Client {
             library: self.library.clone(),
             address: self.address.clone(),
             since: self.since,
+            queue: self.queue.clone(),
+            watching: self.watching.memento(is_space),
+            tracks: self.tracker.is_some(),
         })
     }
 
     /// A connection as another process had it.
-    pub fn from_memento(id: u64, memento: Memento) -> Self {
+    pub fn from_memento(id: u64, memento: Memento, store: &mut Store) -> Self {
         let Memento { identity, authenticated, namespace, database, .. } = memento;
         let mut client = Self::new(id, identity, memento.address, memento.since);
         client.namespace = namespace;
         (client.authenticated, client.database) = (authenticated, database);
         (client.version, client.name) = (memento.version, memento.name);
         client.library = memento.library;
+        client.queue = memento.queue;
+        client.watching = Watching::from_memento(memento.watching);
+        for key in client.watching.keys() {
+            store.watch(key, client.watching.touched());
+        }
+        // What it has read is not known here: it is told to forget all copies.
+        client.tracker = memento.tracks.then(|| Rc::new(Tracker::of_stale_copies()));
         client
     }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::super::protocol::{Arguments, Reply};
@@ -12,7 +13,7 @@ use super::{CommandError, Context, Outcome};
 
 /// The requests between `MULTI` and `EXEC`, in few large pieces of memory: many small ones would
 /// take several times the bytes that they hold.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Queue {
     bytes: Vec<u8>,
     /// Where each argument lies.

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::store::Touched;
+use super::super::store::key::{self, Space};
 
 /// The watched keys of a connection.
 #[derive(Debug, Default)]
@@ -14,13 +17,36 @@ pub(super) struct Watching {
     bytes: usize,
 }
 
+/// What the next process must know of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct WatchingMemento {
+    keys: Vec<(Vec<u8>, bool)>,
+    is_touched: bool,
+}
+
 /// What a watched key costs beside its bytes, here and in the store's registry.
 const KEY_OVERHEAD: usize = 200;
 
 impl Watching {
-    /// Whether it watches nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+    /// For the next process. A database that nobody has written to has another number there, so what is watched in it
+    /// counts as touched.
+    pub(super) fn memento(&self, is_space: impl Fn(Space) -> bool) -> WatchingMemento {
+        let keys: Vec<_> = self.keys.iter().map(|(key, expires)| (key.clone(), *expires)).collect();
+        let is_known = keys.iter().all(|(key, _)| is_space(key::space(key)));
+        WatchingMemento { is_touched: self.is_touched() || !is_known, keys }
+    }
+
+    /// As another process had it; the store is to be told what is watched.
+    pub(super) fn from_memento(memento: WatchingMemento) -> Self {
+        let mut watching = Self::default();
+        watching.touched.set(memento.is_touched);
+        memento.keys.into_iter().for_each(|(key, expires)| watching.add(key, expires));
+        watching
+    }
+
+    /// The watched keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.keys().map(Vec::as_slice)
     }
 
     /// Whether it watches this key.

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::budget::Share;
-use super::handover::{Handover, MOST_INPUT};
+use super::handover::{Handover, MOST};
 use super::shared::Server;
 use super::shares::Holder;
 use super::stream::Stream;
@@ -36,6 +36,8 @@ pub(super) struct Connection<'a, S> {
     /// Where the first request begins that has not been carried out.
     pub(super) start: usize,
     pub(super) output: Vec<u8>,
+    /// It is not known whether what the replies say is as safe as it is to be.
+    pub(super) is_unsafe: bool,
     pub(super) scratch: Vec<u8>,
     /// Where in `output` the replies lie to requests that changed something.
     pub(super) changes: Vec<Range<usize>>,
@@ -51,7 +53,7 @@ pub(super) struct Connection<'a, S> {
 enum End {
     /// There is nothing more to say.
     Closed,
-    /// The service stops, and the client waits for nothing.
+    /// The service stops: the next process goes on.
     Stopped,
 }
 
@@ -65,17 +67,19 @@ pub(super) enum Turn {
     Stalled,
     /// A read must: the file is opened again then.
     Unreadable,
+    /// The service stops before it could begin, or end.
+    Stopped,
 }
 
 /// Serves a client until it goes, misbehaves, or the service stops. `input` is what was read of it
-/// before. Returns on whose account the connection was in the end.
+/// before, `output` what it has not taken yet. Returns on whose account the connection was in the end.
 pub(super) async fn run<S: Stream>(
     server: &Server,
     stream: S,
     client: Client,
-    input: Vec<u8>,
+    (input, output): (Vec<u8>, Vec<u8>),
 ) -> Holder {
-    let mut connection = Connection::new(server, stream, client, input);
+    let mut connection = Connection::new(server, stream, client, input, output);
     let end = connection.serve().await;
     let holder = connection.holder.clone();
     match end {
@@ -91,7 +95,13 @@ pub(super) async fn run<S: Stream>(
 }
 
 impl<'a, S: Stream> Connection<'a, S> {
-    fn new(server: &'a Server, stream: S, mut client: Client, input: Vec<u8>) -> Self {
+    fn new(
+        server: &'a Server,
+        stream: S,
+        mut client: Client,
+        input: Vec<u8>,
+        output: Vec<u8>,
+    ) -> Self {
         let holder = Holder::of(&client);
         client.neighbours = server.seats.held(&holder);
         Self {
@@ -101,7 +111,8 @@ impl<'a, S: Stream> Connection<'a, S> {
             parser: Parser::default(),
             input,
             start: 0,
-            output: Vec::new(),
+            output,
+            is_unsafe: false,
             scratch: Vec::new(),
             changes: Vec::new(),
             share: server.budget.share(holder.clone()),
@@ -112,9 +123,11 @@ impl<'a, S: Stream> Connection<'a, S> {
     }
 
     async fn serve(&mut self) -> io::Result<End> {
-        let mut stopping = self.server.stopping.subscribe();
         // One for all turns: to begin to wait is dearer than to go on.
-        let mut stopped = std::pin::pin!(stopping.wait_for(|stopping| *stopping));
+        let mut stopped = std::pin::pin!(self.server.stops());
+        if !self.output.is_empty() {
+            self.write().await?;
+        }
         loop {
             let turn = self.take_turn().await?;
             if !self.holder.is_of(&self.client) {
@@ -124,19 +137,31 @@ impl<'a, S: Stream> Connection<'a, S> {
             if self.client.closing || patience.is_zero() {
                 return self.stream.shutdown().await.map(|()| End::Closed);
             }
+            // What has arrived and was not read is for the next process: nobody who sends without a pause holds up
+            // a stop.
+            if self.server.is_stopping() {
+                return Ok(End::Stopped);
+            }
             match turn {
+                Turn::Stopped => return Ok(End::Stopped),
                 Turn::HasMore => tokio::task::yield_now().await,
                 Turn::Stalled => {
                     // While the replies of this turn were written the checkpoint may have ended, and
                     // there may be none after it that would wake us. Nothing happens between this
                     // look and the waiting: all that could is on this thread.
                     if self.server.store.borrow().is_stalled() {
-                        self.server.flushed.notified().await;
+                        let flushed = self.server.flushed.notified();
+                        if self.server.unless_stopping(flushed).await.is_none() {
+                            return Ok(End::Stopped);
+                        }
                     }
                 }
                 Turn::Unreadable => {
                     if self.server.store.borrow().is_checkpoint_running() {
-                        self.server.flushed.notified().await;
+                        let flushed = self.server.flushed.notified();
+                        if self.server.unless_stopping(flushed).await.is_none() {
+                            return Ok(End::Stopped);
+                        }
                     }
                 }
                 Turn::NeedsInput => {
@@ -144,7 +169,6 @@ impl<'a, S: Stream> Connection<'a, S> {
                     let midway = self.parser.is_midway() || self.start < self.input.len();
                     let limit = if midway { STANDSTILL } else { Duration::MAX }.min(patience);
                     let tracker = self.client.tracker.clone();
-                    // What has arrived is read, and answered, before a stop is looked at.
                     let read = tokio::select! {
                         biased;
                         read = self.read(limit) => read?,
@@ -152,7 +176,7 @@ impl<'a, S: Stream> Connection<'a, S> {
                             self.tell_stale().await?;
                             continue;
                         }
-                        _ = &mut stopped => return Ok(End::Stopped),
+                        () = &mut stopped => return Ok(End::Stopped),
                     };
                     if read.is_break() {
                         return Ok(End::Closed);
@@ -210,13 +234,19 @@ impl<'a, S: Stream> Connection<'a, S> {
 
     /// For the next process, if the connection can be gone on with there.
     fn into_handover(self) -> Option<Handover> {
-        let memento = self.client.memento()?;
-        let input = self.input.get(self.start..).unwrap_or_default().to_vec();
-        // Of a stranger nothing is taken along that has to be written down.
+        let store = self.server.store.borrow();
+        let memento = self.client.memento(|space| store.is_space(space))?;
+        drop(store);
+        let mut input = self.input;
+        input.drain(..self.start);
+        // Of a stranger nothing is taken along that has to be written down but the answer that is put off.
         let stranger = matches!(self.holder, Holder::Stranger);
-        let small = input.len() <= if stranger { 0 } else { MOST_INPUT };
+        let small = input.len() + self.output.len() <= MOST && !(stranger && !input.is_empty());
         let socket = small.then(|| self.stream.into_descriptor())??;
-        Some(Handover { socket, memento, input })
+        let passwords = &self.server.info.passwords;
+        let password = passwords.get(self.client.namespace()).filter(|_| memento.is_of_password());
+        let (password, is_unsafe) = (password.cloned(), self.is_unsafe);
+        Some(Handover { socket, memento, input, output: self.output, password, is_unsafe })
     }
 }
 
@@ -296,6 +326,7 @@ mod tests {
             sync: SessionSync::EverySecond,
             max_size: u64::MAX,
             memory,
+            verified: None,
         };
         let (store, _problems) = Store::open(options).unwrap();
         Server::new(store, ServerInfo::default())
@@ -303,7 +334,7 @@ mod tests {
 
     fn connection(server: &Server, stream: Slow, input: Vec<u8>) -> Connection<'_, Slow> {
         let client = Client::new(1, Identity::Admin, "test".to_owned(), 0);
-        Connection::new(server, stream, client, input)
+        Connection::new(server, stream, client, input, Vec::new())
     }
 
     fn set(key: &str, length: usize) -> String {
@@ -359,6 +390,53 @@ mod tests {
         let mut asking = connection(&server, Slow(near), requests);
         assert!(matches!(asking.take_turn().await.unwrap(), Turn::HasMore));
         assert_eq!(asking.start, asking.input.len() / 200, "one of 200");
+    }
+
+    /// What it asks for is carried out once, and of the replies it gets each byte once.
+    #[tokio::test]
+    async fn a_client_that_does_not_read_does_not_hold_up_a_stop() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = server(directory.path(), 1024 * 1024);
+        let request = b"*2\r\n$4\r\nECHO\r\n$5\r\nhello\r\n".repeat(2);
+        let (near, mut far) = duplex(3);
+        let mut client = connection(&server, Slow(near), request);
+        let stop = async {
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            server.stop();
+        };
+        let serving = timeout(Duration::from_secs(20), client.serve());
+        let (end, ()) = tokio::join!(serving, stop);
+        assert!(matches!(end.expect("it holds up the stop"), Ok(End::Stopped)));
+        let mut taken = [0; 3];
+        far.read_exact(&mut taken).await.unwrap();
+        assert_eq!([&taken[..], &client.output].concat(), b"$5\r\nhello\r\n".repeat(2));
+        assert_eq!(client.start, client.input.len());
+    }
+
+    /// What it sends stays in the socket, for the next process.
+    #[tokio::test]
+    async fn a_client_that_sends_without_a_pause_does_not_hold_up_a_stop() {
+        let directory = tempfile::tempdir().unwrap();
+        let server = server(directory.path(), 1024 * 1024);
+        let (near, mut far) = duplex(64 * 1024);
+        let mut client = connection(&server, Slow(near), Vec::new());
+        let sending = async {
+            let mut replies = [0; 4096];
+            loop {
+                far.write_all(b"PING\r\n").await.unwrap();
+                let _ = far.read(&mut replies).await;
+                if server.info.commands.get() == 50 {
+                    server.stop();
+                }
+            }
+        };
+        tokio::select! {
+            end = client.serve() => assert!(matches!(end, Ok(End::Stopped))),
+            () = sending => unreachable!("it goes on for ever"),
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it holds up the stop"),
+        }
     }
 
     /// The checkpoint that a writer is to wait for ends while the client has not yet read what came

@@ -4,7 +4,7 @@
 //! systemd gets one descriptor, however many connections there are: it compares each that it is given with
 //! all that it has, and does nothing else meanwhile. That one is an end of a pair of sockets, in whose queue
 //! the connections wait, behind a file in memory that says what each of them is: how long the description
-//! is, the description, and the beginnings of requests, one behind the other. Where it does not make
+//! is, the description, and the beginnings of requests and what is left of replies, one behind the other. Where it does not make
 //! sense (after a downgrade, say), they are closed, as they would have been without all this.
 
 use std::fs::File;
@@ -22,6 +22,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use crate::session::command::Memento;
+use crate::session::store::FileMark;
 use crate::systemd::activation::{KEPT, Kept};
 use crate::systemd::notify;
 
@@ -32,51 +33,74 @@ pub(crate) struct Handover {
     pub socket: OwnedFd,
     /// What the client has said so far.
     pub memento: Memento,
-    /// The beginning of a request that is not whole.
+    /// Requests that are not carried out yet, and the beginning of one that is not whole.
     pub input: Vec<u8>,
+    /// Replies that the client has not taken yet.
+    pub output: Vec<u8>,
+    /// The password that let it in.
+    pub password: Option<String>,
+    /// Whether the replies say what is not known to be as safe as it is to be.
+    pub is_unsafe: bool,
 }
 
-/// More of a request than this is not taken along: such a client is closed and connects anew.
-pub(super) const MOST_INPUT: usize = 64 * 1024;
+/// What a process leaves to the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Legacy {
+    /// Its connections.
+    pub connections: Vec<Handover>,
+    /// The file that it had open.
+    pub file: Option<FileMark>,
+}
+
+/// More of requests and replies than this is not taken along: such a client is closed and connects anew.
+pub(super) const MOST: usize = 16 * 1024 * 1024;
 /// The same for all clients together: the next process begins by reading it.
-const MOST_INPUTS: usize = 32 * 1024 * 1024;
+const MOST_TOGETHER: usize = 64 * 1024 * 1024;
 /// systemd has other things to do at times, but a stop must not hang.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Descriptors of one message: no kernel takes more.
 const TOGETHER: usize = 253;
 
+/// What the file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Descriptions {
+    file: Option<FileMark>,
+    connections: Vec<Description>,
+}
+
 /// What the file says of a connection.
 #[derive(Debug, Serialize, Deserialize)]
 struct Description {
     memento: Memento,
-    /// Bytes of its input.
-    input: usize,
+    password: Option<String>,
+    /// Bytes of its input, and of its output.
+    bytes: (usize, usize),
 }
 
 /// Gives connections to systemd; an error says why their clients must connect anew.
-pub(crate) fn keep(connections: Vec<Handover>) -> io::Result<()> {
-    if connections.is_empty() || std::env::var_os("NOTIFY_SOCKET").is_none() {
+pub(crate) fn keep(legacy: Legacy) -> io::Result<()> {
+    if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
-    let queue = queue(connections)?;
+    let queue = queue(legacy)?;
     notify::keep(&name(), queue.as_fd())?;
     // Until systemd has it, it is to be open here: the kernel looks for queues that nobody can reach.
     notify::barrier(PATIENCE)
 }
 
 /// Takes over what an earlier process has given to systemd, which then keeps it no longer.
-pub(crate) fn take(kept: Vec<Kept>) -> Vec<Handover> {
+pub(crate) fn take(kept: Vec<Kept>) -> Legacy {
     for (name, _) in &kept {
         if let Err(error) = notify::forget(name) {
             tracing::warn!(%error, name, "systemd keeps a connection that is no longer needed");
         }
     }
     let Some((_, queue)) = kept.into_iter().find(|(kept, _)| *kept == name()) else {
-        return Vec::new();
+        return Legacy::default();
     };
     from_queue(&queue.into()).unwrap_or_else(|error| {
         tracing::warn!(%error, "the connections of the process before are closed");
-        Vec::new()
+        Legacy::default()
     })
 }
 
@@ -84,38 +108,47 @@ fn name() -> String {
     format!("{KEPT}connections")
 }
 
-/// Without those for whose input there is no room; who has said least, goes on.
+impl Handover {
+    fn bytes(&self) -> usize {
+        self.input.len() + self.output.len()
+    }
+}
+
+/// Without those for whose requests and replies there is no room; who has least of them, goes on.
 fn bounded(mut connections: Vec<Handover>, mut room: usize) -> Vec<Handover> {
     let all = connections.len();
-    connections.sort_by_key(|connection| connection.input.len());
+    connections.sort_by_key(Handover::bytes);
     connections.retain(|connection| {
-        let left = room.checked_sub(connection.input.len());
+        let left = room.checked_sub(connection.bytes());
         room = left.unwrap_or(0);
         left.is_some()
     });
     let closed = all - connections.len();
     if closed > 0 {
-        tracing::warn!(closed, "some clients whose request was not whole must connect anew");
+        tracing::warn!(closed, "some clients with much to send or to read must connect anew");
     }
     connections
 }
 
 /// The end of a pair of sockets that gives these connections to whoever reads from it.
-fn queue(connections: Vec<Handover>) -> io::Result<OwnedFd> {
-    let mut inputs = Vec::new();
-    let (descriptions, sockets): (Vec<_>, Vec<_>) = bounded(connections, MOST_INPUTS)
+fn queue(Legacy { connections, file: mark }: Legacy) -> io::Result<OwnedFd> {
+    let mut rest = Vec::new();
+    let (connections, sockets): (Vec<_>, Vec<_>) = bounded(connections, MOST_TOGETHER)
         .into_iter()
-        .map(|Handover { socket, memento, input }| {
-            inputs.extend_from_slice(&input);
-            (Description { memento, input: input.len() }, socket)
+        .map(|Handover { socket, memento, input, output, password, .. }| {
+            rest.extend_from_slice(&input);
+            rest.extend_from_slice(&output);
+            (Description { memento, password, bytes: (input.len(), output.len()) }, socket)
         })
         .unzip();
+    let count = connections.len();
+    let descriptions = Descriptions { file: mark, connections };
     let memory = rustix::fs::memfd_create("session-handover", MemfdFlags::CLOEXEC)?;
     let text = serde_json::to_vec(&descriptions)?;
     let mut file = BufWriter::new(File::from(memory));
     file.write_all(&(text.len() as u64).to_le_bytes())?;
     file.write_all(&text)?;
-    file.write_all(&inputs)?;
+    file.write_all(&rest)?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     let (near, far) = UnixStream::pair()?;
     // Nobody reads before this process has ended.
@@ -124,7 +157,7 @@ fn queue(connections: Vec<Handover>) -> io::Result<OwnedFd> {
     for (index, sockets) in sockets.chunks(TOGETHER).enumerate() {
         let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         if let Err(error) = send(&near, &sockets) {
-            let left = descriptions.len() - index * TOGETHER;
+            let left = count - index * TOGETHER;
             tracing::warn!(%error, left, "some clients must connect anew");
             break;
         }
@@ -132,10 +165,10 @@ fn queue(connections: Vec<Handover>) -> io::Result<OwnedFd> {
     Ok(far.into())
 }
 
-fn from_queue(queue: &UnixStream) -> io::Result<Vec<Handover>> {
+fn from_queue(queue: &UnixStream) -> io::Result<Legacy> {
     queue.set_nonblocking(true)?;
     let file = receive(queue)?.pop().ok_or(io::ErrorKind::InvalidData)?;
-    let (descriptions, inputs) = read(file)?;
+    let (Descriptions { file, connections: descriptions }, rest) = read(file)?;
     let mut sockets = Vec::with_capacity(descriptions.len());
     while sockets.len() < descriptions.len() {
         let wanted = TOGETHER.min(descriptions.len() - sockets.len());
@@ -149,14 +182,18 @@ fn from_queue(queue: &UnixStream) -> io::Result<Vec<Handover>> {
             break;
         }
     }
-    let mut inputs = &inputs[..];
+    let mut rest = &rest[..];
+    let mut take = |bytes| {
+        let (taken, left) = rest.split_at_checked(bytes)?;
+        rest = left;
+        Some(taken.to_vec())
+    };
     let connections = descriptions.into_iter().zip(sockets).map_while(|(description, socket)| {
-        let Description { memento, input } = description;
-        let (input, rest) = inputs.split_at_checked(input)?;
-        inputs = rest;
-        Some(Handover { socket, memento, input: input.to_vec() })
+        let Description { memento, password, bytes } = description;
+        let (input, output) = (take(bytes.0)?, take(bytes.1)?);
+        Some(Handover { socket, memento, input, output, password, is_unsafe: false })
     });
-    Ok(connections.collect())
+    Ok(Legacy { connections: connections.collect(), file })
 }
 
 /// Sends descriptors; they go beside a byte.
@@ -184,16 +221,16 @@ fn receive(from: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     Ok(descriptors)
 }
 
-/// The descriptions, and behind them the inputs.
-fn read(file: OwnedFd) -> io::Result<(Vec<Description>, Vec<u8>)> {
+/// The descriptions, and behind them the requests and replies.
+fn read(file: OwnedFd) -> io::Result<(Descriptions, Vec<u8>)> {
     let mut file = File::from(file);
     file.rewind()?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let (length, rest) = bytes.split_first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
     let length = usize::try_from(u64::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    let (text, inputs) = rest.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok((serde_json::from_slice(text)?, inputs.to_vec()))
+    let (text, rest) = rest.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok((serde_json::from_slice(text)?, rest.to_vec()))
 }
 
 #[cfg(test)]
@@ -210,19 +247,28 @@ mod tests {
             .map(|number| {
                 let (client, server) = UnixStream::pair().unwrap();
                 let identity = Identity::Worker(format!("app{number}"));
-                let memento = Client::new(1, identity, String::new(), 0).memento().unwrap();
+                let memento = Client::new(1, identity, String::new(), 0).memento(|_| true).unwrap();
                 let input = number.to_string().into_bytes();
-                (client, Handover { socket: server.into(), memento, input })
+                let output = format!("reply {number}").into_bytes();
+                let password = Some(format!("of {number}"));
+                let socket = server.into();
+                let is_unsafe = false;
+                (client, Handover { socket, memento, input, output, password, is_unsafe })
             })
             .unzip();
-        let queue = queue(connections).unwrap();
+        let file = FileMark::of(std::path::Path::new("/dev/null"));
+        let queue = queue(Legacy { connections, file }).unwrap();
         let taken = from_queue(&queue.into()).unwrap();
+        assert!(file.is_some() && taken.file == file);
+        let taken = taken.connections;
         assert_eq!(taken.len(), count);
-        for (number, (client, Handover { socket, memento, input })) in
+        for (number, (client, Handover { socket, memento, input, output, password, .. })) in
             clients.into_iter().zip(taken).enumerate()
         {
             assert_eq!(input, number.to_string().into_bytes());
-            assert_eq!(Client::from_memento(1, memento).namespace(), format!("app{number}"));
+            assert_eq!(output, format!("reply {number}").into_bytes());
+            assert_eq!(password, Some(format!("of {number}")));
+            assert_eq!(memento.namespace(), format!("app{number}"));
             UnixStream::from(socket).write_all(&input).unwrap();
             let mut received = String::new();
             (&client).read_to_string(&mut received).unwrap();
@@ -237,20 +283,21 @@ mod tests {
         let client = |input: Vec<u8>| {
             let (client, server) = UnixStream::pair().unwrap();
             let identity = Identity::Worker("shop".to_owned());
-            let memento = Client::new(1, identity, String::new(), 0).memento().unwrap();
-            (client, Handover { socket: server.into(), memento, input })
+            let memento = Client::new(1, identity, String::new(), 0).memento(|_| true).unwrap();
+            let (socket, output, password) = (server.into(), Vec::new(), None);
+            (client, Handover { socket, memento, input, output, password, is_unsafe: false })
         };
-        let binary: Vec<u8> = (0..MOST_INPUT).map(|n| n as u8).collect();
+        let binary: Vec<u8> = (0..64 * 1024).map(|n: usize| n as u8).collect();
         let (clients, connections): (Vec<_>, Vec<_>) =
             (0..20).map(|_| client(binary.clone())).unzip();
-        let queue = queue(connections).unwrap();
+        let queue = queue(Legacy { connections, file: None }).unwrap();
         let near = UnixStream::from(queue);
         near.set_nonblocking(true).unwrap();
         let file = File::from(receive(&near).unwrap().pop().unwrap());
         let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
-        assert!(length < 20 * (MOST_INPUT + 1024), "{length} bytes");
-        let (descriptions, inputs) = read(file.into()).unwrap();
-        assert_eq!((descriptions.len(), inputs), (20, binary.repeat(20)));
+        assert!(length < 20 * (binary.len() + 1024), "{length} bytes");
+        let (descriptions, rest) = read(file.into()).unwrap();
+        assert_eq!((descriptions.connections.len(), rest), (20, binary.repeat(20)));
         drop(clients);
 
         let (_clients, connections): (Vec<_>, Vec<_>) =

@@ -20,15 +20,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use rustix::fs::OFlags;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::task::{LocalSet, coop::unconstrained, spawn_local, yield_now};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::command::{Client, Identity, ServerInfo};
 use super::namespace::Acquaintances;
 use super::store::Store;
 
-use handover::Handover;
+use handover::{Handover, Legacy};
 use shared::Server;
 use shares::Holder;
 use stream::Stream;
@@ -53,6 +54,15 @@ pub(crate) struct Options {
     pub handovers: Vec<Handover>,
 }
 
+/// How the service stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Another process goes on at once.
+    Restart,
+    /// Nobody knows what comes, or whether the machine stays on.
+    ForGood,
+}
+
 /// How often regular work is done.
 const TICK: Duration = Duration::from_millis(100);
 /// Index entries that one step of the sweep looks at.
@@ -61,8 +71,8 @@ const SWEEP_STEP: usize = 200;
 const SWEEP_TIME: Duration = Duration::from_millis(10);
 /// Entries that are moved to the cache in one step, between the turns of clients.
 const SETTLE_STEP: usize = 200;
-/// What connections have for their last replies when the service stops.
-const LAST_REPLIES: Duration = Duration::from_secs(5);
+/// What connections have to let go when the service stops: none of them waits for anything then.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Connections that are accepted before others have their turn, if few processes make them: in some ten
 /// milliseconds.
 const AT_ONCE: usize = 1024;
@@ -72,18 +82,19 @@ const REFUSALS: u32 = 5;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` completes, or until nobody has been connected for `idle_stop`. `ready` is
-/// called when clients are served. Returns the connections that the next process can go on with.
+/// called when clients are served. Returns what the next process can go on with.
 pub(crate) async fn serve(
     store: Store,
     listeners: Vec<Listener>,
     options: Options,
     ready: impl FnOnce(),
-    stop: impl Future<Output = ()>,
-) -> io::Result<Vec<Handover>> {
+    stop: impl Future<Output = Stop>,
+) -> io::Result<Legacy> {
     let server = Rc::new(Server::new(store, options.info));
     let tasks = LocalSet::new();
-    tasks
+    let stop = tasks
         .run_until(async {
+            let over_tcp = listeners.iter().any(|listener| matches!(listener, Listener::Tcp(_)));
             let mut accepting = Vec::new();
             for listener in listeners {
                 accepting.push(match listener {
@@ -100,7 +111,9 @@ pub(crate) async fn serve(
                 });
             }
             for handover in options.handovers {
-                resume(&server, handover);
+                if is_welcome(&server, &handover, over_tcp) {
+                    resume(&server, handover);
+                }
             }
             spawn_local(take_outcomes(Rc::clone(&server)));
             spawn_local(look_at_sockets(Rc::clone(&server)));
@@ -109,33 +122,43 @@ pub(crate) async fn serve(
             let beat = Cell::new(0);
             let beats = || vec![beat.replace(beat.get() + 1)];
             ready();
-            tokio::select! {
-                () = stop => {}
+            let stop = tokio::select! {
+                stop = stop => stop,
                 () = idle(&server, options.idle_stop) => {
                     tracing::info!("nobody is connected: stopping until somebody is");
+                    Stop::ForGood
                 }
-                () = crate::systemd::watchdog::run(beats) => {}
-            }
+                () = crate::systemd::watchdog::run(beats) => Stop::ForGood,
+            };
             accepting.iter().for_each(tokio::task::JoinHandle::abort);
-            server.stopping.send_replace(true);
-            let deadline = Instant::now() + LAST_REPLIES;
-            while server.info.connections.get() > 0 && Instant::now() < deadline {
-                sleep(Duration::from_millis(5)).await;
-            }
+            server.stop();
+            let all_left = async {
+                while server.info.connections.get() > 0 {
+                    server.left.notified().await;
+                }
+            };
+            let _ = timeout(PATIENCE, all_left).await;
             work.abort();
-            io::Result::Ok(())
+            io::Result::Ok(stop)
         })
         .await?;
     drop(tasks); // with every task that still holds the server
-    let handovers = server.handovers.take();
-    match Rc::try_unwrap(server) {
-        Ok(server) => server.store.into_inner().close(),
-        Err(server) => {
-            // A task that outlives its set cannot be; the log is written all the same.
-            let _ = server.store.borrow_mut().write_log();
+    let mut connections = server.handovers.take();
+    let mut file = None;
+    let is_safe = match Rc::try_unwrap(server) {
+        Ok(server) => {
+            let store = server.store.into_inner();
+            file = store.file_mark();
+            match stop {
+                Stop::ForGood => store.close(),
+                Stop::Restart => store.leave(),
+            }
         }
-    }
-    Ok(handovers)
+        // A task that outlives its set cannot be; the log is written all the same.
+        Err(server) => server.store.borrow_mut().write_log().is_ok(),
+    };
+    connections.retain(|connection| is_safe || !connection.is_unsafe);
+    Ok(Legacy { connections, file })
 }
 
 async fn accept_unix(server: Rc<Server>, listener: UnixListener) {
@@ -199,7 +222,7 @@ fn start<S: Stream>(
             let id = server.next_id.replace(server.next_id.get() + 1);
             let client = Client::new(id, identity, address, super::now());
             if server.seats.change(&Holder::of(&client), 0, 1) {
-                return run(server, stream, client, Vec::new());
+                return run(server, stream, client, Default::default());
             }
             connection::NO_SEAT.to_owned()
         }
@@ -214,28 +237,50 @@ fn start<S: Stream>(
     refusal::refuse(server, stream, &refusal);
 }
 
+/// Whether a connection of the process before would still be let in: over TCP the settings may say something
+/// else now.
+fn is_welcome(server: &Server, handover: &Handover, over_tcp: bool) -> bool {
+    let memento = &handover.memento;
+    let password = server.info.passwords.get(memento.namespace());
+    (over_tcp || !memento.is_remote())
+        && (!memento.is_of_password() || password == handover.password.as_ref())
+}
+
 /// Goes on with a connection of the process before.
-fn resume(server: &Rc<Server>, Handover { socket, memento, input }: Handover) {
-    let stream = std::os::unix::net::UnixStream::from(socket);
-    let stream = stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream));
-    match stream {
-        Ok(stream) => {
-            let id = server.next_id.replace(server.next_id.get() + 1);
-            let client = Client::from_memento(id, memento);
-            if server.seats.change(&Holder::of(&client), 0, 1) {
-                run(server, stream, client, input);
+fn resume(server: &Rc<Server>, handover: Handover) {
+    let Handover { socket, memento, input, output, .. } = handover;
+    let id = server.next_id.replace(server.next_id.get() + 1);
+    let is_remote = memento.is_remote();
+    let client = Client::from_memento(id, memento, &mut server.store.borrow_mut());
+    if !server.seats.change(&Holder::of(&client), 0, 1) {
+        return;
+    }
+    let holder = Holder::of(&client);
+    let resumed = rustix::fs::fcntl_getfl(&socket)
+        .and_then(|flags| rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK))
+        .map_err(io::Error::from)
+        .and_then(|()| {
+            if is_remote {
+                let stream = TcpStream::from_std(socket.into())?;
+                run(server, stream, client, (input, output));
+            } else {
+                let stream = UnixStream::from_std(socket.into())?;
+                run(server, stream, client, (input, output));
             }
-        }
-        Err(error) => tracing::warn!(%error, "cannot go on with a connection"),
+            Ok(())
+        });
+    if let Err(error) = resumed {
+        tracing::warn!(%error, "cannot go on with a connection");
+        server.seats.change(&holder, 1, 0);
     }
 }
 
-/// Serves a client that has a seat.
-fn run<S: Stream>(server: &Rc<Server>, stream: S, client: Client, input: Vec<u8>) {
+/// Serves a client that has a seat, with what is there of its requests and replies.
+fn run<S: Stream>(server: &Rc<Server>, stream: S, client: Client, begun: (Vec<u8>, Vec<u8>)) {
     server.info.connections.set(server.info.connections.get() + 1);
     let server = Rc::clone(server);
     spawn_local(async move {
-        let holder = connection::run(&server, stream, client, input).await;
+        let holder = connection::run(&server, stream, client, begun).await;
         server.seats.change(&holder, 1, 0);
         server.info.connections.set(server.info.connections.get() - 1);
         server.left.notify_one();
@@ -340,6 +385,7 @@ mod tests {
             sync: SessionSync::EverySecond,
             max_size: u64::MAX,
             memory: 1024 * 1024,
+            verified: None,
         };
         let (store, _problems) = Store::open(options).unwrap();
         let info = ServerInfo { max_connections: 100, ..ServerInfo::default() };

@@ -32,7 +32,8 @@ pub(super) struct Server {
     pub(super) trust: Trust,
     /// A checkpoint has ended: writers that waited for room may go on.
     pub(super) flushed: Notify,
-    pub(super) stopping: watch::Sender<bool>,
+    stopping: watch::Sender<bool>,
+    is_stopping: Cell<bool>,
     /// Connections for the next process.
     pub(super) handovers: RefCell<Vec<Handover>>,
     /// The regular work rests until there is a change.
@@ -59,12 +60,38 @@ impl Server {
             trust: Trust::from_system(),
             flushed: Notify::new(),
             stopping: watch::Sender::new(false),
+            is_stopping: Cell::new(false),
             handovers: RefCell::default(),
             resting: Cell::new(false),
             changed: Notify::new(),
             left: Notify::new(),
             next_id: Cell::new(1),
         }
+    }
+
+    /// Waits for something, but no longer than until the service stops: `None` then.
+    pub(super) async fn unless_stopping<F: Future>(&self, waiting: F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            done = waiting => Some(done),
+            () = self.stops() => None,
+        }
+    }
+
+    /// Completes when the service stops.
+    pub(super) async fn stops(&self) {
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// Has all that wait here let go.
+    pub(super) fn stop(&self) {
+        self.is_stopping.set(true);
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether the service stops.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.get()
     }
 
     /// There may be regular work again.

@@ -13,7 +13,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
     fn write_now(&self, bytes: &[u8]) -> io::Result<usize>;
     /// Whether nobody can read what is written to it any more, as far as the kernel knows.
     fn is_gone(&self) -> bool;
-    /// The socket, for another process; `None` when its client must connect anew.
+    /// The socket, for another process.
     fn into_descriptor(self) -> Option<OwnedFd>;
 }
 
@@ -41,7 +41,7 @@ impl Stream for TcpStream {
     }
 
     fn into_descriptor(self) -> Option<OwnedFd> {
-        None
+        Some(self.into_std().ok()?.into())
     }
 }
 

@@ -17,15 +17,22 @@ const SMALL_BUFFER: usize = 4 * 1024;
 const GROWTH: usize = 256 * 1024;
 
 impl<S: Stream> Connection<'_, S> {
+    /// Sends the replies. When the service stops, what a client has not taken of them stays, for the next
+    /// process.
     pub(super) async fn write(&mut self) -> io::Result<()> {
         if !self.output.is_empty() {
-            self.write_all().await?;
+            let written = self.write_all().await?;
+            if written < self.output.len() {
+                self.output.drain(..written);
+                return Ok(());
+            }
         }
         self.server.outputs.give(std::mem::take(&mut self.output));
         Ok(())
     }
 
-    async fn write_all(&mut self) -> io::Result<()> {
+    /// Writes all, or until the service stops: so many bytes.
+    async fn write_all(&mut self) -> io::Result<usize> {
         // Nearly always the socket takes all of it at once, and no timer is needed.
         let mut written = match self.stream.write_now(&self.output) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -34,15 +41,16 @@ impl<S: Stream> Connection<'_, S> {
         while written < self.output.len() {
             // A stranger has no longer for this than for all the rest.
             let limit = STANDSTILL.min(self.patience());
-            let writing = self.stream.write(&self.output[written..]);
-            match timeout(limit, writing).await {
+            let writing = timeout(limit, self.stream.write(&self.output[written..]));
+            let Some(wrote) = self.server.unless_stopping(writing).await else { break };
+            match wrote {
                 Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(Ok(count)) => written += count,
                 Ok(Err(error)) => return Err(error),
                 Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Reads what is there, into a buffer that grows only as far as bytes arrive.

@@ -28,7 +28,10 @@ const BYTES: usize = 4;
 impl<S: Stream> Connection<'_, S> {
     /// Carries out requests, makes their effects as safe as the settings say, and answers.
     pub(super) async fn take_turn(&mut self) -> io::Result<Turn> {
-        let mut on_turn = self.server.turns.begin(Rc::clone(&self.account)).await;
+        let begin = self.server.turns.begin(Rc::clone(&self.account));
+        let Some(mut on_turn) = self.server.unless_stopping(begin).await else {
+            return Ok(Turn::Stopped);
+        };
         if on_turn.has_waited && self.stream.is_gone() {
             return Err(io::ErrorKind::BrokenPipe.into()); // nobody waits for what it has asked for
         }
@@ -49,7 +52,10 @@ impl<S: Stream> Connection<'_, S> {
             // in one system call. But nobody waits for what takes long.
             tokio::task::yield_now().await;
         }
-        self.make_safe(observed).await;
+        if self.make_safe(observed).await.is_none() {
+            self.is_unsafe = true;
+            return Ok(Turn::Stopped);
+        }
         // Small replies are no matter: the client takes them, or is not read from.
         if self.output.len() > FREE
             && let Err(reason) = self.account()
@@ -57,11 +63,13 @@ impl<S: Stream> Connection<'_, S> {
             Reply::new(&mut self.output, self.client.version).error(reason);
             self.client.closing = true;
         }
-        if let Some(delay) = self.client.put_off.take() {
-            sleep(delay).await;
+        if let Some(delay) = self.client.put_off.take()
+            && self.server.unless_stopping(sleep(delay)).await.is_none()
+        {
+            return Ok(Turn::Stopped);
         }
         self.write().await?;
-        Ok(turn)
+        Ok(if self.output.is_empty() { turn } else { Turn::Stopped })
     }
 
     /// Carries out what is whole, as much of it as belongs into a turn; returns what ended it, and the steps that
@@ -150,8 +158,9 @@ impl<S: Stream> Connection<'_, S> {
 
     /// Has the log written before any reply leaves, and synced if the settings say so. When it
     /// cannot be, the reply to every request that changed something becomes an error: nothing was
-    /// acknowledged. Those that only read are answered all the same.
-    async fn make_safe(&mut self, observed: u64) {
+    /// acknowledged. Those that only read are answered all the same. `None` when the service stops before
+    /// it is known.
+    async fn make_safe(&mut self, observed: u64) -> Option<()> {
         let (result, always) = {
             let mut store = self.server.store.borrow_mut();
             let always = store.options().sync == SessionSync::Always;
@@ -161,7 +170,7 @@ impl<S: Stream> Connection<'_, S> {
         if always && failure.is_none() && observed > 0 {
             let mut synced = self.server.store.borrow().synced();
             let safe = |synced: &Synced| synced.sequence >= observed || synced.failure.is_some();
-            if let Ok(synced) = synced.wait_for(safe).await
+            if let Ok(synced) = self.server.unless_stopping(synced.wait_for(safe)).await?
                 && synced.sequence < observed
                 && let Some(error) = &synced.failure
             {
@@ -173,6 +182,7 @@ impl<S: Stream> Connection<'_, S> {
         {
             self.take_back(&failure);
         }
+        Some(())
     }
 
     /// Puts an error in the place of the replies to requests that changed something.

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc as outcomes};
 
 use super::disk::{self, Summary, View};
 use super::eviction::Eviction;
+use super::file_mark::FileMark;
 use super::memtable::Memtable;
 use super::{Store, StoreError};
 
@@ -369,12 +370,35 @@ impl Store {
     }
 
     /// Writes and syncs the log, and ends the threads. The file is left as the last checkpoint
-    /// made it: the next start replays the log.
-    pub fn close(mut self) {
+    /// made it: the next start replays the log. False when something could not be written.
+    pub fn close(mut self) -> bool {
+        self.finish(true)
+    }
+
+    /// As [`Store::close`], when this process ends and the next one opens the store at once: nothing is waited
+    /// for that is not promised. The next one syncs what is in the log, and begins a checkpoint anew
+    /// that has not ended.
+    pub fn leave(mut self) -> bool {
+        let is_safe = self.finish(self.options.sync == super::SessionSync::Always);
+        // To end its threads, and give its memory back piece by piece, is what the kernel does faster.
+        std::mem::forget(self);
+        is_safe
+    }
+
+    fn finish(&mut self, sync: bool) -> bool {
         let written = self.write_log();
-        self.syncer.stop();
-        if let Err(refusal) = written {
+        if sync {
+            self.syncer.stop();
+        }
+        if let Err(refusal) = &written {
             tracing::error!("{refusal}: acknowledged writes are safe, refused ones are lost");
         }
+        written.is_ok() && self.syncer.failure().is_none()
+    }
+
+    /// Which file it has open: the next process need not verify it once more.
+    pub fn file_mark(&self) -> Option<FileMark> {
+        self.database.as_ref()?;
+        FileMark::of(&self.options.directory.join(disk::FILE))
     }
 }

@@ -17,6 +17,7 @@ mod checkpoint;
 mod disk;
 mod eviction;
 mod expiry;
+mod file_mark;
 mod found;
 mod frame;
 mod freeing;
@@ -50,6 +51,7 @@ use thiserror::Error;
 use crate::config::settings::SessionSync;
 
 pub(crate) use disk::SpaceRecord;
+pub(crate) use file_mark::FileMark;
 pub(crate) use found::Found;
 pub(crate) use op::Op;
 pub(crate) use recover::{OpenError, Outcome};
@@ -89,6 +91,8 @@ pub struct Options {
     /// Bytes that entries may take in memory: those that changed and are not in the file yet, and
     /// in the rest those that were read lately.
     pub memory: usize,
+    /// The database file that the process before had open: it is not verified once more.
+    pub verified: Option<FileMark>,
 }
 
 /// Bytes of values that a scan passes by before it ends early.
@@ -352,6 +356,11 @@ impl Store {
             })
             .collect();
         Ok((keys, end.unwrap_or(0)))
+    }
+
+    /// Whether it is known whose a space is, also after a restart.
+    pub fn is_space(&self, space: Space) -> bool {
+        self.spaces.is_defined(space)
     }
 
     /// Keys of a space, those expired and not yet removed included.

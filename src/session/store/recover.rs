@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::checkpoint::Checkpointer;
 use super::disk::{self, Summary, View};
 use super::eviction::Eviction;
+use super::file_mark::FileMark;
 use super::freeing::Freeing;
 use super::log::Log;
 use super::memtable::Memtable;
@@ -103,7 +104,12 @@ impl Store {
             let what = "the last start ended while it salvaged".to_owned();
             problems.push(replace(&directory, what, aside, salvage).map_err(failed)?);
         }
-        let database = match open_file(&directory) {
+        // What another process had open until now is not verified once more, which takes long.
+        let known = FileMark::of(&directory.join(disk::FILE));
+        let is_verified = problems.is_empty() && known.is_some() && known == options.verified;
+        let quickly = is_verified.then(|| open_unverified(&directory));
+        let opened = quickly.and_then(Result::ok).map_or_else(|| open_file(&directory), Ok);
+        let database = match opened {
             Ok(database) => database,
             Err(OpenError::File { error, path }) => {
                 fs::create_dir(directory.join(SALVAGING)).map_err(failed)?;
@@ -248,6 +254,13 @@ impl Store {
     }
 }
 
+/// Opens the file, which was verified before.
+fn open_unverified(directory: &Path) -> Result<Database, redb::Error> {
+    let database = Arc::new(disk::open(directory, false)?);
+    View::new(&database)?;
+    Arc::try_unwrap(database).map_err(|_| redb::Error::DatabaseAlreadyOpen)
+}
+
 /// Opens the file with every checksum verified.
 pub(super) fn open_file(directory: &Path) -> Result<Database, OpenError> {
     let path = directory.join(disk::FILE);
@@ -354,11 +367,19 @@ mod tests {
     use crate::config::settings::SessionSync;
 
     fn open(directory: &Path) -> Result<(Store, Vec<Problem>), OpenError> {
+        open_after(directory, None)
+    }
+
+    fn open_after(
+        directory: &Path,
+        verified: Option<FileMark>,
+    ) -> Result<(Store, Vec<Problem>), OpenError> {
         Store::open(Options {
             directory: directory.to_owned(),
             sync: SessionSync::EverySecond,
             max_size: 1 << 30,
             memory: 1 << 20,
+            verified,
         })
     }
 
@@ -412,6 +433,37 @@ mod tests {
         assert_eq!(problems, []);
         assert_eq!(store.keys(1), 4);
         assert!(["a", "b", "c", "d"].into_iter().all(|name| has(&store, name)));
+    }
+
+    /// The process before has read all of it, and nobody is to wait until this one has, too. What it holds is not
+    /// believed for that.
+    #[test]
+    fn a_file_that_the_process_before_had_open_is_not_verified_once_more() {
+        let directory = tempfile::tempdir().unwrap();
+        three_segments(directory.path());
+        let (mut store, _) = open(directory.path()).unwrap();
+        store.settle_all();
+        let mark = store.file_mark();
+        assert!(mark.is_some());
+        store.leave();
+        let path = directory.path().join(disk::FILE);
+        let before = fs::read(&path).unwrap();
+        let mut damaged = before.clone();
+        let value = b"\0\0\0\0\0\0\0\0sd"; // with what is before it
+        let at = damaged.windows(value.len()).position(|bytes| bytes == value);
+        damaged[at.expect("it is there") + value.len() - 1] ^= 1;
+        // The process is still there, so what it has open is another file than this one.
+        let other = tempfile::tempdir().unwrap();
+        let path = other.path().join(disk::FILE);
+        fs::write(&path, damaged).unwrap();
+        let mark = FileMark::of(&path);
+        let (store, problems) = open_after(other.path(), mark).unwrap();
+        assert_eq!((problems, store.keys(1)), (vec![], 4));
+        assert!(["a", "b", "c"].into_iter().all(|name| has(&store, name)));
+        assert!(store.find(&stored("d"), 0).is_err());
+        store.close();
+        let (_, problems) = open_after(other.path(), FileMark::of(directory.path())).unwrap();
+        assert_eq!(problems.len(), 1, "another file is verified");
     }
 
     #[test]

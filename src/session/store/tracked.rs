@@ -47,6 +47,13 @@ const SWEEP_AFTER: usize = 1024;
 // === impl Tracker ===
 
 impl Tracker {
+    /// Of a client that is to forget whatever it has copies of.
+    pub fn of_stale_copies() -> Self {
+        let tracker = Self::default();
+        tracker.tell(Stale::All);
+        tracker
+    }
+
     /// Completes when there is something to tell.
     pub async fn has_stale(&self) {
         while self.stale.borrow().is_empty() {

@@ -138,6 +138,7 @@ pub(crate) fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<Stri
         sync: super::SessionSync::EverySecond,
         max_size: u64::MAX,
         memory: SALVAGE_MEMORY,
+        verified: None,
     };
     let (mut store, _) = Store::open(options)?;
     let mut last = 0;
