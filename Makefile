@@ -44,14 +44,18 @@ run: deb ## Install what is needed, build, and bring up examples/hello on port 8
 stop: ## End what `make run` has started
 	packaging/demo stop
 
-# Two cores are all there may be, and machines wait for most of their time: what does not need the other
-# is done beside it, and nothing is built twice. So the package under test has the program that the
-# other tests are built with; `make soak` tests the one that is shipped.
+# Two cores are all there may be: what does not need the other is done beside it, also what apt-get
+# installs, and nothing is built twice. So the package under test has the program that the other tests
+# are built with; `make soak` tests the one that is shipped.
 .PHONY: test
 test: ## Run every test: format, lints, unit, integration, package, machines
-	packaging/need $(UNIT_NEEDS) $(DEB_NEEDS) $(MACHINE_NEEDS)
-	$(MAKE) --jobs=4 lint build-tests lint-deb images machines
+	$(MAKE) --jobs=4 needs compile lint lint-deb images machines
 	cargo nextest run --locked --profile all
+
+# All at once: apt-get takes as long for one of them.
+.PHONY: needs
+needs:
+	packaging/need $(UNIT_NEEDS) $(DEB_NEEDS) $(MACHINE_NEEDS)
 
 .PHONY: lint
 lint: ## Check formatting, lints (warnings are errors), and the plan of the house
@@ -76,10 +80,13 @@ test-unit: build-tests ## Run the tests that need no machine but this one, with 
 	cargo nextest run --locked
 
 .PHONY: build-tests
-build-tests: nextest
+build-tests: compile
 	packaging/need $(UNIT_NEEDS)
 	tests/python/venv > /dev/null
 	tests/node/modules > /dev/null
+
+.PHONY: compile
+compile: nextest
 	cargo nextest run --locked --no-run
 
 DEB_NEEDS := lintian=lintian systemd-analyze=systemd dpkg-shlibdeps=dpkg-dev strip=binutils
@@ -219,7 +226,8 @@ target/tools/bin/cargo-nextest: tool = cargo-nextest@$(NEXTEST)
 target/tools/bin/cargo-fuzz: tool = cargo-fuzz@$(CARGO_FUZZ)
 target/tools/bin/cargo-deny: tool = cargo-deny@$(CARGO_DENY)
 target/tools/bin/cargo-mutants: tool = cargo-mutants@$(CARGO_MUTANTS)
-# Without optimisation: these tools work for seconds, but would build for minutes.
+# Without optimisation: these tools work for seconds, but would build for minutes. Nobody debugs them.
 target/tools/bin/%:
-	CARGO_TARGET_DIR=target/tools/build-$(@F) cargo install --debug --locked --root target/tools $(tool)
+	CARGO_TARGET_DIR=target/tools/build-$(@F) CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 \
+	    cargo install --debug --locked --root target/tools $(tool)
 	rm -rf target/tools/build-$(@F)

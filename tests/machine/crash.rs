@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Machine, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian_in_soak};
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// While the only worker of an app is down, requests wait for its successor: none that arrived
     /// after the crash fails.
     fn crash_of_the_only_worker_fails_no_later_request(machine: &Machine) {

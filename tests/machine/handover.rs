@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Load, Machine, Package, on_every_debian};
+use crate::harness::{Clients, Load, Machine, Package, on_every_debian, on_every_debian_in_soak};
 use crate::shop;
 
 const FRONT: &str = "roundsman.service";
@@ -124,7 +124,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// A stop waits for all that is in flight, also for that of an earlier front; a worker's stop does
     /// too; and a front that is killed takes nothing of an earlier one's along, nor the other way round.
     fn what_is_in_flight_at_an_earlier_front_is_not_forgotten(machine: &Machine) {

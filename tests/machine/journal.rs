@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Clients, Machine, on_every_debian};
+use crate::harness::{Clients, Machine, on_every_debian, on_every_debian_in_soak};
 
 on_every_debian! {
     /// Everything about an app, what it prints and what we say of it, has its name in a field.
@@ -42,7 +42,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// A journal that does not take anything for ten seconds does not stop the traffic.
     fn stopped_journal_stops_no_traffic(machine: &Machine) {
         machine.start_hello(2);

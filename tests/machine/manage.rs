@@ -57,7 +57,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// An app that does not start says why, with its own words, and leaves nothing behind.
     fn a_start_that_fails_leaves_nothing(machine: &Machine) {
         app(machine, "throw");
@@ -84,7 +84,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// What is not well is said in words, at once, and is no other app's business.
     fn mistakes_are_answered_at_once(machine: &Machine) {
         let start = |script: &str| {

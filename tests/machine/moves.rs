@@ -1,9 +1,9 @@
 //! Workers that move from one address to another, because their app's file says so.
 
-use crate::harness::{Clients, Load, Machine, on_every_debian};
+use crate::harness::{Clients, Load, Machine, on_every_debian_in_soak};
 use crate::shop;
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Each way of being reached, and back: the front has read the file long before the first worker is
     /// started anew, and sends its requests to where each runs.
     fn workers_move_from_one_address_to_another_without_a_lost_request(machine: &Machine) {
@@ -15,7 +15,8 @@ on_every_debian! {
             ("transport = \"unix\"\n", "127.", "unix:/run/roundsman/workers/shop:1.sock"),
         ];
         shop::install(machine, 2, ways[4].0);
-        let listen = |keys: &str| shop::configure(machine, 2, keys);
+        let listen = |keys: &str| shop::configure(machine, 2, &format!("{keys}{}", shop::BELIEVED_SOON));
+        let change_mode = |keys: &str| shop::configure(machine, 2, keys);
         let move_to = |load: &Load, to: &str| {
             machine.run("roundsman apply");
             load.goes_on_for(50);
@@ -55,7 +56,7 @@ on_every_debian! {
         let load = machine.load(Clients::new(0, 4).unhurried());
         for (keys, to) in modes {
             load.goes_on_for(50);
-            listen(keys);
+            change_mode(keys);
             machine.run("systemctl reload roundsman");
             let check = machine.try_run("roundsman check");
             assert!(check.stderr.contains("shop:1 will move from "), "{check}");

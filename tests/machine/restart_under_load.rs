@@ -1,6 +1,6 @@
 //! Restarts and reloads while clients ask: none of them may notice.
 
-use crate::harness::{Clients, Failed, Load, Machine, on_every_debian};
+use crate::harness::{Clients, Failed, Load, Machine, on_every_debian, on_every_debian_in_soak};
 
 /// How often each thing is done.
 const TIMES: usize = 3;
@@ -61,7 +61,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// `systemctl restart` of a worker drains it first, so that nothing is lost.
     fn restart_of_a_worker_loses_nothing(machine: &Machine) {
         let load = start(machine);
@@ -78,7 +78,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// `kill -9` of the front loses what was in flight in that process and nothing else: every new
     /// connection is served.
     fn killed_front_loses_only_what_it_had(machine: &Machine) {

@@ -324,7 +324,7 @@ print('a restart of the store took %d ms, the longest question of %d %d ms'
 assert longest[0] < 4, 'somebody held up the restart'
 ";
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// A restart of the store keeps open connections. Under load, requests of apps whose clients
     /// reconnect as they do wait, and none fails.
     fn restart_of_the_store_loses_nothing(machine: &Machine) {

@@ -11,6 +11,10 @@ pub(crate) fn release(machine: &Machine, version: &str, behaviour: &str) {
     machine.run(&format!("ln -sfn releases/{version} /srv/shop/current"));
 }
 
+/// Settings after which a deploy need not watch each new worker for seconds (it does for two checks), where
+/// that is not what a test is about.
+pub(crate) const BELIEVED_SOON: &str = "[health]\npath = \"/\"\ninterval = \"250ms\"\n";
+
 /// Brings it up with so many workers and these settings, running release `one`.
 pub(crate) fn install(machine: &Machine, workers: u16, settings: &str) {
     install_as(machine, "well", workers, settings);

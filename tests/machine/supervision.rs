@@ -101,7 +101,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// An exit code that means "done" leaves the worker stopped, and no connection wakes it; another
     /// one does not.
     fn an_app_that_is_done_stays_down(machine: &Machine) {
@@ -128,14 +128,14 @@ on_every_debian! {
 on_every_debian_in_soak! {
     /// An app that leaks under load: each worker is replaced in its turn, and no request is lost.
     fn workers_that_leak_are_replaced_one_at_a_time(machine: &Machine) {
-        start(machine, 3, "max-memory = \"120MiB\"\nenvironment = { LEAK = \"256\" }\n");
+        start(machine, 2, "max-memory = \"120MiB\"\nenvironment = { LEAK = \"256\" }\n");
         // For those that follow: one that leaks at once again is put off for longer and longer.
         machine.write("/srv/shop/version", "two");
-        let before = runs(machine, 3);
-        note_who_is_down(machine, 3);
+        let before = runs(machine, 2);
+        note_who_is_down(machine, 2);
         let load = machine.load(Clients::new(4, 2).unhurried());
         machine.eventually_within(4, "every worker was replaced", |machine| {
-            runs(machine, 3).iter().zip(&before).all(|(now, before)| now != before)
+            runs(machine, 2).iter().zip(&before).all(|(now, before)| now != before)
         });
         load.goes_on_for(100);
         load.stop().assert_nothing_failed();
@@ -384,7 +384,7 @@ on_every_debian_in_soak! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Who kills all of a worker's processes at once may hit the one that notes crashes, too; the
     /// crash counts all the same.
     fn a_kill_of_the_whole_unit_counts(machine: &Machine) {

@@ -1,6 +1,6 @@
 //! TLS from the package, as docs/tls.md has it: switched on, renewed, refused, and with credentials.
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian, on_every_debian_in_soak};
 
 /// What users are told to do.
 const DOCS: &str = include_str!("../../docs/tls.md");
@@ -127,7 +127,7 @@ fn configuration() -> String {
     block("toml", "[listen.https]")
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// The whole life of TLS on a machine, with the commands of the documentation.
     fn tls_as_documented(machine: &Machine) {
         install(machine);

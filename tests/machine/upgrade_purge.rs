@@ -1,6 +1,8 @@
 //! Upgrading and removing the package.
 
-use crate::harness::{Clients, Machine, Package, on_every_debian, on_every_pristine_debian};
+use crate::harness::{
+    Clients, Machine, Package, on_every_debian, on_every_debian_in_soak, on_every_pristine_debian,
+};
 
 /// Every path that a package, an administrator or a service may leave something at. What the
 /// system itself writes all the time (logs, caches, the package manager's and PID 1's own books)
@@ -77,7 +79,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Removing the package stops all of it, even under load, and closes the port; it can be installed again.
     fn removal_stops_everything(machine: &Machine) {
         // The front that clients have woken once more is not asked to wait for workers to come back.

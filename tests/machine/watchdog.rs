@@ -1,6 +1,6 @@
 //! The front's watchdog.
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian_in_soak};
 
 /// Stops one thread, as a debugger does, until its process is gone.
 const STOP_THREAD: &str = r"
@@ -20,7 +20,7 @@ while True:
     print('stopped', flush=True)
 ";
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// One thread that does not move is enough: systemd restarts the front, the journal says
     /// which thread it was, and the new process serves.
     fn one_stuck_thread_restarts_the_front(machine: &Machine) {

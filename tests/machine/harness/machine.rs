@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use super::command::Said;
+use super::costs::Costs;
 use super::event::id;
 use super::host::Root;
 use super::installed::{installed, pristine};
@@ -40,6 +41,7 @@ impl Debian {
 pub(crate) struct Machine {
     leader: u32,
     nspawn: Child,
+    costs: Costs,
     /// Dropped last: its mount is in use until the container has ended.
     root: Option<Root>,
 }
@@ -86,7 +88,7 @@ impl Machine {
             assert!(ended.is_none(), "the container ended: {}", show(&root.console()));
             first_process(nspawn.id())
         });
-        let machine = Self { leader, nspawn, root: Some(root) };
+        let machine = Self { leader, nspawn, costs: Costs::begin(), root: Some(root) };
         machine.eventually("the machine is up", |machine| {
             let state = machine.try_run("systemctl is-system-running --wait").stdout;
             matches!(state.trim(), "running" | "degraded")
@@ -261,6 +263,9 @@ impl Drop for Machine {
             let journal = self.try_run("journalctl --no-pager -n 300 -o short-precise");
             let failed = self.try_run("systemctl --failed --no-pager");
             eprintln!("=== journal\n{}\n=== failed units\n{}", journal.stdout, failed.stdout);
+        }
+        if let Some(root) = &self.root {
+            self.costs.end(root.cgroup());
         }
         let _ = self.nspawn.kill();
         let _ = self.nspawn.wait();

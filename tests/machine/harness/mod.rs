@@ -3,6 +3,7 @@
 mod apps;
 mod client;
 mod command;
+mod costs;
 #[path = "../../common/event.rs"]
 mod event;
 mod host;

@@ -1,6 +1,6 @@
 //! What an app may put at the paths where it is spoken to, and whom that leads astray.
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian, on_every_debian_in_soak};
 
 /// It is its own control socket: it says a byte now and then, and speaks as another app's worker.
 const LIAR: &str = "const net = require('node:net'), fs = require('node:fs'), path = require('node:path');\n\
@@ -24,7 +24,7 @@ fn of_liar(machine: &Machine, arguments: &str) -> String {
     ))
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// An app that is slow on purpose keeps no command of root's, and hides no other app; it speaks for
     /// itself alone; and its clients command nothing through the front.
     fn an_app_deceives_neither_root_nor_the_front(machine: &Machine) {
@@ -70,7 +70,7 @@ on_every_debian! {
     }
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// With `listen = "port"` the address is there for everybody to take: whose listener it is decides.
     fn a_strangers_listener_is_not_an_apps_server(machine: &Machine) {
         const UNIT: &str = "'roundsman-worker@web:1.service'";

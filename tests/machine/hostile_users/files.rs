@@ -1,6 +1,6 @@
 //! What root reads, runs and writes for others: nothing that lies in an app's folder steers it.
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian_in_soak};
 
 const SERVER: &str = "require('node:http').createServer((_, r) => \
                       r.end(require('node:fs').readFileSync('version'))).listen(3000)\n";
@@ -39,7 +39,7 @@ fn watches_anew(machine: &Machine) {
     assert!(kib < 64 * 1024, "it took {kib} KiB");
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Root looks at an app's files with the app's own rights, reads no more of them than makes
     /// sense, waits for none, and follows no link; its `rollback` swaps the app's link and nothing
     /// else, wherever the owner of the folder points it meanwhile.
@@ -240,7 +240,7 @@ fn a_program_of_others_runs_as_theirs(machine: &Machine) {
     assert!(said.status.code() == Some(78) && said.stderr.contains("seconds"), "{said}");
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// A name that is taken stays whose it is; files keep their modes, owners and links; secrets go
     /// where only root reads; and what others wrote is never run with more rights than theirs.
     fn what_root_writes_and_runs_for_others_stays_theirs(machine: &Machine) {

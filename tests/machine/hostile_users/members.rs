@@ -12,7 +12,7 @@ fn by(machine: &Machine, user: &str, script: &str) -> Said {
 
 /// The shop with two workers, a member and a stranger.
 fn shop_with_users(machine: &Machine) {
-    shop::install(machine, 2, "");
+    shop::install(machine, 2, shop::BELIEVED_SOON);
     machine.run("useradd -m -G roundsman member && useradd -m stranger");
 }
 
@@ -161,7 +161,7 @@ on_every_debian! {
 /// Where locks and progress of deploys are.
 const DEPLOY: &str = "/run/roundsman/deploy";
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// Nothing that a member can write steers, holds up or hangs what root does: root's deploy, and
     /// the one that a timer runs at night.
     fn a_member_steers_nothing_of_roots(machine: &Machine) {
@@ -381,7 +381,7 @@ fn ask(machine: &Machine, user: &str, line: &str) -> Said {
     by(machine, user, &format!("timeout 40 /usr/local/bin/ask '{}'", line.replace('\'', r"'\''")))
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// The helper does a handful of things for members, and for nobody else; whatever it is sent,
     /// nothing else comes of it.
     fn the_helper_does_what_members_may_and_no_more(machine: &Machine) {

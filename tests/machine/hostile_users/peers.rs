@@ -1,6 +1,6 @@
 //! Who is at the other end of a socket, and what one peer can do to the others.
 
-use crate::harness::{Machine, on_every_debian};
+use crate::harness::{Machine, on_every_debian_in_soak};
 
 const SHOP: &str = "command = [\"node\", \"echo-messages.js\"]\nworkers = 2\nmode = \"handoff\"\n";
 
@@ -51,7 +51,7 @@ fn root_is_served(machine: &Machine) {
     assert_eq!(said.stdout, "shop:2 got it\n", "{said}");
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// No user speaks as a worker, fills a shim's memory, or keeps root and the front out; the front
     /// may hand connections in and nothing else; and no app puts words into its shim's mouth.
     fn a_control_socket_serves_each_peer_by_its_rights(machine: &Machine) {
@@ -146,7 +146,7 @@ fn of_door(machine: &Machine) -> (String, String) {
     (body.to_owned(), code.to_owned())
 }
 
-on_every_debian! {
+on_every_debian_in_soak! {
     /// A stranger locks nothing of ours; and what root and the front say to a worker reaches no other
     /// socket, whatever the app's user puts in the place of its own.
     fn what_is_in_run_leads_nobody_astray(machine: &Machine) {
