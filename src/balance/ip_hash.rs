@@ -44,11 +44,6 @@ pub fn pick(client: Option<IpAddr>, weights: &[u32], usable: &[bool]) -> Option<
 
 /// The server in whose part of the summed weights `point` lies.
 pub(super) fn by_weight(mut point: u32, weights: &[u32]) -> usize {
-    for (server, &weight) in weights.iter().enumerate() {
-        if point < weight {
-            return server;
-        }
-        point -= weight;
-    }
-    weights.len() - 1 // not reached: the point is below the sum
+    let is_in = |weight: &u32| point.checked_sub(*weight).map(|rest| point = rest).is_none();
+    weights.iter().position(is_in).unwrap_or_default() // there is one: the point is below the sum
 }

@@ -69,3 +69,22 @@ fn base(address: &Address) -> crc32fast::Hasher {
     }
     crc
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server's first point is the hash of these bytes, so they are a key that lies on it.
+    #[test]
+    fn a_key_that_lies_on_a_point_is_that_points_servers() {
+        let addresses = ["127.0.0.1:80", "127.0.0.2:80", "[::1]:8080"]
+            .map(|address| Address::Tcp(address.parse().unwrap()));
+        let ring = Ring::new(addresses.iter().map(|address| (address, 1)));
+        for (server, start) in
+            ["127.0.0.1\x0080", "127.0.0.2\x0080", "[::1]\x008080"].iter().enumerate()
+        {
+            let key = [start.as_bytes(), &[0; 4]].concat();
+            assert_eq!(ring.pick(&key, &[true; 3]), Some(server));
+        }
+    }
+}

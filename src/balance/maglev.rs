@@ -93,3 +93,24 @@ impl Table {
         &self.entries
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_its_own_entry_and_where_that_cannot_be_others_that_mix_it() {
+        let table = Table::new([("a", 1), ("b", 1), ("c", 1)]).unwrap();
+        let mut moved = [0; 3];
+        for number in 0..3000 {
+            let hash = key::mix(number);
+            let entry = key::scale(hash, table.entries().len() as u64);
+            let own = usize::from(table.entries()[usize::try_from(entry).unwrap()]);
+            assert_eq!(table.pick(hash, &[true; 3]), Some(own));
+            let without = [0, 1, 2].map(|server| server != own);
+            moved[table.pick(hash, &without).unwrap()] += 1;
+        }
+        assert!(moved.iter().all(|count| (900..1100).contains(count)), "{moved:?}");
+        assert_eq!(table.pick(7, &[false; 3]), None);
+    }
+}

@@ -31,3 +31,49 @@ pub fn pick(key: &[u8], weights: &[u32], usable: &[bool]) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Computed with another implementation of CRC-32: each of these users is found at the next attempt.
+    #[test]
+    fn whoever_is_out_is_passed_over_as_nginx_does_it() {
+        let usable: Vec<bool> = (0..30).map(|server| [4, 17, 23].contains(&server)).collect();
+        for (user, server) in [
+            (7, Some(17)),
+            (15, Some(23)),
+            (4, Some(4)),
+            (17, Some(23)),
+            (1, Some(23)),
+            (32, Some(17)),
+            (33, Some(23)),
+            (86, Some(17)),
+            (2, Some(4)),
+            (10, Some(23)),
+            (26, Some(4)),
+            (5, Some(17)),
+            (90, Some(4)),
+            (11, Some(23)),
+            (50, Some(4)),
+            (0, Some(23)),
+            (34, Some(4)),
+            (93, Some(23)),
+            (43, Some(17)),
+            (35, Some(17)),
+            (118, Some(4)),
+            (14, None),
+        ] {
+            let key = format!("user-{user}");
+            assert_eq!(pick(key.as_bytes(), &[1; 30], &usable), server, "{key}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_found_without_a_key_or_a_choice() {
+        assert_eq!(pick(b"", &[1, 1], &[true, true]), None);
+        assert_eq!(pick(b"a", &[1], &[true]), None);
+        assert_eq!(pick(b"a", &[0, 0], &[true, true]), None);
+        assert_eq!(pick(b"a", &[0, 1], &[true, true]), Some(1));
+    }
+}

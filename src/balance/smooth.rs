@@ -121,3 +121,59 @@ impl Smooth {
         &self.effective
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picks(smooth: &mut Smooth, count: usize) -> Vec<Option<usize>> {
+        let usable = vec![true; smooth.current().len()];
+        (0..count).map(|_| smooth.pick(&usable)).collect()
+    }
+
+    #[test]
+    fn of_more_servers_than_are_looked_through_at_once_each_has_its_turn() {
+        let all: Vec<_> = (0..100).map(Some).collect();
+        assert_eq!(picks(&mut Smooth::new(&[7; 100]), 100), all);
+    }
+
+    #[test]
+    fn what_has_no_weight_is_never_picked() {
+        assert_eq!(Smooth::new(&[0, 0]).pick(&[true, true]), None);
+        let mut smooth = Smooth::new(&[0, 1]);
+        smooth.failed(1, 1);
+        assert_eq!(smooth.pick(&[true, true]), Some(1), "however low the other has fallen");
+    }
+
+    #[test]
+    fn a_failure_takes_its_part_of_the_weight_and_a_reload_keeps_that() {
+        let mut smooth = Smooth::new(&[10, 3]);
+        smooth.failed(0, 0);
+        assert_eq!(smooth.effective(), [10, 3], "failures are not counted");
+        smooth.failed(0, 5);
+        smooth.failed(1, 9);
+        assert_eq!(smooth.effective(), [8, 2]);
+        let other = smooth.carry_over(&[20, 1, 4], |server| [Some(0), Some(1), None][server]);
+        assert_eq!(other.effective(), [18, 0, 4]);
+        for _ in 0..20 {
+            smooth.failed(0, 5);
+        }
+        assert_eq!(smooth.effective(), [0, 2]);
+    }
+
+    #[test]
+    fn threads_begin_at_other_places_of_the_one_sequence() {
+        let weights = [5, 1, 1];
+        for (part, parts, later) in [(0, 4, 0), (1, 2, 3), (3, 7, 3), (3, 4, 5), (1, 0, 7)] {
+            let (mut one, mut other) = (Smooth::new(&weights), Smooth::new(&weights));
+            one.stagger(part, parts);
+            picks(&mut other, later);
+            assert_eq!(one.current(), other.current(), "{part} of {parts}");
+        }
+        let weights: Vec<u32> = (0..100).map(|n| MAX_WEIGHT - n).collect();
+        let (mut one, mut other) = (Smooth::new(&weights), Smooth::new(&weights));
+        one.stagger(1, 2);
+        picks(&mut other, 10_000);
+        assert_eq!(one.current(), other.current(), "of a long period a part that takes no time");
+    }
+}

@@ -81,13 +81,15 @@ impl Default for Verdict {
 impl Verdict {
     /// As one number, for an atomic.
     pub(crate) fn pack(self) -> u32 {
-        u32::from(self.share) << 8 | self.status as u32
+        let [low, high] = self.share.to_le_bytes();
+        u32::from_le_bytes([self.status as u8, low, high, 0])
     }
 
     /// The reverse of [`Self::pack`].
     pub(crate) fn unpack(number: u32) -> Self {
-        let status = Status::ALL.get((number & 0xff) as usize).copied().unwrap_or_default();
-        Self { status, share: (number >> 8) as u16 }
+        let [status, low, high, _] = number.to_le_bytes();
+        let status = Status::ALL.get(usize::from(status)).copied().unwrap_or_default();
+        Self { status, share: u16::from_le_bytes([low, high]) }
     }
 }
 
@@ -143,5 +145,29 @@ impl HealthReason {
 impl fmt::Display for HealthReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_the_same_after_it_was_one_number() {
+        for status in Status::ALL {
+            for share in [1, 255, 256, FULL, u16::MAX] {
+                let verdict = Verdict { status, share };
+                assert_eq!(Verdict::unpack(verdict.pack()), verdict);
+            }
+        }
+    }
+
+    #[test]
+    fn states_and_reasons_have_names() {
+        let names = "up slow-start suspect ejected starting draining down";
+        assert_eq!(Status::ALL.map(|status| status.to_string()).join(" "), names);
+        let names = "stated failures error-rate trial-passed trial-failed checks-passed \
+                     checks-failed time-passed";
+        assert_eq!(HealthReason::ALL.map(|reason| reason.to_string()).join(" "), names);
     }
 }

@@ -137,3 +137,22 @@ fn set_cookie(settings: &Sticky, tag: u128) -> Box<str> {
     }
     field.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_out_has_the_same_stand_in_on_every_front_and_in_every_version() {
+        let usable = |server: usize, which: fn(usize) -> bool| -> Vec<bool> {
+            (0..8).map(|other| other != server && which(other)).collect()
+        };
+        let all =
+            [0, 1, 2, 3, 4, 5, 6, 7].map(|server| stand_in(server, &usable(server, |_| true)));
+        assert_eq!(all, [2, 2, 4, 0, 7, 1, 4, 2].map(Some));
+        let odd = [0, 1, 2, 3, 4, 5, 6, 7]
+            .map(|server| stand_in(server, &usable(server, |other| other % 2 == 1)));
+        assert_eq!(odd, [7, 7, 1, 1, 7, 1, 7, 5].map(Some));
+        assert_eq!(stand_in(3, &[false; 8]), None);
+    }
+}

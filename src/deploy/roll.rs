@@ -154,7 +154,7 @@ impl Roll {
     }
 
     fn fail(&mut self, worker: u16, reason: String) {
-        let alone = self.plan.workers.len() + self.plan.surge.len() == 1;
+        let alone = !self.plan.holds();
         let Some(phase) = self.phases.get_mut(&worker) else { return };
         match phase {
             // Nothing that crashes comes into the rotation, except where there is nothing else:
