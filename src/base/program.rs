@@ -13,6 +13,11 @@ pub(crate) fn find(name: &str, path: impl AsRef<OsStr>) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| is_program(file))
 }
 
+/// A program's name without the way to it.
+pub(crate) fn base_name(program: &str) -> &str {
+    Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or(program)
+}
+
 /// Whether a program of this name is Node: `node`, `nodejs`, `node22`, `node-20`.
 pub(crate) fn is_node(name: &str) -> bool {
     let is_version = |text: &str| {

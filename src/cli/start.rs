@@ -29,6 +29,7 @@ use crate::start::command::{self, Plain};
 use crate::start::error::InferError;
 use crate::start::file::Change;
 use crate::start::infer::{self, Found};
+use crate::start::servers;
 use crate::systemd::dbus::Verb;
 
 /// Run a file, a directory or a command as an app, behind the front
@@ -219,11 +220,6 @@ impl Start {
         })
     }
 
-    /// Whether it was said that the app serves no HTTP.
-    fn is_background(&self) -> bool {
-        self.listen.as_deref() == Some("none")
-    }
-
     /// Whether an app that listens at a port of its own choice may be taken there: it is new, and nobody
     /// has said where it listens.
     fn may_take(&self, edit: &Edit) -> bool {
@@ -262,7 +258,7 @@ impl Start {
     /// The app's name, and what its file is to say.
     fn plan(&self) -> Done<Planned> {
         let found = match &self.what {
-            None => command_here(&self.rest, self.is_background())?,
+            None => command_here(&self.rest, self.listen.as_deref())?,
             Some(what) => {
                 if let Some(name) = what.to_str().filter(|name| self.is_app(name)) {
                     let mut change = self.options();
@@ -275,7 +271,7 @@ impl Start {
                     return Err(Failure::new("members of the group start what is configured"));
                 }
                 if let Some(words) = self.typed(what) {
-                    command_here(&words, self.is_background())?
+                    command_here(&words, self.listen.as_deref())?
                 } else {
                     let path = absolute(what)?;
                     let mut found = infer::find(&path).map_err(|error| not_found(what, &error))?;
@@ -316,7 +312,7 @@ impl Start {
         change.environment = [found.environment, own].concat();
         let is_node = found.command.first().is_some_and(|program| node::is_node(program));
         self.options.add_to(&mut change, is_node)?;
-        change.command = Some(node::resolve(found.command)?);
+        change.command = Some(servers::with_variables(node::resolve(found.command)?));
         change.directory = Some(found.directory.display().to_string());
         Ok(Planned { name, change, is_whole: true })
     }
@@ -441,8 +437,8 @@ fn take(name: &str, edit: &Edit, port: u16) -> Done<(App, Edit)> {
     Ok((edit.judge_app(name)?, edit))
 }
 
-/// A command, in this directory.
-fn command_here(words: &[String], is_background: bool) -> Done<Found> {
+/// A command, in this directory, with `listen` if that was said.
+fn command_here(words: &[String], said: Option<&str>) -> Done<Found> {
     if words.is_empty() {
         return Err(Failure::with(
             exit::USAGE,
@@ -451,9 +447,10 @@ fn command_here(words: &[String], is_background: bool) -> Done<Found> {
         ));
     }
     let directory = absolute(Path::new("."))?;
-    let plain = match command::plain(words, &directory) {
+    // What takes connections in a way that was said is told of no other one.
+    let plain = match command::plain(words, &directory, said.is_none()) {
         // Nothing is said to what serves nobody but that it shall end, which all its processes hear.
-        Err(_) if is_background => Plain { command: words.to_vec(), ..Plain::default() },
+        Err(_) if said == Some("none") => Plain { command: words.to_vec(), ..Plain::default() },
         plain => plain.map_err(|error| Failure::new(error.to_string()))?,
     };
     if plain.command != words {

@@ -14,7 +14,7 @@ use super::last_words;
 use super::manage::{Machine, say};
 use crate::base::text;
 use crate::base::unit;
-use crate::config::settings::App;
+use crate::config::settings::{App, Listen};
 use crate::deploy::sockets;
 use crate::supervise::crashes;
 use crate::systemd::dbus::{SystemdError, UnitState, Verb};
@@ -73,7 +73,8 @@ impl Machine {
             }
         }
         let lines = last_words::lines_since(&unit::service(&app.name, number), began);
-        let text = format!("{}: {reason}{intruder}{lines}", app.instance(number));
+        let remedy = remedy(app, &lines);
+        let text = format!("{}: {reason}{intruder}{remedy}{lines}", app.instance(number));
         Err(Failure { listens_at: port_of(app, &reason), ..Failure::new(text) })
     }
 
@@ -224,6 +225,27 @@ fn port_of(app: &App, status: &str) -> Option<u16> {
     (app.workers == 1 && is_reached && is_one).then_some(port)
 }
 
+/// What to do about a reason that many have: workers that want the same port, a folder that is root's.
+fn remedy(app: &App, said: &str) -> String {
+    const IN_USE: [&str; 4] = ["already in use", "eaddrinuse", "addrinuse", "in use?"];
+    let said = said.to_lowercase();
+    let is_clash = IN_USE.iter().any(|sign| said.contains(sign));
+    if is_clash && app.workers > 1 && app.listen != Listen::Cluster {
+        return "; several workers cannot have a port that the app chooses itself. Have it take HOST and PORT from its \
+                environment, or start one worker: -n 1"
+            .to_owned();
+    }
+    let is_read_only = said.contains("read-only file system") || said.contains("erofs");
+    match &app.directory {
+        Some(directory) if is_read_only && app.user.is_none() => format!(
+            "; an app in a folder of root's may write to /tmp alone. If it has to write there, give the folder to a \
+             user, as whom it then runs: chown -R USER {}",
+            directory.display()
+        ),
+        _ => String::new(),
+    }
+}
+
 /// What to type for such an app.
 fn way_out(app: &App, status: &str) -> String {
     port_of(app, status).map_or_else(String::new, |port| {
@@ -235,6 +257,30 @@ fn way_out(app: &App, status: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::sample;
+
+    #[test]
+    fn reasons_that_many_have_are_told_with_what_to_do() {
+        let app = |text: &str| sample::shop(text).apps["shop"].clone();
+        let two = app("command = [\"/bin/true\"]\nworkers = 2\n");
+        for said in [
+            "2026/11/26 listen tcp :8090: bind: address already in use",
+            "OSError: [Errno 98] Address already in use",
+            "AddrInUse: Address already in use (os error 98)",
+            "error: Failed to start server. Is port 3000 in use?",
+        ] {
+            assert!(remedy(&two, said).contains("-n 1"), "{said}");
+        }
+        assert_eq!(remedy(&two, "Error: Cannot find module 'x'"), "");
+        let one = app("command = [\"/bin/true\"]\n");
+        assert_eq!(remedy(&one, "address already in use"), "", "somebody else has it");
+        let node = app("command = [\"node\", \"a.js\"]\nworkers = 2\n");
+        assert_eq!(remedy(&node, "EADDRINUSE"), "", "its front's server has no port");
+        let said = remedy(
+            &app("command = [\"/bin/true\"]\ndirectory = \"/srv/x\"\n"),
+            "Error: EROFS: read-only",
+        );
+        assert!(said.ends_with("chown -R USER /srv/x"), "{said}");
+    }
 
     #[test]
     fn an_app_with_a_port_of_its_own_is_told_the_options() {

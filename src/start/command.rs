@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::InferError;
+use super::servers;
 use crate::base::file::{self, Links};
-use crate::base::program;
+use crate::base::program::{self, base_name};
 
 /// How often a script may lead to another one.
 const MOST: u32 = 8;
@@ -49,7 +50,7 @@ pub(super) fn procfile(directory: &Path) -> Result<Option<Plain>, InferError> {
     };
     match simple(line) {
         Some(words) => {
-            let mut plain = plain(&words, directory)?;
+            let mut plain = plain(&words, directory, true)?;
             if !plain.is_known() {
                 plain.listen = Some("port");
             }
@@ -64,18 +65,18 @@ pub(super) fn procfile(directory: &Path) -> Result<Option<Plain>, InferError> {
     }
 }
 
-/// What the words come to, in this directory.
+/// What the words come to, in this directory; a server that takes options for that is told where it listens.
 ///
 /// # Errors
 /// When they lead to a script that needs a shell, or to none.
-pub(crate) fn plain(words: &[String], directory: &Path) -> Result<Plain, InferError> {
+pub(crate) fn plain(words: &[String], directory: &Path, tells: bool) -> Result<Plain, InferError> {
     let mut plain = Plain { command: words.to_vec(), ..Plain::default() };
     for _ in 0..MOST {
         variables(&mut plain);
         let Some(next) = step(&plain.command, directory, &mut plain.left_out)? else { break };
         plain.command = next;
     }
-    plain.listen = listen(&mut plain.command);
+    plain.listen = if tells { listen(&mut plain.command, directory) } else { None };
     Ok(plain)
 }
 
@@ -118,7 +119,13 @@ fn step(
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let to = |words: Vec<String>| Ok(Some(words));
     match (base_name(program), &*arguments) {
-        ("npm" | "pnpm" | "yarn" | "bun", ["run" | "run-script", script, rest @ ..]) => {
+        ("npm" | "pnpm" | "yarn", ["run" | "run-script", script, rest @ ..]) => {
+            script_of(directory, script, rest, left_out).and_then(to)
+        }
+        // It runs files by the same words.
+        ("bun", ["run", script, rest @ ..] | [script, rest @ ..])
+            if has_script(directory, script) =>
+        {
             script_of(directory, script, rest, left_out).and_then(to)
         }
         ("npm" | "pnpm" | "yarn", ["start", rest @ ..]) => {
@@ -130,7 +137,7 @@ fn step(
             if !tool.starts_with('-') =>
         {
             match bin(directory, tool) {
-                Some(file) => to(node(&file, rest)),
+                Some(_) => to(words(&[*tool], rest)),
                 None => Err(InferError::NoTool((*tool).to_owned(), directory.to_owned())),
             }
         }
@@ -138,6 +145,10 @@ fn step(
             script_of(directory, script, rest, left_out).and_then(to)
         }
         ("yarn" | "pnpm", []) => script_of(directory, "start", &[], left_out).and_then(to),
+        // What npm has put there is one of the tools below, or a file of Node's.
+        ("node", [file, rest @ ..]) if is_bin(file) && is_launcher(base_name(file)) => {
+            to(words(&[base_name(file)], rest))
+        }
         // These start another process that serves; the module in its place does not.
         ("tsx", [file, rest @ ..]) if !file.starts_with('-') && *file != "watch" => {
             to(words(&["node", "--import", "tsx", *file], rest))
@@ -153,10 +164,18 @@ fn step(
                 Err(InferError::NotBuilt(main, "npx nest build"))
             }
         }
+        ("nuxt" | "nuxi", ["preview" | "start", ..]) => {
+            let main = directory.join(".output/server/index.mjs");
+            if main.is_file() {
+                to(words(&["node", ".output/server/index.mjs"], &[]))
+            } else {
+                Err(InferError::NotBuilt(main, "npx nuxt build"))
+            }
+        }
         ("nodemon" | "pm2" | "pm2-runtime" | "forever", [.., file]) => {
             Err(InferError::Supervisor(program.clone(), (*file).to_owned()))
         }
-        (name, rest) if !program.contains('/') && !program::is_node(name) => {
+        (name, rest) if (!program.contains('/') || is_bin(program)) && !program::is_node(name) => {
             // As npm does it: what is in node_modules/.bin has a name within scripts.
             Ok(bin(directory, name).map(|file| node(&file, rest)))
         }
@@ -165,26 +184,16 @@ fn step(
 }
 
 /// How a program takes connections, where "auto" does not know it; with what it needs for that.
-fn listen(command: &mut Vec<String>) -> Option<&'static str> {
-    let program = command.first().map(|program| base_name(program).to_owned())?;
-    let has = |option: &str| {
-        command.iter().any(|word| word == option || word.starts_with(&format!("{option}=")))
-    };
-    let is_uvicorn = program == "uvicorn"
-        || (program.starts_with("python")
-            && command.get(1..3).is_some_and(|m| m == ["-m", "uvicorn"]));
-    match &*program {
-        _ if is_uvicorn
-            && !["--fd", "--port", "--uds", "--host"].iter().any(|option| has(option)) =>
-        {
-            command.extend(["--fd", "3"].map(str::to_owned));
-            Some("fd")
-        }
-        _ if is_uvicorn && has("--fd") => Some("fd"),
-        "gunicorn" if !has("--bind") && !has("-b") => Some("fd"),
-        "bun" | "deno" | "python" | "python3" | "php" | "flask" | "ruby" | "java" | "dotnet" => {
-            Some("port")
-        }
+fn listen(command: &mut Vec<String>, directory: &Path) -> Option<&'static str> {
+    if let Some(listen) = servers::direct(command, directory) {
+        return Some(listen);
+    }
+    let program = command.first().map(|program| base_name(program))?;
+    let is_bound = command.iter().any(|word| word == "-b" || word.starts_with("--bind"));
+    match program {
+        "gunicorn" if !is_bound => Some("fd"),
+        "bun" | "deno" | "php" | "flask" | "ruby" | "bundle" | "java" | "dotnet" => Some("port"),
+        _ if program.starts_with("python") => Some("port"),
         _ => None,
     }
 }
@@ -247,6 +256,22 @@ pub(super) fn simple(script: &str) -> Option<Vec<String>> {
     (quote.is_none() && !words.is_empty()).then_some(words)
 }
 
+fn has_script(directory: &Path, name: &str) -> bool {
+    let scripts =
+        package(&directory.join("package.json")).map(|package| package["scripts"].clone());
+    scripts.is_ok_and(|scripts| scripts[name].is_string()) && !directory.join(name).is_file()
+}
+
+/// Whether this is where npm puts tools.
+fn is_bin(program: &str) -> bool {
+    program.trim_start_matches("./").starts_with("node_modules/.bin/")
+}
+
+/// Whether a tool starts another process that serves.
+fn is_launcher(tool: &str) -> bool {
+    matches!(tool, "tsx" | "ts-node" | "nest" | "nuxt" | "nuxi" | "nodemon" | "cross-env")
+}
+
 /// The JavaScript file of a tool in `node_modules`.
 fn bin(directory: &Path, tool: &str) -> Option<String> {
     let link = PathBuf::from("node_modules/.bin").join(tool);
@@ -270,10 +295,6 @@ fn node(file: &str, rest: &[&str]) -> Vec<String> {
 
 fn words(first: &[&str], rest: &[&str]) -> Vec<String> {
     first.iter().chain(rest).map(|word| (*word).to_owned()).collect()
-}
-
-fn base_name(program: &str) -> &str {
-    Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or(program)
 }
 
 #[cfg(test)]
@@ -300,10 +321,12 @@ mod tests {
         };
         write("package.json", PACKAGE);
         write("node_modules/.bin/next", "#!/usr/bin/env node\n");
+        write("node_modules/.bin/tsx", "#!/usr/bin/env node\n");
+        write("node_modules/.bin/nodemon", "#!/usr/bin/env node\n");
         write("node_modules/.bin/vite", "#!/bin/sh\nexec node\n");
         write("node_modules/vite/package.json", r#"{"bin": {"vite": "./bin/vite.js"}}"#);
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let plain = plain(&words, directory.path()).map_err(|error| error.to_string())?;
+        let plain = plain(&words, directory.path(), true).map_err(|error| error.to_string())?;
         let environment: Vec<String> =
             plain.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok((plain.command.join(" "), environment.join(" "), plain.listen))
@@ -329,9 +352,19 @@ mod tests {
             ("next start", "node node_modules/.bin/next start", "", None),
             ("npx vite preview", "node node_modules/vite/bin/vite.js preview", "", None),
             ("npm run ts", "node --import tsx src/server.ts", "", None),
-            ("uvicorn main:app", "uvicorn main:app --fd 3", "", Some("fd")),
-            ("uvicorn main:app --port 80", "uvicorn main:app --port 80", "", None),
-            ("python3 -m uvicorn a:b", "python3 -m uvicorn a:b --fd 3", "", Some("fd")),
+            ("uvicorn main:app", "uvicorn --fd 3 main:app", "", Some("fd")),
+            ("npx tsx src/server.ts", "node --import tsx src/server.ts", "", None),
+            ("node node_modules/.bin/tsx x.ts", "node --import tsx x.ts", "", None),
+            ("./node_modules/.bin/next start", "node node_modules/.bin/next start", "", None),
+            ("bun run index.ts", "bun run index.ts", "", Some("port")),
+            ("bun run serve", "node server.js", "A=1 B=x y", None),
+            ("bun serve", "node server.js", "A=1 B=x y", None),
+            (
+                "APP_ENV=production puma",
+                "puma -b tcp://$HOST:$PORT",
+                "APP_ENV=production",
+                Some("port"),
+            ),
             ("gunicorn main:app", "gunicorn main:app", "", Some("fd")),
             ("python3 main.py", "python3 main.py", "", Some("port")),
             ("uvicorn main:app --fd 3", "uvicorn main:app --fd 3", "", Some("fd")),
@@ -363,6 +396,9 @@ mod tests {
             ("npm run none", "no script \"none\""),
             ("npx cowsay", "npm install cowsay"),
             ("npm run dev", "-- node server.js"),
+            ("npx nodemon server.js", "-- node server.js"),
+            ("npx nuxt preview", "npm install nuxt"),
+            ("nuxt preview", "npx nuxt build"),
             ("nest start", "npx nest build"),
         ] {
             let error = try_plain(typed).unwrap_err();
@@ -376,7 +412,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let package = r#"{"scripts": {"start": "node a.js", "prestart": "tsc"}}"#;
         std::fs::write(directory.path().join("package.json"), package).unwrap();
-        let found = plain(&["npm", "start"].map(str::to_owned), directory.path()).unwrap();
+        let found = plain(&["npm", "start"].map(str::to_owned), directory.path(), true).unwrap();
         assert_eq!(found.left_out, ["prestart"]);
     }
 

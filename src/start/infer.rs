@@ -152,7 +152,7 @@ fn of_directory(directory: &Path) -> Result<Found, InferError> {
     };
     let mut unclear = InferError::UnknownDirectory(directory.to_owned());
     if package.as_ref().is_some_and(|package| package.pointer("/scripts/start").is_some()) {
-        match command::plain(&["npm", "start"].map(str::to_owned), directory) {
+        match command::plain(&["npm", "start"].map(str::to_owned), directory, true) {
             Ok(plain) if plain.is_known() => return Ok(found(plain, package_name)),
             Ok(_) => {}
             Err(error) => unclear = error,

@@ -7,3 +7,4 @@ pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod infer;
 mod python;
+pub(crate) mod servers;

@@ -25,7 +25,7 @@ pub(super) fn command(directory: &Path, file: &str) -> Result<Run, InferError> {
         && !text.contains(".run(")
     {
         let app = format!("{module}:{name}");
-        return Ok((words(&[&python, "-m", "uvicorn", &app, "--fd", "3"]), Some("fd")));
+        return Ok((words(&[&python, "-m", "uvicorn", "--fd", "3", &app]), Some("fd")));
     }
     if let Some(name) = defines(&text, &["Flask"])
         && !text.contains(".run(")
@@ -86,13 +86,13 @@ mod tests {
             (
                 "from fastapi import FastAPI\napp = FastAPI(title='x')\n",
                 &[],
-                "python3 -m uvicorn main:app --fd 3",
+                "python3 -m uvicorn --fd 3 main:app",
                 "fd",
             ),
             (
                 "import fastapi\napi: X = fastapi.FastAPI()\n",
                 &venv,
-                ".venv/bin/python -m uvicorn main:api --fd 3",
+                ".venv/bin/python -m uvicorn --fd 3 main:api",
                 "fd",
             ),
             ("app = FastAPI()\nuvicorn.run(app, port=1)\n", &[], "python3 main.py", "port"),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::base::program;
+use crate::base::program::{self, base_name};
 
 /// Why a command cannot be run as it is.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -65,10 +65,6 @@ pub(super) fn is_node(program: &str) -> bool {
 /// Whether it is Node itself, so that what follows are Node's options.
 pub(super) fn is_interpreter(program: &str) -> bool {
     program::is_node(base_name(program))
-}
-
-fn base_name(program: &str) -> &str {
-    Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or(program)
 }
 
 /// The command of a script in `package.json`, with the arguments that are passed on.

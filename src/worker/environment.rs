@@ -51,6 +51,9 @@ pub(super) fn of_app(
         (Listen::Port, Address::Tcp(address)) => {
             set("PORT", address.port().to_string());
             set("HOST", address.ip().to_string());
+            // `Deno.serve()` knows no other way.
+            let deno = format!("tcp:{}:{}", address.ip(), address.port());
+            theirs.entry("DENO_SERVE_ADDRESS".into()).or_insert_with(|| deno.into());
         }
         (Listen::Unix, Address::Unix(path)) => {
             set("SOCKET", path.display().to_string());
@@ -139,6 +142,7 @@ mod tests {
         port.port = Some(4000);
         let theirs = of_app(&of(&[("PORT", "1")]), &of(&[]), &port, 3, &port.worker_address(3));
         assert_eq!((get(&theirs, "PORT"), get(&theirs, "HOST")), (Some("4002"), Some("127.0.0.1")));
+        assert_eq!(get(&theirs, "DENO_SERVE_ADDRESS"), Some("tcp:127.0.0.1:4002"));
         let unix = app(Listen::Unix, &["x"]);
         let theirs = of_app(&of(&[]), &of(&[]), &unix, 1, &unix.worker_address(1));
         assert_eq!(get(&theirs, "SOCKET"), Some("/run/roundsman-workers/test:1/http.sock"));

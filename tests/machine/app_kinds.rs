@@ -104,7 +104,11 @@ on_every_debian_in_soak! {
     /// workers as anybody; and what only defines an app gets a server.
     fn programs_are_taken_where_they_listen(machine: &Machine) {
         machine.run("mkdir -p /srv/files /srv/wide /srv/flask /srv/npm && echo hello > /srv/files/index.html");
-        let said = machine.run("cd /srv/files && roundsman start --name files -- python3 -m http.server 8000 2>&1");
+        machine.write(
+            "/srv/files/serve.py",
+            "import http.server as h\nh.HTTPServer(('', 8000), h.SimpleHTTPRequestHandler).serve_forever()\n",
+        );
+        let said = machine.run("cd /srv/files && roundsman start serve.py 2>&1");
         assert!(said.contains("files is taken where it listens"), "{said}");
         assert!(said.contains("files is up: 1 worker behind http://localhost/"), "{said}");
         assert_eq!(machine.curl("/"), "hello\n");

@@ -134,20 +134,27 @@ fn serves(
     machine.run(&format!("roundsman reload {app}"));
     load.goes_on_for(100);
     let before = load.elapsed();
-    kill(machine, app);
+    let run = kill(machine, app);
     let killed = load.elapsed();
+    runs_again(machine, app, &run);
     machine.is_up_again(&format!("{app}:1"));
     load.goes_on_for(100);
     let tally = load.stop();
     judge(&tally, before, killed)
 }
 
-/// Kills the processes that worker 1 has started, and waits until it runs again.
-fn kill(machine: &Machine, app: &str) {
+/// Kills the processes that worker 1 has started; which run of it that was.
+fn kill(machine: &Machine, app: &str) -> String {
     let worker = format!("{app}:1");
     let run = machine.worker(&worker, "InvocationID");
     let main = machine.worker(&worker, "MainPID");
     machine.run(&format!("kill -9 $(cat /proc/{main}/task/*/children)"));
+    run
+}
+
+/// Waits until worker 1 runs again.
+fn runs_again(machine: &Machine, app: &str, run: &str) {
+    let worker = format!("{app}:1");
     machine.eventually(&format!("{worker} runs again"), |machine| {
         machine.worker(&worker, "InvocationID") != run
             && machine.worker(&worker, "ActiveState") == "active"
@@ -183,7 +190,8 @@ fn works(machine: &Machine, program: &Program, done: &str) -> u64 {
     goes_on("its start");
     machine.run(&format!("roundsman reload {app}"));
     goes_on("the deploy");
-    kill(machine, app);
+    let run = kill(machine, app);
+    runs_again(machine, app, &run);
     goes_on("the kill");
     count(machine)
 }
