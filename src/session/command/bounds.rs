@@ -278,7 +278,7 @@ fn no_command_takes_more_steps_than_a_request_may() {
 fn a_collection_grows_to_its_bound_and_it_is_said() {
     let mut world = World::new(false);
     let pieces = |prefix: &str, count: usize| -> String {
-        (0..count).map(|n| format!(" {prefix}{n}")).collect()
+        (0..count).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(" ")
     };
     world.say(&format!("sadd s {}", pieces("m", MOST_ELEMENTS)));
     assert_eq!(world.say("sadd s m1 m2").1, ":0\r\n", "nothing is added");

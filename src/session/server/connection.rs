@@ -241,7 +241,8 @@ impl<'a, S: Stream> Connection<'a, S> {
         input.drain(..self.start);
         // Of a stranger nothing is taken along that has to be written down but the answer that is put off.
         let stranger = matches!(self.holder, Holder::Stranger);
-        let small = input.len() + self.output.len() <= MOST && !(stranger && !input.is_empty());
+        let may_stay = input.is_empty() || !stranger;
+        let small = may_stay && input.len() + self.output.len() <= MOST;
         let socket = small.then(|| self.stream.into_descriptor())??;
         let passwords = &self.server.info.passwords;
         let password = passwords.get(self.client.namespace()).filter(|_| memento.is_of_password());
