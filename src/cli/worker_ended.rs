@@ -1,5 +1,6 @@
 //! `roundsman worker-ended`: not for people; what a worker's unit runs when the worker has ended.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ use crate::config::user_record;
 use crate::deploy::release;
 use crate::deploy::sockets::{self, Held, SocketFault};
 use crate::supervise::crashes::{Crashes, End};
+use crate::supervise::leftovers;
 use crate::supervise::life::{self, Life};
 use crate::systemd::dbus::{Systemd, Verb};
 
@@ -93,6 +95,14 @@ impl WorkerEnded {
             after.save(directory, &instance)?;
             Crashes::end(directory, &instance);
             addresses::forget(Path::new(paths::ADDRESSES), &instance);
+            if let Err(error) = leftovers::remove(Path::new(paths::WORKERS), &instance) {
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "warning: what worker {instance} left in {}/{instance} or in its temporary directories is \
+                     not all removed: {error}; it may keep room that other workers need",
+                    paths::WORKERS
+                );
+            }
             if stays_down {
                 // Its unit waits for us, and the socket for the unit: no waiting here.
                 let socket = unit::socket(&self.instance.app, self.instance.number);

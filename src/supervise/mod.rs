@@ -6,6 +6,7 @@
 //! starts the app, with its socket in hand: see [`crashes`].
 
 pub(crate) mod crashes;
+pub(crate) mod leftovers;
 pub(crate) mod life;
 
 /// The most that is read of a file here.
