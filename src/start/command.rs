@@ -367,7 +367,7 @@ mod tests {
             ),
             ("gunicorn main:app", "gunicorn main:app", "", Some("fd")),
             ("python3 main.py", "python3 main.py", "", Some("port")),
-            ("uvicorn main:app --fd 3", "uvicorn main:app --fd 3", "", Some("fd")),
+            ("uvicorn main:app --fd 3", "uvicorn --fd 3 main:app", "", Some("fd")),
             ("gunicorn -b :80 main:app", "gunicorn -b :80 main:app", "", None),
             ("gunicorn --bind=:80 main:app", "gunicorn --bind=:80 main:app", "", None),
             ("ts-node a.ts x", "node --require ts-node/register a.ts x", "", None),
