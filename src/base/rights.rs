@@ -49,6 +49,12 @@ impl Rights {
         Self { uid: NOBODY, gid: NOBODY, groups: Vec::new() }
     }
 
+    /// The same with this as the group.
+    #[must_use]
+    pub(crate) fn in_group(self, gid: u32) -> Self {
+        Self { gid, ..self }
+    }
+
     /// Does `work` with these rights, in a thread of its own that ends with it. Whoever is not root
     /// has none but their own, and does it with those.
     ///

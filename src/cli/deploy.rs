@@ -129,7 +129,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
     if !runs {
         return start_again(machine, app, options).await;
     }
-    let release = app.directory.as_deref().and_then(release::current);
+    let release = release::current(app);
     let before = Progress::load(&main_directory, &app.name);
     let old = old_release(machine, app, release.as_deref()).await;
     let previous = old.clone().or_else(|| record::last(app));
@@ -271,7 +271,7 @@ async fn may_come_back(machine: &Machine, app: &App, options: &Options) -> Done 
 async fn start_again(machine: &Machine, app: &App, options: &Options) -> Done {
     let all: Vec<u16> = (1..=app.workers).collect();
     machine.start_workers(app, &all).await?;
-    let release = app.directory.as_deref().and_then(release::current);
+    let release = release::current(app);
     record::remember(app, release.as_deref(), record::last(app).as_deref());
     if options.json {
         print_json(&Report {

@@ -116,7 +116,7 @@ impl Describe {
             let link = app.directory.as_deref().filter(|directory| directory.is_symlink());
             let description = Description {
                 file: loaded.app_files.get(&app.name).cloned(),
-                release: link.and_then(release::current),
+                release: link.and_then(|_| release::current(&app)),
                 enabled: machine.systemd.is_enabled(&unit::target(&app.name)).await?,
                 deploy: Progress::load(Path::new(paths::DEPLOYS), &app.name),
                 workers,
@@ -219,7 +219,7 @@ pub(super) fn is_of_start(reason: &str) -> bool {
 
 /// Why a process does not run what it would run if it were started now.
 fn stale(app: &App, number: u16, unit: &Unit, runs: Option<&Path>) -> Option<String> {
-    let now = app.directory.as_deref().and_then(release::current);
+    let now = release::current(app);
     if let (Some(runs), Some(now)) = (runs, now)
         && runs != now
     {

@@ -194,7 +194,7 @@ impl Start {
             };
             record::remember(
                 &app,
-                app.directory.as_deref().and_then(release::current).as_deref(),
+                release::current(&app).as_deref(),
                 record::last(&app).as_deref(),
             );
             let count = match app.workers {

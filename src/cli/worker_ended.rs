@@ -64,7 +64,7 @@ impl WorkerEnded {
         if self.begins {
             let instance = self.instance.to_string();
             let app = app(&self.instance.app);
-            let release = app.as_ref().and_then(|app| release::current(app.directory.as_deref()?));
+            let release = app.as_ref().and_then(release::current);
             let begun = Crashes::begin(Path::new(paths::CRASHES), &instance, release.as_deref());
             let noted = app.as_ref().map_or(Ok(()), |app| {
                 addresses::note(Path::new(paths::ADDRESSES), app, self.instance.number)

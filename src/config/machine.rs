@@ -182,19 +182,43 @@ fn of_app(app: &App) -> Vec<Finding> {
 
 /// The rights of the app's user.
 fn rights_of(app: &App) -> Rights {
-    let Some(user) = app.user.as_deref() else { return Rights::of_nobody() };
-    let own = account(user).and_then(|user| Rights::of(&user).ok());
-    own.or_else(|| user.parse().ok().map(Rights::of_number)).unwrap_or_else(Rights::of_nobody)
+    let of_user = |user: &str| {
+        let own = account(user).and_then(|user| Rights::of(&user).ok());
+        own.or_else(|| user.parse().ok().map(Rights::of_number))
+    };
+    let rights = app.user.as_deref().and_then(of_user).unwrap_or_else(Rights::of_nobody);
+    let group = app.group.as_deref();
+    let number = group.and_then(|group| group.parse().ok().or(user::group(group).ok().flatten()));
+    match number {
+        Some(number) => rights.in_group(number),
+        None => rights,
+    }
 }
 
-/// What is at a path: as the app's user sees it where somebody beside root has made a part of the way.
-/// A member who owns the app's folder could otherwise ask, by a link in it, what there is where only
-/// root may look.
+/// What is at a path: as the app's user sees it.
 fn look(path: &Path, rights: &Rights) -> io::Result<fs::Metadata> {
+    as_users(path, rights, |path| fs::metadata(path))
+}
+
+/// Where a path leads: as the app's user sees it.
+///
+/// # Errors
+/// When it leads nowhere, or where that user may not go.
+pub(crate) fn leads_to(app: &App, path: &Path) -> io::Result<PathBuf> {
+    as_users(path, &rights_of(app), |path| fs::canonicalize(path))
+}
+
+/// Looks with the rights of the app's user where somebody beside root has made a part of the way. Who owns
+/// the app's folder could otherwise ask, by a link in it, what there is where only root may look.
+fn as_users<T: Send>(
+    path: &Path,
+    rights: &Rights,
+    look: impl FnOnce(&Path) -> io::Result<T> + Send,
+) -> io::Result<T> {
     if origin::is_roots(path) {
-        return fs::metadata(path);
+        return look(path);
     }
-    rights.with(|| fs::metadata(path))?
+    rights.with(|| look(path))?
 }
 
 /// The user and the group that nobody has made.

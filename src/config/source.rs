@@ -266,7 +266,8 @@ fn read(path: &Path, problems: &mut Problems) -> Content {
             let problem = Problem::file(Severity::Error, path, title);
             problems.push(match error.kind() {
                 io::ErrorKind::PermissionDenied => problem.help(format!(
-                    "make it readable (`chmod 644 {}`); secrets belong in `environment-files`",
+                    "run this as root, or as a member of the group roundsman where the file is that group's \
+                     (`chgrp roundsman {0} && chmod 640 {0}`)",
                     path.display()
                 )),
                 _ => problem,

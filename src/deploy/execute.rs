@@ -174,8 +174,8 @@ impl Executor {
 
     /// Where the app's link leads by now, if no longer to the release that is being deployed.
     pub(crate) fn moved_to(&self, deployed: Option<&Path>) -> Option<PathBuf> {
-        let (deployed, link) = (deployed?, self.app.directory.as_deref()?);
-        release::current(link).filter(|now| now != deployed)
+        let deployed = deployed?;
+        release::current(&self.app).filter(|now| now != deployed)
     }
 
     /// Units and front as the files say, extra workers included.

@@ -23,7 +23,7 @@ const MOST: u64 = 64 * 1024;
 /// The release that was deployed last and is not the present one.
 pub(crate) fn last(app: &App) -> Option<PathBuf> {
     let bytes = read(Path::new(paths::RELEASES), &app.name).ok()?;
-    let present = app.directory.as_deref().and_then(release::current);
+    let present = release::current(app);
     bytes
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())

@@ -16,15 +16,17 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use crate::base::origin::{self, Maker, Makers};
 use crate::base::rights::Rights;
 use crate::base::text;
+use crate::config::machine;
+use crate::config::settings::App;
 
 /// The directory that a worker's process is in: the release that it runs. Only root may know.
 pub(crate) fn of_process(pid: u32) -> Option<PathBuf> {
     fs::read_link(format!("/proc/{pid}/cwd")).ok()
 }
 
-/// Where the app's directory leads to now.
-pub(crate) fn current(directory: &Path) -> Option<PathBuf> {
-    fs::canonicalize(directory).ok()
+/// Where the app's directory leads to now, as far as its user can go.
+pub(crate) fn current(app: &App) -> Option<PathBuf> {
+    machine::leads_to(app, app.directory.as_deref()?).ok()
 }
 
 /// Why there is no way back.
