@@ -1,5 +1,6 @@
 //! The ground floor: what every other part may use, and what uses nothing of ours but `sys`.
 
+pub(crate) mod access_list;
 pub(crate) mod control_groups;
 pub(crate) mod dial;
 pub(crate) mod exit;

@@ -8,11 +8,13 @@ use clap::Args;
 
 use super::failure::Done;
 use super::manage;
+use crate::base::access_list;
 use crate::base::exit;
 use crate::base::file::{self, Links};
 use crate::base::paths;
 use crate::base::unit;
 use crate::base::unit::Instance;
+use crate::base::user::{self, ROUNDSMAN};
 use crate::config::addresses;
 use crate::config::copy::{self, AppCopy};
 use crate::config::settings::App;
@@ -69,6 +71,9 @@ impl WorkerEnded {
             let noted = app.as_ref().map_or(Ok(()), |app| {
                 addresses::note(Path::new(paths::ADDRESSES), app, self.instance.number)
             });
+            let group = user::group(ROUNDSMAN).ok().flatten().unwrap_or(0);
+            // Where that cannot be said the worker lets everybody in.
+            let _ = access_list::let_in(&Path::new(paths::WORKERS).join(&instance), group);
             let named = app.map_or(Ok(()), |app| user_record::note(Path::new(paths::USERS), &app));
             return manage::run(async { Ok(begun.and(noted).and(named)?) });
         }

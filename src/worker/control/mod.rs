@@ -45,6 +45,7 @@ use super::channel::{Line, Lines, may_be_nodes};
 use super::cluster::{self, Undelivered};
 use super::identity::{Identity, report};
 use super::shared::{Question, Shared};
+use crate::base::access_list;
 use crate::base::paths;
 use crate::base::peer::Peer;
 
@@ -110,6 +111,10 @@ impl Control {
         let path = paths::control_socket(base, app, number);
         if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
             fs::create_dir_all(directory)?; // without systemd
+        }
+        if let Some(directory) = path.parent().filter(|directory| !access_list::has(directory)) {
+            // No list, then, has the front and the group in it.
+            let _ = fs::set_permissions(directory, Permissions::from_mode(0o755));
         }
         let _ = fs::remove_file(&path); // of a shim before this one
         let listener = UnixListener::bind(&path)?;

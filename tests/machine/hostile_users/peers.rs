@@ -73,9 +73,13 @@ on_every_debian_in_soak! {
             machine.run("cat /root/events").contains("hello")
         });
 
+        // Whoever has nothing to say to it does not get there, and sends it nothing.
+        let said = machine.try_run(&client("stranger", &format!("say {SOCKET} status")));
+        assert!(said.stderr.contains("PermissionError"), "{said}");
+
         // A group that is named like a worker's unit makes no worker.
         let said = machine.run(&format!(
-            "systemd-run --quiet --wait --pipe --property=User=stranger --property=Delegate=yes \
+            "systemd-run --quiet --wait --pipe --property=User=member --property=Delegate=yes \
              python3 /usr/local/lib/client.py impersonate {SOCKET} roundsman-worker@shop:1.service"
         ));
         assert!(said.contains("/roundsman-worker@shop:1.service\n"), "{said}");
@@ -84,7 +88,7 @@ on_every_debian_in_soak! {
         machine.eventually("what came after it", |machine| {
             machine.run("cat /root/events").contains("after the forgery")
         });
-        assert!(!machine.run("cat /root/events").contains("forged"), "a stranger spoke as shop:1");
+        assert!(!machine.run("cat /root/events").contains("forged"), "a member spoke as shop:1");
 
         // The front hands connections in, and that is all it may.
         let handed_in = machine.run(&client("roundsman", &format!("say {SOCKET} handoff")));
@@ -98,9 +102,9 @@ on_every_debian_in_soak! {
 
         // Bytes without a line end are nobody's to store.
         let before = memory(machine, "shop:2");
-        occupy(machine, "stranger", &format!("{MANY} 1"));
+        occupy(machine, "member", &format!("{MANY} 1"));
         let after = memory(machine, "shop:2");
-        println!("shim of shop:2: {before} KiB, with a stranger at its socket {after} KiB");
+        println!("shim of shop:2: {before} KiB, with a member at its socket {after} KiB");
         assert!(after < before + 32 * 1024, "{before} KiB and then {after} KiB");
         root_is_served(machine);
         leave(machine);
