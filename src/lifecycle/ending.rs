@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::control::Control;
 use super::server;
@@ -15,8 +15,14 @@ use crate::systemd::{message, notify};
 /// What a stop may take beyond the time for requests in flight.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// How long a front that has been restarted accepts until the next one does.
-const NEXT: Duration = Duration::from_secs(5);
+/// How often a front that has been restarted asks whether the next one is still to come.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long it accepts at most until the next one does. systemd may be busy for minutes: anybody can keep it so.
+const NEXT: Duration = Duration::from_mins(10);
+
+/// The front's unit.
+const FRONT: &str = "roundsman.service";
 
 /// How long systemd may take to say what it is about to do.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -70,7 +76,10 @@ pub(crate) async fn hand_over(control: &Rc<Control>, anchor: Anchor, admin: Vec<
         tracing::warn!("the next front waits for the end of this one: {error}");
     }
     if goes_on {
-        let _ = timeout(NEXT, control.earlier().relieved()).await;
+        tokio::select! {
+            () = control.earlier().relieved() => {}
+            _ = timeout(NEXT, nobody_comes()) => {}
+        }
         control.threads().stop_accepting().await;
     }
     finish(control, grace).await;
@@ -79,9 +88,22 @@ pub(crate) async fn hand_over(control: &Rc<Control>, anchor: Anchor, admin: Vec<
 
 /// Whether this front may accept until the next one does: not where the listener itself is to be closed
 /// or opened anew, which nobody may have then.
+///
+/// Where systemd does not say, they stay: nobody who is busy with something else opens or closes one now.
 async fn listeners_stay() -> bool {
     let asked = async { Systemd::connect().await?.changes_listeners().await };
-    timeout(ANSWER, asked).await.is_ok_and(|changes| changes.is_ok_and(|changes| !changes))
+    !matches!(timeout(ANSWER, asked).await, Ok(Ok(true)))
+}
+
+/// Returns when systemd says that it is not about to start the next front.
+async fn nobody_comes() {
+    loop {
+        sleep(LOOK).await;
+        let asked = async { Systemd::connect().await?.busy(FRONT).await };
+        if matches!(timeout(ANSWER, asked).await, Ok(Ok(busy)) if busy.is_empty()) {
+            return;
+        }
+    }
 }
 
 /// What requests in flight have.
