@@ -12,8 +12,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use tokio::net::UnixStream as AsyncStream;
+use tokio::net::{UnixSocket, UnixStream as AsyncStream};
 use tokio::time::{Instant, sleep};
+
+use crate::sys;
 
 /// Between two attempts where nothing says when there is room.
 const RETRY: Duration = Duration::from_millis(10);
@@ -29,13 +31,15 @@ pub(crate) struct Bounded {
     end: Instant,
 }
 
-/// Connects. Reading and writing have the same limit, each time.
+/// Connects. Reading and writing have the same limit, each time; descriptors are not taken, as by no connection
+/// here but where it says so: what nobody wants is closed, which can take for ever.
 ///
 /// # Errors
 /// As for any connection; when the limit is over it is a time-out.
 pub(crate) fn within(limit: Duration, path: &Path) -> io::Result<UnixStream> {
     let address = SocketAddrUnix::new(path)?;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sys::refuse_descriptors(&socket);
     // It is the limit for connecting, too.
     set_socket_timeout(&socket, Timeout::Send, Some(limit))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(limit))?;
@@ -54,9 +58,34 @@ pub(crate) fn within(limit: Duration, path: &Path) -> io::Result<UnixStream> {
 /// # Errors
 /// As [`within`].
 pub(crate) async fn within_async(limit: Duration, path: &Path) -> io::Result<AsyncStream> {
+    retry(limit, || at(path)).await
+}
+
+/// The same, and takes descriptors.
+///
+/// # Errors
+/// As [`within`].
+pub(crate) async fn with_descriptors(limit: Duration, path: &Path) -> io::Result<AsyncStream> {
+    retry(limit, || AsyncStream::connect(path)).await
+}
+
+/// Connects, if somebody is there who accepts.
+///
+/// # Errors
+/// As for any connection.
+pub(crate) async fn at(path: &Path) -> io::Result<AsyncStream> {
+    let socket = UnixSocket::new_stream()?;
+    sys::refuse_descriptors(&socket);
+    socket.connect(path).await
+}
+
+async fn retry<F: Future<Output = io::Result<AsyncStream>>>(
+    limit: Duration,
+    mut connect: impl FnMut() -> F,
+) -> io::Result<AsyncStream> {
     let end = Instant::now() + limit;
     loop {
-        match AsyncStream::connect(path).await {
+        match connect().await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if Instant::now() >= end {
                     return Err(full(limit));

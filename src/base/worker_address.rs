@@ -70,9 +70,7 @@ enum Whose {
 /// connection to a worker.
 pub(crate) fn ask_whose() -> io::Result<()> {
     let asked = try_to_ask();
-    let is_want =
-        |error: &io::Error| is_want_of_ours(error) || error.kind() == io::ErrorKind::AddrInUse;
-    let unknown = asked.as_ref().is_err_and(is_want);
+    let unknown = asked.as_ref().is_err_and(is_passing);
     UNKNOWN.store(unknown, Ordering::Relaxed);
     if unknown { Err(Errno::ADDRNOTAVAIL.into()) } else { asked }
 }
@@ -82,12 +80,29 @@ fn try_to_ask() -> io::Result<()> {
     let Some((groups, own)) = control_groups::around(&own, FRONT) else { return Ok(()) };
     let (listener, stream) = own_port::loop_back()?;
     let (near, far) = (stream.local_addr()?, listener.local_addr()?);
-    let known = ask(near, far)?.1.and_then(|end| end.group);
-    if known != Some(fs::metadata(own)?.ino()) {
-        return Err(io::Error::other("the kernel does not say in which control group a socket is"));
-    }
+    is_told(ask(near, far)?.1, fs::metadata(own)?.ino())?;
     let _ = GROUPS.set(groups);
     Ok(())
+}
+
+/// Whether the kernel has said of the far end of a connection of this process in whose group it is.
+fn is_told(end: Option<Socket>, own: u64) -> io::Result<()> {
+    match end {
+        Some(Socket { state: State::Other, group, .. }) if group == Some(own) => Ok(()),
+        Some(Socket { state: State::Other, .. }) => {
+            Err(io::Error::other("the kernel does not say in which control group a socket is"))
+        }
+        // Its last step is not done yet: of a connection to a worker that is asked again, too.
+        _ => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// Whether others, or the moment, can bring this about. That the kernel does not say anything is said in other
+/// words.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, ConnectionRefused, ConnectionReset, TimedOut};
+    is_want_of_ours(error)
+        || matches!(error.kind(), AddrInUse | ConnectionRefused | ConnectionReset | TimedOut)
 }
 
 /// From here on there is a port for connections to workers when the machine has no other: the one that an
@@ -223,6 +238,21 @@ mod tests {
         assert_eq!(is_whose(listens(WORKER), listens(WORKER)), Whose::Nobodys);
         assert_eq!(is_whose(listens(WORKER), None), Whose::Nobodys);
         assert_eq!(is_whose(listens(WORKER), socket(State::Other, 0, None)), Whose::Nobodys);
+    }
+
+    #[test]
+    fn a_connection_that_is_not_made_yet_says_nothing_of_the_kernel() {
+        let end = |state, group| Some(socket(state, 0, group));
+        assert!(is_told(end(State::Other, Some(WORKER)), WORKER).is_ok());
+        for early in [end(State::Request, None), end(State::Listener, Some(WORKER)), None] {
+            let error = is_told(early, WORKER).unwrap_err();
+            assert!(is_passing(&error), "it is asked again");
+        }
+        let error = is_told(end(State::Other, None), WORKER).unwrap_err();
+        assert!(!is_passing(&error), "it cannot be asked");
+        for cannot in [Errno::PERM, Errno::AFNOSUPPORT, Errno::OPNOTSUPP, Errno::PROTONOSUPPORT] {
+            assert!(!is_passing(&cannot.into()), "{cannot}");
+        }
     }
 
     #[test]

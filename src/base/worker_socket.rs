@@ -73,6 +73,20 @@ pub(crate) async fn control_async(limit: Duration, path: &Path) -> io::Result<As
     Ok(stream)
 }
 
+/// The same, and takes descriptors.
+///
+/// # Errors
+/// As [`control`].
+pub(crate) async fn control_with_descriptors(
+    limit: Duration,
+    path: &Path,
+) -> io::Result<AsyncStream> {
+    let held = Held::at(path)?;
+    let stream = dial::with_descriptors(limit, &held.path()).await?;
+    check(&stream, path)?;
+    Ok(stream)
+}
+
 /// Connects to where a server listens: for an app that binds a socket of its own that is in its
 /// worker's directory, too. What the administrator has named elsewhere may be a link.
 ///
@@ -81,10 +95,10 @@ pub(crate) async fn control_async(limit: Duration, path: &Path) -> io::Result<As
 /// user's.
 pub(crate) async fn server(path: &Path) -> io::Result<AsyncStream> {
     if !path.starts_with(paths::WORKERS) {
-        return AsyncStream::connect(path).await;
+        return dial::at(path).await;
     }
     let held = Held::at(path)?;
-    let stream = AsyncStream::connect(held.path()).await?;
+    let stream = dial::at(&held.path()).await?;
     let owner = fs::metadata(path.parent().unwrap_or(path))?.uid();
     let listener = sys::peer_credentials(&stream)?.uid;
     if may_listen(owner, listener) {

@@ -24,7 +24,7 @@ use crate::config::copy::{self, AppCopy, CREDENTIAL};
 use crate::config::settings::{Address, App, Sandbox};
 use crate::config::{Sources, load};
 use crate::supervise::crashes::Crashes;
-use crate::sys::{be_alone, can_be_alone};
+use crate::sys::{be_alone, can_be_alone, never_linger};
 use crate::systemd::activation::{Inherited, Socket, adopt};
 use crate::systemd::{journal, notify};
 use crate::worker::backoff::{self, Waited};
@@ -83,12 +83,17 @@ impl Worker {
     ///
     /// The app is in a domain of its own within this one, so that it does not reach this process, either.
     fn shut_in(&self) -> io::Result<()> {
-        if self.config.is_some() || can_be_alone().is_err() {
-            return Ok(()); // the worker says so when it starts the app
+        if self.config.is_some() {
+            return Ok(());
         }
         let app = self.handed(credentials().as_deref());
         if app.is_some_and(|app| app.sandbox == Sandbox::Off) {
             return Ok(());
+        }
+        // Where the kernel has no filters systemd's are not at work, either.
+        let _ = never_linger();
+        if can_be_alone().is_err() {
+            return Ok(()); // the worker says so when it starts the app
         }
         be_alone().map_err(|error| {
             let what = "cannot keep the worker from its user's other processes";

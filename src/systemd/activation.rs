@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use listenfd::ListenFd;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use crate::sys::take_passed;
+use crate::sys::{refuse_descriptors, take_passed};
 
 /// A listening socket.
 #[derive(Debug)]
@@ -110,7 +110,10 @@ fn listener(passed: OwnedFd) -> io::Result<Socket> {
     rustix::io::ioctl_fionbio(&passed, true)?;
     match sockopt::socket_domain(&passed)? {
         AddressFamily::INET | AddressFamily::INET6 => Ok(Socket::Tcp(passed.into())),
-        AddressFamily::UNIX => Ok(Socket::Unix(passed.into())),
+        AddressFamily::UNIX => {
+            refuse_descriptors(&passed);
+            Ok(Socket::Unix(passed.into()))
+        }
         _ => wrong("it is neither TCP nor UNIX"),
     }
 }

@@ -47,32 +47,33 @@ pub(crate) fn init_with(queue: usize) {
     ONCE.get_or_init(|| {
         let registry = tracing_subscriber::registry().with(levels());
         let (queue, entries) = sync_channel(queue);
-        let journal = libsystemd::logging::connected_to_journal()
-            .then(tracing_journald::layer)
-            .and_then(Result::ok);
-        let sink = match journal {
-            Some(layer) => {
-                let priorities = tracing_journald::PriorityMappings {
-                    // The crate's own default calls an `info` a notice, which is for what matters.
-                    info: tracing_journald::Priority::Informational,
-                    debug: tracing_journald::Priority::Debug,
-                    trace: tracing_journald::Priority::Debug,
-                    ..tracing_journald::PriorityMappings::new()
-                };
-                let layer = layer.with_priority_mappings(priorities).with_field_prefix(None);
-                let dispatch = Dispatch::new(Registry::default().with(layer));
-                thread::Builder::new()
-                    .name("journal".to_owned())
-                    .spawn(move || tracing::dispatcher::with_default(&dispatch, || write(&entries)))
-            }
-            None => thread::Builder::new().name("log".to_owned()).spawn(move || print(&entries)),
-        };
+        let name = "journal".to_owned();
+        let sink = thread::Builder::new().name(name).spawn(move || write_to_journal(&entries));
         if sink.is_ok() {
             // A subscriber that is set already is a test's: it stays.
             let _ = FLUSH.set(queue.clone());
             let _ = registry.with(QueueLayer { queue }).try_init();
         }
     });
+}
+
+/// Writes what comes to the journal, or to stderr where there is none. Its first word to the journal may have to wait
+/// as long as any.
+fn write_to_journal(entries: &Receiver<Item>) {
+    let layer = libsystemd::logging::connected_to_journal()
+        .then(tracing_journald::layer)
+        .and_then(Result::ok);
+    let Some(layer) = layer else { return print(entries) };
+    let priorities = tracing_journald::PriorityMappings {
+        // The crate's own default calls an `info` a notice, which is for what matters.
+        info: tracing_journald::Priority::Informational,
+        debug: tracing_journald::Priority::Debug,
+        trace: tracing_journald::Priority::Debug,
+        ..tracing_journald::PriorityMappings::new()
+    };
+    let layer = layer.with_priority_mappings(priorities).with_field_prefix(None);
+    let dispatch = Dispatch::new(Registry::default().with(layer));
+    tracing::dispatcher::with_default(&dispatch, || write(entries));
 }
 
 fn levels() -> Targets {

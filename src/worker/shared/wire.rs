@@ -43,7 +43,7 @@ struct Answer {
 impl Question {
     /// Asks the sibling at `path`.
     pub(super) async fn ask(&self, path: &Path) -> io::Result<Option<(Option<OwnedFd>, Value)>> {
-        let mut stream = worker_socket::control_async(CONNECT, path).await?;
+        let mut stream = worker_socket::control_with_descriptors(CONNECT, path).await?;
         let question = serde_json::to_string(self)?;
         stream.write_all(format!("share {}\n{question}\n", self.turn.number()).as_bytes()).await?;
         let (mut text, mut socket) = (Vec::new(), None);

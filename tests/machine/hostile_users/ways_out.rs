@@ -206,6 +206,45 @@ fn an_app_speaks_with_nothing_of_systemds_that_it_does_not_need(machine: &Machin
     machine.run("roundsman stop passing");
 }
 
+/// Makes a connection whose end waits for an hour, and sends it to the session store.
+const LINGER: &str = r#"
+import array, os, socket, struct
+listener = socket.create_server(("127.0.0.1", 0))
+waits = socket.create_connection(listener.getsockname())
+far, _ = listener.accept()
+waits.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+print("it is told so:", struct.unpack("ii", waits.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)))
+waits.setblocking(False)
+try:
+    while True:
+        waits.send(bytes(65536))
+except BlockingIOError:
+    pass
+store = socket.socket(socket.AF_UNIX)
+store.connect("/run/roundsman/session.sock")
+try:
+    socket.send_fds(store, [b"PING\r\n"], [waits.fileno()])
+except PermissionError:
+    pass # since Linux 6.16
+waits.close()
+if os.fork() == 0: # with the far end, that nobody reads, until the app ends
+    import time
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 1), os.dup2(null, 2)
+    time.sleep(3600)
+"#;
+
+/// A descriptor is closed by whoever gets it and does not want it; an app sends none whose end anybody waits for.
+fn nobody_waits_for_an_apps_connections(machine: &Machine) {
+    start(machine, "sender", "session = true\n");
+    let said = by_app(machine, "sender", &format!("python3 -c '{LINGER}'"));
+    assert!(said.contains("it is told so: (0, 0)"), "{said}");
+    let said = machine.try_run("timeout 10 roundsman session stats");
+    assert!(said.ok(), "the session store answers: {said}");
+    machine.run("roundsman delete sender --yes");
+}
+
 /// Takes all ports that no privilege is needed for: in processes, each of which may have some descriptors.
 const PORTS: &str = r#"
 import os, socket, time
@@ -291,6 +330,7 @@ on_every_debian! {
              test -S /var/run/dbus/system_bus_socket && echo 'OUT: the bus'
              echo tried"
         );
+        nobody_waits_for_an_apps_connections(machine);
         let said = by_app(machine, "shop", &out);
         assert!(said.contains("tried") && !said.contains("OUT"), "{said}");
         let said = by_app(machine, "free", &out);
