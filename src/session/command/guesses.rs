@@ -86,11 +86,25 @@ mod tests {
         assert_eq!(waits[..5], [50, 100, 200, 400, 800]);
         assert_eq!(waits[8..], [10_000; 4]);
         assert_eq!(guesses.wrong(other, 20), (1, FIRST), "another address");
-        assert_eq!(guesses.wrong(one, 20 + MEMORY + 1), (1, FIRST));
-        assert_eq!(guesses.total(), 14);
+        assert_eq!(guesses.wrong(one, 11 + 600_000).0, 13, "just not forgotten");
+        assert_eq!(guesses.wrong(one, 11 + 600_000 + 600_001), (1, FIRST));
+        assert_eq!(guesses.total(), 15);
         for _ in 0..100 {
-            assert!(guesses.wrong(one, 30 + MEMORY).1 <= LONGEST);
+            assert!(guesses.wrong(one, 30 + 2 * MEMORY).1 <= LONGEST);
         }
+    }
+
+    #[test]
+    fn where_no_more_can_be_remembered_the_oldest_is_forgotten_for_a_new_one() {
+        let mut guesses = Guesses::default();
+        let address = |number: usize| IpAddr::from((number as u32).to_be_bytes());
+        let mut times = |number: usize, now| guesses.wrong(address(number), now).0;
+        for number in 0..4096 {
+            assert_eq!(times(number, number as u64), 1);
+        }
+        assert_eq!([times(4095, 5000), times(0, 5001)], [2, 2], "no room is needed");
+        assert_eq!(times(9999, 5002), 1);
+        assert_eq!([times(2, 5003), times(1, 5004)], [2, 1], "that was the oldest");
     }
 
     #[test]

@@ -78,8 +78,8 @@ pub(crate) struct Parser {
 }
 
 /// Before authentication nobody needs more than `HELLO 3 AUTH name password SETNAME name`.
-const UNAUTHENTICATED: Limits =
-    Limits { bulk: 16 * 1024, arguments: 10, inline: 64 * 1024, request: 64 * 1024 };
+const UNAUTHENTICATED_ARGUMENTS: i64 = 10;
+const UNAUTHENTICATED_BULK: usize = 16 * 1024;
 
 /// Ranges kept for the next request; more than this many are given back to the allocator.
 const KEPT_RANGES: usize = 1024;
@@ -161,7 +161,7 @@ impl Parser {
                     if length > limits.arguments.cast_signed() as i64 {
                         return Err(ProtocolError::ArrayLength);
                     }
-                    if !authenticated && length > UNAUTHENTICATED.arguments.cast_signed() as i64 {
+                    if !authenticated && length > UNAUTHENTICATED_ARGUMENTS {
                         return Err(ProtocolError::UnauthenticatedArrayLength);
                     }
                     if length <= 0 {
@@ -233,7 +233,7 @@ impl Parser {
                 .and_then(|length| usize::try_from(length).ok())
                 .filter(|length| *length <= limits.bulk)
                 .ok_or(ProtocolError::BulkLength)?;
-            if !authenticated && length > UNAUTHENTICATED.bulk {
+            if !authenticated && length > UNAUTHENTICATED_BULK {
                 return Err(ProtocolError::UnauthenticatedBulkLength);
             }
             if self.position + length > limits.request {
@@ -406,4 +406,172 @@ fn hex(digit: u8) -> u8 {
 
 fn printable(byte: u8) -> char {
     if byte.is_ascii_graphic() { char::from(byte) } else { '?' }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Requests = Vec<Vec<Vec<u8>>>;
+
+    /// What the bytes mean when they come in pieces of this size.
+    fn parse(
+        input: &[u8],
+        piece: usize,
+        limits: &Limits,
+        authenticated: bool,
+    ) -> Result<Requests, ProtocolError> {
+        let (mut parser, mut buffer, mut requests) = (Parser::default(), Vec::new(), Vec::new());
+        for piece in input.chunks(piece) {
+            buffer.extend_from_slice(piece);
+            while let Some(taken) = parser.parse(&buffer, limits, authenticated)? {
+                let arguments = parser.arguments(&buffer);
+                assert_eq!(arguments.is_empty(), arguments.len() == 0);
+                requests.push(arguments.from(0).map(<[u8]>::to_vec).collect());
+                parser.finish();
+                assert!(!parser.is_midway());
+                buffer.drain(..taken);
+            }
+        }
+        Ok(requests)
+    }
+
+    /// The same however they are cut.
+    fn of(input: &str, limits: &Limits, authenticated: bool) -> Result<Requests, ProtocolError> {
+        let whole = parse(input.as_bytes(), input.len(), limits, authenticated);
+        for piece in [1, 2, 3, 7] {
+            assert_eq!(parse(input.as_bytes(), piece, limits, authenticated), whole, "{input:?}");
+        }
+        whole
+    }
+
+    const SMALL: Limits = Limits { bulk: 100, arguments: 5, inline: 20, request: 60 };
+
+    #[test]
+    fn requests_are_arrays_or_lines() {
+        let nothing: &[&[&str]] = &[&[]];
+        for (input, expected) in [
+            ("*1\r\n$4\r\nPING\r\n", &[&["PING"][..]][..]),
+            ("*2\r\n$3\r\nGET\r\n$0\r\n\r\nping\n", &[&["GET", ""], &["ping"]]),
+            ("*0\r\n", nothing),
+            ("*-1\r\n", nothing),
+            ("\r\n", nothing),
+            ("*1\r\n$4\r\nPI", &[]),
+            ("PING", &[]),
+            ("set  a\t'b \\' \\n' \"\\\"c\"\r\n", &[&["set", "a", "b ' \\n", "\"c"]]),
+            (
+                "\"\\x41\\x4a\\x4A\\xZZ\\n\\r\\t\\b\\a\\q\" \"\"\n",
+                &[&["AJJxZZ\n\r\t\u{8}\u{7}q", ""]],
+            ),
+            ("a\0b c'd'\n", &[&["a", "b", "cd"]]),
+        ] {
+            let expected: Requests = expected
+                .iter()
+                .map(|request| request.iter().map(|word| word.as_bytes().to_vec()).collect())
+                .collect();
+            assert_eq!(of(input, &Limits::default(), true), Ok(expected), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_meaning_says_why() {
+        use ProtocolError as E;
+        for (input, error) in [
+            ("*x\r\n", E::ArrayLength),
+            ("*\r\n", E::ArrayLength),
+            ("*01\r\n", E::ArrayLength),
+            ("*+1\r\n", E::ArrayLength),
+            ("*-0\r\n", E::ArrayLength),
+            ("*1x\r\n", E::ArrayLength),
+            ("*1048577\r\n", E::ArrayLength),
+            ("*1\r\n:1\r\n", E::ExpectedBulk(b':')),
+            ("*1\r\n$-1\r\n", E::BulkLength),
+            ("*1\r\n$33554433\r\n", E::BulkLength),
+            ("\"a\n", E::UnbalancedQuotes),
+            ("'a\n", E::UnbalancedQuotes),
+            ("\"a\"b\n", E::UnbalancedQuotes),
+            ("'a'b\n", E::UnbalancedQuotes),
+        ] {
+            assert_eq!(of(input, &Limits::default(), true), Err(error), "{input:?}");
+        }
+        assert_eq!(E::ExpectedBulk(b':').to_string(), "Protocol error: expected '$', got ':'");
+        assert_eq!(E::ExpectedBulk(7).to_string(), "Protocol error: expected '$', got '?'");
+    }
+
+    #[test]
+    fn whoever_has_not_said_who_it_is_may_send_little() {
+        let unknown = |input: &str| of(input, &Limits::default(), false);
+        assert_eq!(unknown("*10\r\n"), Ok(vec![]));
+        assert_eq!(unknown("*11\r\n"), Err(ProtocolError::UnauthenticatedArrayLength));
+        assert_eq!(of("*11\r\n", &Limits::default(), true), Ok(vec![]));
+        assert_eq!(unknown("*1\r\n$16384\r\n"), Ok(vec![]));
+        assert_eq!(unknown("*1\r\n$16385\r\n"), Err(ProtocolError::UnauthenticatedBulkLength));
+        assert_eq!(of("*1\r\n$16385\r\n", &Limits::default(), true), Ok(vec![]));
+    }
+
+    #[test]
+    fn every_part_has_a_largest_size() {
+        use ProtocolError as E;
+        let digits = |start: &str, count: usize| format!("{start}{}", "1".repeat(count));
+        for (input, result) in [
+            ("*5\r\n".to_owned(), Ok(0)),
+            ("*6\r\n".to_owned(), Err(E::ArrayLength)),
+            (digits("*", 19), Ok(0)),
+            (digits("*", 20), Err(E::ArrayLineTooLong)),
+            (digits("*1\r\n$", 19), Ok(0)),
+            (digits("*1\r\n$", 20), Err(E::BulkLineTooLong)),
+            ("*1\r\n$51\r\n".to_owned(), Ok(0)),
+            ("*1\r\n$52\r\n".to_owned(), Err(E::RequestTooLarge(60))),
+            (format!("*2\r\n$40\r\n{}\r\n$40\r\n", "x".repeat(40)), Err(E::RequestTooLarge(60))),
+            ("x".repeat(20), Ok(0)),
+            ("x".repeat(21), Err(E::InlineTooLong)),
+            ("x".repeat(20) + "\n", Ok(1)),
+            ("x".repeat(21) + "\n", Err(E::InlineTooLong)),
+        ] {
+            assert_eq!(
+                of(&input, &SMALL, true).map(|requests| requests.len()),
+                result,
+                "{input:?}"
+            );
+        }
+        // Its end is there by half.
+        let begun = |input: &str| Parser::default().parse(input.as_bytes(), &SMALL, true);
+        assert_eq!(begun(&(digits("*", 19) + "\r")), Ok(None));
+        assert_eq!(begun(&(digits("*", 20) + "\r")), Err(E::ArrayLineTooLong));
+        let usual =
+            Limits { bulk: 33_554_432, arguments: 1_048_576, inline: 65_536, request: 67_108_864 };
+        assert_eq!(Limits::default(), usual);
+    }
+
+    #[test]
+    fn it_says_what_it_waits_for_and_what_it_holds() {
+        let mut parser = Parser::default();
+        let mut begin = |input: &str| {
+            let whole = parser.parse(input.as_bytes(), &Limits::default(), true).unwrap();
+            let said = (whole.is_some(), parser.wanted(), parser.is_midway(), parser.memory());
+            if whole.is_some() {
+                parser.finish();
+            }
+            (said, parser.memory())
+        };
+        assert_eq!(begin("").0, (false, 0, false, 0));
+        assert_eq!(begin("*1\r\n$100\r\nabc").0, (false, 112, true, 0));
+        let ((whole, .., held), kept) = begin(&format!("*1\r\n$100\r\n{}\r\n", "x".repeat(100)));
+        assert!(whole && held == kept && (64..200).contains(&held), "{held}, {kept}");
+        let ((whole, .., held), kept) = begin(&format!("{}\n", "x".repeat(100)));
+        assert!(whole && held == kept && (164..400).contains(&held), "{held}, {kept}");
+        let ((whole, .., held), kept) = begin(&format!("*5000\r\n{}", "$1\r\nx\r\n".repeat(5000)));
+        assert!(whole && held >= 80_000 && (16_384..20_000).contains(&kept), "{held}, {kept}");
+    }
+
+    #[test]
+    fn arguments_that_are_not_there_are_empty() {
+        let ranges = [0..1, 1..3];
+        let arguments = Arguments::new(b"abc", &ranges);
+        assert_eq!((arguments.len(), arguments.is_empty()), (2, false));
+        assert_eq!((arguments.at(1), arguments.at(2)), (&b"bc"[..], &b""[..]));
+        assert_eq!((arguments.get(1), arguments.get(2)), (Some(&b"bc"[..]), None));
+        assert_eq!(arguments.from(1).collect::<Vec<_>>(), [b"bc"]);
+        assert_eq!(arguments.from(3).len(), 0);
+    }
 }

@@ -172,6 +172,7 @@ mod tests {
         assert_eq!(format!("{url:?}"), "Url(redis://db.example:6380/3)");
         let url = Url::parse("redis://:secret@[::1]").expect("a URL");
         assert_eq!(url.address, Address::Tcp("::1".into(), 6379));
+        assert_eq!(url.to_string(), "redis://[::1]:6379");
         assert_eq!((url.user, url.password.as_deref()), (None, Some("secret")));
         let url = Url::parse("unix:///run/x.sock?db=2").expect("a URL");
         assert_eq!((url.address, url.database), (Address::Unix("/run/x.sock".into()), 2));
@@ -182,7 +183,7 @@ mod tests {
         for (text, expected) in [
             ("127.0.0.1:6379", "no scheme"),
             ("rediss://a", "stunnel"),
-            ("redis+cluster://a", "cluster"),
+            ("redis+cluster://a", "divides the keys"),
             ("mongodb://a", "MongoDB"),
             ("http://a", "only redis://"),
             ("redis://", "no host"),

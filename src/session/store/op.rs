@@ -156,3 +156,46 @@ fn take_list<'a>(input: &mut &'a [u8]) -> Option<(&'a [u8], Vec<&'a [u8]>)> {
     let items = (0..take_count(input)?).map(|_| take_bytes(input)).collect::<Option<_>>()?;
     Some((key, items))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::value::Value;
+    use super::*;
+
+    #[test]
+    fn changes_are_read_as_they_were_recorded_and_nothing_else_is() {
+        let mut key = Vec::new();
+        key::build(&mut key, 7, b"name");
+        let entry = Entry { expires: 9, value: Value::String((*b"value").into()) };
+        let ops = [
+            (Op::Put(&key, entry), Some(7)),
+            (Op::Remove(&key), Some(7)),
+            (Op::Expire(&key, 5), Some(7)),
+            (Op::SetFields(&key, vec![(b"a", b"b"), (b"", b"")]), Some(7)),
+            (Op::RemoveFields(&key, vec![b"a"]), Some(7)),
+            (Op::AddMembers(&key, vec![b"a", b"b"]), Some(7)),
+            (Op::RemoveMembers(&key, vec![]), Some(7)),
+            (Op::Clear(8), Some(8)),
+            (Op::Define(9, 3, "shop"), None),
+        ];
+        let mut all = Vec::new();
+        for (op, space) in &ops {
+            assert_eq!(op.space(), *space, "{op:?}");
+            let begins = all.len();
+            op.encode(&mut all);
+            assert!(Op::is_kind(all[begins]));
+            for end in begins..all.len() {
+                assert_eq!(Op::decode(&mut &all[begins..end]), None, "{op:?} up to {end}");
+            }
+        }
+        let mut input = &all[..];
+        for (op, _) in ops {
+            assert_eq!(Op::decode(&mut input), Some(op));
+        }
+        assert!(input.is_empty());
+        for other in [0, 10, 255] {
+            assert!(!Op::is_kind(other));
+            assert_eq!(Op::decode(&mut &[other, 0, 0, 0, 0, 0][..]), None);
+        }
+    }
+}

@@ -325,3 +325,96 @@ pub(crate) fn take_bytes<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
     *input = rest;
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(fields: &[(&str, &str)]) -> Value {
+        let bytes = |text: &str| Bytes::from(text.as_bytes());
+        let fields: IndexMap<_, _, RandomState> =
+            fields.iter().map(|(f, v)| (bytes(f), bytes(v))).collect();
+        Value::Hash(Box::new(fields.into()))
+    }
+
+    fn set(members: &[&str]) -> Value {
+        let members: IndexSet<_, RandomState> =
+            members.iter().map(|m| Bytes::from(m.as_bytes())).collect();
+        Value::Set(Box::new(members.into()))
+    }
+
+    fn string(text: &str) -> Value {
+        Value::String(text.as_bytes().into())
+    }
+
+    #[test]
+    fn each_kind_is_read_as_it_was_written() {
+        for (value, kind, name, elements, bytes) in [
+            (string(""), Kind::String, "string", 1, 9),
+            (string("abc"), Kind::String, "string", 1, 12),
+            (hash(&[]), Kind::Hash, "hash", 0, 9),
+            (hash(&[("a", "bc"), ("", "")]), Kind::Hash, "hash", 2, 28),
+            (set(&["a", "bc"]), Kind::Set, "set", 2, 20),
+        ] {
+            let entry = Entry { expires: 7, value: value.clone() };
+            let mut stored = Vec::new();
+            entry.encode(&mut stored);
+            assert_eq!((entry.stored_bytes(), stored.len()), (bytes, bytes));
+            assert_eq!(header(&stored), Some((7, kind)));
+            assert_eq!((value.kind(), kind.name()), (kind, name));
+            assert_eq!((value.elements(), value.overhead()), (elements, 64 * elements));
+            assert_eq!(value.is_empty_collection(), elements == 0);
+            assert_eq!(payload(&stored), &stored[9..]);
+            set_expiry(&mut stored, 8);
+            assert_eq!(Entry::decode(&stored), Some(Entry { expires: 8, value }));
+        }
+        assert_eq!(payload(b"short"), b"");
+    }
+
+    #[test]
+    fn what_is_damaged_is_nothing() {
+        let mut stored = Vec::new();
+        Entry { expires: 0, value: hash(&[("ab", "cd")]) }.encode(&mut stored);
+        for end in (0..9).chain(10..stored.len()) {
+            assert_eq!(Entry::decode(&stored[..end]), None, "{end}");
+        }
+        stored[8] = b'x';
+        assert_eq!(Entry::decode(&stored), None);
+    }
+
+    #[test]
+    fn it_grows_by_what_it_says() {
+        type Change = fn(&mut Value) -> isize;
+        let changes: [Change; 7] = [
+            |value| value.set_fields(&[(b"a", b"longer"), (b"new", b"x"), (b"new", b"")]),
+            |value| value.set_fields(&[(b"b", b"")]),
+            |value| value.add_members(&[b"a", b"new", b"newer", b"new"]),
+            |value| value.remove_elements(&[b"a", b"none"]),
+            |value| value.remove_elements(&[b"a", b"b"]),
+            |value| value.remove_elements(&[]),
+            |value| value.add_members(&[]),
+        ];
+        for value in [string("a"), hash(&[("a", "b"), ("b", "ccc")]), set(&["a", "b"])] {
+            for (number, change) in changes.iter().enumerate() {
+                let mut after = value.clone();
+                let grown = change(&mut after);
+                let bytes = [&value, &after].map(|value| value.stored_bytes().cast_signed());
+                assert_eq!(grown, bytes[1] - bytes[0], "change {number} of {value:?}");
+            }
+        }
+        let mut fields = hash(&[("a", "b")]);
+        fields.set_fields(&[(b"a", b"c")]);
+        assert_eq!(fields, hash(&[("a", "c")]));
+        let mut members = set(&["a"]);
+        members.add_members(&[b"b"]);
+        members.remove_elements(&[b"a"]);
+        assert_eq!(members, set(&["b"]));
+    }
+
+    #[test]
+    fn an_entry_goes_with_its_last_millisecond() {
+        for (expires, now, is) in [(0, 5, false), (6, 5, false), (5, 5, true), (4, 5, true)] {
+            assert_eq!(is_expired(expires, now), is, "{expires}");
+        }
+    }
+}
