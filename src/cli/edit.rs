@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use super::failure::{Done, Failure};
 use super::manage::{self, say};
 use super::rights;
+use crate::base::exit;
 use crate::base::file::{Links, read_text};
 use crate::base::paths;
 use crate::base::replace;
 use crate::config::settings::App;
 use crate::config::{self, Loaded, Problem, Settings};
+use crate::deploy::able;
 use crate::start::diff;
 use crate::start::file::Change;
 
@@ -57,6 +59,10 @@ impl Edit {
             .map_err(|error| Failure::config(error.to_string()))?;
         if old.as_ref() != Some(&new) {
             rights::may_write(&[&path])?;
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            if let Some(full) = able::no_room_for_file(directory, new.len() as u64) {
+                return Err(Failure::with(exit::OS, format!("{full}; nothing was changed")));
+            }
         }
         Ok(Self { path, old, new: Some(new) })
     }
@@ -134,6 +140,9 @@ impl Edit {
 
     /// Takes it back.
     pub(super) fn undo(&self) {
+        if read(&self.path).is_ok_and(|present| present == self.old) {
+            return; // it was not put in place
+        }
         match put(&self.path, self.old.as_deref()) {
             Ok(()) if self.is_new() => say(&format!("{} is removed again", self.path.display())),
             Ok(()) => say(&format!("{} is as it was", self.path.display())),

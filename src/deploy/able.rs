@@ -11,6 +11,10 @@ use crate::systemd::dbus::{Systemd, SystemdError};
 const BYTES: u64 = 512 * 1024;
 const FILES: u64 = 64;
 
+/// What a new file takes beside its text: the rest of its last block, and its directories.
+const BLOCKS: u64 = 64 * 1024;
+const NEW_FILES: u64 = 4;
+
 /// systemd of this version makes what it needs for a sandbox below `/run`. An earlier one does so in `/tmp`,
 /// which anybody may fill.
 const SANDBOXES_IN_RUN: u32 = 254;
@@ -49,6 +53,13 @@ pub(crate) fn no_room_for_units() -> Option<String> {
     full("/run")
 }
 
+/// That there is no room for a file of so many bytes.
+pub(crate) fn no_room_for_file(directory: &Path, bytes: u64) -> Option<String> {
+    // One that is not there yet is made where the nearest one above it is.
+    let above = directory.ancestors().find(|above| above.exists())?;
+    lacks(above, bytes.saturating_add(BLOCKS), NEW_FILES)
+}
+
 /// That another worker listens, for as long as it runs, where this one is to listen.
 fn taken(directory: &Path, app: &App, number: u16) -> Option<String> {
     let (address, worker) = (app.worker_address(number), app.instance(number));
@@ -71,11 +82,17 @@ fn needed(app: &App, makes_sandboxes_in_tmp: bool) -> Vec<&'static str> {
 
 /// That a file system has no room for another worker.
 fn full(path: &str) -> Option<String> {
-    let room = rustix::fs::statvfs(Path::new(path)).ok()?;
+    lacks(Path::new(path), BYTES, FILES)
+}
+
+/// That a file system has not so many bytes and files left.
+fn lacks(path: &Path, least_bytes: u64, least_files: u64) -> Option<String> {
+    let room = rustix::fs::statvfs(path).ok()?;
     // systemd is root, for whom some file systems keep a part.
     let (bytes, files) = (room.f_bfree.saturating_mul(room.f_frsize), room.f_ffree);
     // One that does not count its files says that it has none.
-    let full = bytes < BYTES || (room.f_files > 0 && files < FILES);
+    let full = bytes < least_bytes || (room.f_files > 0 && files < least_files);
+    let path = path.display();
     full.then(|| format!("{path} is full: df {path}, df --inodes {path}"))
 }
 
@@ -94,6 +111,16 @@ mod tests {
         assert_eq!(needed(&app(""), false), always);
         assert_eq!(needed(&app(""), true), [always[0], always[1], "/tmp", "/var/tmp"]);
         assert_eq!(needed(&app("sandbox = \"off\"\n"), true), always, "it makes nothing there");
+    }
+
+    #[test]
+    fn room_for_a_file_is_looked_for_where_it_will_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let new = directory.path().join("not/there/yet");
+        assert_eq!(no_room_for_file(&new, 1000), None);
+        let told = no_room_for_file(&new, u64::MAX).unwrap();
+        let there = directory.path().display().to_string();
+        assert!(told.starts_with(&format!("{there} is full: df {there}")), "{told}");
     }
 
     #[test]

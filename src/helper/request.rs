@@ -1,7 +1,7 @@
 //! What members may ask for: the verbs, their options with bounds, and the command of root's that
 //! each stands for. Nothing here names a file, a command, a user or a time without bound.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     Bounds(String),
     /// The release is no path that could be one.
-    #[error("the release must be given as an absolute path")]
+    #[error("the release must be given as an absolute path, without a NUL byte")]
     Release,
 }
 
@@ -112,7 +112,7 @@ impl Request {
                 within("a change of the number of workers", change, 0..=250)?;
                 None
             }
-            Verb::Rollback(Some(to), _) if !to.is_absolute() => return Err(Refusal::Release),
+            Verb::Rollback(Some(to), _) if !can_be_argument(to) => return Err(Refusal::Release),
             Verb::Reload(deploy) | Verb::Rollback(_, deploy) => Some(deploy),
             Verb::Start | Verb::Stop(None) | Verb::Restart(None) => None,
         };
@@ -189,6 +189,11 @@ impl Deploy {
     }
 }
 
+/// Whether it is a path that a command can be given.
+fn can_be_argument(path: &Path) -> bool {
+    path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0)
+}
+
 fn within(what: &str, number: u16, bounds: std::ops::RangeInclusive<u16>) -> Result<(), Refusal> {
     if bounds.contains(&number) {
         return Ok(());
@@ -248,6 +253,7 @@ mod tests {
 
     #[test]
     fn nothing_else_can_be_asked_for() {
+        let none = serde_json::to_string(&Deploy::default()).unwrap();
         let deploy = |more: &str| {
             let mut deploy = serde_json::to_value(Deploy::default()).unwrap();
             let more: serde_json::Value = serde_json::from_str(more).unwrap();
@@ -271,7 +277,11 @@ mod tests {
             r#"{"app":"shop","verb":{"restart":251},"json":false}"#.to_owned(),
             r#"{"app":"shop","verb":{"scale":{"to":60000}},"json":false}"#.to_owned(),
             r#"{"app":"shop","verb":{"scale":{"by":-2147483648}},"json":false}"#.to_owned(),
-            deploy("{}").replace(r#"{"reload":"#, r#"{"rollback":["etc","#).replace("}},", "}]},"),
+            format!(r#"{{"app":"shop","verb":{{"rollback":["etc",{none}]}},"json":false}}"#),
+            // No program can be given that.
+            format!(
+                r#"{{"app":"shop","verb":{{"rollback":["/srv/x\u0000y",{none}]}},"json":false}}"#
+            ),
             deploy(r#"{"admin":"/tmp/x"}"#),
             deploy(r#"{"by-watch":true}"#),
             deploy(r#"{"settle":601}"#),
