@@ -315,6 +315,54 @@ mod tests {
         assert_eq!(rounds(&frame(DATA, 0, 0), &[]), 4096);
         assert_eq!(rounds(&frame(DATA, PADDED, 200), &[]), 4096);
         assert_eq!(rounds(&frame(WINDOW_UPDATE, 0, 4), &frame(DATA, 0, 1)), 4096);
+        assert_eq!(rounds(&frame(WINDOW_UPDATE, 0, 4).repeat(5), &frame(DATA, 0, 3 * 256)), 4092);
+    }
+
+    #[test]
+    fn what_waits_is_less_by_what_is_written_and_nothing_after_a_reset() {
+        let thread = Rc::default();
+        let backlog = Backlog::new(&thread);
+        let meter = Meter::new(&Deadlines::new(), &backlog);
+        meter.read.borrow_mut().skip = 0;
+        backlog.given(1, 100);
+        meter.count(&meter.read, &frame(DATA, 0, 30), |frame| -frame.cost());
+        assert_eq!(thread.get(), 100, "these are the client's own");
+        meter.count(&meter.written, &frame(DATA, 0, 30), Frame::earns);
+        assert_eq!(thread.get(), 70);
+        meter.count(&meter.read, &frame(RST_STREAM, 0, 4), |frame| -frame.cost());
+        assert_eq!(thread.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credit_comes_back_with_time() {
+        let clock = Deadlines::new();
+        let meter = Meter::new(&clock, &Backlog::new(&Rc::default()));
+        meter.read.borrow_mut().skip = 0;
+        let update = frame(WINDOW_UPDATE, 0, 4);
+        let spend = |count: usize| {
+            (0..count).for_each(|_| meter.count(&meter.read, &update, |frame| -frame.cost()));
+        };
+        let pass = async |ms| {
+            tokio::time::advance(std::time::Duration::from_millis(ms)).await;
+            clock.tick();
+        };
+        spend(4000);
+        for left in [96, 1] {
+            pass(1000).await;
+            spend(left + 255);
+            assert!(!meter.is_spent() && meter.credit.get() == 1, "{}", meter.credit.get());
+        }
+        pass(1000).await;
+        spend(196);
+        assert_eq!(meter.credit.get(), 61);
+        for _ in 0..100 {
+            pass(3).await; // too short for one, and not lost
+            spend(1);
+        }
+        assert!((5..=15).contains(&meter.credit.get()), "{}", meter.credit.get());
+        pass(100_000).await;
+        spend(1);
+        assert_eq!(meter.credit.get(), BURST, "and never more");
     }
 
     #[test]
@@ -344,6 +392,9 @@ mod tests {
         for (sent, got) in [
             (frame(HEADERS, 5, 30), frame(HEADERS, 5, 50)),
             (frame(DATA, 0, 1), vec![]),
+            (frame(DATA, END_STREAM, 0), vec![]),
+            (frame(DATA, END_STREAM | PADDED, 200), vec![]),
+            (frame(WINDOW_UPDATE, 0, 4).repeat(4), frame(DATA, 0, 3 * 256)),
             (cancelled, [frame(HEADERS, 4, 50), frame(DATA, 0, 100)].concat()),
             (updates, frame(DATA, 0, 16 * 1024)),
         ] {

@@ -195,6 +195,35 @@ mod tests {
         let question = question(0x1234, "api.example", Kind::A).unwrap();
         assert_eq!(reply(&question, 0x1234, "api.example", Kind::A), stray, "our own question");
         assert_eq!(reply(b"\x00", 0x1234, "api.example", Kind::A), stray);
+        let other = b"\x00\x07\x81\x85\x00\x01\x00\x00\x00\x00\x00\x00\x01b\x00\x00\x01\x00\x01";
+        assert_eq!(reply(other, 7, "a", Kind::A), stray, "an error of another question");
+    }
+
+    #[test]
+    fn who_cannot_repeat_the_question_is_heard_if_it_is_an_error() {
+        let head = |id: u8, code: u8| [0, id, 0x81, 0x80 | code, 0, 0, 0, 0, 0, 0, 0, 0];
+        let refused =
+            |message: &[u8]| matches!(reply(message, 7, "a", Kind::A), Err(DnsError::Refused(_)));
+        assert!(refused(&head(7, 1)));
+        assert_eq!(reply(&head(7, 0), 7, "a", Kind::A), Ok(Reply::Stray));
+        assert_eq!(reply(&head(8, 1), 7, "a", Kind::A), Ok(Reply::Stray));
+    }
+
+    #[test]
+    fn records_of_other_names_and_kinds_are_no_answer() {
+        // Asked for a: b is an alias of c, and c has an address.
+        let others = b"\x00\x07\x81\x80\x00\x01\x00\x02\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01\
+            \x01b\x00\x00\x05\x00\x01\x00\x00\x00\x05\x00\x03\x01c\x00\
+            \x01c\x00\x00\x01\x00\x01\x00\x00\x00\x05\x00\x04\x0a\x00\x00\x01";
+        let found = |message: &[u8], kind| match reply(message, 7, "a", kind) {
+            Ok(Reply::Answer(Records::Addresses(found), _)) => found,
+            other => panic!("{other:?}"),
+        };
+        assert!(found(others, Kind::A).is_empty());
+        let six = b"\x00\x07\x81\x80\x00\x01\x00\x01\x00\x00\x00\x00\x01a\x00\x00\x1c\x00\x01\
+            \xc0\x0c\x00\x1c\x00\x01\x00\x00\x00\x05\x00\x10\
+            \x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01";
+        assert_eq!(found(six, Kind::Aaaa), ["2001:db8::1".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]
@@ -211,6 +240,13 @@ mod tests {
         assert!(
             matches!(with([0x81, 0x85]), Err(DnsError::Refused(text)) if text.contains("REFUSED"))
         );
+        for (code, word) in [(0x81, "FORMERR"), (0x84, "NOTIMP"), (0x86, "an error")] {
+            let said = with([0x81, code]);
+            assert!(
+                matches!(said, Err(DnsError::Refused(text)) if text.contains(word)),
+                "{said:?}"
+            );
+        }
         assert_eq!(with([0x83, 0x80]), Ok(Reply::Truncated));
         let nothing =
             Reply::Answer(Records::Addresses(Vec::new()), Duration::from_secs(u32::MAX.into()));

@@ -165,6 +165,8 @@ mod tests {
             ("h?llo", "hllo", false),
             ("h[ae]llo", "hallo", true),
             ("h[^e]llo", "hello", false),
+            ("[^a]", "^", true),
+            ("[^a]", "[", true),
             ("h[a-c]llo", "hbllo", true),
             ("h[c-a]llo", "hbllo", true),
             (r"h\*llo", "h*llo", true),
@@ -196,6 +198,7 @@ mod tests {
             assert!(request.matches(b"a", b"a").is_err());
         }
         let work = Work::default();
+        assert!(!Matching::new(&work).matches(&[b'a'; LONGEST], b"a").unwrap());
         let error =
             Matching::new(&work).matches(&[b'a'; LONGEST + 1], b"a").unwrap_err().to_string();
         assert!(error.contains("4096"), "{error}");
