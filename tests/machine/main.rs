@@ -25,6 +25,7 @@ mod messages;
 mod misbehaving_apps;
 mod moves;
 mod node_cluster;
+mod peers_comparison;
 mod pm2_cases;
 mod pm2_comparison;
 mod readme;

@@ -93,7 +93,8 @@ impl Trouble {
         match self.cost {
             Cost::Nothing => false,
             Cost::Worker => cut || lost || status(&[502]),
-            Cost::Hung => cut || lost || late || status(&[502, 504]),
+            // A front that is restarted meanwhile waits for it no longer than its own time.
+            Cost::Hung => cut || late || matches!(went, Went::Lost(_)) || status(&[502, 504]),
             Cost::Stopped => cut || lost || late || status(&[502, 503]),
             Cost::Front => matches!(went, Went::Lost(_) | Went::Cut(_)),
             Cost::Store | Cost::Full => status(&[500]),
