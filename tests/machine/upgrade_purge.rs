@@ -47,8 +47,12 @@ on_every_pristine_debian! {
     }
 }
 
+/// What dpkg has begun goes on when it is killed.
+const SCRIPTS_END: &str = "while pgrep -f 'info/[r]oundsman[.]' > /dev/null; do sleep 0.1; done";
+
 on_every_debian! {
-    /// An upgrade under load restarts the front alone, and loses no request.
+    /// An upgrade under load restarts the front alone, and loses no request; nor does a downgrade, a second
+    /// installation of the same, or an upgrade that ends in the middle and is taken up again.
     fn upgrade_loses_nothing(machine: &Machine) {
         machine.start_hello(2);
         let started = |unit: &str| machine.property(unit, "ActiveEnterTimestampMonotonic");
@@ -70,9 +74,22 @@ on_every_debian! {
         machine.install(&Package::next_version());
 
         load.goes_on_for(500);
+        let version = |machine: &Machine| machine.run("dpkg-query -W -f '${Version}' roundsman");
+        assert_eq!(version(machine), "999.0.0");
+        // Back, the same once more, and an upgrade that ends in the middle: before its scripts, and within them.
+        let [old, new] = [Package::built(), Package::next_version()].map(|package| machine.bring(&package));
+        for order in [
+            format!("dpkg -i {old}"),
+            format!("dpkg -i {old}"),
+            format!("dpkg --unpack {new}"),
+            "systemctl daemon-reload; dpkg --configure -a".to_owned(),
+            format!("dpkg -i {old}; timeout --signal=KILL 1 dpkg -i {new}; {SCRIPTS_END}; dpkg --configure -a; dpkg -i {new}"),
+        ] {
+            machine.run(&order);
+            load.goes_on_for(200);
+        }
         load.stop().assert_nothing_failed();
-        let version = machine.run("dpkg-query -W -f '${Version}' roundsman");
-        assert_eq!(version, "999.0.0");
+        assert_eq!(version(machine), "999.0.0");
         assert_eq!(machine.run("stat -c '%a %U %G' /run/roundsman/deploy"), "755 root root\n");
         assert_ne!(started("roundsman.service"), front, "the new version runs");
         assert_eq!(untouched.map(started), before, "nothing else was restarted: {untouched:?}");
