@@ -42,8 +42,21 @@ on_every_debian! {
     }
 }
 
+/// Sends to the journal until there is no room for more.
+const FILL: &str = r#"
+import socket
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.setblocking(False)
+try:
+    while True:
+        journal.sendto(b"MESSAGE=full\n", "/run/systemd/journal/socket")
+except BlockingIOError:
+    pass
+"#;
+
 on_every_debian_in_soak! {
-    /// A journal that does not take anything for ten seconds does not stop the traffic.
+    /// A journal that does not take anything for ten seconds does not stop the traffic, nor the start of a front or
+    /// of a worker.
     fn stopped_journal_stops_no_traffic(machine: &Machine) {
         machine.start_hello(2);
         let load = machine.load(Clients::new(16, 4));
@@ -53,6 +66,11 @@ on_every_debian_in_soak! {
         let stopped = load.elapsed();
         while load.elapsed() < stopped + Duration::from_secs(10) {
             load.goes_on_for(200);
+        }
+        machine.run(&format!("python3 -c '{FILL}'"));
+        for unit in ["roundsman.service", "roundsman-worker@hello:1.service"] {
+            let said = machine.try_run(&format!("timeout 30 systemctl restart {unit}"));
+            assert!(said.ok(), "{unit}: {said}");
         }
         machine.run("systemctl kill --kill-whom=main --signal=CONT systemd-journald.service");
 
