@@ -8,13 +8,15 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use tokio::time::Instant;
 
 /// How long it may take: whoever makes files meanwhile, as a process of the same user may, is not waited for.
 const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Where systemd makes a service's own `/tmp` and `/var/tmp`.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 

@@ -9,7 +9,7 @@ use crate::session::client::{Client, Value, encode, ok};
 use crate::session::server::{Server, eventually};
 
 /// Members of each of the two sets: to combine them takes some hundredths of a second in a debug build.
-const MEMBERS: usize = 30_000;
+const MEMBERS: u32 = 30_000;
 const CONNECTIONS: usize = 60;
 
 /// A field of `INFO`, as the administrator reads it.
@@ -93,7 +93,7 @@ fn what_nobody_waits_for_is_not_carried_out() {
     half.stream().shutdown(Shutdown::Write).expect("half of it closes");
     drop(clients);
     for _ in 0..4 {
-        assert_eq!(half.receive().expect("a reply"), Value::Integer(MEMBERS as i64));
+        assert_eq!(half.receive().expect("a reply"), Value::Integer(i64::from(MEMBERS)));
     }
     eventually("all others are gone", || field(&mut administrator, "connected_clients") <= 2);
     let done = field(&mut administrator, "total_commands_processed") - before;
