@@ -339,7 +339,7 @@ on_every_debian! {
             check(machine, from_file, password);
         }
         let mode = machine.run("stat -c %a /run/roundsman-workers/shop:1");
-        assert_eq!(mode.trim(), "755");
+        assert_eq!(mode.trim(), "750");
     }
 }
 

@@ -26,10 +26,11 @@ pub(super) const PATIENT: Limits = Limits {
     reload: Duration::from_mins(1),
     job: Duration::from_mins(1),
 };
+/// Long enough for what is answered, on a machine that has much to do.
 pub(super) const IMPATIENT: Limits = Limits {
-    call: Duration::from_millis(50),
-    reload: Duration::from_millis(50),
-    job: Duration::from_millis(50),
+    call: Duration::from_secs(1),
+    reload: Duration::from_secs(1),
+    job: Duration::from_secs(1),
 };
 /// For jobs that do not end.
 pub(super) const BUSY: Limits = Limits { job: Duration::from_millis(50), ..PATIENT };

@@ -178,7 +178,7 @@ on_every_debian_in_soak! {
         machine.run("roundsman reload users");
         let locks = "find /run/roundsman /run/roundsman-workers -name '*.lock'";
         assert!(machine.run(locks).contains("/run/roundsman/serving.lock"));
-        let theirs = machine.run(&format!("runuser -u stranger -- {locks} -readable 2> /dev/null"));
+        let theirs = machine.run(&format!("runuser -u stranger -- {locks} -readable 2> /dev/null || true"));
         assert_eq!(theirs, "", "a stranger can hold these locks");
         machine.run("systemctl restart roundsman.service");
         let free = machine.try_run("flock --shared --nonblock /run/roundsman/serving.lock true");
