@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::io::Errno;
 use tokio::net::UnixStream as AsyncStream;
 
 use super::dial;
@@ -85,6 +86,13 @@ pub(crate) async fn control_with_descriptors(
     let stream = dial::with_descriptors(limit, &held.path()).await?;
     check(&stream, path)?;
     Ok(stream)
+}
+
+/// Why somebody is not let into a worker's directory, where its control socket is; `None` where it is something
+/// else that has failed.
+pub(crate) fn denial(error: &io::Error) -> Option<&'static str> {
+    let is_denied = error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
+    is_denied.then_some("only root and members of the group roundsman may do this")
 }
 
 /// Connects to where a server listens: for an app that binds a socket of its own that is in its

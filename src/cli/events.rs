@@ -161,8 +161,17 @@ impl Events {
                 if known.is_some_and(|known| known.refused && known.socket == socket) {
                     continue;
                 }
-                let Ok(stream) = worker_socket::control(PATIENCE, &path) else {
-                    continue; // it is just starting, or just ending
+                let stream = match worker_socket::control(PATIENCE, &path) {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        // Or it is just starting, or just ending.
+                        if let Some(why) = worker_socket::denial(&error) {
+                            let why = Refusal::Denied(why.to_owned());
+                            workers.entry(worker.clone()).or_default().socket = socket;
+                            let _ = sender.try_send(Heard::End(worker, Some(why)));
+                        }
+                        continue;
+                    }
                 };
                 let known = workers.get(&worker);
                 let again = known.is_some_and(|followed| followed.socket != socket);

@@ -159,9 +159,14 @@ fn one_line(text: &str) -> Result<String, String> {
 }
 
 fn deliver(socket: &Path, message: &str) -> Result<(), Undelivered> {
-    let stream = worker_socket::control(PATIENCE, socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Undelivered::NotThere,
-        _ => Undelivered::Other(error.to_string()),
+    let stream = worker_socket::control(PATIENCE, socket).map_err(|error| {
+        if let Some(why) = worker_socket::denial(&error) {
+            return Undelivered::Denied(why.to_owned());
+        }
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Undelivered::NotThere,
+            _ => Undelivered::Other(error.to_string()),
+        }
     })?;
     let other = |error: io::Error| Undelivered::Other(error.to_string());
     let mut worker = Bounded::new(stream, PATIENCE);

@@ -28,7 +28,9 @@ fn it_agrees_with_where_the_request_goes() {
     };
     let all = list(&[0, 1, 2]);
     let upstream = |options: &str, host: &str| {
-        format!("{options}\n{all}\nroute = [{{ host = \"{host}.example\" }}]\n")
+        // Who is out stays out, however long the questions take.
+        let out = "[passive]\nfail-timeout = \"10min\"\n";
+        format!("{options}\n{all}\nroute = [{{ host = \"{host}.example\" }}]\n{out}")
     };
     let files = [
         ("upstreams/ip.toml", upstream("balance = \"ip-hash\"", "ip")),

@@ -10,6 +10,10 @@ use super::support::{Backend, Wire as _, eventually, get, program};
 
 const IDLE: usize = 10_000;
 
+/// Who says nothing may be quiet for as long as it takes to open all of them.
+const PATIENT: &str =
+    "[threads]\ncount = 2\n[timeouts]\nclient-header = \"10min\"\nidle = \"10min\"\n";
+
 #[test]
 fn idle_connections_are_in_nobodys_way_and_leave_nothing() {
     // This process and the front, which inherits it, need a descriptor for each.
@@ -18,7 +22,7 @@ fn idle_connections_are_in_nobodys_way_and_leave_nothing() {
     setrlimit(Resource::Nofile, limit).unwrap();
 
     let backend = Backend::named("ok");
-    let front = program(&[&backend], "[threads]\ncount = 2\n");
+    let front = program(&[&backend], PATIENT);
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", front.process.id())).unwrap().count();
     assert_eq!(front.ask(get("/")).status(), 200);
     let before = descriptors();
