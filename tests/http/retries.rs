@@ -151,6 +151,17 @@ fn each_retry_goes_to_another_server_and_the_number_is_bounded() {
     assert_eq!(proxy.totals().of(Reason::ServerGone), 1);
 }
 
+/// As the documentation of `[retries]` says: also the only one is asked again.
+#[test]
+fn the_only_server_is_asked_again_unless_it_has_read_all_of_it_twice() {
+    for (bytes, times) in [(Some(1), 3), (None, 2)] {
+        let (failing, asked) = failing(1, bytes);
+        let proxy = Proxy::with(&[&failing[0]], |s| s.front.retries.attempts = 2);
+        assert_eq!(proxy.ask(get("/")).status(), 502);
+        assert_eq!(asked.load(Ordering::SeqCst), times, "{bytes:?}");
+    }
+}
+
 #[test]
 fn the_budget_ends_retries() {
     let failing = [(); 2].map(|()| {

@@ -273,9 +273,12 @@ pub(in crate::config) const LIMITS: Section = Section {
 pub(in crate::config) const RETRIES: Section = Section {
     title: "[retries]",
     doc: "When a server fails before anything of its response was passed on, a request that is safe to \
-          repeat goes to another one.",
+          repeat goes to another one. Where all that are up have failed it, or there is only one, it goes \
+          to any that is up a tenth of a second later, also to one that has failed it. One that a server \
+          has read as a whole and not answered is tried once more at most, and by no other worker where \
+          that could leave nobody.",
     keys: &[
-        key("attempts", "0 to 10", "2", "Further servers that one request may be tried on."),
+        key("attempts", "0 to 10", "2", "How many times one request may be tried again."),
         key(
             "budget-percent",
             "0 to 100",
