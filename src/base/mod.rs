@@ -10,6 +10,7 @@ pub(crate) mod interrupts;
 pub(crate) mod limiter;
 pub(crate) mod listeners;
 pub(crate) mod lock;
+pub(crate) mod nearest;
 pub(crate) mod origin;
 mod own_port;
 pub mod paths;

@@ -12,6 +12,7 @@ use super::intruder;
 use super::last_words::last_lines;
 use super::manage::{Machine, print, print_json, say};
 use super::put_back;
+use super::starting::advised;
 use super::steps::show;
 use crate::base::exit;
 use crate::base::paths;
@@ -20,7 +21,7 @@ use crate::base::unit;
 use crate::config::settings::App;
 use crate::deploy::execute::{Executor, STOPPED, settle};
 use crate::deploy::progress::Progress;
-use crate::deploy::{Outcome, Plan, Roll, able, record, release, surge};
+use crate::deploy::{Outcome, Plan, Roll, record, release, surge};
 use crate::helper::request::Deploy;
 use crate::supervise::crashes::Crashes;
 use crate::systemd::dbus::UnitState;
@@ -228,11 +229,12 @@ fn failed(
         Some(Err(Failure { code: exit::INTERRUPTED, .. })) => exit::INTERRUPTED,
         _ => exit::FAILURE,
     };
+    let lines = last_lines(&unit::service(name, worker));
     let text = format!(
-        "{}: {reason}{}{}\nThe deploy has stopped. {others} When it is mended: roundsman reload {name}",
+        "{}: {reason}{}{lines}{}\nThe deploy has stopped. {others} When it is mended: roundsman reload {name}",
         app.instance(worker),
         intruder::told(app, worker),
-        last_lines(&unit::service(name, worker)),
+        advised(app, &lines),
     );
     Failure::with(code, text)
 }
@@ -255,16 +257,8 @@ async fn may_come_back(machine: &Machine, app: &App, options: &Options) -> Done 
     let surge = options.surge.unwrap_or(surge::usual(app));
     let all: Vec<u16> = (1..=app.workers).chain(surge::numbers(app.workers, surge)).collect();
     let workers = if options.worker.is_empty() { &all } else { &options.worker };
-    let obstacles = able::obstacles(&machine.systemd, app, workers.iter().copied()).await?;
-    if obstacles.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "{} could not start again as it is now, so no worker was touched:\n  {}\nWhen it is mended: \
-         roundsman reload {0}",
-        app.name,
-        obstacles.join("\n  "),
-    )))
+    let then = format!("roundsman reload {}", app.name);
+    machine.could_start(app, workers.iter().copied(), Some(&then)).await
 }
 
 /// An app of which no worker runs though nobody has stopped it: they were given up, or are done.

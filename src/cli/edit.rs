@@ -14,10 +14,10 @@ use crate::base::file::{Links, read_text};
 use crate::base::paths;
 use crate::base::replace;
 use crate::config::settings::App;
-use crate::config::{self, Loaded, Problem, Settings};
+use crate::config::{self, Loaded, Problem, Problems, Settings};
 use crate::deploy::able;
 use crate::start::diff;
-use crate::start::file::Change;
+use crate::start::file::{AppFileError, Change};
 
 /// One file as it is and as it is to be.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Edit {
         let old = read(&path)?;
         let new = change
             .apply(&path, old.as_deref().unwrap_or_default())
-            .map_err(|error| Failure::config(error.to_string()))?;
+            .map_err(|error| unchanged(&path, &error))?;
         if old.as_ref() != Some(&new) {
             rights::may_write(&[&path])?;
             let directory = path.parent().unwrap_or(Path::new("/"));
@@ -148,6 +148,20 @@ impl Edit {
             Ok(()) => say(&format!("{} is as it was", self.path.display())),
             Err(error) => say(&format!("error: cannot take back the change of the file: {error}")),
         }
+    }
+}
+
+/// Why a file cannot be changed. What is wrong with one that is no TOML is told as `check` tells it.
+fn unchanged(path: &Path, error: &AppFileError) -> Failure {
+    let all = manage::load().problems;
+    let mut of_file = Problems::default();
+    of_file.extend(all.iter().filter(|problem| problem.path() == path).cloned());
+    match error {
+        AppFileError::Syntax { .. } if of_file.errors() > 0 => Failure::config(format!(
+            "this file is not valid TOML, so that no command can change it; nothing was changed:\n{}",
+            of_file.render(false)
+        )),
+        _ => Failure::config(error.to_string()),
     }
 }
 

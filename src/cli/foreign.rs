@@ -31,7 +31,11 @@ const WORDS: [(&str, &str); 15] = [
     ("ecosystem", NO_FILE),
 ];
 
-/// The command line with `help start` as `start --help`.
+/// Words that are another one here. (Aliases of clap's would be what it proposes for a misspelt word.)
+const SAME: [(&str, &str); 3] =
+    [("startOrReload", "start"), ("startOrRestart", "start"), ("gracefulReload", "reload")];
+
+/// The command line with `help start` as `start --help`, and PM2's words as ours.
 ///
 /// # Errors
 /// When it is a word of PM2's for which there is nothing to do; it says why.
@@ -40,6 +44,10 @@ pub(super) fn translated(mut words: Vec<OsString>) -> Done<Vec<OsString>> {
     if word == "help" {
         words.remove(1);
         words.push("--help".into());
+        return Ok(words);
+    }
+    if let Some((_, ours)) = SAME.iter().find(|(pm2, _)| *pm2 == word) {
+        words[1] = ours.into();
         return Ok(words);
     }
     match WORDS.iter().find(|(known, _)| *known == word) {
@@ -73,6 +81,8 @@ mod tests {
             ("roundsman help", "roundsman --help"),
             ("roundsman help start", "roundsman start --help"),
             ("roundsman start ls", "roundsman start ls"),
+            ("roundsman startOrReload x.js", "roundsman start x.js"),
+            ("roundsman gracefulReload x", "roundsman reload x"),
             ("roundsman", "roundsman"),
         ] {
             assert_eq!(typed(pm2).as_deref(), Ok(ours));

@@ -17,13 +17,14 @@ use super::front_down;
 use crate::base::exit;
 use crate::base::file::{self, Links};
 use crate::base::interrupts;
+use crate::base::nearest;
 use crate::base::paths;
 use crate::base::text;
 use crate::base::unit;
 use crate::base::unit::Instance;
 use crate::config::copy::{self, AppCopy};
 use crate::config::settings::App;
-use crate::config::{self, Loaded, Settings, Sources};
+use crate::config::{self, Loaded, Sources};
 use crate::deploy::able;
 use crate::deploy::front::Front;
 use crate::deploy::progress::Lock;
@@ -80,10 +81,10 @@ pub(super) fn end(result: Done) -> ExitCode {
         Ok(()) => ExitCode::from(exit::OK),
         Err(Failure { code, message, .. }) => {
             // The errors of files say themselves that they are some.
-            match message.as_str() {
+            match message.trim_end() {
                 "" => {}
-                _ if message.starts_with("error") => say(&message),
-                _ => say(&format!("error: {message}")),
+                text if text.starts_with("error") => say(text),
+                text => say(&format!("error: {text}")),
             }
             ExitCode::from(code)
         }
@@ -131,9 +132,20 @@ pub(super) fn app(loaded: &Loaded, name: &str) -> Done<App> {
             loaded.problems.render(false)
         )));
     }
-    let known = names(&loaded.settings);
-    let known = if known.is_empty() { "there are none yet".to_owned() } else { known };
-    Err(Failure::new(format!("there is no app \"{name}\"; apps: {known}")))
+    Err(no_app("app", name, loaded))
+}
+
+/// That there is no app of this name; `what` is what else it could have been.
+pub(super) fn no_app(what: &str, name: &str, loaded: &Loaded) -> Failure {
+    let names = || loaded.app_names.iter().map(String::as_str);
+    let others = match names().collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => ". There are no apps yet: roundsman start server.js".to_owned(),
+        all => match nearest::question(name, names()) {
+            question if question.is_empty() => format!(". Apps: {all}"),
+            question => format!("{question} Apps: {all}"),
+        },
+    };
+    Failure::new(format!("there is no {what} \"{name}\"{others}"))
 }
 
 /// The same, or as it was when its files were right: what its units are made of until they are so again.
@@ -147,11 +159,6 @@ pub(super) fn app_as_it_is(loaded: &Loaded, name: &str) -> Done<App> {
         }
     }
     app(loaded, name)
-}
-
-/// The names of all apps.
-fn names(settings: &Settings) -> String {
-    settings.apps.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The files as they are now, but for the extra workers of a deploy.
@@ -186,6 +193,37 @@ impl Machine {
     pub(super) async fn connect(admin: &Path) -> Done<Self> {
         let systemd = Rc::new(Systemd::connect().await?);
         Ok(Self { systemd, front: Front::new(admin), held: OnceCell::new() })
+    }
+
+    /// Fails when there is no front to serve an app, before anything is changed for it.
+    pub(super) async fn could_serve(&self, app: &App) -> Done {
+        if app.is_background() {
+            return Ok(());
+        }
+        let answers = self.front.answers().await;
+        answers.map_err(|error| front_down::explain(self.front.socket(), error))
+    }
+
+    /// Fails when something surely keeps these workers from starting; `again` is the command for when that
+    /// is mended, where the workers may run.
+    pub(super) async fn could_start(
+        &self,
+        app: &App,
+        workers: impl IntoIterator<Item = u16>,
+        again: Option<&str>,
+    ) -> Done {
+        let obstacles = able::obstacles(&self.systemd, app, workers).await?;
+        if obstacles.is_empty() {
+            return Ok(());
+        }
+        let (name, list) = (&app.name, obstacles.join("\n  "));
+        Err(Failure::new(match again {
+            None => format!("{name} cannot start as it is now; nothing was changed:\n  {list}"),
+            Some(again) => format!(
+                "{name} could not start again as it is now, so no worker was touched:\n  {list}\n\
+                 When it is mended: {again}"
+            ),
+        }))
     }
 
     /// The listeners that systemd held when this was first asked: for looking at many workers.

@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod admin_socket;
+mod advice;
 mod app_options;
 mod apply;
 mod before;
@@ -74,11 +75,9 @@ enum Command {
     Status(status::Status),
     Check(check::Check),
     Explain(explain::Explain),
-    #[command(aliases = ["startOrReload", "startOrRestart"])]
     Start(start::Start),
     Stop(stop::Stop),
     Restart(stop::Restart),
-    #[command(alias = "gracefulReload")]
     Reload(reload::Reload),
     Rollback(rollback::Rollback),
     Scale(scale::Scale),

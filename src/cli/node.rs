@@ -5,8 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::failure::{Done, Failure};
 use super::manage::say;
+use crate::base::nearest;
 use crate::base::program::{self, SERVICE_PATH};
 use crate::base::text;
+
+/// Programs that may have been meant by a name that is none.
+const KNOWN: [&str; 12] = [
+    "node", "npm", "npx", "yarn", "pnpm", "bun", "deno", "python3", "gunicorn", "uvicorn", "ruby",
+    "php",
+];
 
 /// Whether a command's program is Node.
 pub(super) fn is_node(program: &str) -> bool {
@@ -40,10 +47,16 @@ pub(super) fn resolve(mut command: Vec<String>) -> Done<Vec<String>> {
             *name = own.display().to_string();
             Ok(command)
         }
-        (None, None) => Err(Failure::new(format!(
-            "there is no program \"{name}\"; install it, or give its whole path. (sudo has a search \
-             path of its own: sudo env \"PATH=$PATH\" roundsman start … keeps yours.)"
-        ))),
+        (None, None) => {
+            let there = KNOWN.into_iter().filter(|known| find(known).is_some());
+            let question = nearest::question(name, there);
+            let question =
+                if question.is_empty() { ";".to_owned() } else { format!("{question} Or") };
+            Err(Failure::new(format!(
+                "there is no program \"{name}\"{question} install it, or give its whole path. (sudo has a \
+                 search path of its own: sudo env \"PATH=$PATH\" roundsman start … keeps yours.)"
+            )))
+        }
     }
 }
 

@@ -50,7 +50,9 @@ impl FromStr for CountArg {
         {
             return Err(wrong());
         }
-        let number: u16 = digits.parse().map_err(|_| wrong())?;
+        let number: u16 = digits
+            .parse()
+            .map_err(|_| format!("that would be {text} workers, and an app has 1 to 250"))?;
         Ok(Self(match text.as_bytes().first() {
             Some(b'+') => Count::By(i32::from(number)),
             Some(b'-') => Count::By(-i32::from(number)),
@@ -60,15 +62,18 @@ impl FromStr for CountArg {
 }
 
 impl CountArg {
-    /// The number it comes to.
-    fn of(self, present: u16) -> Result<u16, String> {
+    /// The number it comes to for this app.
+    fn of(self, present: u16, app: &str) -> Result<u16, String> {
         let wanted = match self.0 {
             Count::To(number) => i32::from(number),
             Count::By(change) => i32::from(present) + change,
         };
         match u16::try_from(wanted) {
             Ok(number @ 1..=250) => Ok(number),
-            _ => Err(format!("that would be {wanted} workers; an app has 1 to 250")),
+            _ if wanted < 1 => Err(format!(
+                "that would be {wanted} workers, and an app has 1 to 250. To stop it: roundsman stop {app}"
+            )),
+            _ => Err(format!("that would be {wanted} workers, and an app has 1 to 250")),
         }
     }
 }
@@ -87,7 +92,7 @@ impl Scale {
         rights::run(|| self.request(), async {
             let name = &self.app;
             let before = manage::app(&manage::load(), name)?;
-            let workers = self.count.of(before.workers).map_err(Failure::new)?;
+            let workers = self.count.of(before.workers, name).map_err(Failure::new)?;
             let _lock = manage::lock(name, false)?;
             let change = Change { workers: Some(workers), ..Change::default() };
             let edit = Edit::overlay(name, &change)?;
@@ -100,6 +105,7 @@ impl Scale {
                 )));
             }
             let machine = Machine::connect(&self.admin.path).await?;
+            machine.could_serve(&after).await?;
             scale(&machine, &edit, &before, &after).await?;
             companions::settle(&machine, &after).await?;
             let plural = if workers == 1 { "worker" } else { "workers" };
@@ -148,12 +154,14 @@ mod tests {
 
     #[test]
     fn counts_are_absolute_or_relative() {
-        let of = |text: &str| text.parse::<CountArg>().and_then(|count| count.of(4));
+        let of = |text: &str| text.parse::<CountArg>().and_then(|count| count.of(4, "shop"));
         assert_eq!(of("6"), Ok(6));
         assert_eq!(of("+2"), Ok(6));
         assert_eq!(of("-1"), Ok(3));
         for wrong in ["0", "-4", "+247", "251", "", "+", "--2", "+-1", "x", "1.5", "99999"] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
+        assert!(of("0").unwrap_err().ends_with("roundsman stop shop"));
+        assert!(of("100000").unwrap_err().starts_with("that would be 100000 workers"));
     }
 }

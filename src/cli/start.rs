@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use rustix::io::Errno;
 use serde_json::json;
 
 use super::app_options::AppOptions;
@@ -132,15 +134,21 @@ impl Start {
             }
             let settings = edit.judge()?;
             let app = edit.judge_app(&name)?;
-            accessible(&app)?;
+            accessible(&app, edit.is_new())?;
             let difference = edit.difference();
             // A command that only starts what is there has nothing to write.
             let writes = !difference.is_empty() || secrets.is_some();
             if writes {
                 rights::may_write(&[Path::new(rights::BOOT)])?;
-                if let Some((title, help)) = machine::member(&app) {
-                    say(&format!("warning: {title}: {help}"));
-                }
+            }
+            let machine = Machine::connect(&self.admin.path).await?;
+            let before = Before::look(&machine, &name).await?;
+            let workers = app.workers;
+            if writes || before.running().len() < usize::from(workers) {
+                could_be_up(&machine, &app, secrets.is_some()).await?;
+            }
+            if writes {
+                warn(&app);
             }
             if edit.is_new() {
                 say(&format!("{}:\n{difference}", edit.path().display()));
@@ -150,9 +158,6 @@ impl Start {
             if let Some(secrets) = &secrets {
                 say(&secrets.note());
             }
-            let machine = Machine::connect(&self.admin.path).await?;
-            let before = Before::look(&machine, &name).await?;
-            let workers = app.workers;
             // Fewer workers come last: until the others run as they are to, none goes.
             let less = !before.is_empty() && workers < present.unwrap_or(workers);
             let (app, edit) = if less {
@@ -197,10 +202,8 @@ impl Start {
                 release::current(&app).as_deref(),
                 record::last(&app).as_deref(),
             );
-            let count = match app.workers {
-                1 => "1 worker".to_owned(),
-                n => format!("{n} workers"),
-            };
+            let plural = if app.workers == 1 { "worker" } else { "workers" };
+            let count = format!("{} {plural}", app.workers);
             let addresses = addresses(&settings, &name, port(&machine).await);
             let where_ = if app.is_background() {
                 "with listen = \"none\": it serves no HTTP".to_owned()
@@ -426,6 +429,23 @@ impl Start {
     }
 }
 
+/// Says what is unwise about it.
+fn warn(app: &App) {
+    for (title, help) in machine::warnings(app) {
+        say(&format!("warning: {title}: {help}"));
+    }
+}
+
+/// Fails when something surely keeps the app from serving, before anything is changed for it.
+async fn could_be_up(machine: &Machine, app: &App, has_secrets: bool) -> Done {
+    let mut app = app.clone();
+    // What is yet to be written is not missing.
+    let own = Secrets::path(&app.name);
+    app.environment_files.retain(|file| !has_secrets || *file != own);
+    machine.could_start(&app, 1..=app.workers, None).await?;
+    machine.could_serve(&app).await
+}
+
 /// Has the front reach an app at the port that it insists on.
 fn take(name: &str, edit: &Edit, port: u16) -> Done<(App, Edit)> {
     say(&format!(
@@ -442,8 +462,8 @@ fn command_here(words: &[String], said: Option<&str>) -> Done<Found> {
     if words.is_empty() {
         return Err(Failure::with(
             exit::USAGE,
-            "what is to be started? A file, a directory, or after -- a command; see \
-                 roundsman start --help",
+            "what is to be started? A file or a folder (roundsman start . for this one), or after -- a \
+             command: roundsman start --help",
         ));
     }
     let directory = absolute(Path::new("."))?;
@@ -465,10 +485,8 @@ fn command_here(words: &[String], said: Option<&str>) -> Done<Found> {
 fn not_found(what: &Path, error: &InferError) -> Failure {
     let bare = what.to_str().filter(|text| !text.contains(['/', '.']));
     match (error, bare) {
-        (InferError::NotThere(_), Some(name)) => {
-            let known: Vec<String> = manage::load().app_names.into_iter().collect();
-            let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
-            Failure::new(format!("there is no file, folder or app \"{name}\"; apps: {known}"))
+        (InferError::NotThere(_, None), Some(name)) => {
+            manage::no_app("file, folder or app", name, &manage::load())
         }
         _ => Failure::new(error.to_string()),
     }
@@ -489,16 +507,28 @@ fn absolute(path: &Path) -> Done<PathBuf> {
     Ok(joined.components().collect())
 }
 
-/// A user of the app's own must be able to reach its directory: better said now than by a worker
-/// that does not start.
-fn accessible(app: &App) -> Done {
-    let (Some(directory), None) = (&app.directory, &app.user) else { return Ok(()) };
+/// The app's user must be able to reach its directory: better said now than by a worker that does not
+/// start. (What drop-ins give the user of an app that is there is not known here.)
+fn accessible(app: &App, is_new: bool) -> Done {
+    let Some(directory) = &app.directory else { return Ok(()) };
+    if let Some(user) = &app.user {
+        let folder = machine::rights_of(app).with(|| out_of_reach(directory))?;
+        return match folder.filter(|_| is_new) {
+            None => Ok(()),
+            Some(folder) => Err(Failure::new(format!(
+                "{user} may not enter {}, so the app cannot run there. Move it to {}, say, or give another \
+                 user to run as: --user",
+                folder.display(),
+                elsewhere(directory)
+            ))),
+        };
+    }
     if let Some(folder) = closed(directory) {
         return Err(Failure::new(format!(
-            "others may not enter {}, so the app's own user cannot either. Move the app to \
-             /srv/{}, say, or give the user to run as: --user",
+            "others may not enter {}, so the app's own user cannot either. Move the app to {}, say, or give \
+             the user to run as: --user",
             folder.display(),
-            app.name
+            elsewhere(directory)
         )));
     }
     let program = app.command.first().map(Path::new).filter(|program| program.is_absolute());
@@ -511,6 +541,18 @@ fn accessible(app: &App) -> Done {
         )));
     }
     Ok(())
+}
+
+/// Where an app in this folder could be as well.
+fn elsewhere(directory: &Path) -> String {
+    Path::new("/srv").join(directory.file_name().unwrap_or_default()).display().to_string()
+}
+
+/// The first folder on the way that may not be entered with the rights of this thread.
+fn out_of_reach(path: &Path) -> Option<&Path> {
+    let folders: Vec<&Path> = path.ancestors().collect();
+    let may = |folder: &Path| accessat(CWD, folder, Access::EXEC_OK, AtFlags::EACCESS);
+    folders.into_iter().rev().find(|folder| may(folder) == Err(Errno::ACCESS))
 }
 
 /// The folder on the way that others may not enter, if there is one.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::advice;
 use super::failure::{Done, Failure};
 use super::intruder;
 use super::last_words;
@@ -24,7 +25,7 @@ use crate::worker::{ALSO_LISTENS, HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
 const LOOK: Duration = Duration::from_millis(500);
 
 /// From when on it is said what a worker is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long the last worker must have been ready: what crashes at once was not up.
 const PROOF: Duration = Duration::from_millis(500);
@@ -74,7 +75,8 @@ impl Machine {
         }
         let lines = last_words::lines_since(&unit::service(&app.name, number), began);
         let remedy = remedy(app, &lines);
-        let text = format!("{}: {reason}{intruder}{remedy}{lines}", app.instance(number));
+        let advice = advised(app, &lines);
+        let text = format!("{}: {reason}{intruder}{remedy}{lines}{advice}", app.instance(number));
         Err(Failure { listens_at: port_of(app, &reason), ..Failure::new(text) })
     }
 
@@ -202,7 +204,8 @@ impl Machine {
         let reason = self.reason(app, number, otherwise).await;
         let lines = last_words::last_lines(&unit::service(&app.name, number));
         let intruder = intruder::told(app, number);
-        Failure::new(format!("{}: {reason}{intruder}{lines}", app.instance(number)))
+        let advice = advised(app, &lines);
+        Failure::new(format!("{}: {reason}{intruder}{lines}{advice}", app.instance(number)))
     }
 
     async fn reason(&self, app: &App, number: u16, otherwise: &str) -> String {
@@ -211,9 +214,18 @@ impl Machine {
     }
 }
 
-/// The port of an app that listens at one of its own choice, where the front can reach it: the one that
-/// there is.
+/// What to do about what a worker has said.
+pub(super) fn advised(app: &App, lines: &str) -> String {
+    advice::about(lines, app)
+}
+
+/// The port of an app that listens at one of its own choice, where the front can reach one worker of it:
+/// the one that there is.
 fn port_of(app: &App, status: &str) -> Option<u16> {
+    own_port(status).filter(|_| app.workers == 1)
+}
+
+fn own_port(status: &str) -> Option<u16> {
     let list = status.strip_prefix(LISTENS_ELSEWHERE)?.split(", where").next()?;
     let addresses: Option<Vec<SocketAddr>> =
         list.split(" and ").map(|address| address.parse().ok()).collect();
@@ -222,7 +234,7 @@ fn port_of(app: &App, status: &str) -> Option<u16> {
     let home = IpAddr::from(Ipv4Addr::LOCALHOST);
     let is_reached = addresses.iter().any(|a| a.ip().is_unspecified() || a.ip() == home);
     let is_one = addresses.iter().all(|address| address.port() == port);
-    (app.workers == 1 && is_reached && is_one).then_some(port)
+    (is_reached && is_one).then_some(port)
 }
 
 /// What to do about a reason that many have: workers that want the same port, a folder that is root's.
@@ -248,9 +260,13 @@ fn remedy(app: &App, said: &str) -> String {
 
 /// What to type for such an app.
 fn way_out(app: &App, status: &str) -> String {
-    port_of(app, status).map_or_else(String::new, |port| {
-        format!(". As options of start: --listen port --port {port}")
-    })
+    match own_port(status) {
+        Some(port) if app.workers == 1 => {
+            format!(". As options of start: --listen port --port {port}")
+        }
+        Some(port) => format!(". Or with one worker, as two cannot have {port}: -n 1"),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -292,7 +308,8 @@ mod tests {
             format!("{LISTENS_ELSEWHERE}127.0.0.1:8000, where the front does not reach it");
         let said = way_out(&app(1), &status);
         assert!(said.ends_with("--listen port --port 8000"), "{said}");
-        assert_eq!(way_out(&app(2), &status), "", "two cannot have it");
+        let said = way_out(&app(2), &status);
+        assert!(said.ends_with("with one worker, as two cannot have 8000: -n 1"), "{said}");
         let port =
             |list: &str| port_of(&app(1), &format!("{LISTENS_ELSEWHERE}{list}, where it is"));
         assert_eq!(port("0.0.0.0:5000 and [::]:5000"), Some(5000));

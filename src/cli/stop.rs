@@ -167,6 +167,8 @@ fn restart(of: &Of) -> ExitCode {
         let (app, numbers, _) = of.workers()?;
         let _lock = manage::lock(&app.name, false)?;
         let machine = Machine::connect(&of.admin.path).await?;
+        let then = format!("roundsman restart {}", of.target);
+        machine.could_start(&app, numbers.iter().copied(), Some(&then)).await?;
         let services: Vec<String> =
             numbers.iter().map(|number| unit::service(&app.name, *number)).collect();
         for number in &numbers {

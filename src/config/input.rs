@@ -11,6 +11,7 @@ use super::foreign;
 use super::fragment::{Node, Table, Value};
 use super::schema::Section;
 use super::units;
+use crate::base::nearest::nearest;
 
 /// One table under the rules of its section.
 #[derive(Clone, Copy)]
@@ -34,21 +35,30 @@ impl<'a> Input<'a> {
         sections: &'a [&'static Section],
         problems: &mut Problems,
     ) -> Self {
-        let known = || sections.iter().flat_map(|s| s.keys).map(|k| k.name);
+        let input = Self { table, place, sections };
         for (name, entry) in &table.entries {
-            if known().any(|k| k == name) {
+            if input.known().any(|k| k == name) {
                 continue;
             }
             let problem = Problem::error(&entry.key, format!("unknown key `{name}`"), "not known");
-            let near = foreign::ours(name).filter(|ours| known().any(|known| known == *ours));
-            problems.push(match near.or_else(|| nearest(name, known())) {
-                Some(near) => problem.help(format!("did you mean `{near}`?")),
-                None => {
-                    problem.help(format!("known here: {}", known().collect::<Vec<_>>().join(", ")))
-                }
-            });
+            let help = input.meant(name).map_or_else(
+                || format!("known here: {}", input.known().collect::<Vec<_>>().join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            problems.push(problem.help(help));
         }
-        Self { table, place, sections }
+        input
+    }
+
+    /// The keys that may be here.
+    fn known(&self) -> impl Iterator<Item = &'static str> + use<'a> {
+        self.sections.iter().flat_map(|section| section.keys).map(|key| key.name)
+    }
+
+    /// The key that was probably meant by one that is not known.
+    fn meant(&self, unknown: &str) -> Option<&'static str> {
+        let ours = foreign::ours(unknown).filter(|ours| self.known().any(|known| known == *ours));
+        ours.or_else(|| nearest(unknown, self.known()))
     }
 
     /// Opens a node that must be a table.
@@ -106,6 +116,11 @@ impl<'a> Input<'a> {
         if let Some(node) = self.node(key) {
             return read(node, problems);
         }
+        // Who has misspelt it has been told so, and has not forgotten it.
+        let mut unknown = self.table.entries.keys().filter(|name| self.known().all(|k| k != *name));
+        if unknown.any(|name| self.meant(name) == Some(key)) {
+            return None;
+        }
         problems.error(
             self.place,
             format!("`{key}` is missing"),
@@ -123,19 +138,6 @@ impl<'a> Input<'a> {
         let entries = &table(node, problems)?.entries;
         Some(entries.iter().map(|(name, e)| (name.as_str(), &e.key, &e.node)).collect())
     }
-}
-
-/// The candidate that was probably meant.
-pub(super) fn nearest<'a>(
-    word: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let word = word.to_lowercase().replace('_', "-");
-    candidates
-        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count() / 3)
-        .min()
-        .map(|(_, candidate)| candidate)
 }
 
 // === readers of single values ===

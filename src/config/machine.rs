@@ -42,10 +42,19 @@ pub(crate) fn missing(loaded: &Loaded) -> Vec<Problem> {
     warnings
 }
 
+/// The most that is read of a file of variables.
+const MOST: u64 = 1024 * 1024;
+
 /// Everything that surely keeps an app from starting as the machine is now, with what to do about it.
 pub(crate) fn obstacles(app: &App) -> Vec<(String, String)> {
     let stops = of_app(app).into_iter().filter(|finding| finding.stops);
     stops.map(|Finding { title, help, .. }| (title, help)).collect()
+}
+
+/// What is unwise about an app as the machine is now, with what to do about it.
+pub(crate) fn warnings(app: &App) -> Vec<(String, String)> {
+    let unwise = of_app(app).into_iter().filter(|finding| !finding.stops);
+    unwise.map(|Finding { title, help, .. }| (title, help)).collect()
 }
 
 /// Something that an app expects and that is otherwise.
@@ -162,14 +171,9 @@ fn of_app(app: &App) -> Vec<Finding> {
     }
     for file in &app.environment_files {
         match look(file) {
-            Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => found.push(Finding {
-                title: format!("everybody may read {}", file.display()),
-                help: format!(
-                    "`chmod 600 {}`, if it holds secrets: systemd reads it as root",
-                    file.display()
-                ),
-                stops: false,
-            }),
+            Ok(metadata) if metadata.permissions().mode() & 0o004 != 0 => {
+                found.extend(rights.with(|| open_secrets(file)).ok().flatten());
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => found.push(Finding::stops(
                 format!("the environment file {} is not there", file.display()),
                 format!("create it, or correct `environment-files`: {NO_START}"),
@@ -180,8 +184,28 @@ fn of_app(app: &App) -> Vec<Finding> {
     found
 }
 
+/// A file of variables that everybody may read, with what looks like a secret in it.
+fn open_secrets(path: &Path) -> Option<Finding> {
+    let text = file::read_text(path, Links::Follow, MOST).ok()?;
+    let variables = text.lines().filter_map(|line| line.split_once('='));
+    let names: Vec<&str> = variables
+        .map(|(name, value)| (name.trim().trim_start_matches("export ").trim(), value.trim()))
+        .filter(|(name, value)| !name.starts_with('#') && secrecy::is_secret(name, value))
+        .map(|(name, _)| name)
+        .collect();
+    if names.is_empty() {
+        return None;
+    }
+    let (path, names) = (path.display(), names.join(", "));
+    Some(Finding {
+        title: format!("everybody may read {path}, and a secret in it: {names}"),
+        help: format!("`chmod 600 {path}`; the app gets what is in it all the same"),
+        stops: false,
+    })
+}
+
 /// The rights of the app's user.
-fn rights_of(app: &App) -> Rights {
+pub(crate) fn rights_of(app: &App) -> Rights {
     let of_user = |user: &str| {
         let own = account(user).and_then(|user| Rights::of(&user).ok());
         own.or_else(|| user.parse().ok().map(Rights::of_number))
@@ -242,7 +266,7 @@ fn of_whom(app: &App) -> Vec<Finding> {
 }
 
 /// That the app's user may administer Roundsman, and what to do about it.
-pub(crate) fn member(app: &App) -> Option<(String, String)> {
+fn member(app: &App) -> Option<(String, String)> {
     let user = account(app.user.as_deref()?)?;
     let group = user::group(ROUNDSMAN).ok()??;
     let is_member = user.uid != 0 && user::groups_of(&user).ok()?.contains(&group);
@@ -293,6 +317,8 @@ mod tests {
         there("plain", 0o644);
         there("secret.env", 0o600);
         there("open.env", 0o644);
+        let variables = "# A_SECRET=x\nPORT=1\nexport DB_PASSWORD=x\n";
+        fs::write(root.path().join("open.env"), variables).unwrap();
         let directory = root.path().display();
         let app = |program: &str, directory: &str, env: &str| {
             format!(
@@ -331,7 +357,7 @@ mod tests {
             [
                 "the directory D/nowhere is not there",
                 "the program D/nowhere/./gone is not there",
-                "everybody may read D/open.env",
+                "everybody may read D/open.env, and a secret in it: DB_PASSWORD",
                 "D/./plain cannot be executed",
                 "the environment file D/gone.env is not there",
                 "there is no user no-such-user",

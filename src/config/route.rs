@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::{Place, Problem, Problems};
 use super::fragment::{Node, Table};
-use super::input::{Input, Read, array, boolean, integer, long_duration, nearest, string};
+use super::input::{Input, Read, array, boolean, integer, long_duration, string};
 use super::settings::{HostPattern, Https, Route, RouteTarget, Share, Split, SplitKey};
 use super::{net, schema, sharing};
+use crate::base::nearest::nearest;
 use crate::base::unit;
 
 /// What a file of an app or upstream says about its routes; `None` when it says nothing.

@@ -41,6 +41,16 @@ impl Front {
         self.socket.parent().is_some_and(|beside| lock::held(&paths::front_lock(beside)))
     }
 
+    /// Whether it answers, which starts it where it does not run.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) async fn answers(&self) -> Result<(), AdminError> {
+        let status =
+            client::call_async::<(), Value>(&self.socket, "GET", "/v1/status", None, ANSWER);
+        status.await.map(drop)
+    }
+
     /// Puts the present files to work, also where it was not running, unless there is nothing in them that
     /// it `serves`.
     ///

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::file::{Links, read_text, write_atomically};
 use crate::base::lock::{self, NotLocked, Wait};
+use crate::base::text;
 
 /// As many workers as an app can have: no more are ever under way.
 pub(super) const MOST: u16 = 250;
@@ -26,7 +27,11 @@ pub(crate) struct Lock {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
     /// Somebody else has it.
-    #[error("another roundsman command (process {holder}) is changing {app} right now")]
+    #[error(
+        "another command (process {holder}{}) is changing {app} right now. Try again when it has ended; \
+         nothing was changed",
+        typed(holder)
+    )]
     Held {
         /// The app.
         app: String,
@@ -41,6 +46,15 @@ pub(crate) enum LockError {
         /// Why not.
         source: io::Error,
     },
+}
+
+/// What was typed to start a process, up to its options: in those may be what is nobody's business.
+fn typed(process: &str) -> String {
+    let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let words: Vec<&str> =
+        line.split('\0').take_while(|word| !word.is_empty() && !word.starts_with('-')).collect();
+    if words.is_empty() { String::new() } else { format!(": {}", text::one_line(&words.join(" "))) }
 }
 
 fn advice(error: &io::Error) -> &'static str {

@@ -1,13 +1,13 @@
 //! Why it is not known what to start: each with what to type instead.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why it is not known what to start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InferError {
     /// Nothing is there.
-    #[error("there is no file or directory {}", .0.display())]
-    NotThere(PathBuf),
+    #[error("there is no file or directory {}{}", .0.display(), meant(.1.as_deref()))]
+    NotThere(PathBuf, Option<PathBuf>),
     /// There is, but it cannot be read.
     #[error("cannot read {}: {}", .0.display(), .1)]
     Unreadable(PathBuf, std::io::Error),
@@ -24,10 +24,16 @@ pub(crate) enum InferError {
         .0.display()
     )]
     TypeScript(PathBuf),
+    /// A script whose interpreter is not there.
+    #[error(
+        "{path} is run by \"{name}\", as its first line says, and there is no program \"{name}\": install it, or give \
+         the whole command: roundsman start --name NAME -- COMMAND ARGUMENT…", path = .0.display(), name = .1
+    )]
+    NoInterpreter(PathBuf, String),
     /// A list of PM2's apps.
     #[error(
-        "{} is an ecosystem file of PM2, and no app. See what it comes to with: roundsman import pm2 FILE\n\
-         The same with --write writes a file for each of its apps; roundsman apply starts them", .0.display()
+        "{path} is an ecosystem file of PM2, and no app. See what it comes to with: roundsman import pm2 {path}\n\
+         The same with --write writes a file for each of its apps; roundsman apply starts them", path = .0.display()
     )]
     Ecosystem(PathBuf),
     /// A directory in which nothing is recognised.
@@ -67,6 +73,14 @@ pub(crate) enum InferError {
     /// A package.json that is none.
     #[error("{} is not valid JSON: {}", .0.display(), .1)]
     BadPackage(PathBuf, serde_json::Error),
+}
+
+/// What to do where nothing is.
+fn meant(meant: Option<&Path>) -> String {
+    match meant {
+        Some(meant) => format!(": did you mean {}?", meant.display()),
+        None => ".\nIs it in another folder? Go there first, or give its whole path".to_owned(),
+    }
 }
 
 /// The part of a shell's line that is likely to serve: the last one.

@@ -10,8 +10,10 @@ use serde_json::Value;
 
 use super::command::{self, Plain};
 use super::error::InferError;
+use super::meant::meant;
 use super::python;
 use crate::base::file::{self, Links};
+use crate::base::program::{self, SERVICE_PATH};
 
 /// What is started, as far as it is known from the files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,7 +68,7 @@ pub(crate) fn find(path: &Path) -> Result<Found, InferError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(InferError::NotThere(path.to_owned()));
+            return Err(InferError::NotThere(path.to_owned(), meant(path)));
         }
         Err(error) => return Err(InferError::Unreadable(path.to_owned(), error)),
     };
@@ -205,11 +207,25 @@ fn runtime(path: &Path, metadata: &fs::Metadata) -> Result<Runtime, InferError> 
         if interpreter.split(['/', ' ']).any(|word| word == "node") {
             return Ok(Runtime::Node);
         }
+        if let Some(missing) = missing_interpreter(interpreter) {
+            return Err(InferError::NoInterpreter(path.to_owned(), missing.to_owned()));
+        }
     }
     if metadata.permissions().mode() & 0o111 != 0 {
         return Ok(Runtime::Itself);
     }
     Err(InferError::UnknownFile(path.to_owned()))
+}
+
+/// What a script's first line names, where it is not there.
+fn missing_interpreter(line: &str) -> Option<&str> {
+    let mut words = line.split_ascii_whitespace();
+    let first = words.next()?;
+    if !Path::new(first).ends_with("env") {
+        return (!Path::new(first).exists()).then_some(first);
+    }
+    let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+    program::find(name, SERVICE_PATH).is_none().then_some(name)
 }
 
 /// The most that is read of a package.json.

@@ -6,5 +6,6 @@ pub(crate) mod diff;
 pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod infer;
+mod meant;
 mod python;
 pub(crate) mod servers;

@@ -23,6 +23,7 @@ mod journal;
 mod manage;
 mod messages;
 mod misbehaving_apps;
+mod mistakes;
 mod moves;
 mod node_cluster;
 mod peers_comparison;

@@ -88,6 +88,7 @@ impl Front {
                 history.begin_blocking(&format!("drain {target}"));
                 (200, json!({ "in_flight": 0 }))
             }
+            "/v1/status" => (200, json!({})),
             "/v1/undrain" => {
                 history.begin_blocking(&format!("undrain {target}"));
                 (200, json!({}))

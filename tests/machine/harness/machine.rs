@@ -107,15 +107,25 @@ impl Machine {
 
     /// Runs a shell command as root, whatever becomes of it.
     pub(crate) fn try_run(&self, command: &str) -> Said {
-        let leader = self.leader.to_string();
-        let mut said = Said::by(
-            Command::new("nsenter")
-                .args(["-t", &leader, "-m", "-u", "-i", "-n", "-p", "--", "env", "-i"])
-                .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"])
-                .args(["DEBIAN_FRONTEND=noninteractive", "PAGER=cat", "sh", "-c", command]),
-        );
+        let mut said = Said::by(&mut self.command(command));
         command.clone_into(&mut said.command);
         said
+    }
+
+    /// A shell command of root's on the machine.
+    pub(super) fn command(&self, command: &str) -> Command {
+        let leader = self.leader.to_string();
+        let mut nsenter = Command::new("nsenter");
+        nsenter
+            .args(["-t", &leader, "-m", "-u", "-i", "-n", "-p", "--", "env", "-i"])
+            .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"])
+            .args(["DEBIAN_FRONTEND=noninteractive", "PAGER=cat", "sh", "-c", command]);
+        nsenter
+    }
+
+    /// The control group of all that is on it.
+    pub(super) fn cgroup(&self) -> &Path {
+        self.root.as_ref().expect("it is taken when it is off").cgroup()
     }
 
     /// Runs a shell script as a user, in a unit as whoever has logged in; whatever becomes of it.

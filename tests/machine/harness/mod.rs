@@ -14,6 +14,7 @@ mod load;
 mod machine;
 mod package;
 mod programs;
+mod stopwatch;
 #[expect(dead_code, reason = "a machine has some of it as methods")]
 #[path = "../../common/waiting.rs"]
 mod waiting;
@@ -34,7 +35,7 @@ pub(crate) use programs::Under;
 pub(crate) use websocket::{Heard, WebSocket};
 pub(crate) use wire::Message;
 
-/// What the three below have in common: how a machine is made, and what the test on Debian 12 is called.
+/// What those below have in common: how a machine is made, and what the test on Debian 12 is called.
 macro_rules! scenario {
     (
         $boot:ident, $bookworm:ident;
@@ -79,3 +80,9 @@ macro_rules! on_every_debian_in_soak {
     ($($test:tt)*) => { crate::harness::scenario! { boot, bookworm_in_soak; $($test)* } };
 }
 pub(crate) use on_every_debian_in_soak;
+
+/// The same on machines that have never had the package.
+macro_rules! on_every_pristine_debian_in_soak {
+    ($($test:tt)*) => { crate::harness::scenario! { boot_pristine, bookworm_in_soak; $($test)* } };
+}
+pub(crate) use on_every_pristine_debian_in_soak;
