@@ -4,6 +4,7 @@
 //! says that its app has taken it; a worker that refuses or dies before that gives it back, and it
 //! goes to the next one. With no worker up, connections wait here for `queue-timeout`.
 
+mod closing;
 mod link;
 mod waiting;
 mod wire;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::closing::Handed;
 use crate::front::counters::Counters;
 
 /// How long a connection that a worker's app refused waits before it is offered again; doubled each
@@ -16,7 +17,7 @@ const RETRY_MAX: Duration = Duration::from_millis(500);
 /// A connection that no worker has taken yet.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) socket: OwnedFd,
+    pub(super) socket: Handed,
     pub(super) accepted: Instant,
     _open: Open,
     /// Not to be offered before this.
@@ -31,6 +32,7 @@ pub(super) struct Open(Arc<Counters>);
 impl Waiting {
     /// One that has just been accepted.
     pub(super) fn new(socket: OwnedFd, open: Open) -> Self {
+        let socket = socket.into();
         Self { socket, accepted: Instant::now(), _open: open, not_before: None, refusals: 0 }
     }
 

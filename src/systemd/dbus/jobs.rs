@@ -315,7 +315,7 @@ mod tests {
             fake.serve()
         );
         let words = words(result);
-        let call = "RestartUnit roundsman-worker@shop:1.service: no answer over D-Bus within 50ms";
+        let call = "RestartUnit roundsman-worker@shop:1.service: no answer over D-Bus within 1s";
         assert!(words.contains(call), "{words}");
         assert!(words.contains("systemctl status dbus"), "{words}");
     }
