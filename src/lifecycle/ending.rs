@@ -1,5 +1,6 @@
 //! How a front ends: at a stop, and at a restart, where the next one begins meanwhile.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// How long it accepts at most until the next one does. systemd may be busy for minutes: anybody can keep it so.
 const NEXT: Duration = Duration::from_mins(10);
+
+/// Where there is this, systemd has booted the machine (sd_booted(3)).
+const BOOTED: &str = "/run/systemd/system";
 
 /// The front's unit.
 const FRONT: &str = "roundsman.service";
@@ -89,8 +93,12 @@ pub(crate) async fn hand_over(control: &Rc<Control>, anchor: Anchor, admin: Vec<
 /// Whether this front may accept until the next one does: not where the listener itself is to be closed
 /// or opened anew, which nobody may have then.
 ///
-/// Where systemd does not say, they stay: nobody who is busy with something else opens or closes one now.
+/// Where systemd does not say, they stay: nobody who is busy with something else opens or closes one now. Without
+/// systemd nobody comes.
 async fn listeners_stay() -> bool {
+    if !Path::new(BOOTED).is_dir() {
+        return false;
+    }
     let asked = async { Systemd::connect().await?.changes_listeners().await };
     !matches!(timeout(ANSWER, asked).await, Ok(Ok(true)))
 }
