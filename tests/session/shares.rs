@@ -16,6 +16,11 @@ fn of(server: &Server, namespace: &str) -> Client {
 }
 
 /// Fills the store with another app's sessions, of which each expires later than the victim's.
+/// That there is no room. What was taken before may be given back a moment later, and then there is some again.
+fn is_full(reply: &Value) -> bool {
+    matches!(reply, Value::Error(text) if text.starts_with("OOM "))
+}
+
 #[test]
 fn no_app_evicts_the_sessions_of_another() {
     let server = Server::start(&["--max-size", "1000000", "--memory", "1000000"]);
@@ -34,21 +39,13 @@ fn no_app_evicts_the_sessions_of_another() {
 
     // What never expires cannot be evicted: it is the greedy one that gets no more.
     greedy.say("flushdb");
-    let mut last = ok();
-    for number in 0..2000 {
-        last = greedy.say(&format!("set k{number} {value}"));
-    }
-    assert!(matches!(last, Value::Error(text) if text.starts_with("OOM ")));
+    assert!((0..20_000).any(|number| is_full(&greedy.say(&format!("set k{number} {value}")))));
     for number in 200..400 {
         assert_eq!(shop.say(&format!("set s{number} {value} ex {}", 1000 + number)), ok());
     }
     assert_eq!(shop.say("dbsize"), Value::Integer(400));
     // And no more than its half.
-    let mut last = ok();
-    for number in 400..2000 {
-        last = shop.say(&format!("set s{number} {value}"));
-    }
-    assert!(matches!(last, Value::Error(text) if text.starts_with("OOM ")));
+    assert!((400..20_000).any(|number| is_full(&shop.say(&format!("set s{number} {value}")))));
 }
 
 #[test]
