@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::listeners::Listeners;
 use super::text;
+use super::unit::FRONT;
 
 /// A process that listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +78,7 @@ impl Holder {
 
     /// Whether it is the front, or systemd for it.
     pub(crate) fn is_ours(&self) -> bool {
-        self.pid == 1 || self.unit.as_deref() == Some("roundsman.service")
+        self.pid == 1 || self.unit.as_deref() == Some(FRONT)
     }
 }
 

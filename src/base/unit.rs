@@ -6,6 +6,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// The front.
+pub(crate) const FRONT: &str = "roundsman.service";
+
 /// All workers' services that are loaded, as a pattern.
 pub(crate) const ALL_SERVICES: &str = "roundsman-worker@*:*.service";
 

@@ -27,9 +27,6 @@ use super::own_port;
 use super::sock_diag::{Diag, Question, Socket, State};
 use super::unit::{self, Instance};
 
-/// The front's own unit. Where it runs otherwise (without systemd) workers are in no unit either.
-const FRONT: &str = "roundsman.service";
-
 /// How often a connection is asked for that the kernel does not find: it looks for one without a lock,
 /// and may miss one that is about to become another's kind.
 const TRIES: usize = 3;
@@ -76,8 +73,9 @@ pub(crate) fn ask_whose() -> io::Result<()> {
 }
 
 fn try_to_ask() -> io::Result<()> {
+    // Without systemd workers are in no unit, either.
     let own = fs::read_to_string("/proc/self/cgroup")?;
-    let Some((groups, own)) = control_groups::around(&own, FRONT) else { return Ok(()) };
+    let Some((groups, own)) = control_groups::around(&own, unit::FRONT) else { return Ok(()) };
     let (listener, stream) = own_port::loop_back()?;
     let (near, far) = (stream.local_addr()?, listener.local_addr()?);
     is_told(ask(near, far)?.1, fs::metadata(own)?.ino())?;

@@ -146,7 +146,7 @@ impl Describe {
 /// What the front says; `None` when it does not run, where asking would start it. Its lock is for root to
 /// look at, and this for everybody.
 pub(super) async fn status(machine: &Machine, admin: &Path) -> Option<model::Status> {
-    if machine.systemd.state("roundsman.service").await.ok()? != UnitState::Active {
+    if machine.systemd.state(unit::FRONT).await.ok()? != UnitState::Active {
         return None;
     }
     let limit = Duration::from_secs(5);

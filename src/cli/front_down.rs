@@ -11,6 +11,7 @@ use crate::admin::client::AdminError;
 use crate::base::exit;
 use crate::base::holder;
 use crate::base::paths;
+use crate::base::unit::FRONT;
 use crate::systemd::dbus::{Systemd, SystemdError, UnitState};
 
 /// How long systemd may take to say it.
@@ -18,8 +19,6 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// The socket units of the front's ports.
 const PORTS: [&str; 2] = ["roundsman-http.socket", "roundsman-https.socket"];
-
-const FRONT: &str = "roundsman.service";
 
 /// What a call to the front with this socket failed of: the installed front's units may say more.
 pub(super) fn explain(socket: &Path, error: AdminError) -> Failure {

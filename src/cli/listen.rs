@@ -15,10 +15,10 @@ use super::manage::{print, print_json, say};
 use super::rights;
 use crate::base::holder;
 use crate::base::replace;
+use crate::base::unit::FRONT;
 use crate::systemd::dbus::{Systemd, UnitState, Verb};
 
 const SOCKET: &str = "roundsman-http.socket";
-const FRONT: &str = "roundsman.service";
 const ADMIN: &str = "roundsman-admin.socket";
 
 /// The drop-in that this command makes, and takes away again.

@@ -71,9 +71,10 @@ impl WorkerEnded {
             let noted = app.as_ref().map_or(Ok(()), |app| {
                 addresses::note(Path::new(paths::ADDRESSES), app, self.instance.number)
             });
-            let group = user::group(ROUNDSMAN).ok().flatten().unwrap_or(0);
-            // Where that cannot be said the worker lets everybody in.
-            let _ = access_list::let_in(&Path::new(paths::WORKERS).join(&instance), group);
+            if let Ok(Some(group)) = user::group(ROUNDSMAN) {
+                // Where that cannot be said the worker lets everybody in.
+                let _ = access_list::let_in(&Path::new(paths::WORKERS).join(&instance), group);
+            }
             let named = app.map_or(Ok(()), |app| user_record::note(Path::new(paths::USERS), &app));
             return manage::run(async { Ok(begun.and(noted).and(named)?) });
         }

@@ -1,6 +1,5 @@
 //! How a front ends: at a stop, and at a restart, where the next one begins meanwhile.
 
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::control::Control;
 use super::server;
+use crate::base::unit;
 use crate::systemd::anchor::Anchor;
 use crate::systemd::dbus::Systemd;
 use crate::systemd::{message, notify};
@@ -21,12 +21,6 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// How long it accepts at most until the next one does. systemd may be busy for minutes: anybody can keep it so.
 const NEXT: Duration = Duration::from_mins(10);
-
-/// Where there is this, systemd has booted the machine (sd_booted(3)).
-const BOOTED: &str = "/run/systemd/system";
-
-/// The front's unit.
-const FRONT: &str = "roundsman.service";
 
 /// How long systemd may take to say what it is about to do.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -96,7 +90,7 @@ pub(crate) async fn hand_over(control: &Rc<Control>, anchor: Anchor, admin: Vec<
 /// Where systemd does not say, they stay: nobody who is busy with something else opens or closes one now. Without
 /// systemd nobody comes.
 async fn listeners_stay() -> bool {
-    if !Path::new(BOOTED).is_dir() {
+    if !libsystemd::daemon::booted() {
         return false;
     }
     let asked = async { Systemd::connect().await?.changes_listeners().await };
@@ -107,7 +101,7 @@ async fn listeners_stay() -> bool {
 async fn nobody_comes() {
     loop {
         sleep(LOOK).await;
-        let asked = async { Systemd::connect().await?.busy(FRONT).await };
+        let asked = async { Systemd::connect().await?.busy(unit::FRONT).await };
         if matches!(timeout(ANSWER, asked).await, Ok(Ok(busy)) if busy.is_empty()) {
             return;
         }

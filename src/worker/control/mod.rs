@@ -62,6 +62,9 @@ const LONGEST_QUESTION: usize = 16 * 1024;
 /// For whoever may not do what it asks for.
 const DENIED: &str = "denied: only root and members of the group roundsman may do this\n";
 
+/// The mode that the unit gives the directory (`RuntimeDirectoryMode=`).
+const UNITS_MODE: u32 = 0o750;
+
 /// What is read at once.
 const READ_SIZE: usize = 64 * 1024;
 
@@ -112,8 +115,12 @@ impl Control {
         if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
             fs::create_dir_all(directory)?; // without systemd
         }
-        if let Some(directory) = path.parent().filter(|directory| !access_list::has(directory)) {
-            // No list, then, has the front and the group in it.
+        let lacks_list = |directory: &&Path| {
+            let mode = fs::metadata(directory).map(|data| data.permissions().mode() & 0o777);
+            mode.is_ok_and(|mode| mode == UNITS_MODE) && !access_list::has(directory)
+        };
+        if let Some(directory) = path.parent().filter(lacks_list) {
+            // Nobody could let the front and the group in.
             let _ = fs::set_permissions(directory, Permissions::from_mode(0o755));
         }
         let _ = fs::remove_file(&path); // of a shim before this one
