@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::advice;
 use super::failure::{Done, Failure};
 use super::intruder;
 use super::last_words::last_lines;
 use super::manage::{Machine, print, print_json, say};
 use super::put_back;
-use super::starting::advised;
 use super::steps::show;
 use crate::base::exit;
 use crate::base::paths;
@@ -234,7 +234,7 @@ fn failed(
         "{}: {reason}{}{lines}{}\nThe deploy has stopped. {others} When it is mended: roundsman reload {name}",
         app.instance(worker),
         intruder::told(app, worker),
-        advised(app, &lines),
+        advice::about(&lines, app),
     );
     Failure::with(code, text)
 }

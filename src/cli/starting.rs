@@ -75,7 +75,7 @@ impl Machine {
         }
         let lines = last_words::lines_since(&unit::service(&app.name, number), began);
         let remedy = remedy(app, &lines);
-        let advice = advised(app, &lines);
+        let advice = advice::about(&lines, app);
         let text = format!("{}: {reason}{intruder}{remedy}{lines}{advice}", app.instance(number));
         Err(Failure { listens_at: port_of(app, &reason), ..Failure::new(text) })
     }
@@ -204,7 +204,7 @@ impl Machine {
         let reason = self.reason(app, number, otherwise).await;
         let lines = last_words::last_lines(&unit::service(&app.name, number));
         let intruder = intruder::told(app, number);
-        let advice = advised(app, &lines);
+        let advice = advice::about(&lines, app);
         Failure::new(format!("{}: {reason}{intruder}{lines}{advice}", app.instance(number)))
     }
 
@@ -212,11 +212,6 @@ impl Machine {
         let unit = self.systemd.unit(&unit::service(&app.name, number)).await.ok();
         unit.and_then(|unit| unit.trouble()).unwrap_or_else(|| otherwise.to_owned())
     }
-}
-
-/// What to do about what a worker has said.
-pub(super) fn advised(app: &App, lines: &str) -> String {
-    advice::about(lines, app)
 }
 
 /// The port of an app that listens at one of its own choice, where the front can reach one worker of it:

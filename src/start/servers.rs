@@ -43,6 +43,9 @@ const fn bare(
     Server { program, command, old, bare: true, listen: "port", new }
 }
 
+/// What a worker finds in its environment.
+const VARIABLES: [&str; 2] = ["$HOST", "$PORT"];
+
 const HOST_PORT: &[&str] = &["--host", "$HOST", "--port", "$PORT"];
 
 /// Each is tried in the zoo (tests/machine/zoo/), but for those whose packages it cannot have: `rails`, `artisan`,
@@ -152,18 +155,23 @@ fn sinatra(command: &mut Vec<String>, directory: &Path) -> Option<&'static str> 
 
 /// The command as it is run: through a shell, which becomes it, where it has variables to put in.
 pub(crate) fn with_variables(command: Vec<String>) -> Vec<String> {
-    let has_variable = |word: &String| word.contains("$PORT") || word.contains("$HOST");
+    let has_variable = |word: &String| VARIABLES.iter().any(|name| word.contains(name));
     if !command.iter().any(has_variable) || command.iter().any(|word| word == "-c") {
         return command;
     }
     let quoted = |word: &String| {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@,+%".contains(c);
-        if has_variable(word) {
+        let rest = VARIABLES.iter().fold(word.clone(), |rest, name| rest.replace(name, ""));
+        if !rest.chars().all(is_plain) || word.is_empty() {
+            // The shell is to put in these and to read nothing else.
+            let literal = format!("'{}'", word.replace('\'', r"'\''"));
+            VARIABLES
+                .iter()
+                .fold(literal, |text, name| text.replace(name, &format!("'\"{name}\"'")))
+        } else if has_variable(word) {
             format!("\"{word}\"")
-        } else if !word.is_empty() && word.chars().all(is_plain) {
-            word.clone()
         } else {
-            format!("'{}'", word.replace('\'', r"'\''"))
+            word.clone()
         }
     };
     let words: Vec<String> = command.iter().map(quoted).collect();
@@ -247,5 +255,10 @@ mod tests {
         );
         assert_eq!(shell(&["node", "a b"]), ["node", "a b"]);
         assert_eq!(shell(&["sh", "-c", "x $PORT"]), ["sh", "-c", "x $PORT"], "it has one");
+        let typed = r#"$(id) `id` "it's" \ $PORT"#;
+        let [program, option, line] = &shell(&["printf", "%s", typed])[..] else { panic!() };
+        let mut run = std::process::Command::new(program);
+        let said = run.args([option, line]).env("PORT", "80").output().unwrap().stdout;
+        assert_eq!(String::from_utf8(said).unwrap(), typed.replace("$PORT", "80"));
     }
 }
