@@ -9,11 +9,31 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::shared::Front;
 use super::snapshot::Snapshot;
+use crate::config::settings::RouteTarget;
 
 /// The configuration at work, behind a count of the thread's own: the shared one would be fought
 /// for by all threads at every request.
 #[derive(Debug)]
 pub(crate) struct CurrentSnapshot(Arc<Snapshot>);
+
+impl CurrentSnapshot {
+    /// Whether there is an app that is handed connections.
+    #[cold]
+    pub(crate) fn hands_connections_on(&self) -> bool {
+        self.settings.apps.values().any(|app| app.handoff.is_some())
+    }
+
+    /// Where a request goes that came on a connection from before its app was handed connections: by
+    /// what was at work then, and by the number of its route in that.
+    #[cold]
+    pub(crate) fn earlier_route(&self, host: &[u8], path: &[u8]) -> Option<(Rc<Self>, usize)> {
+        let earlier = self.earlier.as_ref()?;
+        let route = earlier.router.find(host, path)?;
+        let RouteTarget::App(app) = &earlier.settings.routes[route].target else { return None };
+        self.settings.apps.get(app)?.handoff.as_ref()?;
+        Some((Rc::new(Self(Arc::clone(earlier))), route))
+    }
+}
 
 impl Deref for CurrentSnapshot {
     type Target = Snapshot;

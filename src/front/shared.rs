@@ -132,7 +132,9 @@ impl Front {
     /// The same with other certificates.
     pub fn replace_with(&self, settings: Settings, tls: Tls) {
         let (before, address) = (self.snapshot(), |app: &App, number| self.address(app, number));
-        let snapshot = Snapshot::build(settings, tls, Some(&before), self.threads, &address);
+        let earlier = before.earlier_for(&settings);
+        let mut snapshot = Snapshot::build(settings, tls, Some(&before), self.threads, &address);
+        snapshot.earlier = earlier;
         self.snapshot.store(Arc::new(snapshot));
         self.notify_changed();
     }

@@ -12,7 +12,7 @@ use crate::config::settings::{self, Address, App, Balancing, DnsName, RouteTarge
 use crate::tls::Tls;
 
 /// One configuration at work: immutable, swapped whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// What the files say.
     pub settings: Arc<Settings>,
@@ -28,6 +28,9 @@ pub struct Snapshot {
     pub tls: Tls,
     /// Who answers each route: one upstream, or those of its split in the order of the shares.
     pub answering: Vec<Vec<Arc<Upstream>>>,
+    /// What was at work before an app's connections were handed to it, until one of its workers is
+    /// started anew: a connection that was accepted by then is with the front.
+    pub(super) earlier: Option<Arc<Self>>,
 }
 
 /// A server as the files want it: name, address, options.
@@ -87,7 +90,8 @@ impl Snapshot {
             upstreams.insert(key, new);
         }
         let (settings, router) = (Arc::clone(&self.settings), Arc::clone(&self.router));
-        Self::of(settings, found, upstreams, router, self.tls.clone())
+        let earlier = self.earlier.clone();
+        Self { earlier, ..Self::of(settings, found, upstreams, router, self.tls.clone()) }
     }
 
     /// The same, but for where the workers of these apps are.
@@ -123,7 +127,19 @@ impl Snapshot {
         });
         let answering = answering.collect();
         let introduces = upstreams.values().any(|u| u.balancing.proxy_protocol.is_some());
-        Self { settings, found, upstreams, router, introduces, tls, answering }
+        Self { settings, found, upstreams, router, introduces, tls, answering, earlier: None }
+    }
+
+    /// What is kept of the snapshot before these settings, for connections that were accepted by then.
+    pub(super) fn earlier_for(&self, settings: &Settings) -> Option<Arc<Self>> {
+        let begins = |app: &App| {
+            let now = settings.apps.get(&app.name);
+            app.handoff.is_none() && now.is_some_and(|now| now.handoff.is_some())
+        };
+        if self.settings.apps.values().any(begins) {
+            return Some(Arc::new(Self { earlier: None, ..self.clone() }));
+        }
+        self.earlier.clone()
     }
 
     /// Whether an app's workers take what they took before: requests, or connections. Else all that is

@@ -219,6 +219,9 @@ impl<C: ByteStream> Connection<C> {
         mut changes: tokio::sync::watch::Receiver<u64>,
         all_read: bool,
     ) -> Result<InFlight, Reason> {
+        if request.is_left_over {
+            return Err(Reason::NoServer); // those who may come up take no requests
+        }
         let local = Rc::clone(&self.local);
         let waiting = Waiting::enter(upstream, &local.counters.waiting);
         let waiting = waiting.ok_or(Reason::QueueFull)?;

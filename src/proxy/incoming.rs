@@ -21,6 +21,9 @@ use crate::io::buf::Out;
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) snapshot: Rc<CurrentSnapshot>,
+    /// No route leads to it by now, and it may have come on a connection from before its app was handed
+    /// connections: `snapshot` is of then if that has one. The next connection goes to the app.
+    pub(crate) is_left_over: bool,
     /// Which route, and which share of its split.
     pub(crate) route: Option<(usize, usize)>,
     /// The head for the server, and of the body what came with it.
@@ -80,11 +83,17 @@ impl Request {
                 return Err(Reason::MalformedTarget);
             }
         }
-        let route = snapshot.router.find(host, path);
+        let mut route = snapshot.router.find(host, path);
+        let mut at_work = Rc::clone(snapshot);
+        let is_left_over = route.is_none() && snapshot.hands_connections_on();
+        if is_left_over && let Some((earlier, found)) = snapshot.earlier_route(host, path) {
+            (at_work, route) = (earlier, Some(found));
+        }
         let mut out = Out::new();
         let offered = rewrite::request(&mut out, buffer, &head, origin, trusted);
         let mut request = Self {
-            snapshot: Rc::clone(snapshot),
+            snapshot: at_work,
+            is_left_over,
             route: None,
             head_len: out.len(),
             out,
@@ -95,7 +104,7 @@ impl Request {
             is_head: head.method == b"HEAD",
             is_get: head.method == b"GET",
             idempotent: head.is_idempotent(),
-            keeps_alive: head.keeps_alive(),
+            keeps_alive: head.keeps_alive() && !is_left_over,
             expects_continue: head.expects_continue,
             redirect: None,
             hsts: None,
@@ -103,9 +112,9 @@ impl Request {
         };
         request.route = route.map(|route| (route, request.share(route)));
         if let Some(route) = route
-            && snapshot.settings.routes[route].https != Https::default()
+            && request.snapshot.settings.routes[route].https != Https::default()
         {
-            let https = &snapshot.settings.routes[route].https;
+            let https = &request.snapshot.settings.routes[route].https;
             if https::is_secure(&head, origin, trusted) {
                 request.hsts = Hsts::of(https);
             } else if https.redirect {

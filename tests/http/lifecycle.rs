@@ -1,15 +1,16 @@
 //! Threads and their connections from start to shutdown, and what a front answers by itself.
 
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use roundsman::config::Settings;
 use roundsman::config::settings::{self, HostPattern};
+use roundsman::config::{self, Settings, Sources};
 use roundsman::thread::{Listener, Socket};
 
 use super::support::Reader;
-use super::support::{Backend, Proxy, Wire, add, eventually, get, ok};
+use super::support::{Backend, Client, Proxy, Wire, add, eventually, get, ok};
 
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -158,6 +159,33 @@ fn requests_go_where_host_and_path_say_and_a_reload_changes_it() {
     add(&mut settings, "c", server(&b), HostPattern::Any, "/");
     proxy.front.replace(settings);
     assert_eq!(ask("elsewhere", "/"), (200, "b".into()));
+}
+
+/// The app's workers still take requests then: those of who is connected go to them once more, and the
+/// next connection is the app's.
+#[test]
+fn who_is_connected_has_an_answer_when_an_app_is_handed_connections() {
+    let backend = Backend::named("ok");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("apps")).unwrap();
+    let app = |keys: &str| {
+        let app = format!("command = [\"/bin/x\"]\nworkers = 1\n{keys}\n");
+        std::fs::write(directory.path().join("apps/shop.toml"), app).unwrap();
+        config::load(&Sources::directory(directory.path())).strict().unwrap()
+    };
+    let ask = |client: &mut Client| {
+        let answer = client.get("/");
+        (answer.status(), answer.one("connection").map(str::to_owned))
+    };
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (address, before, after) in [(backend.address, 200, 200), (free, 502, 503)] {
+        let port = address.port();
+        let proxy = Proxy::start(app(&format!("listen = \"port\"\nport = {port}")), 1);
+        let mut client = proxy.connect();
+        assert_eq!(ask(&mut client), (before, None));
+        proxy.front.replace(app("listen = \"cluster\"\nmode = \"handoff\""));
+        assert_eq!(ask(&mut client), (after, Some("close".to_owned())));
+    }
 }
 
 #[test]

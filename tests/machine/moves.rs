@@ -44,8 +44,8 @@ on_every_debian_in_soak! {
         println!("workers that moved {} times: {tally}", ways.len());
         tally.assert_nothing_failed();
 
-        // From requests to connections and back: nobody gets what they cannot take. Who keeps a
-        // connection has it with the front, which has no route to an app that is handed connections.
+        // From requests to connections and back: nobody gets what they cannot take. A connection that is
+        // kept belongs to its worker while connections are handed on, and ends with it.
         let handed = "unix:/run/roundsman-workers/shop:1/control.sock";
         let modes = [
             ("mode = \"handoff\"\n", handed),
