@@ -7,6 +7,8 @@ pub mod nginx;
 mod note;
 pub mod pm2;
 
+use std::collections::BTreeSet;
+
 pub use self::author::Author;
 pub use self::note::{Carried, Note, Severity};
 
@@ -19,6 +21,9 @@ pub struct Import {
     pub notes: Vec<Note>,
     /// What keeps somebody out in the original and could not even be closed in the files.
     pub unprotected: Vec<Note>,
+    /// The same, each to be found at once.
+    said: BTreeSet<Note>,
+    said_unprotected: BTreeSet<Note>,
 }
 
 /// A file to write.

@@ -3,7 +3,7 @@
 use super::Import;
 
 /// Something that the files do not say, or say otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Note {
     /// How bad it is.
     pub severity: Severity,
@@ -71,8 +71,16 @@ impl Import {
     ) {
         let note = Note { severity, at: at.into(), text: text.into() };
         // A snippet that several sites include would be told once for each.
-        if !self.notes.contains(&note) {
+        if self.said.insert(note.clone()) {
             self.notes.push(note);
+        }
+    }
+
+    /// Says, once, that a rule that keeps somebody out is not in the files.
+    pub(super) fn say_unprotected(&mut self, at: impl Into<String>, text: impl Into<String>) {
+        let note = Note { severity: Severity::Lost, at: at.into(), text: text.into() };
+        if self.said_unprotected.insert(note.clone()) {
+            self.unprotected.push(note);
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) struct Front {
     timeouts: BTreeMap<&'static str, u64>,
     limits: BTreeMap<&'static str, String>,
     certificates: Vec<(String, String)>,
+    known: BTreeSet<(String, String)>,
     proxy_protocol: BTreeSet<&'static str>,
     /// The largest body that any site takes; `None` for any, and whether sites differ.
     pub(super) body: Option<(Option<u64>, bool)>,
@@ -140,7 +141,7 @@ impl Front {
         };
         let pairs = all("ssl_certificate").into_iter().zip(all("ssl_certificate_key"));
         for pair in pairs {
-            if !self.certificates.contains(&pair) {
+            if self.known.insert(pair.clone()) {
                 self.certificates.push(pair);
             }
         }

@@ -37,6 +37,18 @@ impl Host {
         }
     }
 
+    /// This one, and all others that cover it.
+    pub(super) fn covering(&self) -> impl Iterator<Item = Self> {
+        let name = match self {
+            Self::Exact(name) | Self::Below(name) => name.as_str(),
+            Self::Any => "",
+        };
+        let domains = name.match_indices('.').map(move |(dot, _)| &name[dot + 1..]);
+        let wider = domains.filter(|domain| !domain.is_empty()).map(|d| Self::Below(d.to_owned()));
+        let any = (*self != Self::Any).then_some(Self::Any);
+        [self.clone()].into_iter().chain(wider).chain(any)
+    }
+
     /// As a route has it; nothing for every host.
     pub(super) fn pattern(&self) -> Option<String> {
         match self {

@@ -105,7 +105,7 @@ impl Reader {
                         || site.is_redirected(host, path),
                     hsts: scope.hsts.map(|(seconds, below)| (seconds.min(LONGEST_HSTS), below)),
                 };
-                self.table.entries.push(Entry {
+                self.table.add(Entry {
                     host: host.clone(),
                     path: path.clone(),
                     is_exact,
@@ -250,9 +250,8 @@ impl Site<'_> {
         if self.server.is_plain() {
             return self.server.answer.sends_to_https(host);
         }
-        !self.servers.iter().any(|other| {
-            other.has_plain(host)
-                && other.passes_on()
+        !self.plain.of_host(host).iter().any(|other| {
+            other.passes_on()
                 && !other.answer.sends_to_https(host)
                 && passes_at(&other.directive.block, path)
         })

@@ -4,6 +4,7 @@ mod closed;
 mod field;
 mod front;
 mod host;
+mod index;
 mod location;
 mod pattern;
 mod reader;
@@ -182,6 +183,51 @@ impl Reader {
                 ""
             };
             self.import.say(Severity::Differs, "always: client_max_body_size", format!("a body may have {largest} for all sites (`body` under [limits]; nginx has 1 MiB where nothing is said){more}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_may_have_thousands_of_servers() {
+        const SERVERS: usize = 2000;
+        let server = |n: usize| {
+            format!(
+                "server {{ server_name n{n}; return 301 https://$host$request_uri; }}
+                 server {{ listen 443 ssl; server_name n{n}; ssl_certificate /c{n}; ssl_certificate_key /k;
+                   location / {{ proxy_pass http://127.0.0.1:3000; }}
+                   location /api {{ deny all; }}
+                   location ~ /\\.ht {{ deny all; }} }}\n"
+            )
+        };
+        let text: String = (0..SERVERS).map(server).collect();
+        let import = import_text(&text).unwrap();
+        let file = import.files.iter().find(|file| file.text.contains("127.0.0.1:3000")).unwrap();
+        // The first one has every other host, too.
+        assert_eq!(file.text.matches("path = \"/\", redirect-https").count(), SERVERS + 1);
+        assert_eq!(import.unprotected.len(), 2 * SERVERS);
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_socket_of_our_own() {
+        for (socket, is_own) in [
+            ("/run/roundsman/admin.sock", true),
+            ("/var/run//roundsman/helper.sock", true),
+            ("/run/shop.sock", false),
+        ] {
+            let pass = format!("server {{ location / {{ proxy_pass http://unix:{socket}; }} }}");
+            let block = format!(
+                "upstream a {{ server unix:{socket}; }} server {{ location / {{ proxy_pass http://a; }} }}"
+            );
+            for text in [pass, block] {
+                let import = import_text(&text).unwrap();
+                let said = import.notes.iter().any(|note| note.text.contains("Roundsman's own"));
+                let written = import.files.iter().any(|file| file.text.contains(socket));
+                assert_eq!((said, written), (is_own, !is_own), "{text}");
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Import, Note, Severity};
 use super::host::Host;
-use super::server::Server;
+use super::server::{Plain, Server};
 use super::syntax::Directive;
 use super::table::Table;
 
@@ -15,6 +15,8 @@ pub(super) struct Reader {
     pub(super) upstreams: BTreeMap<String, Upstream>,
     /// nginx's name of an upstream → ours.
     pub(super) names: BTreeMap<String, String>,
+    /// Where to go on with a name that is there already.
+    pub(super) numbers: BTreeMap<String, usize>,
     pub(super) table: Table,
     /// `split_clients` → who gets which share.
     pub(super) splits: BTreeMap<String, Split>,
@@ -30,8 +32,7 @@ pub(super) struct Reader {
 pub(super) struct Site<'a> {
     pub(super) hosts: Vec<Host>,
     pub(super) server: &'a Server<'a>,
-    /// All servers.
-    pub(super) servers: &'a [Server<'a>],
+    pub(super) plain: &'a Plain<'a>,
     pub(super) locations: Vec<&'a Directive>,
 }
 
@@ -112,9 +113,6 @@ impl Reader {
 
     /// Says that a rule that keeps somebody out is not in the files.
     pub(super) fn unprotected(&mut self, at: String, text: impl Into<String>) {
-        let note = Note { severity: Severity::Lost, at, text: text.into() };
-        if !self.import.unprotected.contains(&note) {
-            self.import.unprotected.push(note);
-        }
+        self.import.say_unprotected(at, text);
     }
 }

@@ -1,6 +1,6 @@
 //! nginx's servers: where they listen, for whom, and which of them answers whom nobody else does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::closed::Level;
 use super::host::{Host, Names};
@@ -20,6 +20,10 @@ pub(super) struct Server<'a> {
     /// Whether it has the hosts that no server of its port has.
     pub(super) is_default: bool,
 }
+
+/// The servers that plain HTTP reaches, by host.
+#[derive(Default)]
+pub(super) struct Plain<'a>(BTreeMap<&'a Host, Vec<&'a Server<'a>>>);
 
 /// One place where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +74,25 @@ impl<'a> Server<'a> {
         };
         self.listens.iter().all(|listen| is_here(&listen)).then(|| self.listens.first()).flatten()
     }
+}
 
-    /// Whether a request for this host over plain HTTP is its.
-    pub(super) fn has_plain(&self, host: &Host) -> bool {
-        self.is_plain()
-            && (self.names.hosts.contains(host) || *host == Host::Any && self.is_default)
+impl<'a> Plain<'a> {
+    pub(super) fn of(servers: &'a [Server<'a>]) -> Self {
+        let mut plain = Self::default();
+        for server in servers.iter().filter(|server| server.is_plain()) {
+            for host in &server.names.hosts {
+                plain.0.entry(host).or_default().push(server);
+            }
+            if server.is_default {
+                plain.0.entry(&Host::Any).or_default().push(server);
+            }
+        }
+        plain
+    }
+
+    /// Those whose a request for this host over plain HTTP is; of every host: the defaults.
+    pub(super) fn of_host(&self, host: &Host) -> &[&'a Server<'a>] {
+        self.0.get(host).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -146,7 +164,7 @@ fn passes_on(block: &[Directive]) -> bool {
 }
 
 /// Which server gets the hosts that no other has, where routes can say so, and which else do in nginx.
-pub(super) fn catch_all(servers: &[Server<'_>]) -> (Option<usize>, Vec<usize>) {
+pub(super) fn catch_all(servers: &[Server<'_>]) -> (Option<usize>, BTreeSet<usize>) {
     let mut passing: Vec<usize> = (0..servers.len())
         .filter(|number| servers[*number].is_default && servers[*number].passes_on())
         .collect();
@@ -160,7 +178,7 @@ pub(super) fn catch_all(servers: &[Server<'_>]) -> (Option<usize>, Vec<usize>) {
         several => several.iter().copied().find(|number| nameless(number)),
     };
     passing.retain(|number| Some(*number) != chosen);
-    (chosen, passing)
+    (chosen, passing.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -169,7 +187,8 @@ mod tests {
     use super::*;
 
     fn chosen(text: &str) -> (Option<usize>, Vec<usize>) {
-        catch_all(&all(&parse(text, "f").unwrap(), &Scope::default()))
+        let (chosen, others) = catch_all(&all(&parse(text, "f").unwrap(), &Scope::default()));
+        (chosen, others.into_iter().collect())
     }
 
     #[test]

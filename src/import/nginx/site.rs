@@ -4,13 +4,14 @@ use super::super::Severity;
 use super::host::Host;
 use super::reader::{Reader, Site};
 use super::redirect::{self, Said};
-use super::server::{self, Server};
+use super::server::{self, Plain, Server};
 use super::syntax::Directive;
 use super::table::{Entry, Https, Shut, To};
 
 impl Reader {
     pub(super) fn sites(&mut self, servers: &[Server<'_>]) {
         let (any, others) = server::catch_all(servers);
+        let plain = Plain::of(servers);
         let all_here =
             servers.iter().filter(|one| one.passes_on()).all(|one| one.only_here().is_some());
         for (number, one) in servers.iter().enumerate() {
@@ -27,7 +28,7 @@ impl Reader {
             let site = Site {
                 hosts,
                 server: one,
-                servers,
+                plain: &plain,
                 locations: one
                     .directive
                     .block
@@ -90,7 +91,7 @@ impl Reader {
             if self.table.has(host, "/") || sent || is_sent_away {
                 continue;
             }
-            self.table.entries.push(Entry {
+            self.table.add(Entry {
                 host: host.clone(),
                 path: "/".to_owned(),
                 is_exact: false,
@@ -127,24 +128,17 @@ impl Reader {
 
     /// Over plain HTTP a site that has TLS only is none.
     fn tell_plain(&mut self, site: &Site<'_>) {
-        let is_sent = |host: &Host| {
-            let mut answers = site.servers.iter().filter(|other| other.is_plain()).peekable();
-            let own = |other: &&Server<'_>| other.has_plain(host);
-            let mut own_ones = answers.clone().filter(own).peekable();
-            if own_ones.peek().is_some() {
-                own_ones.any(|other| {
+        let is_sent =
+            |host: &Host| match site.plain.of_host(host) {
+                [] => site.plain.of_host(&Host::Any).iter().any(|other| {
+                    other.answer.is_to_https() || redirects_somewhere(other.directive)
+                }),
+                own => own.iter().any(|other| {
                     other.answer.sends_to_https(host)
                         || redirects_somewhere(other.directive)
                         || other.passes_on()
-                })
-            } else {
-                answers.peek().is_some()
-                    && answers.any(|other| {
-                        other.is_default
-                            && (other.answer.is_to_https() || redirects_somewhere(other.directive))
-                    })
-            }
-        };
+                }),
+            };
         if !site.hosts.iter().all(is_sent) {
             self.differs(site.server.directive, "it has TLS only: over plain HTTP nginx answers with the default server of the port, or not at all; here the client is sent to HTTPS");
         }
@@ -152,12 +146,9 @@ impl Reader {
 
     /// Who is sent to HTTPS must find something there.
     fn look_after_redirects(&mut self) {
+        let redirected = self.table.hosts_of(|entry| entry.https.redirect);
         for (host, path, at) in std::mem::take(&mut self.to_https) {
-            let is_there = self.table.entries.iter().any(|entry| {
-                entry.https.redirect
-                    && (entry.host == host || host.covers(&entry.host) || entry.host.covers(&host))
-            });
-            if !is_there {
+            if !redirected.has(&host) {
                 self.import.say(Severity::Lost, format!("{at}: return"), format!("{host}{path} is sent to HTTPS, where nothing of these files passes it on; no redirect is written"));
             } else if host == Host::Any && !self.table.has(&Host::Any, "/") {
                 self.import.say(

@@ -1,15 +1,18 @@
 //! What every host and path comes to, and from that the routes: what is closed wins, and nothing of what
 //! is closed is reached by another way.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::super::{Import, Note, Severity, quoted};
+use super::super::{Import, Severity, quoted};
 use super::host::Host;
+use super::index::{Concerned, Index};
 
 /// What locations say, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    pub(super) entries: Vec<Entry>,
+    entries: Vec<Entry>,
+    index: Index,
     /// Rules for paths that no prefix stands for: hosts, where they are, and what they are.
     pub(super) patterns: Vec<(Vec<Host>, String, String)>,
 }
@@ -151,7 +154,17 @@ impl Entry {
 
 impl Table {
     pub(super) fn has(&self, host: &Host, path: &str) -> bool {
-        self.entries.iter().any(|entry| entry.host == *host && entry.prefix() == path)
+        !self.index.at(host, path).is_empty()
+    }
+
+    pub(super) fn add(&mut self, entry: Entry) {
+        self.index.add(&entry.host, &entry.path, self.entries.len());
+        self.entries.push(entry);
+    }
+
+    /// The hosts of those of which that is so.
+    pub(super) fn hosts_of(&self, is_so: impl Fn(&Entry) -> bool) -> Concerned {
+        Concerned::of(self.entries.iter().filter(|entry| is_so(entry)).map(|entry| &entry.host))
     }
 
     /// The routes, and what there is to say of them.
@@ -197,10 +210,11 @@ impl Table {
     /// One entry for each host and path: HTTP, HTTPS and all ports are one here.
     fn merge(&mut self, import: &mut Import) {
         let mut merged: Vec<Entry> = Vec::new();
+        let mut known = BTreeMap::new();
         for entry in std::mem::take(&mut self.entries) {
-            let same =
-                |other: &&mut Entry| other.host == entry.host && other.prefix() == entry.prefix();
-            let Some(first) = merged.iter_mut().find(same) else {
+            let same = (entry.host.clone(), entry.prefix().to_owned());
+            let first = *known.entry(same).or_insert(merged.len());
+            let Some(first) = merged.get_mut(first) else {
                 merged.push(entry);
                 continue;
             };
@@ -236,17 +250,19 @@ impl Table {
                 import.say(Severity::Lost, dropped.at, text);
             }
         }
+        self.index = Index::of(&merged);
         self.entries = merged;
     }
 
     /// `= /x` as a prefix, where that opens nothing that was closed and takes nothing from `/`.
     fn settle_exact(&mut self, import: &mut Import) {
-        let all = self.entries.clone();
+        let index = std::mem::take(&mut self.index);
+        let all = Self { entries: self.entries.clone(), index, patterns: Vec::new() };
         self.entries.retain(|entry| {
             if !entry.is_exact || !entry.is_open() {
                 return true;
             }
-            let around = nearest(entry, &all);
+            let around = all.nearest(entry);
             let at = entry.at.clone();
             let path = &entry.path;
             match around {
@@ -265,30 +281,22 @@ impl Table {
                 }
             }
         });
+        self.index = Index::of(&self.entries);
     }
 
     /// Rules that hold in nginx where prefixes of whole segments do not.
     fn look_for_holes(&self, import: &mut Import) {
-        let mut tell = |at: &str, text: String| {
-            let note = Note { severity: Severity::Lost, at: at.to_owned(), text };
-            if !import.unprotected.contains(&note) {
-                import.unprotected.push(note);
-            }
-        };
+        let open = self.hosts_of(Entry::is_open);
         for (hosts, at, text) in &self.patterns {
-            let is_open = |entry: &Entry| {
-                entry.is_open()
-                    && hosts.iter().any(|host| host.covers(&entry.host) || entry.host.covers(host))
-            };
-            if self.entries.iter().any(is_open) {
-                tell(at, text.clone());
+            if hosts.iter().any(|host| open.has(host)) {
+                import.say_unprotected(at, text);
             }
         }
         for entry in self.entries.iter().filter(|entry| entry.ends_within_a_word()) {
             let To::Shut(Shut { why: Why::Rules(rules), .. }) = &entry.to else { continue };
-            if let Some(other) = nearest(entry, &self.entries).filter(|other| other.is_open()) {
+            if let Some(other) = self.nearest(entry).filter(|other| other.is_open()) {
                 let (path, to) = (&entry.path, &other.path);
-                tell(
+                import.say_unprotected(
                     &entry.at,
                     format!(
                         "{rules} also holds for paths that go on in the same word, as {path}x, and these come to {to} here; see to it that the app has no such path, or keeps them closed itself"
@@ -300,16 +308,34 @@ impl Table {
 
     /// Whether a closed path would be answered if nothing were written for it.
     fn is_reached(&self, entry: &Entry) -> bool {
-        let is_foreign = entry.is_foreign();
-        self.entries.iter().any(|other| {
-            other.is_open()
-                && entry.is_within(other)
-                && if other.host == entry.host {
-                    !is_foreign
-                } else {
-                    !self.has(&entry.host, other.prefix()) || other.prefix() == entry.prefix()
-                }
-        })
+        let around = self.index.around(&entry.host, entry.prefix());
+        let own = around.iter().map(|number| &self.entries[*number]);
+        let mut own = own.filter(|other| other.host == entry.host && other.is_open());
+        let mut wider = self.index.wider(&entry.host).map(|number| &self.entries[number]);
+        !entry.is_foreign() && own.next().is_some()
+            || wider.any(|other| {
+                other.is_open()
+                    && entry.is_within(other)
+                    && (!self.has(&entry.host, other.prefix()) || other.prefix() == entry.prefix())
+            })
+    }
+
+    /// The entry whose route takes the requests if this one has none.
+    fn nearest(&self, entry: &Entry) -> Option<&Entry> {
+        let rank = |other: &&Entry| {
+            let host = match (&other.host, other.host == entry.host) {
+                (_, true) => 3,
+                (Host::Below(_), _) => 2,
+                _ => 1,
+            };
+            (host, other.prefix().len())
+        };
+        let is_around = |other: &&Entry| {
+            let is_same = other.host == entry.host && other.prefix() == entry.prefix();
+            !is_same && !other.is_exact && !other.is_foreign()
+        };
+        let around = self.index.around(&entry.host, entry.prefix()).into_iter();
+        around.map(|number| &self.entries[number]).filter(is_around).max_by_key(rank)
     }
 
     /// Where prefixes of whole segments are others than nginx's.
@@ -319,10 +345,11 @@ impl Table {
             return;
         }
         let is_apart = |host: &Host| {
-            self.entries.iter().any(|other| other.is_foreign() && other.host == *host)
+            // Nothing but the whole of a host is foreign.
+            self.index.at(host, "/").iter().any(|number| self.entries[*number].is_foreign())
         };
-        let around = nearest(entry, &self.entries)
-            .filter(|other| other.host == entry.host || !is_apart(&entry.host));
+        let around =
+            self.nearest(entry).filter(|other| other.host == entry.host || !is_apart(&entry.host));
         if !entry.ends_within_a_word() {
             let nginx = if entry.is_pattern {
                 format!("{bare} itself is not meant in nginx")
@@ -341,26 +368,6 @@ impl Table {
             import.say(Severity::Differs, entry.at.clone(), format!("a path that only begins with the same letters, as {bare}x, is another one here: it {to}"));
         }
     }
-}
-
-/// The entry whose route takes the requests if this one has none.
-fn nearest<'a>(entry: &Entry, all: &'a [Entry]) -> Option<&'a Entry> {
-    let rank = |other: &&Entry| {
-        let host = match (&other.host, other.host == entry.host) {
-            (_, true) => 3,
-            (Host::Below(_), _) => 2,
-            _ => 1,
-        };
-        (host, other.prefix().len())
-    };
-    let is_around = |other: &&Entry| {
-        other.host.covers(&entry.host)
-            && encloses(other.prefix(), entry.prefix())
-            && !(other.host == entry.host && other.prefix() == entry.prefix())
-            && !other.is_exact
-            && !other.is_foreign()
-    };
-    all.iter().filter(is_around).max_by_key(rank)
 }
 
 fn say_shut(entry: &Entry, shut: &Shut, is_reached: bool, is_written: bool, import: &mut Import) {

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use super::super::{duration, quoted};
 use super::reader::{Reader, Upstream};
 use super::syntax::Directive;
 use super::values::milliseconds;
+use crate::base::paths;
 use crate::start::infer;
 
 impl Upstream {
@@ -97,13 +99,13 @@ impl Reader {
     }
 
     /// A name that fits and is not there yet.
-    pub(super) fn name(&self, given: &str) -> String {
+    pub(super) fn name(&mut self, given: &str) -> String {
         let base = infer::app_name(given).unwrap_or_else(|| "upstream".to_owned());
         let mut name = base.clone();
-        let mut n = 2;
+        let next = self.numbers.entry(base.clone()).or_insert(2_usize);
         while self.upstreams.contains_key(&name) {
-            name = format!("{base}-{n}");
-            n += 1;
+            name = format!("{base}-{next}");
+            *next += 1;
         }
         name
     }
@@ -166,6 +168,13 @@ impl Reader {
                 );
                 return None;
             }
+            if is_own_socket(Path::new(path)) {
+                self.lost(
+                    directive,
+                    format!("{path} is a socket of Roundsman's own, where no request may go; the server was left out"),
+                );
+                return None;
+            }
             return Some(format!("unix:{path}"));
         }
         let with_port =
@@ -190,6 +199,13 @@ impl Reader {
         }
         Some(format!("dns:{with_port}"))
     }
+}
+
+/// Whether Roundsman itself is asked there, and no app.
+fn is_own_socket(path: &Path) -> bool {
+    let path: PathBuf = path.components().collect();
+    let path = path.strip_prefix("/var").map_or(path.clone(), |rest| Path::new("/").join(rest));
+    Path::new(paths::ADMIN_SOCKET).parent().is_some_and(|own| path.starts_with(own))
 }
 
 /// `max_fails` and `fail_timeout` of a server.
