@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::host::Host;
-use super::table::{Entry, prefix};
+use super::path::{enclosing, prefix};
 
 /// Where the entries of hosts and paths are.
 #[derive(Debug, Default)]
@@ -18,10 +18,11 @@ pub(super) struct Concerned {
 }
 
 impl Index {
-    pub(super) fn of(entries: &[Entry]) -> Self {
+    /// Of those at these hosts and paths, in order.
+    pub(super) fn of<'a>(places: impl Iterator<Item = (&'a Host, &'a str)>) -> Self {
         let mut index = Self::default();
-        for (number, entry) in entries.iter().enumerate() {
-            index.add(&entry.host, &entry.path, number);
+        for (number, (host, path)) in places.enumerate() {
+            index.add(host, path, number);
         }
         index
     }
@@ -72,18 +73,11 @@ impl Concerned {
     }
 }
 
-/// The prefixes that a path is at or below.
-fn enclosing(path: &str) -> impl Iterator<Item = &str> {
-    let borders = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
-    let parts = borders.chain([path.len()]).map(move |end| &path[..end]);
-    ["/"].into_iter().chain(parts.filter(|part| *part != "/"))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::table::encloses;
+    use super::super::path::encloses;
     use super::*;
 
     fn hosts() -> impl Strategy<Value = Host> {
@@ -102,10 +96,7 @@ mod tests {
             host in hosts(),
             path in paths(),
         ) {
-            let mut index = Index::default();
-            for (number, (host, path)) in all.iter().enumerate() {
-                index.add(host, path, number);
-            }
+            let index = Index::of(all.iter().map(|(host, path)| (host, path.as_str())));
             let numbers = |is: &dyn Fn(&Host, &str) -> bool| {
                 let all = all.iter().enumerate();
                 all.filter(|(_, (h, p))| is(h, p)).map(|(n, _)| n).collect::<Vec<_>>()

@@ -4,12 +4,13 @@ use super::super::Severity;
 use super::closed::{self, Level};
 use super::field::LONGEST_HSTS;
 use super::host::Host;
+use super::path::{encloses, prefix};
 use super::pattern;
 use super::reader::{Reader, Site};
 use super::redirect::{self, Condition, Said};
 use super::scope::{Scope, SentHost};
 use super::syntax::Directive;
-use super::table::{Entry, Https, Shut, To, encloses, prefix};
+use super::table::{Entry, Https, Shut, To};
 
 /// Which paths a location is for.
 enum Paths<'a> {

@@ -6,6 +6,7 @@ mod front;
 mod host;
 mod index;
 mod location;
+mod path;
 mod pattern;
 mod reader;
 mod redirect;

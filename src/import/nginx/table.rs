@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::super::{Import, Severity, quoted};
 use super::host::Host;
 use super::index::{Concerned, Index};
+use super::path::{encloses, prefix};
 
 /// What locations say, in their order.
 #[derive(Debug, Default)]
@@ -110,6 +111,10 @@ pub(super) struct Routes {
 impl Entry {
     fn prefix(&self) -> &str {
         prefix(&self.path)
+    }
+
+    fn place(&self) -> (&Host, &str) {
+        (&self.host, &self.path)
     }
 
     fn is_open(&self) -> bool {
@@ -250,7 +255,7 @@ impl Table {
                 import.say(Severity::Lost, dropped.at, text);
             }
         }
-        self.index = Index::of(&merged);
+        self.index = Index::of(merged.iter().map(Entry::place));
         self.entries = merged;
     }
 
@@ -281,7 +286,7 @@ impl Table {
                 }
             }
         });
-        self.index = Index::of(&self.entries);
+        self.index = Index::of(self.entries.iter().map(Entry::place));
     }
 
     /// Rules that hold in nginx where prefixes of whole segments do not.
@@ -399,18 +404,4 @@ fn say_shut(entry: &Entry, shut: &Shut, is_reached: bool, is_written: bool, impo
         Why::Foreign => return,
     };
     import.say(severity, entry.at.clone(), text);
-}
-
-/// `/api/` and `/api` are one prefix here, on the borders of segments.
-pub(super) fn prefix(path: &str) -> &str {
-    match path.trim_end_matches('/') {
-        "" => "/",
-        path => path,
-    }
-}
-
-/// Whether a path is at or below a prefix.
-pub(super) fn encloses(outer: &str, inner: &str) -> bool {
-    outer == "/"
-        || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
