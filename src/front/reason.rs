@@ -67,6 +67,8 @@ pub enum Reason {
     ResponseTimeout,
     /// The request took longer in all than it may.
     TotalTimeout,
+    /// The front stops, or was started anew, and the request was not answered within the time for that.
+    ShutdownTimeout,
     /// One client has more connections than it may.
     TooManyConnections,
     /// An HTTP/2 client sends frames without end that bring no request forward.
@@ -106,7 +108,7 @@ pub const REASONS: usize = Reason::ALL.len();
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::MalformedHead,
         Self::MalformedTarget,
         Self::MalformedHost,
@@ -138,6 +140,7 @@ impl Reason {
         Self::ResponseHeadTooLarge,
         Self::ResponseTimeout,
         Self::TotalTimeout,
+        Self::ShutdownTimeout,
         Self::TooManyConnections,
         Self::TooManyFrames,
         Self::TlsFailed,
@@ -182,7 +185,7 @@ impl Reason {
             | Self::Exhausted
             | Self::TooManyConnections
             | Self::NoCertificate => 503,
-            Self::ResponseTimeout | Self::TotalTimeout => 504,
+            Self::ResponseTimeout | Self::TotalTimeout | Self::ShutdownTimeout => 504,
             Self::UnknownVersion => 505,
         }
     }
@@ -221,6 +224,7 @@ impl Reason {
             Self::ResponseHeadTooLarge => "response-head-too-large",
             Self::ResponseTimeout => "response-timeout",
             Self::TotalTimeout => "total-timeout",
+            Self::ShutdownTimeout => "shutdown-timeout",
             Self::TooManyConnections => "too-many-connections",
             Self::TooManyFrames => "too-many-frames",
             Self::TlsFailed => "tls-failed",
@@ -270,6 +274,7 @@ impl Reason {
             Self::ResponseHeadTooLarge => "The application sent too large a response head.",
             Self::ResponseTimeout => "The application did not answer in time.",
             Self::TotalTimeout => "The request took too long.",
+            Self::ShutdownTimeout => "The application did not answer before the proxy had to end.",
             Self::TooManyConnections => "Too many connections from this address.",
             Self::TooManyFrames => "Too many frames that belong to no request.",
             Self::TlsFailed => "The TLS handshake failed.",
@@ -284,7 +289,9 @@ impl Reason {
     /// Whose doing it is.
     pub fn fault(self) -> Fault {
         match self {
-            Self::NoServer | Self::QueueFull | Self::TotalTimeout => Fault::Nobodys,
+            Self::NoServer | Self::QueueFull | Self::TotalTimeout | Self::ShutdownTimeout => {
+                Fault::Nobodys
+            }
             Self::Exhausted => Fault::Ours,
             Self::ConnectFailed => Fault::Servers,
             Self::ServerGone

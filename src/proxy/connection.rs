@@ -222,7 +222,7 @@ impl<C: ByteStream> Connection<C> {
                         if !std::mem::replace(&mut set, true) {
                             self.deadline.set(settings.timeouts.client_header);
                         }
-                        if self.deadline.poll_passed(cx) {
+                        if self.deadline.poll_passed(cx) || self.local.out_of_time.get() {
                             // After an empty line too many there is nothing to answer to.
                             let idle = self.input.is_empty();
                             let reason =

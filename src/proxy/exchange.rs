@@ -73,6 +73,10 @@ impl<C: ByteStream> Connection<C> {
         let mut left = retries.attempts;
         let mut deaths = Deaths::default();
         loop {
+            if self.local.out_of_time.get() {
+                let (reason, about) = (Reason::ShutdownTimeout, About::default());
+                return Box::pin(self.give_up(request, &upload, reason, &about)).await;
+            }
             let in_flight = match self.try_pick(request, &tried) {
                 Some(in_flight) => Ok(in_flight),
                 None => Box::pin(self.wait_and_pick(request, &upload, &mut tried)).await,
@@ -233,6 +237,9 @@ impl<C: ByteStream> Connection<C> {
             let snapshot = local.snapshot();
             let current = snapshot.upstreams.get(&upstream.name).ok_or(Reason::NoServer)?;
             let freed = current.freed().notified();
+            if local.out_of_time.get() {
+                return Err(Reason::ShutdownTimeout);
+            }
             if let Some(in_flight) = self.try_pick_of(current, request, &[]) {
                 drop(waiting);
                 return Ok(in_flight);

@@ -29,6 +29,8 @@ pub(super) enum Command {
     Crowded,
     /// Finish what is in flight and keep nothing alive.
     Stop,
+    /// Answer what has not been answered yet.
+    GiveUp,
     /// End everything now.
     Cut,
     /// Say so and block the thread until told otherwise: what a stuck thread does.

@@ -28,7 +28,7 @@ use worker::Start;
 /// How often a shutdown looks whether all connections have ended.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long conversations may take to end once they are told to: a frame and its answer.
+/// How long what is open may take to end once it is told to: a frame and its answer, or an answer of ours.
 pub const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The worker threads.
@@ -137,8 +137,9 @@ impl Threads {
         let _ = has_stopped.await; // or the thread has ended
     }
 
-    /// Ends every connection: idle ones soon, others with their response. What is not done after
-    /// `grace` is cut, but for what goes on for ever, which has an end that its client understands.
+    /// Ends every connection: idle ones soon, others with their response. After `grace` who still waits for
+    /// one is told that none comes, what goes on for ever has an end that its client understands, and the rest
+    /// is cut.
     ///
     /// Returns how many were cut. Nobody may be accepted any more.
     pub async fn finish(&self, grace: Duration) -> usize {
@@ -148,6 +149,7 @@ impl Threads {
             for (_, server) in self.front.snapshot().servers() {
                 self.end_conversations(server);
             }
+            (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::GiveUp));
             open = self.ended_within(LAST_WORDS).await;
         }
         (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Cut));

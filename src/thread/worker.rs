@@ -104,6 +104,11 @@ async fn obey(mut start: Start) {
                 local.stopping.set(true);
                 local.deadlines.wake_all();
             }
+            Command::GiveUp => {
+                local.out_of_time.set(true);
+                local.deadlines.wake_all();
+                local.front.health_changed(); // wakes those in the queue
+            }
             Command::Cut => return,
             #[cfg(test)]
             Command::Block(entered, until) => {

@@ -1,12 +1,15 @@
 //! Threads and their connections from start to shutdown, and what a front answers by itself.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use roundsman::balance::State;
 use roundsman::config::settings::{self, HostPattern};
 use roundsman::config::{self, Settings, Sources};
+use roundsman::front::Reason;
 use roundsman::thread::{Listener, Socket};
 
 use super::support::Reader;
@@ -88,16 +91,72 @@ fn a_shutdown_loses_nothing_in_flight() {
     });
 }
 
+/// At a server that does not answer, or takes no connection, in the queue, and in the middle of what they say.
 #[test]
-fn a_shutdown_ends_with_its_grace() {
+fn whoever_waits_when_the_time_of_a_shutdown_is_over_is_answered() {
+    let hung = Backend::raw(|peer| {
+        peer.request();
+        peer.wait_for_end();
+    });
+    let (full, _queue) = full();
+    let proxy = Proxy::with(&[&hung], |settings| {
+        for (name, server) in [("full", full.local_addr().unwrap()), ("down", hung.address)] {
+            let host = HostPattern::Exact(format!("{name}.example"));
+            let servers = super::support::settings(&[server]).upstreams["test"].servers.clone();
+            add(settings, name, servers, host, "/");
+        }
+    });
+    let down = proxy.front.snapshot().upstreams["upstream:down"].servers[0].clone();
+    proxy.front.set_state(&down, State::Down);
+    let mut clients = [
+        (get("/"), 504),
+        (get("/").replace("a.example", "full.example"), 504),
+        (get("/").replace("a.example", "down.example"), 504),
+        ("POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 9\r\n\r\nhalf".to_owned(), 504),
+        ("GET / HTTP/1.1\r\nHos".to_owned(), 408),
+    ]
+    .map(|(sent, status)| (proxy.send(sent), status));
+    eventually("they wait", || {
+        let waits =
+            proxy.front.snapshot().upstreams["upstream:down"].waiting.load(Ordering::Relaxed);
+        proxy.in_flight() == 3 && waits == 1
+    });
+    std::thread::scope(|scope| {
+        let cut = scope.spawn(|| proxy.stop(Duration::from_millis(100)));
+        for (client, status) in &mut clients {
+            let response = client.final_response("GET").expect("an answer");
+            assert_eq!((response.status(), response.one("connection")), (*status, Some("close")));
+        }
+        drop(clients);
+        assert_eq!(cut.join().unwrap(), 0);
+    });
+    assert_eq!(proxy.totals().of(Reason::ShutdownTimeout), 4);
+}
+
+/// A listener whose queue is full: who connects now waits.
+fn full() -> (TcpListener, Vec<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let one = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    (listener, std::iter::from_fn(one).collect())
+}
+
+/// An answer that has begun has no other end than that.
+#[test]
+fn what_is_half_answered_when_the_time_of_a_shutdown_is_over_is_cut() {
     let backend = Backend::raw(|peer| {
         peer.request();
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf").unwrap();
         peer.wait_for_end();
     });
     let proxy = Proxy::over(&[&backend]);
     let mut client = proxy.send(get("/"));
-    eventually("it is at the server", || !backend.requests().is_empty());
+    while !client.buffer.ends_with(b"half") {
+        client.fill().unwrap();
+    }
     assert_eq!(proxy.stop(Duration::from_millis(100)), 1);
+    client.buffer.clear();
     assert!(client.is_closed());
 }
 

@@ -199,6 +199,9 @@ impl<C: ByteStream> Attempt<'_, C> {
             self.connection.deadline.set(after);
         }
         let connection = &self.connection;
+        if connection.local.out_of_time.get() {
+            return Poll::Ready(Reason::ShutdownTimeout);
+        }
         if !connection.deadline.poll_passed(cx) {
             return Poll::Pending;
         }

@@ -1,6 +1,7 @@
 //! The way to the server: a connection that is kept, or a new one.
 
 use std::net::IpAddr;
+use std::task::Poll;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
@@ -72,12 +73,18 @@ impl<C: ByteStream> Attempt<'_, C> {
         };
         let timeout = self.timeouts().connect;
         let deadline = &self.connection.deadline;
+        let out_of_time = &self.connection.local.out_of_time;
         let mut again = true;
         loop {
             let mut connect = std::pin::pin!(self.open());
-            match deadline.within(timeout, |cx| connect.as_mut().poll(cx)).await {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) if dial::is_want_of_ours(&error) => {
+            let reached = deadline.within(timeout, |cx| match connect.as_mut().poll(cx) {
+                Poll::Pending if out_of_time.get() => Poll::Ready(None),
+                reached => reached.map(Some),
+            });
+            match reached.await {
+                Some(None) => return failed(Reason::ShutdownTimeout, String::new()),
+                Some(Some(Ok(stream))) => return Ok(stream),
+                Some(Some(Err(error))) if dial::is_want_of_ours(&error) => {
                     // What nobody uses just now takes the same room.
                     let freed = self.connection.local.pool.borrow_mut().clear();
                     if !freed || !std::mem::take(&mut again) {
@@ -85,7 +92,7 @@ impl<C: ByteStream> Attempt<'_, C> {
                         return failed(Reason::Exhausted, detail);
                     }
                 }
-                Some(Err(error)) => {
+                Some(Some(Err(error))) => {
                     let detail = format!("connecting to {address}: {error}");
                     return failed(Reason::ConnectFailed, detail);
                 }

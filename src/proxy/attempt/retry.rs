@@ -61,9 +61,10 @@ mod tests {
         for reason in Reason::ALL {
             let repeated: Vec<_> = fates().filter(|fate| may_repeat(reason, *fate)).collect();
             let (fault, repeats) = match reason {
-                Reason::NoServer | Reason::QueueFull | Reason::TotalTimeout => {
-                    (Fault::Nobodys, false)
-                }
+                Reason::NoServer
+                | Reason::QueueFull
+                | Reason::TotalTimeout
+                | Reason::ShutdownTimeout => (Fault::Nobodys, false),
                 Reason::Exhausted => (Fault::Ours, false),
                 Reason::ConnectFailed => (Fault::Servers, true),
                 Reason::ServerGone | Reason::BadResponse => (Fault::Either, true),

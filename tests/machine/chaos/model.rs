@@ -93,8 +93,8 @@ impl Trouble {
         match self.cost {
             Cost::Nothing => false,
             Cost::Worker => cut || lost || status(&[502]),
-            // A front that is restarted meanwhile waits for it no longer than its own time.
-            Cost::Hung => cut || late || matches!(went, Went::Lost(_)) || status(&[502, 504]),
+            // A front that is restarted meanwhile waits for it no longer than its own time, and says so.
+            Cost::Hung => cut || lost || late || status(&[502, 504]),
             Cost::Stopped => cut || lost || late || status(&[502, 503]),
             Cost::Front => matches!(went, Went::Lost(_) | Went::Cut(_)),
             Cost::Store | Cost::Full => status(&[500]),
@@ -169,6 +169,12 @@ mod tests {
         expect(false, Cost::Worker, &request(Kind::Kept, 9, 10), &Went::Status(503, String::new()));
         expect(false, Cost::Front, &request(Kind::Kept, 9, 10), &bad_gateway());
         expect(false, Cost::Front, &request(Kind::Kept, 9, 10), &Went::Refused(String::new()));
+    }
+
+    #[test]
+    fn whoever_asks_a_worker_that_hangs_is_told_so() {
+        expect(true, Cost::Hung, &request(Kind::Kept, 9, 10), &Went::Status(504, String::new()));
+        expect(false, Cost::Hung, &request(Kind::Kept, 9, 10), &lost());
     }
 
     #[test]
