@@ -10,7 +10,7 @@ use super::in_flight::InFlight;
 use super::ketama::Ring;
 use super::maglev;
 use super::poison::Poisons;
-use super::server::Server;
+use super::server::{Server, State};
 use super::shared::Shared;
 use super::sticky::{Cookies, Key};
 use crate::config::settings::{Algorithm, Balancing, HashMethod};
@@ -105,6 +105,17 @@ impl Upstream {
     /// Whether there is nobody to wait for.
     pub fn is_deserted(&self) -> bool {
         !self.servers.is_empty() && self.servers.iter().all(|server| server.is_absent())
+    }
+
+    /// How many servers are up beside one, and are none of these.
+    pub(crate) fn others_up(&self, one: &Server, tried: &[u32]) -> usize {
+        let is_one = |other: &&Arc<Server>| {
+            other.id != one.id
+                && !tried.contains(&other.id)
+                && other.state() == State::Up
+                && other.health().status.is_healthy()
+        };
+        self.servers.iter().filter(is_one).count()
     }
 
     /// Wakes one waiting request whenever a server with `max-connections` has room again.

@@ -63,6 +63,8 @@ pub(super) struct Socket {
     pub(super) address: SocketAddr,
     /// Who made it, or root before somebody has.
     pub(super) uid: u32,
+    /// Bytes that have come on a connection and that nobody has read.
+    pub(super) unread: u32,
     /// The number that it has in `/proc/PID/fd`.
     pub(super) inode: u32,
     /// The control group of whoever made it, or of the listener that took the connection. Requests for
@@ -239,6 +241,7 @@ impl Socket {
         Some(Self {
             state: State::of(body[1]),
             address: SocketAddr::new(ip, port),
+            unread: if body[1] == ESTABLISHED { u32_at(body, 56)? } else { 0 },
             uid: u32_at(body, 64)?,
             inode: u32_at(body, 68)?,
             group: attribute(attributes, CGROUP)
@@ -247,7 +250,8 @@ impl Socket {
     }
 }
 
-/// `TCP_SYN_RECV`, `TCP_LISTEN` and `TCP_NEW_SYN_RECV` of the kernel's `enum tcp_state`.
+/// `TCP_ESTABLISHED`, `TCP_SYN_RECV`, `TCP_LISTEN` and `TCP_NEW_SYN_RECV` of the kernel's `enum tcp_state`.
+const ESTABLISHED: u8 = 1;
 const SYN_RECV: u8 = 3;
 const LISTEN: u8 = 10;
 const NEW_SYN_RECV: u8 = 12;

@@ -143,6 +143,18 @@ pub(crate) async fn connect(address: SocketAddr, worker: Option<&Worker>) -> io:
     Ok(stream)
 }
 
+/// Whether so many bytes that were sent to a server of this machine wait there for somebody to read them: in the
+/// queue of a listener, perhaps, that outlives its worker.
+pub(crate) fn is_unread(stream: &TcpStream, sent: usize) -> bool {
+    let (Ok(near), Ok(far)) = (stream.local_addr(), stream.peer_addr()) else { return false };
+    let unread = |end: Socket| match end.state {
+        State::Request => true, // its listener waits for its first bytes
+        State::Listener => false,
+        State::Other => usize::try_from(end.unread).is_ok_and(|unread| unread >= sent),
+    };
+    ask(near, far).is_ok_and(|(_, end)| end.is_some_and(unread))
+}
+
 async fn check(
     near: SocketAddr,
     far: SocketAddr,
@@ -215,7 +227,7 @@ mod tests {
 
     fn socket(state: State, uid: u32, group: Option<u64>) -> Socket {
         let address = SocketAddr::from(([127, 64, 0, 1], 7080));
-        Socket { state, address, uid, inode: 0, group }
+        Socket { state, address, unread: 0, uid, inode: 0, group }
     }
 
     fn is_whose(listener: impl Into<Option<Socket>>, end: impl Into<Option<Socket>>) -> Whose {

@@ -88,7 +88,8 @@ impl<C: ByteStream> Connection<C> {
                     return Box::pin(self.give_up(request, &upload, reason, &about)).await;
                 }
             };
-            let mut attempt = Attempt::new(self, request, &mut upload, in_flight);
+            let may_go_on = (left > 0).then_some(&*tried);
+            let mut attempt = Attempt::new(self, request, &mut upload, in_flight, may_go_on);
             let failed = match attempt.run().await {
                 Ok(after) => {
                     if attempt.status < 500 {
@@ -110,9 +111,9 @@ impl<C: ByteStream> Connection<C> {
                 let changes = self.local.front.changes();
                 may = Box::pin(deaths.allow_another(failed.taken, request, of, changes)).await;
             }
-            // What reached no server is no load on any.
-            let free = failed.reason == Reason::ConnectFailed;
-            if may && (free || self.local.budget.borrow_mut().take(self.local.deadlines.now())) {
+            if may
+                && (failed.free || self.local.budget.borrow_mut().take(self.local.deadlines.now()))
+            {
                 suspicions.extend(suspect(in_flight, failed.reason));
                 debug!(
                     roundsman_worker = server.name,

@@ -45,13 +45,7 @@ impl Deaths {
             poisons.remember(mark, now);
             return false;
         }
-        let is_left = |other: &&Arc<Server>| {
-            other.id != server.id
-                && !tried.contains(&other.id)
-                && other.state() == State::Up
-                && other.health().status.is_healthy()
-        };
-        let left = || upstream.servers.iter().filter(is_left).count();
+        let left = || upstream.others_up(server, tried);
         match server.worker {
             // Nobody says of others whether they have died.
             None => true,

@@ -62,6 +62,18 @@ impl ServerStream {
         }
     }
 
+    /// Whether nobody has read anything of so many bytes that were written, as far as the kernel of this machine
+    /// says.
+    pub(crate) fn is_unread(&self, sent: usize) -> bool {
+        match self {
+            Self::Tcp(stream) => worker_address::is_unread(stream, sent),
+            Self::Unix(stream) => {
+                sys::unacknowledged(stream).is_some_and(|left| left >= sent as u64)
+            }
+            Self::Http2(_) => false,
+        }
+    }
+
     /// What the kernel has for this unused connection, by asking it: for requests that cannot be sent
     /// twice.
     pub(crate) fn look_now(&self) -> Seen {

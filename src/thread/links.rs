@@ -23,7 +23,7 @@ pub(super) enum Command {
     ForgetIdle(u32),
     /// Move the heartbeat.
     Beat,
-    /// Have every connection look whether it must end.
+    /// Have every connection look whether it must end, or its request go elsewhere.
     Look,
     /// Make place: clients wait for one.
     Crowded,

@@ -175,10 +175,15 @@ impl Threads {
         }
     }
 
+    /// Has every thread's requests look at what has become of their servers.
+    pub fn look_again(&self) {
+        (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Look));
+    }
+
     /// Ends what goes on for ever at this server.
     pub fn end_conversations(&self, server: &crate::balance::Server) {
         server.end_conversations();
-        (0..self.commands.len()).for_each(|thread| self.tell(thread, Command::Look));
+        self.look_again();
     }
 
     fn open(&self) -> usize {

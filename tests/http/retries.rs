@@ -1,12 +1,14 @@
 //! What happens when servers fail: another one, the queue, or an honest error.
 
-use std::io::Read as _;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use roundsman::balance::State;
+use roundsman::config::settings::Address;
 use roundsman::front::Reason;
 
 use super::support::{Backend, Proxy, Wire, eventually, get, ok};
@@ -279,3 +281,53 @@ fn a_server_that_speaks_http2_is_told_from_one_that_speaks_nonsense() {
         assert_eq!(proxy.totals().of(reason), 1, "{reason:?}");
     }
 }
+
+/// systemd goes on to listen for a worker that has died.
+#[test]
+fn what_nobody_has_read_at_a_server_that_is_down_goes_to_another_if_it_may_be_done_twice() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    for over_unix in [false, true] {
+        let (tcp, unix) = if over_unix {
+            (None, Some(UnixListener::bind(&path).unwrap()))
+        } else {
+            (Some(TcpListener::bind("127.0.0.1:0").unwrap()), None)
+        };
+        let other = Backend::named("other");
+        let proxy = Proxy::with(&[&other, &other], |settings| {
+            let address = match &tcp {
+                Some(tcp) => Address::Tcp(tcp.local_addr().unwrap()),
+                None => Address::Unix(path.clone()),
+            };
+            settings.upstreams.get_mut("test").unwrap().servers[0].address = address;
+        });
+        let server = proxy.front.snapshot().upstreams["upstream:test"].servers[0].clone();
+        let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx";
+        let mut posted = proxy.send(post);
+        eventually("it is in the queue", || server.in_flight() == 1);
+        assert_eq!(proxy.send(get("/")).final_response("GET").unwrap().text(), "other");
+        let mut got = proxy.send(get("/"));
+        eventually("it is in the queue, too", || server.in_flight() == 2);
+
+        proxy.front.set_state(&server, State::Down);
+        proxy.threads.look_again();
+        assert_eq!(got.final_response("GET").unwrap().text(), "other", "over UNIX: {over_unix}");
+        assert_eq!(server.in_flight(), 1, "the other one waits");
+
+        // Whoever listens next finds both, the first one first.
+        let stream: Box<dyn ReadWrite> = match (&tcp, &unix) {
+            (Some(tcp), _) => Box::new(tcp.accept().unwrap().0),
+            (_, unix) => Box::new(unix.as_ref().unwrap().accept().unwrap().0),
+        };
+        let mut stream = stream;
+        let mut read = [0; 4];
+        stream.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"POST");
+        stream.write_all(&ok("late")).unwrap();
+        assert_eq!(posted.final_response("POST").unwrap().text(), "late");
+        assert_eq!(other.requests().len(), 2);
+    }
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}

@@ -251,6 +251,9 @@ impl Control {
         if state != State::Up {
             self.threads.forget_idle(server.id);
         }
+        if state == State::Down {
+            self.threads.look_again(); // what nobody has read there goes to others
+        }
         let told = match state {
             State::Up => None, // the health monitor says when and how it gets its share again
             State::Draining => Some((message::SERVER_DRAINING, "gets no new requests")),

@@ -12,6 +12,7 @@ use super::super::response::Head;
 use super::super::rewrite::{self, Connection as Persistence};
 use super::super::server::ServerStream;
 use super::{Attempt, FailedAttempt};
+use crate::balance::State;
 use crate::front::Reason;
 use crate::io::ByteStream;
 use crate::io::buf::{Buf, Out};
@@ -75,6 +76,10 @@ impl<C: ByteStream> Attempt<'_, C> {
             }
             if self.poll_client(cx).is_ready() {
                 return Poll::Ready(Err((Reason::ClientGone, "while it waited".to_owned())));
+            }
+            if self.in_flight.server().state() == State::Down && self.is_stranded(stream) {
+                let detail = "it is down, and nobody there has read the request".to_owned();
+                return Poll::Ready(Err((Reason::ServerGone, detail)));
             }
             self.poll_time(cx, &mut waits_for).map(|r| Err((r, String::new())))
         })

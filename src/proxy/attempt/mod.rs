@@ -31,6 +31,10 @@ pub(crate) struct Attempt<'a, C> {
     request: &'a mut Request,
     upload: &'a mut Relay,
     in_flight: InFlight,
+    /// Who has had the request, where it may go to yet another one.
+    tried: Option<&'a [u32]>,
+    /// It was left at a server that is down, where nobody has read it.
+    stranded: bool,
     /// What came from the server and is not used yet.
     response: Input,
     /// Bytes of the request's head that were sent.
@@ -61,6 +65,8 @@ pub(crate) struct FailedAttempt {
     pub(crate) retryable: bool,
     /// How many times the server has taken all of it and ended without an answer.
     pub(crate) taken: u32,
+    /// It reached nobody, and is no load on any server.
+    pub(crate) free: bool,
     pub(crate) detail: String,
 }
 
@@ -70,8 +76,11 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
         request: &'a mut Request,
         upload: &'a mut Relay,
         in_flight: InFlight,
+        tried: Option<&'a [u32]>,
     ) -> Self {
         Self {
+            tried,
+            stranded: false,
             connection,
             request,
             upload,
@@ -119,7 +128,8 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
                     }
                     // Or the server closed it while it was idle: no fault of anybody's, and the
                     // others in the pool are likely to be as old.
-                    if !self.reused || !failed.retryable || self.may_have_killed() {
+                    if !self.reused || !failed.retryable || self.stranded || self.may_have_killed()
+                    {
                         return Err(failed);
                     }
                     self.connection.local.counters.stale.add(u64::from(!out_of_turn));
@@ -175,7 +185,13 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
     }
 
     fn failed(&self, reason: Reason, detail: &str) -> FailedAttempt {
-        let fate = Fate {
+        let retryable = retry::may_repeat(reason, self.fate());
+        let detail = detail.to_owned();
+        FailedAttempt { reason, retryable, taken: self.taken, free: self.stranded, detail }
+    }
+
+    fn fate(&self) -> Fate {
+        Fate {
             sent: self.sent > 0,
             // It can be sent again as long as nothing of it is gone that is not in `out`.
             whole: self.upload.moved == 0,
@@ -185,9 +201,22 @@ impl<'a, C: ByteStream> Attempt<'a, C> {
             answered: !self.response.is_empty(),
             reused: self.reused,
             interim: self.interim,
-        };
-        let retryable = retry::may_repeat(reason, fate);
-        FailedAttempt { reason, retryable, taken: self.taken, detail: detail.to_owned() }
+        }
+    }
+
+    /// Whether it waits at a server that is down, where nobody has read it: systemd goes on to listen for a worker
+    /// that has died, and one that hangs reads nothing. Another server is up that may have it, too, since this one
+    /// may find it later.
+    #[cold]
+    fn is_stranded(&mut self, stream: &ServerStream) -> bool {
+        let upstream = self.request.upstream();
+        let (Some(upstream), Some(tried)) = (upstream, self.tried) else { return false };
+        let is_sent = self.sent == self.request.out.len() && self.upload.is_finished();
+        self.stranded = is_sent
+            && retry::may_repeat(Reason::ServerGone, self.fate())
+            && upstream.others_up(self.in_flight.server(), tried) > 0
+            && stream.is_unread(self.sent);
+        self.stranded
     }
 
     /// Whether a worker has taken it all: the connection was not just old, and its successor is not to

@@ -68,8 +68,8 @@ impl<C: ByteStream> Attempt<'_, C> {
         let server = self.in_flight.server();
         let address = &server.address;
         let failed = |reason, detail| {
-            let (retryable, taken) = (reason == Reason::ConnectFailed, self.taken);
-            Err(FailedAttempt { reason, retryable, taken, detail })
+            let (free, taken) = (reason == Reason::ConnectFailed, self.taken);
+            Err(FailedAttempt { reason, retryable: free, taken, free, detail })
         };
         let timeout = self.timeouts().connect;
         let deadline = &self.connection.deadline;
