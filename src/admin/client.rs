@@ -1,4 +1,4 @@
-//! The command line's side of the control API.
+//! The command line's side of the admin API.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the control API says and takes, as JSON.
+//! What the admin API says and takes, as JSON.
 
 use std::collections::BTreeMap;
 

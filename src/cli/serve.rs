@@ -40,7 +40,7 @@ use crate::systemd::{journal, message, notify};
 use crate::thread::{Listener, Threads, usable_cores};
 use crate::tls::Tls;
 
-/// The socket name that carries the control API instead of clients.
+/// The socket name that carries the admin API instead of clients.
 const ADMIN: &str = "admin";
 
 /// How long the start waits for the bus to say which workers are up.
@@ -55,7 +55,7 @@ pub(super) struct Serve {
     /// Listen here, for development without systemd (repeatable), as in http=127.0.0.1:8080
     #[arg(long, value_name = "NAME=ADDRESS", value_parser = parse_listen)]
     listen: Vec<(String, SocketAddr)>,
-    /// Serve the control API on this UNIX socket, for development without systemd
+    /// Serve the admin API on this UNIX socket, for development without systemd
     #[arg(long, value_name = "PATH")]
     admin: Option<PathBuf>,
     /// Without systemd: the directory below which the workers' control sockets are
@@ -363,7 +363,7 @@ async fn run(
     for inherited in admin_listeners {
         let Socket::Unix(socket) = inherited.socket else {
             return Err(Failure::config(
-                "the control API is only served on a UNIX socket; mend ListenStream= in \
+                "the admin API is only served on a UNIX socket; mend ListenStream= in \
                  roundsman-admin.socket",
             ));
         };

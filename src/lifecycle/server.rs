@@ -1,4 +1,4 @@
-//! The front's side of the control API.
+//! The front's side of the admin API.
 
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -47,7 +47,7 @@ const DENIED: &str = "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r
                       content-length: 44\r\nconnection: close\r\n\r\n\
                       {\"error\":\"the admin socket is not for apps\"}";
 
-/// Serves the control API on `listener` for as long as it is polled. Run it in a `LocalSet`.
+/// Serves the admin API on `listener` for as long as it is polled. Run it in a `LocalSet`.
 ///
 /// Not for this process itself, nor for an earlier front: they connect to where their servers listen,
 /// and if one of them should bring them here, their clients would speak with the front's rights.

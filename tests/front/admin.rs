@@ -1,4 +1,4 @@
-//! The control API as `docs/admin-api.md` has it, and the commands that wait for its answers.
+//! The admin API as `docs/admin-api.md` has it, and the commands that wait for its answers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
