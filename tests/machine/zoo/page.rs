@@ -17,7 +17,7 @@ const HEAD: &str = "\
 Each of these is taken from npm, PyPI or Debian as it comes, and started as its own documentation says with two
 workers, on Debian 12 and 13, or on the one that its row names. Then, under load, `roundsman reload` replaces its workers, and the process of one is
 killed (`kill -9`). It runs, and no request is lost but what was in flight at the killed process; or `roundsman start`
-refuses it and says what to type.
+refuses it and says what to type. What `listen` means: [workers.md](workers.md#how-an-app-listens).
 
 `make zoo` does this and writes this page (`tests/machine/zoo/`). Programs on Node run on Node 24. Not tried, since it
 comes from elsewhere: what is installed with RubyGems or Composer, Java and .NET.
