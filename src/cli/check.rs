@@ -16,6 +16,8 @@ use crate::deploy::sockets::SocketFault;
 use crate::tls::Tls;
 
 /// Print every error of every configuration file, with its place and what to write instead
+///
+/// Run it as root: what others may not read, as the key of a certificate, is an error for them.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// Check the files of this directory, instead of those of the system and what they expect of it

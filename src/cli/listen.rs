@@ -35,6 +35,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Writes a drop-in of roundsman-http.socket, and restarts that and the front. What else can be said of
 /// a socket (addresses, several ports) is in systemd.socket(5): systemctl edit roundsman-http.socket.
 #[derive(Debug, Args)]
+#[command(override_usage = "roundsman listen [OPTIONS] <PORT>")]
 pub(super) struct Listen {
     /// The port
     #[arg(value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..), required_unless_present = "when_free")]

@@ -11,9 +11,10 @@ const START: &str = "\
 The same list as `man roundsman.toml`, which also says how files are laid over each other. Every key has a
 default, but for the few that are said to be required; a key that is not known, and a value that makes no
 sense, is an error that `roundsman check` prints. A *duration* is a number and a unit: `\"500ms\"` (ms, s, min,
-h, d); a *size*: `\"64KiB\"` (B, KiB, MiB, GiB, TiB).
+h, d); a *size*: `\"64KiB\"` (B, KiB, MiB, GiB, TiB). A key belongs to the `[table]` above it: those that belong to none
+stand above the first `[table]` of the file.
 
-This page is made by the program: `roundsman generate DIR` writes it. Change `src/config/schema/` instead.
+Contributors: this page is made by the program. Change `src/config/schema/`; `roundsman generate DIR` writes it.
 ";
 
 /// The page.

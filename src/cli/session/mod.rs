@@ -344,7 +344,13 @@ impl Salvage {
         let failed = |error: std::io::Error| {
             Failure::with(exit::OS, format!("{}: {error}", self.to.display()))
         };
-        fs::create_dir(&self.to).map_err(failed)?;
+        fs::create_dir(&self.to).map_err(|error| {
+            let to = self.to.display();
+            Failure::with(
+                exit::OS,
+                format!("cannot make the directory {to}: {error}; name a new one"),
+            )
+        })?;
         let (store, lost) = crate::session::store::salvage(&self.from, &self.to)?;
         let keys: u64 = store.all_spaces().map(|record| record.keys).sum();
         store.close();

@@ -218,7 +218,7 @@ pub(in crate::config) const APP: Section = Section {
             "boolean or URL",
             "false",
             "Where the app's sessions are, for SESSION_URL (and REDIS_URL, unless it is MongoDB) in its environment: \
-             true for roundsman-session.service, where each app sees its own keys only; or a URL that begins with \
+             true for the session store of this machine, where each app sees its own keys only; or a URL that begins with \
              redis://, rediss://, redis+cluster://, rediss+cluster://, mongodb://, mongodb+srv:// or unix://.",
         ),
         key("health", "table", "", "See [health]."),
