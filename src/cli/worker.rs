@@ -24,7 +24,7 @@ use crate::config::copy::{self, AppCopy, CREDENTIAL};
 use crate::config::settings::{Address, App, Sandbox};
 use crate::config::{Sources, load};
 use crate::supervise::crashes::Crashes;
-use crate::sys::{be_alone, can_be_alone, never_linger};
+use crate::sys::{be_alone, can_be_alone};
 use crate::systemd::activation::{Inherited, Socket, adopt};
 use crate::systemd::{journal, notify};
 use crate::worker::backoff::{self, Waited};
@@ -90,8 +90,6 @@ impl Worker {
         if app.is_some_and(|app| app.sandbox == Sandbox::Off) {
             return Ok(());
         }
-        // Where the kernel has no filters systemd's are not at work, either.
-        let _ = never_linger();
         if can_be_alone().is_err() {
             return Ok(()); // the worker says so when it starts the app
         }

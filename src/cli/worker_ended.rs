@@ -1,6 +1,8 @@
 //! `roundsman worker-ended`: not for people; what a worker's unit runs when the worker has ended.
 
+use std::fs::{self, Metadata};
 use std::io::Write as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,6 +21,7 @@ use crate::config::addresses;
 use crate::config::copy::{self, AppCopy};
 use crate::config::settings::App;
 use crate::config::user_record;
+use crate::deploy::listener_queue;
 use crate::deploy::release;
 use crate::deploy::sockets::{self, Held, SocketFault};
 use crate::supervise::crashes::{Crashes, End};
@@ -61,6 +64,32 @@ impl WorkerEnded {
         Ok(())
     }
 
+    /// Where systemd is to close the worker's UNIX listener, has its process not wait for what an app has put
+    /// into the queue there. In all other cases whoever waits there is served by the next run.
+    async fn empty_listener(&self) -> Done {
+        let Instance { app, number } = &self.instance;
+        let path = paths::inherited_socket(app, *number);
+        let is_socket = |found: Metadata| found.file_type().is_socket();
+        if !fs::symlink_metadata(&path).is_ok_and(is_socket) {
+            return Ok(()); // over TCP nobody is sent descriptors
+        }
+        let systemd = Systemd::connect().await?;
+        if systemd.is_to_close(&unit::socket(app, *number)).await?
+            && let Some(process) = systemd.process().await
+        {
+            let emptied = listener_queue::empty(process, &path);
+            if let Err(error) = emptied {
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "warning: cannot take what waits at {} before systemd closes it: {error}; if it takes long to \
+                     close, systemd does nothing else meanwhile",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// Notes it; where the worker is not to be started again, sees to it that no connection does.
     pub(super) fn run(&self) -> ExitCode {
         if self.begins {
@@ -75,8 +104,11 @@ impl WorkerEnded {
                 // Where that cannot be said the worker lets everybody in.
                 let _ = access_list::let_in(&Path::new(paths::WORKERS).join(&instance), group);
             }
+            let opened = app
+                .as_ref()
+                .map_or(Ok(()), |app| listener_queue::open_again(app, self.instance.number));
             let named = app.map_or(Ok(()), |app| user_record::note(Path::new(paths::USERS), &app));
-            return manage::run(async { Ok(begun.and(noted).and(named)?) });
+            return manage::run(async { Ok(begun.and(noted).and(opened).and(named)?) });
         }
         let variable = |name| std::env::var(name).unwrap_or_default();
         let (result, status) = (variable("SERVICE_RESULT"), variable("EXIT_STATUS"));
@@ -116,7 +148,7 @@ impl WorkerEnded {
             } else if lacks_something {
                 self.open_socket().await?;
             }
-            Ok(())
+            self.empty_listener().await
         })
     }
 }

@@ -17,6 +17,9 @@ pub(super) struct WorkerExec {
     /// Make standard input descriptor 3
     #[arg(long)]
     listener: bool,
+    /// Keep it from what would hold up others who close its descriptors
+    #[arg(long)]
+    confined: bool,
     /// Let it reach no processes but its own
     #[arg(long)]
     alone: bool,
@@ -28,7 +31,7 @@ pub(super) struct WorkerExec {
 impl WorkerExec {
     /// Returns only if the app cannot be run.
     pub(super) fn run(self) -> ExitCode {
-        let Self { parent, listener, alone, command } = self;
-        ExitCode::from(Stage { parent, listener, alone, command }.run())
+        let Self { parent, listener, confined, alone, command } = self;
+        ExitCode::from(Stage { parent, listener, confined, alone, command }.run())
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod able;
 pub(crate) mod drift;
 pub(crate) mod execute;
 pub(crate) mod front;
+pub(crate) mod listener_queue;
 pub(crate) mod progress;
 pub(crate) mod record;
 pub(crate) mod release;

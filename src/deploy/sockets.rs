@@ -2,10 +2,11 @@
 //! drop-in is not there at a `daemon-reload`, or `/run` is full, a unit goes on being "active" without a
 //! descriptor. The worker that runs has inherited one; the next one would get none.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::RawFd;
 use std::path::Path;
 
 use crate::base::unit::{self, Instance};
@@ -44,30 +45,48 @@ impl Held {
 
 /// Every address and path that a process listens on.
 fn held_by(process: &Path) -> io::Result<HashSet<String>> {
-    let mut sockets = HashSet::new();
-    for entry in fs::read_dir(process.join("fd"))? {
-        let Ok(target) = fs::read_link(entry?.path()) else { continue }; // it was closed
-        let number = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
-        sockets.extend(number.map(str::to_owned));
-    }
-    // Those of its network, which need not be ours.
-    let lines = |name: &str| {
-        let file = File::open(process.join("net").join(name))?;
-        Ok::<_, io::Error>(BufReader::new(file).lines().skip(1).map_while(Result::ok))
-    };
+    let sockets = sockets_of(process)?;
     let mut held = HashSet::new();
     // The kernel names listeners first, before all the connections.
-    for (address, number) in lines("tcp")?.map_while(|line| tcp_listener(&line)) {
-        if sockets.contains(&number) {
+    for (address, number) in lines(process, "tcp")?.map_while(|line| tcp_listener(&line)) {
+        if sockets.contains_key(&number) {
             held.insert(address.to_string());
         }
     }
-    for (path, number) in lines("unix")?.filter_map(|line| unix_listener(&line)) {
-        if sockets.contains(&number) {
+    for (path, number) in lines(process, "unix")?.filter_map(|line| unix_listener(&line)) {
+        if sockets.contains_key(&number) {
             held.insert(path);
         }
     }
     Ok(held)
+}
+
+/// The descriptor with which a process listens at a path.
+pub(super) fn listener_of(process: &Path, at: &Path) -> io::Result<Option<RawFd>> {
+    let sockets = sockets_of(process)?;
+    let mut listeners = lines(process, "unix")?.filter_map(|line| unix_listener(&line));
+    Ok(listeners.find_map(|(path, number)| {
+        if Path::new(&path) == at { sockets.get(&number).copied() } else { None }
+    }))
+}
+
+/// The sockets of a process, by the number that the kernel has for each, and their descriptors.
+fn sockets_of(process: &Path) -> io::Result<HashMap<String, RawFd>> {
+    let mut sockets = HashMap::new();
+    for entry in fs::read_dir(process.join("fd"))? {
+        let entry = entry?;
+        let Ok(target) = fs::read_link(entry.path()) else { continue }; // it was closed
+        let number = target.to_str().and_then(|t| t.strip_prefix("socket:[")?.strip_suffix(']'));
+        let descriptor = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        sockets.extend(number.map(str::to_owned).zip(descriptor));
+    }
+    Ok(sockets)
+}
+
+/// What the kernel says of the sockets in a process's network, which need not be ours.
+fn lines(process: &Path, of: &str) -> io::Result<impl Iterator<Item = String>> {
+    let file = File::open(process.join("net").join(of))?;
+    Ok(BufReader::new(file).lines().skip(1).map_while(Result::ok))
 }
 
 /// The address and the socket of a line of `/proc/PID/net/tcp`; `None` when it is no listener.

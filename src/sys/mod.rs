@@ -221,22 +221,25 @@ fn filter(steps: &mut [libc::sock_filter]) -> io::Result<()> {
 }
 
 /// From here on no thread of this process, and nothing that it starts, sets how long closing a connection waits
-/// (`SO_LINGER`): it is told that it did, and the kernel closes as it does by itself.
+/// (`SO_LINGER`), or whether a socket takes descriptors (`SO_PASSRIGHTS`): it is told that it did, and the kernel
+/// closes as it does by itself.
 ///
-/// A socket that is set so makes whoever closes it last wait for hours, whether it blocks or not. Descriptors
+/// A socket that lingers makes whoever closes it last wait for hours, whether it blocks or not. Descriptors
 /// can be sent to anybody who reads from a UNIX socket, and who does not want them closes them: so one
-/// message would stop the thread that gets it. To be called before there is a second thread.
+/// message would stop the thread that gets it. Who has queued some at a listener that systemd has, too, would
+/// stop that. To be called before there is a second thread.
 ///
 /// # Errors
 /// When the kernel has no filters of system calls, or this process could gain rights.
-pub(crate) fn never_linger() -> io::Result<()> {
+pub(crate) fn hold_nobody_up() -> io::Result<()> {
     filter(&mut [
         step(LOAD, 0), // the number of the call
-        equals(libc::SYS_setsockopt as i32, 0, 4),
+        equals(libc::SYS_setsockopt as i32, 0, 5),
         step(LOAD, argument(1)), // the level
-        equals(libc::SOL_SOCKET, 0, 2),
+        equals(libc::SOL_SOCKET, 0, 3),
         step(LOAD, argument(2)), // the option
-        equals(libc::SO_LINGER, 1, 0),
+        equals(libc::SO_LINGER, 2, 0),
+        equals(PASS_RIGHTS, 1, 0),
         step(RETURN, libc::SECCOMP_RET_ALLOW),
         step(RETURN, libc::SECCOMP_RET_ERRNO), // 0: as if done
     ])

@@ -133,7 +133,7 @@ fn other_protocols_than_those_needed_are_refused() {
 #[test]
 fn closing_a_connection_waits_for_nobody() {
     let thread = std::thread::spawn(|| {
-        never_linger().unwrap();
+        hold_nobody_up().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let long = std::time::Duration::from_mins(50);
@@ -141,24 +141,32 @@ fn closing_a_connection_waits_for_nobody() {
         assert_eq!(rustix::net::sockopt::socket_linger(&socket), Ok(None));
         socket.set_nodelay(true).unwrap();
         assert!(socket.nodelay().unwrap(), "other options are set");
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        refuse_descriptors(&ours);
+        assert!(send_descriptor(&theirs).is_ok(), "this one, too, is as it was");
     });
     thread.join().unwrap();
 }
 
+/// Sends a descriptor to the other end.
+fn send_descriptor(from: &std::os::unix::net::UnixStream) -> Result<usize, Errno> {
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut message = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [from.as_fd()];
+    assert!(message.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    sendmsg(from, &[io::IoSlice::new(b"x")], &mut message, SendFlags::empty())
+}
+
 #[test]
 fn a_socket_gets_no_descriptors_that_it_does_not_want() {
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     refuse_descriptors(&ours);
     let version = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers =
         version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0_u32));
     let version = (numbers.next().unwrap(), numbers.next().unwrap());
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut message = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [theirs.as_fd()];
-    assert!(message.push(SendAncillaryMessage::ScmRights(&descriptors)));
-    let sent = sendmsg(&theirs, &[io::IoSlice::new(b"x")], &mut message, SendFlags::empty());
+    let sent = send_descriptor(&theirs);
     // Before, there is nothing to be done at the socket.
     assert_eq!(sent.is_err(), version >= (6, 16), "{sent:?} on {version:?}");
 }

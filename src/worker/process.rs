@@ -29,6 +29,8 @@ pub(super) struct Plan<'a> {
     pub(super) listener: Option<OwnedFd>,
     /// The app's end of Node's channel.
     pub(super) channel: Option<OwnedFd>,
+    /// Whether it is kept from holding up who closes its descriptors.
+    pub(super) confined: bool,
     /// Whether it reaches no processes but its own.
     pub(super) alone: bool,
 }
@@ -59,6 +61,9 @@ impl Plan<'_> {
             None => {
                 command.stdin(Stdio::null());
             }
+        }
+        if self.confined {
+            command.arg("--confined");
         }
         if self.alone {
             command.arg("--alone");

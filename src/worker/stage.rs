@@ -35,6 +35,8 @@ pub(crate) struct Stage {
     pub parent: u32,
     /// Standard input is the listener, to become descriptor 3.
     pub listener: bool,
+    /// The app cannot hold up who closes its descriptors.
+    pub confined: bool,
     /// The app reaches no processes but its own.
     pub alone: bool,
     /// The app.
@@ -75,6 +77,10 @@ impl Stage {
         if let Err(error) = self.tie() {
             say(&format!("cannot prepare the app's process: {error}"));
             return NOT_EXECUTABLE;
+        }
+        if self.confined {
+            // Where the kernel has no filters systemd's are not at work, either.
+            let _ = crate::sys::hold_nobody_up();
         }
         if self.alone
             && let Err(error) = crate::sys::be_alone()

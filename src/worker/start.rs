@@ -132,6 +132,7 @@ pub(super) async fn start(
         environment,
         listener: inherited,
         channel: their_end,
+        confined: is_confined(&worker.app),
         alone: is_alone(&worker.app, identity),
     };
     let process = plan.start().map_err(io("start the app's process"))?;
@@ -188,7 +189,11 @@ pub(super) async fn start(
     })
 }
 
-/// Whether the app can say that it is ready in the way that its file says.
+/// Whether what a unit cannot say is kept from the app. At a terminal nothing is: there it may gain rights.
+fn is_confined(app: &App) -> bool {
+    app.sandbox != Sandbox::Off && rustix::thread::no_new_privs().unwrap_or(false)
+}
+
 /// Whether the app reaches no processes but its own. Where it cannot be kept from those of its user, it
 /// runs all the same.
 fn is_alone(app: &App, identity: &Identity) -> bool {
@@ -206,6 +211,7 @@ fn is_alone(app: &App, identity: &Identity) -> bool {
         .is_ok()
 }
 
+/// Whether the app can say that it is ready in the way that its file says.
 fn check_channel(app: &App, is_node: bool) -> Result<(), WorkerStartError> {
     if app.ready == Ready::Message && app.listen != Listen::Cluster && !is_node {
         return Err(WorkerStartError::NoChannel {

@@ -216,10 +216,13 @@ impl Link {
         Ok(units.filter(is_busy).map(|unit| unit.0).collect())
     }
 
-    /// Of these, the names of those that have a job: to be started or stopped, say.
-    pub(super) async fn with_jobs(&self, pattern: &str) -> Result<Vec<String>, SystemdError> {
+    /// Of these, those that have a job, and what it is to do: `start` or `stop`, say.
+    pub(super) async fn with_jobs(
+        &self,
+        pattern: &str,
+    ) -> Result<Vec<(String, String)>, SystemdError> {
         let units = self.units(pattern).await?.into_iter();
-        Ok(units.filter(|unit| unit.7 != 0).map(|unit| unit.0).collect())
+        Ok(units.filter(|unit| unit.7 != 0).map(|unit| (unit.0, unit.8)).collect())
     }
 
     async fn units(&self, pattern: &str) -> Result<Vec<ListedUnit>, SystemdError> {

@@ -201,7 +201,16 @@ impl Systemd {
     /// When systemd cannot be asked.
     pub(crate) async fn changes_listeners(&self) -> Result<bool, SystemdError> {
         let sockets = self.link.with_jobs("*.socket").await?;
-        Ok(sockets.iter().any(|socket| !socket.starts_with(WORKER)))
+        Ok(sockets.iter().any(|(socket, _)| !socket.starts_with(WORKER)))
+    }
+
+    /// Whether systemd is to close a socket, to open it again perhaps.
+    ///
+    /// # Errors
+    /// When systemd cannot be asked.
+    pub(crate) async fn is_to_close(&self, socket: &str) -> Result<bool, SystemdError> {
+        let jobs = self.link.with_jobs(socket).await?;
+        Ok(jobs.iter().any(|(_, job)| matches!(&**job, "stop" | "restart" | "try-restart")))
     }
 }
 
@@ -256,6 +265,26 @@ mod tests {
                 fake.answer(&call, &vec![listed]).await;
             });
             assert_eq!(known.unwrap(), changes, "{socket} {job}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_at_a_socket_that_is_opened_or_kept_goes_on_waiting() {
+        for (number, job, closes) in
+            [(0, "", false), (7, "start", false), (7, "stop", true), (7, "restart", true)]
+        {
+            let (connection, mut fake) = Fake::bus().await;
+            let asks = async {
+                let systemd = Systemd::with(|ear| Link::over(connection, PATIENT, ear)).await?;
+                systemd.is_to_close("a.socket").await
+            };
+            let (known, ()) = tokio::join!(asks, async {
+                let call = fake.expect("ListUnitsByPatterns").await;
+                let mut listed = fake::listed("a.socket", "active");
+                (listed.7, listed.8) = (number, job.to_owned());
+                fake.answer(&call, &vec![listed]).await;
+            });
+            assert_eq!(known.unwrap(), closes, "{job}");
         }
     }
 

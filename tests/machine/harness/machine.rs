@@ -73,6 +73,8 @@ impl Machine {
             .arg(root.cgroup())
             .args(["setpriv", "--pdeathsig", "KILL"])
             .args(["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot"])
+            // As on a machine that is none of nspawn's: it says no to what debuggers need.
+            .arg("--system-call-filter=pidfd_getfd")
             // Its own list does not have these.
             .arg("--system-call-filter=landlock_create_ruleset landlock_restrict_self")
             .args(["--private-network", "--link-journal=no", "--console=pipe", "--directory"])

@@ -245,6 +245,91 @@ fn nobody_waits_for_an_apps_connections(machine: &Machine) {
     machine.run("roundsman delete sender --yes");
 }
 
+/// Accepts connections and reads nothing, whatever becomes of the other end.
+const FAR: &str = r#"
+import socket
+listener, kept = socket.create_server(("127.0.0.1", 6000)), []
+print("listens", flush=True)
+while True:
+    kept.append(listener.accept())
+"#;
+
+/// Answers, until it is asked to fill the queue of its own listener with connections whose end waits for an hour.
+const QUEUES: &str = r#"
+import os, socket, struct, time
+listener = socket.socket(fileno=3)
+while True:
+    client, _ = listener.accept()
+    asked = b""
+    try:
+        asked = client.recv(65536)
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+    except OSError:
+        pass # it only looked whether somebody is there
+    client.close()
+    if b"/fill" in asked:
+        break
+PASS_RIGHTS = 83
+try:
+    listener.setsockopt(socket.SOL_SOCKET, PASS_RIGHTS, 1)
+except OSError:
+    pass # before Linux 6.16 it takes descriptors anyway
+kept = []
+for _ in range(3):
+    waits = socket.create_connection(("127.0.0.1", 6000))
+    waits.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    waits.setblocking(False)
+    try:
+        while True:
+            waits.send(bytes(65536))
+    except BlockingIOError:
+        pass
+    queued = socket.socket(socket.AF_UNIX)
+    queued.connect(listener.getsockname())
+    socket.send_fds(queued, [b"x"], [waits.fileno()])
+    kept.append(queued)
+    waits.close()
+print("filled", flush=True)
+time.sleep(3600)
+"#;
+
+/// What waits at a worker's listener is not closed by PID 1, which has the listener, too: whoever stops the
+/// app's worker finds it there to be asked.
+fn nobody_stops_systemd_by_what_waits_at_a_listener(machine: &Machine) {
+    machine.write("/tmp/far.py", FAR);
+    machine.run("systemd-run --quiet --unit far python3 /tmp/far.py");
+    machine.run("install -d -o owner /srv/queues");
+    machine.write("/srv/queues/app.py", QUEUES);
+    // What an app in the sandbox has to have set by somebody outside.
+    machine.write(
+        "/etc/roundsman/apps/queues.toml",
+        "command = [\"python3\", \"app.py\"]\ndirectory = \"/srv/queues\"\nworkers = 1\nuser = \"owner\"\n\
+         listen = \"fd\"\ntransport = \"unix\"\nsandbox = \"off\"\nroute = [{ host = \"queues\" }]\n",
+    );
+    machine.run("roundsman start queues");
+    let (socket, ask) =
+        ("/run/roundsman/workers/queues:1.sock", "curl -sf -H 'Host: queues' localhost");
+    let who = format!("stat -c '%U:%G %a' {socket}");
+    assert_eq!(machine.run(&who), "owner:roundsman 660\n");
+    // As after a stop that was taken back.
+    machine.run(&format!("chown root:root {socket} && chmod 600 {socket}"));
+    machine.run("systemctl restart roundsman-worker@queues:1.service");
+    assert_eq!(machine.run(&who), "owner:roundsman 660\n", "it is let in again");
+    assert_eq!(machine.run(ask), "ok");
+    machine.run(&format!("{ask}/fill"));
+    machine.eventually("its queue is filled", |machine| {
+        machine.run("roundsman logs queues").contains("filled")
+    });
+    let said = machine.try_run("timeout 30 roundsman stop queues");
+    assert!(said.ok(), "{said}");
+    let said = machine.try_run("timeout 10 systemctl is-active far.service");
+    assert!(said.ok(), "PID 1 waits for the far end: {said}");
+    assert!(!machine.exists(socket));
+    machine.run(
+        "rm /etc/roundsman/apps/queues.toml; systemctl daemon-reload; systemctl stop far.service",
+    );
+}
+
 /// Takes all ports that no privilege is needed for: in processes, each of which may have some descriptors.
 const PORTS: &str = r#"
 import os, socket, time
@@ -331,6 +416,7 @@ on_every_debian! {
              echo tried"
         );
         nobody_waits_for_an_apps_connections(machine);
+        nobody_stops_systemd_by_what_waits_at_a_listener(machine);
         let said = by_app(machine, "shop", &out);
         assert!(said.contains("tried") && !said.contains("OUT"), "{said}");
         let said = by_app(machine, "free", &out);
