@@ -26,6 +26,10 @@ pub const HELPER_SOCKET: &str = "/run/roundsman/helper.sock";
 /// Where the session store of this machine listens.
 pub const SESSION_SOCKET: &str = "/run/roundsman/session.sock";
 
+/// Below it each app with a Valkey server of its own has a directory of its user's, with the server's socket,
+/// while that runs.
+pub const VALKEY: &str = "/run/roundsman/valkey";
+
 /// Where the session store keeps its entries.
 pub const SESSION_DATA: &str = "/var/lib/roundsman-session";
 
@@ -61,6 +65,11 @@ pub const CREDENTIALS: &str = "/run/credentials/roundsman.service";
 /// may open it: whoever can read a file can lock it.
 pub fn front_lock(directory: &Path) -> PathBuf {
     directory.join("serving.lock")
+}
+
+/// Where the Valkey server of an app listens.
+pub fn valkey_socket(app: &str) -> PathBuf {
+    Path::new(VALKEY).join(app).join("valkey.sock")
 }
 
 /// The file of an app, there or not.

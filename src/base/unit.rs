@@ -15,6 +15,9 @@ pub(crate) const ALL_SERVICES: &str = "roundsman-worker@*:*.service";
 /// All workers' sockets that are loaded, as a pattern.
 pub(crate) const ALL_SOCKETS: &str = "roundsman-worker@*:*.socket";
 
+/// All apps' Valkey servers that are loaded, as a pattern.
+pub(crate) const ALL_VALKEY: &str = "roundsman-valkey@*.service";
+
 /// How the names of all units of workers begin.
 pub(crate) const WORKER: &str = "roundsman-worker@";
 
@@ -89,6 +92,17 @@ pub(crate) fn all_of_workers(app: &str) -> String {
 /// `roundsman-watch@shop.service`: looks after the app's workers.
 pub(crate) fn watch(app: &str) -> String {
     format!("roundsman-watch@{app}.service")
+}
+
+/// `roundsman-valkey@shop.service`: the app's own Valkey server.
+pub(crate) fn valkey(app: &str) -> String {
+    format!("roundsman-valkey@{app}.service")
+}
+
+/// The app whose Valkey server a unit is.
+pub(crate) fn app_of_valkey(unit: &str) -> Option<&str> {
+    let app = unit.strip_prefix("roundsman-valkey@")?.strip_suffix(".service")?;
+    name_fault(app).is_none().then_some(app)
 }
 
 /// `roundsman-restart@shop.timer`: replaces the app's workers at certain times.

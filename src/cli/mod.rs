@@ -45,6 +45,7 @@ mod starting;
 mod status;
 mod steps;
 mod stop;
+mod stores;
 mod taken;
 mod watch;
 mod whose;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::send::AppOrWorker;
+use super::stores::{self, Store};
 use super::{AdminSocket, describe, manage};
 use crate::admin::model;
 use crate::base::paths;
@@ -45,7 +46,8 @@ impl Status {
             let files = pending(&status, &loaded);
             let background = units.background(&loaded);
             if self.json {
-                let all = All { status: &status, background, unwell: units.unwell, files };
+                let Units { unwell, stores, .. } = units;
+                let all = All { status: &status, background, unwell, valkey: stores, files };
                 manage::print_json(&all);
             } else {
                 // A reason may be an app's word.
@@ -82,6 +84,7 @@ struct All<'a> {
     status: &'a model::Status,
     background: Vec<Background>,
     unwell: Vec<Unwell>,
+    valkey: Vec<Store>,
     files: Vec<Pending>,
 }
 
@@ -106,6 +109,7 @@ struct Units {
     /// Of loaded units; a worker whose unit is not loaded is stopped.
     states: BTreeMap<String, UnitState>,
     unwell: Vec<Unwell>,
+    stores: Vec<Store>,
     is_known: bool,
 }
 
@@ -137,6 +141,7 @@ impl Units {
                 units.unwell.push(Unwell { worker: worker.to_string(), reason });
             }
         }
+        units.stores = stores::all(&systemd).await?;
         let lost = sockets::all_faults(&systemd).await?;
         units.unwell.extend(lost.into_iter().map(|(worker, fault)| Unwell {
             worker: worker.to_string(),
@@ -275,8 +280,11 @@ fn table(
     if waiting > 0 {
         let _ = writeln!(out, "\n{waiting} requests wait for a server.");
     }
-    if !units.unwell.is_empty() || !files.is_empty() {
+    if !units.unwell.is_empty() || !files.is_empty() || !units.stores.is_empty() {
         let _ = writeln!(out);
+    }
+    for store in &units.stores {
+        let _ = writeln!(out, "{store}");
     }
     for Unwell { worker, reason } in &units.unwell {
         let _ = writeln!(out, "{worker}: {reason}");
@@ -384,6 +392,7 @@ mod tests {
                 Unwell { worker: "shop:2".to_owned(), reason },
                 Unwell { worker: "shop:3".to_owned(), reason: crash },
             ],
+            stores: Vec::new(),
             is_known: true,
         }
     }

@@ -22,7 +22,7 @@ use crate::base::unit::Instance;
 use crate::base::user::{self, User};
 use crate::config::copy::{self, AppCopy, CREDENTIAL};
 use crate::config::settings::{Address, App, Sandbox};
-use crate::config::{Sources, load};
+use crate::config::{Sources, load, valkey};
 use crate::supervise::crashes::Crashes;
 use crate::sys::{be_alone, can_be_alone};
 use crate::systemd::activation::{Inherited, Socket, adopt};
@@ -213,12 +213,18 @@ impl Worker {
             Some(socket) => address_of(socket)?,
             None => app.worker_address(number),
         };
+        let mut environment: Environment = std::env::vars_os().collect();
+        if app.has_valkey() {
+            let secret = valkey_secret(credentials.as_deref());
+            let variables = valkey::variables(&app.name, secret.as_deref());
+            environment.extend(variables.map(|(name, value)| (name.into(), value.into())));
+        }
         let worker = worker::Worker {
             app,
             number,
             address,
             listener,
-            environment: std::env::vars_os().collect(),
+            environment,
             variables,
             notifier,
             watchdog: notify::watchdog_interval(),
@@ -256,6 +262,12 @@ impl Worker {
 /// Where systemd has put what it hands over.
 fn credentials() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// What the app's own Valkey server knows its app by.
+fn valkey_secret(credentials: Option<&Path>) -> Option<String> {
+    let path = credentials?.join(valkey::SECRET);
+    read_text(&path, Links::Follow, copy::MOST).ok()
 }
 
 /// Goes where the app runs, and reads the files of its variables; `None` when it cannot run like this,

@@ -13,7 +13,7 @@ use super::input::{
 };
 use super::route::{self, OwnRoutes};
 use super::settings::{
-    App, Health, Listen, Ready, SESSION_URL, Sandbox, Shutdown, StopSignal, Transport, WORKER_PORT,
+    App, Health, Listen, Ready, Sandbox, SessionStore, Shutdown, StopSignal, Transport, WORKER_PORT,
 };
 use super::{account, background, handoff, net, schema, sharing, supervision};
 use crate::base::program;
@@ -160,6 +160,17 @@ pub(super) fn read(
         slot: 0, // assigned when all names are known
         command,
     };
+    if app.has_valkey()
+        && account::is_root(&app)
+        && let Some(node) = top.node("session")
+    {
+        problems.error(
+            &node.place,
+            "the app runs as root, and its Valkey server would, too",
+            "",
+            "leave `user` out or write another one; or write `session = true`",
+        );
+    }
     // Who begins as root needs what root has: mostly to become somebody else.
     if sandbox.is_none() && account::is_root(&app) {
         app.sandbox = Sandbox::Off;
@@ -168,16 +179,17 @@ pub(super) fn read(
 }
 
 /// Whether the app shares sessions, and where they are.
-fn session(node: &Node, problems: &mut Problems) -> Read<Option<String>> {
+fn session(node: &Node, problems: &mut Problems) -> Read<Option<SessionStore>> {
     match &node.value {
-        Value::Boolean(shared) => Some(shared.then(|| SESSION_URL.to_owned())),
+        Value::Boolean(shared) => Some(shared.then_some(SessionStore::Embedded)),
+        Value::String(word) if word == "valkey" => Some(Some(SessionStore::Valkey)),
         Value::String(url) if SESSION_SCHEMES.iter().any(|scheme| is_url(url, scheme)) => {
-            Some(Some(url.clone()))
+            Some(Some(SessionStore::Url(url.clone())))
         }
         _ => input::mismatch(
             node,
-            "true, false or the URL of a store",
-            "write true, or a URL as in \"redis://127.0.0.1:6379\"",
+            "true, false, \"valkey\" or the URL of a store",
+            "write true, \"valkey\", or a URL as in \"redis://127.0.0.1:6379\"",
             problems,
         ),
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::settings::{App, Ready, Shutdown};
+use super::settings::{App, Ready, SessionStore, Shutdown};
 use crate::base::paths;
 
 /// The variable that the generator gives whoever looks after an app's workers, so that it can be seen
@@ -18,7 +18,11 @@ pub(crate) fn of_worker(app: &App) -> String {
         "{:?}",
         (
             (&app.command, &app.directory, &app.user, &app.group),
-            (&app.environment, &app.environment_files, &app.session),
+            (
+                &app.environment,
+                &app.environment_files,
+                app.session.as_ref().map(SessionStore::word)
+            ),
             (app.listen, app.port, app.transport, app.ready, &app.health),
             (
                 app.start_timeout,

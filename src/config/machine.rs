@@ -14,6 +14,7 @@ use super::diagnostic::{Problem, Severity};
 use super::load::Loaded;
 use super::secrecy;
 use super::settings::App;
+use super::valkey;
 use crate::base::file::{self, Links};
 use crate::base::origin;
 use crate::base::program::{self, SERVICE_PATH};
@@ -145,6 +146,14 @@ fn of_app(app: &App) -> Vec<Finding> {
         }
     }
     found.extend(of_whom(app));
+    if app.has_valkey() && valkey::program().is_none() {
+        found.push(Finding::stops(
+            "session = \"valkey\", and there is no Valkey server on this machine".to_owned(),
+            "`apt install valkey-server`, on Debian 12 `apt install redis-server`; what Debian starts of it by \
+             itself is of no use to the app: `systemctl disable --now valkey-server` or `redis-server`"
+                .to_owned(),
+        ));
+    }
     found.extend(rights.with(|| of_name(app)).ok().flatten());
     for (name, path) in &app.supervision.credentials {
         // Not being allowed to look says nothing.

@@ -42,9 +42,11 @@ mod supervision;
 mod units;
 mod upstream;
 pub(crate) mod user_record;
+pub(crate) mod valkey;
 
 pub use diagnostic::{Place, Problem, Problems, Severity};
 pub use load::{Loaded, load};
 pub(crate) use net::host;
 pub use settings::Settings;
 pub use source::Sources;
+pub use valkey::Limits as ValkeyLimits;

@@ -6,14 +6,16 @@
 //! there, and secrets in it are read by nobody.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, Permissions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::base::file::{Links, read_text, write_atomically};
 use crate::config::copy::{self, AppCopy};
 use crate::config::networks::{self, Networks};
+use crate::config::valkey::{self, Limits};
 
 /// The directory.
 #[derive(Debug)]
@@ -85,21 +87,99 @@ impl Memory {
         read_text(&self.session(), Links::Refuse, copy::MOST).ok()
     }
 
+    /// The secret of an app and its Valkey server: the one that it has had since the boot, or a new one.
+    /// With it goes the server's configuration.
+    pub(super) fn note_valkey(&self, app: &str, limits: &Limits) -> io::Result<()> {
+        let path = valkey::secret_file(&self.root, app);
+        let secret = match read_text(&path, Links::Refuse, copy::MOST) {
+            Ok(secret) if secret.len() == 64 => secret,
+            _ => {
+                let secret = new_secret()?;
+                self.write(&path, &secret)?;
+                secret
+            }
+        };
+        let configuration = valkey::configuration(app, limits, &secret);
+        self.write(&valkey::configuration_file(&self.root, app), &configuration)
+    }
+
+    /// Forgets those of all apps but these.
+    pub(super) fn keep_only_valkey(&self, names: &BTreeSet<&str>) {
+        let entries = fs::read_dir(self.root.join(copy::DIRECTORY).join("valkey"));
+        for path in entries.into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let name = path.file_stem().and_then(|name| name.to_str());
+            if name.is_none_or(|name| !names.contains(name)) {
+                let _ = fs::remove_file(path); // it is forgotten the next time
+            }
+        }
+    }
+
+    /// Notes what `[session]` says of Valkey servers.
+    pub(super) fn note_limits(&self, limits: Limits) -> io::Result<()> {
+        self.write(&self.limits_file(), &limits.to_text())
+    }
+
+    /// What was last noted of it.
+    pub(super) fn limits(&self) -> Option<Limits> {
+        let text = read_text(&self.limits_file(), Links::Refuse, copy::MOST).ok()?;
+        Limits::from_text(&text)
+    }
+
+    fn limits_file(&self) -> PathBuf {
+        self.root.join(copy::DIRECTORY).join("valkey-limits")
+    }
+
     fn session(&self) -> PathBuf {
         self.root.join(copy::DIRECTORY).join("session-listen")
     }
 
     fn write(&self, path: &Path, text: &str) -> io::Result<()> {
         let directory = self.root.join(copy::DIRECTORY);
-        DirBuilder::new().recursive(true).mode(0o700).create(directory.join("apps"))?;
+        for below in ["apps", "valkey"] {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory.join(below))?;
+        }
         fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
         write_atomically(path, text.as_bytes(), 0o600)
     }
 }
 
+/// 256 bits that nobody guesses. At the boot the kernel may have few to give, but never keeps anybody waiting.
+fn new_secret() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}"); // which cannot fail
+    }
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::settings::Session;
+
+    #[test]
+    fn an_app_and_its_server_know_each_other_until_the_boot() {
+        let root = tempfile::tempdir().unwrap();
+        let memory = Memory::below(root.path());
+        let limits = Limits::of(&Session::default());
+        let secret = |app: &str| fs::read_to_string(valkey::secret_file(root.path(), app)).ok();
+        memory.note_valkey("shop", &limits).unwrap();
+        memory.note_valkey("blog", &limits).unwrap();
+        let first = secret("shop").unwrap();
+        assert_eq!(first.len(), 64);
+        assert_ne!(secret("blog"), Some(first.clone()));
+        let path = valkey::secret_file(root.path(), "shop");
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o600);
+        memory.note_valkey("shop", &limits).unwrap();
+        assert_eq!(secret("shop"), Some(first));
+        memory.keep_only_valkey(&BTreeSet::from(["shop"]));
+        assert!(secret("shop").is_some() && secret("blog").is_none());
+        assert_eq!(memory.limits(), None);
+        memory.note_limits(limits).unwrap();
+        assert_eq!(memory.limits(), Some(limits));
+    }
 
     #[test]
     fn what_is_kept_is_roots_alone() {

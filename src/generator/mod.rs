@@ -16,6 +16,7 @@ mod memory;
 mod service;
 mod text;
 pub mod tree;
+mod valkey_unit;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -33,6 +34,7 @@ use crate::base::{origin, paths};
 use crate::config::copy::AppCopy;
 use crate::config::networks::Networks;
 use crate::config::settings::App;
+use crate::config::valkey::{self, Limits};
 use crate::config::{Loaded, Sources, account, load};
 
 /// The name under which systemd starts it.
@@ -102,6 +104,8 @@ fn generate(arguments: &Arguments, log: Log) {
     let all: BTreeSet<String> = names.chain(&without_file).cloned().collect();
     note_networks(&loaded, remembered, &all, &memory, log);
     let apps = apps(&loaded, &all, root, &memory, log);
+    let limits = limits(&loaded, &memory, log);
+    let with_valkey = with_valkey(&apps, &limits, root, &memory, log);
     let units: Vec<Unit<'_>> = apps
         .iter()
         .map(|(app, source)| Unit {
@@ -109,6 +113,7 @@ fn generate(arguments: &Arguments, log: Log) {
             source: source.as_deref(),
             has_file: loaded.app_names.contains(&app.name),
             running: paths::workers_in(&running, &app.name),
+            valkey: with_valkey.contains(&*app.name).then_some(limits),
         })
         .collect();
     let session = session(&loaded, &memory, log);
@@ -207,6 +212,45 @@ fn last_right(
     };
     log.write(Priority::Warning, &message);
     noted
+}
+
+/// What `[session]` says of every app's Valkey server.
+fn limits(loaded: &Loaded, memory: &Memory, log: Log) -> Limits {
+    let limits = Limits::of(&loaded.settings.front.session);
+    if !loaded.front_is_right {
+        return memory.limits().unwrap_or(limits);
+    }
+    // Nobody needs it before.
+    if loaded.settings.apps.values().any(App::has_valkey)
+        && let Err(error) = memory.note_limits(limits)
+    {
+        log.write(Priority::Warning, &format!("cannot note [session]: {error}"));
+    }
+    limits
+}
+
+/// The apps that have a Valkey server: by their files, or since it runs and they may just have left it. What
+/// each needs is noted.
+fn with_valkey<'a>(
+    apps: &'a [(App, Option<PathBuf>)],
+    limits: &Limits,
+    root: &Path,
+    memory: &Memory,
+    log: Log,
+) -> BTreeSet<&'a str> {
+    let wanted = apps.iter().map(|(app, _)| app);
+    let wanted = wanted.filter(|app| app.has_valkey() || valkey::runs(root, &app.name));
+    let noted = wanted.filter(|app| match memory.note_valkey(&app.name, limits) {
+        Ok(()) => true,
+        Err(error) => {
+            let message = format!("{}: cannot note its Valkey server: {error}", app.name);
+            log.write(Priority::Error, &message);
+            false
+        }
+    });
+    let names = noted.map(|app| &*app.name).collect();
+    memory.keep_only_valkey(&names);
+    names
 }
 
 /// Where the session store listens beside its socket.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::text::{self, head, line};
 use crate::config::account;
 use crate::config::copy::{AppCopy, CREDENTIAL, variables_credential};
-use crate::config::settings::{App, SESSION_URL};
+use crate::config::settings::{App, SessionStore};
+use crate::config::valkey;
 
 /// What systemd waits longer than the worker's main process, which keeps the same limits itself:
 /// it can say why, systemd only that.
@@ -33,9 +34,16 @@ pub(super) fn service(
         line!(out, "Requires=roundsman-worker@%i.socket");
         line!(out, "After=roundsman-worker@%i.socket");
     }
-    if app.session.as_deref() == Some(SESSION_URL) {
-        line!(out, "Wants=roundsman-session.socket");
-        line!(out, "After=roundsman-session.socket");
+    match &app.session {
+        Some(SessionStore::Embedded) => {
+            line!(out, "Wants=roundsman-session.socket");
+            line!(out, "After=roundsman-session.socket");
+        }
+        Some(SessionStore::Valkey) => {
+            line!(out, "Wants=roundsman-valkey@{name}.service");
+            line!(out, "After=roundsman-valkey@{name}.service");
+        }
+        Some(SessionStore::Url(_)) | None => {}
     }
 
     line!(out, "\n[Service]");
@@ -46,7 +54,7 @@ pub(super) fn service(
     if let Some(group) = &app.group {
         line!(out, "Group={group}");
     }
-    if app.session.as_deref() == Some(SESSION_URL) {
+    if app.session == Some(SessionStore::Embedded) {
         line!(out, "# Whose members may open the socket of the session store.");
         line!(out, "SupplementaryGroups=roundsman-session");
     }
@@ -76,6 +84,11 @@ fn credentials(app: &App, is_roots: &dyn Fn(&Path) -> bool, out: &mut String) {
     let copy = AppCopy::path(Path::new("/"), &app.name);
     line!(out, "# The app's settings, its environment among them.");
     line!(out, "LoadCredential={CREDENTIAL}:{}", text::path(&copy));
+    if app.has_valkey() {
+        line!(out, "# What its own Valkey server knows it by.");
+        let secret = valkey::secret_file(Path::new("/"), &app.name);
+        line!(out, "LoadCredential={}:{}", valkey::SECRET, text::path(&secret));
+    }
     for (index, file) in app.environment_files.iter().enumerate() {
         if is_roots(file) {
             let name = variables_credential(index);

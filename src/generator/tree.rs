@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use super::service::service;
 use super::text::{self, head, line};
+use super::valkey_unit;
 use crate::base::paths;
 use crate::base::unit;
 use crate::config::fingerprint;
 use crate::config::settings::{Address, App, Transport};
+use crate::config::valkey::Limits;
 
 /// What is at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Unit<'a> {
     pub has_file: bool,
     /// Its workers that run: what they have, they keep, whatever the file says by now.
     pub running: Vec<u16>,
+    /// Its own Valkey server's limits, if it has one.
+    pub valkey: Option<Limits>,
 }
 
 /// The units of all workers. `session` is where the session store listens beside its socket,
@@ -51,7 +55,11 @@ pub fn tree(units: &[Unit<'_>], session: Option<&str>, is_roots: impl Fn(&Path) 
         );
         tree.insert("roundsman-session.socket.d/50-roundsman.conf".into(), Item::File(text));
     }
-    for Unit { app, source, has_file, running } in units {
+    for Unit { app, source, has_file, running, valkey } in units {
+        if let Some(limits) = valkey {
+            let path = format!("{}.d/50-roundsman.conf", unit::valkey(&app.name));
+            tree.insert(path.into(), Item::File(valkey_unit::service(app, *source, limits)));
+        }
         let wanted = if *has_file { app.workers } else { 0 };
         let surplus = running.iter().copied().filter(|number| *number > wanted);
         for number in (1..=wanted).chain(surplus) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
-use crate::config::settings::{Address, App, Listen};
+use crate::config::settings::{Address, App, Listen, SESSION_URL, SessionStore};
 
 /// Variables by name.
 pub type Environment = BTreeMap<OsString, OsString>;
@@ -33,7 +33,13 @@ pub(super) fn of_app(
     address: &Address,
 ) -> Environment {
     let mut theirs = ours.clone();
-    if let Some(url) = &app.session {
+    let url = match &app.session {
+        Some(SessionStore::Embedded) => Some(SESSION_URL),
+        Some(SessionStore::Url(url)) => Some(url.as_str()),
+        // The shim has it among its own, since a secret is in it.
+        Some(SessionStore::Valkey) | None => None,
+    };
+    if let Some(url) = url {
         theirs.insert("SESSION_URL".into(), url.into());
         if !url.starts_with("mongodb") {
             theirs.insert("REDIS_URL".into(), url.into());
@@ -108,7 +114,7 @@ mod tests {
     #[test]
     fn files_win_over_settings_and_those_over_the_unit() {
         let mut app = app(Listen::Cluster, &["node", "a.js"]);
-        app.session = Some("redis://localhost".into());
+        app.session = Some(SessionStore::Url("redis://localhost".into()));
         app.environment = [("A".into(), "settings".into()), ("B".into(), "settings".into())].into();
         let files = of(&[("A", "file"), ("LISTEN_FDS", "7")]);
         let unit = of(&[("A", "unit"), ("B", "unit"), ("C", "unit")]);
@@ -117,7 +123,7 @@ mod tests {
         assert_eq!(found, [Some("file"), Some("settings"), Some("unit"), None]);
         assert_eq!(get(&theirs, "SESSION_URL"), Some("redis://localhost"));
         assert_eq!(get(&theirs, "REDIS_URL"), Some("redis://localhost"));
-        app.session = Some("mongodb://localhost".into());
+        app.session = Some(SessionStore::Url("mongodb://localhost".into()));
         let theirs = of_app(&unit, &of(&[]), &app, 1, &app.worker_address(1));
         assert_eq!(get(&theirs, "SESSION_URL"), Some("mongodb://localhost"));
         assert_eq!(get(&theirs, "REDIS_URL"), None);

@@ -5,7 +5,7 @@
 use std::fs;
 
 use proptest::prelude::*;
-use roundsman::config::{Loaded, Sources, load};
+use roundsman::config::{Loaded, Sources, ValkeyLimits, load};
 use roundsman::generator::tree::{Unit, tree};
 use tempfile::TempDir;
 
@@ -107,7 +107,13 @@ fn use_up(loaded: Loaded) {
         .settings
         .apps
         .values()
-        .map(|app| Unit { app, source: None, has_file: true, running: vec![1, 251] })
+        .map(|app| Unit {
+            app,
+            source: None,
+            has_file: true,
+            running: vec![1, 251],
+            valkey: app.has_valkey().then(|| ValkeyLimits::of(&loaded.settings.front.session)),
+        })
         .collect();
     tree(&units, None, |path| path.starts_with("/etc"));
     let errors = loaded.problems.errors();

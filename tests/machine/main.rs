@@ -36,5 +36,6 @@ mod shop;
 mod supervision;
 mod tls;
 mod upgrade_purge;
+mod valkey;
 mod watchdog;
 mod zoo;

@@ -6,6 +6,7 @@ mod passwords;
 mod rescue;
 mod stats;
 mod transfer;
+mod valkey;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -48,6 +49,7 @@ enum Tool {
     Migrate(migrate::Migrate),
     Check(Check),
     Salvage(Salvage),
+    ValkeyExec(valkey::ValkeyExec),
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +125,7 @@ impl Session {
             Some(Tool::Migrate(migrate)) => migrate.run(),
             Some(Tool::Check(check)) => check.run(),
             Some(Tool::Salvage(salvage)) => salvage.run(),
+            Some(Tool::ValkeyExec(_)) => valkey::ValkeyExec::run(),
         };
         let code = manage::end(result);
         journal::flush();

@@ -324,7 +324,8 @@ pub(in crate::config) const DNS: Section = Section {
 
 pub(in crate::config) const SESSION: Section = Section {
     title: "[session]",
-    doc: "The shared session store, roundsman-session-store.service.",
+    doc: "The shared session store, roundsman-session-store.service. What sync, max-size and connections say holds \
+          for each roundsman-valkey@NAME.service, too.",
     keys: &[
         key(
             "sync",
@@ -338,7 +339,8 @@ pub(in crate::config) const SESSION: Section = Section {
             "size",
             "\"1GiB\"",
             "Of all keys and values; beyond it entries are evicted, those that expire next first, of apps that \
-             have more than an equal part of it.",
+             have more than an equal part of it. Each Valkey server has so much for itself, evicts nothing and \
+             refuses writes beyond it.",
         ),
         key(
             "memory",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::balancing::Balancing;
+use super::session::SessionStore;
 use crate::base::{paths, unit};
 use crate::config::supervision::Supervision;
 
@@ -71,7 +72,7 @@ pub struct App {
     /// How its workers are looked after.
     pub supervision: Supervision,
     /// Where its sessions are, for `SESSION_URL`; `None` when it is told nothing.
-    pub session: Option<String>,
+    pub session: Option<SessionStore>,
     /// Which loopback network (`127.x.y.0/24`) the workers' TCP listeners are on: 16384 slots.
     pub slot: u16,
 }
@@ -253,6 +254,11 @@ impl App {
     /// connections, or serve nobody.
     pub fn has_address(&self) -> bool {
         self.handoff.is_none() && !self.is_background()
+    }
+
+    /// Whether it has a Valkey server of its own.
+    pub fn has_valkey(&self) -> bool {
+        self.session == Some(SessionStore::Valkey)
     }
 
     /// Whether nobody connects to it.

@@ -24,7 +24,7 @@ pub use self::balancing::{
 };
 pub use self::front::{Front, HandOff, Limits, Retries, Threads, Timeouts};
 pub use self::route::{HostPattern, Https, Route, RouteTarget, Share, Split, SplitKey};
-pub use self::session::{SESSION_URL, Session, SessionSync};
+pub use self::session::{SESSION_URL, Session, SessionStore, SessionSync};
 pub use self::upstream::{Upstream, UpstreamServer};
 pub use super::dns::{Dns, DnsName, Family, NamedServers};
 pub use super::listener::{

@@ -7,6 +7,30 @@ use std::time::Duration;
 /// What `session = true` stands for: the store on this machine.
 pub const SESSION_URL: &str = "unix:///run/roundsman/session.sock";
 
+/// Where an app's sessions are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionStore {
+    /// In the store that all apps of this machine share.
+    Embedded,
+    /// In a Valkey server of the app's own.
+    Valkey,
+    /// At this URL, which is none of ours.
+    Url(String),
+}
+
+// === impl SessionStore ===
+
+impl SessionStore {
+    /// What tells it from others: its URL, but for a server of the app's own.
+    pub(crate) fn word(&self) -> &str {
+        match self {
+            Self::Embedded => SESSION_URL,
+            Self::Valkey => "valkey",
+            Self::Url(url) => url,
+        }
+    }
+}
+
 /// `[session]`: the store that `roundsman session` serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {

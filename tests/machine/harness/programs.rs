@@ -14,14 +14,18 @@ pub(crate) enum Under {
     Nothing,
     /// More of Debian's packages, and programs from PyPI.
     Debian,
+    /// Debian's Valkey server, or what came before it.
+    Valkey,
 }
 
 /// The layers of a machine that has the package and these folders of programs, the uppermost first.
 pub(super) fn programs(debian: Debian, folders: &[&str], under: Under) -> Vec<PathBuf> {
     let script = repository().join("tests/machine/zoo/fetch");
     let mut arguments = vec![debian.name().as_ref()];
-    if under == Under::Debian {
-        arguments.push("debian".as_ref());
+    match under {
+        Under::Nothing => {}
+        Under::Debian => arguments.push("debian".as_ref()),
+        Under::Valkey => arguments.push("valkey".as_ref()),
     }
     // What npm installs; the others are made with Debian's packages.
     let is_npm = |folder: &&&str| {
@@ -38,6 +42,10 @@ pub(super) fn programs(debian: Debian, folders: &[&str], under: Under) -> Vec<Pa
         Under::Nothing => installed(debian),
         Under::Debian => {
             let prefix = format!("installed-programs-{}-", debian.name());
+            installed_over(paths(below), &prefix)
+        }
+        Under::Valkey => {
+            let prefix = format!("installed-valkey-{}-", debian.name());
             installed_over(paths(below), &prefix)
         }
     });
