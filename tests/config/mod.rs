@@ -9,6 +9,7 @@ mod handoff;
 mod import_cases;
 mod import_nginx;
 mod import_nginx_cases;
+mod import_nginx_habits;
 mod import_pm2;
 mod import_real;
 mod load;

@@ -77,3 +77,91 @@ pub(super) fn for_clients(directive: &Directive) -> Remark {
 
 /// The longest time that `hsts` can have, in seconds.
 pub(super) const LONGEST_HSTS: u64 = 3660 * 86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::super::syntax::parse;
+    use super::*;
+
+    fn field(text: &str) -> Directive {
+        parse(text, "f").unwrap().remove(0)
+    }
+
+    #[test]
+    fn fields_that_the_front_sets_in_the_same_way_need_no_word() {
+        for (given, is) in [
+            ("Host $host", true),
+            ("host $http_host", true),
+            ("Host $host:$server_port", true),
+            ("Host app.example", false),
+            ("X-Forwarded-Proto $scheme", true),
+            ("X-Forwarded-Proto https", false),
+            ("X-Forwarded-For $remote_addr", true),
+            ("X-Forwarded-For $proxy_add_x_forwarded_for", false),
+            ("X-Forwarded-Host $host", true),
+            ("X-Forwarded-Host app.example", false),
+            ("X-Forwarded-Port $server_port", true),
+            ("X-Forwarded-Port 443", false),
+            ("X-Request-ID $request_id", true),
+            ("X-Request-ID $http_x_request_id", false),
+            ("Upgrade $http_upgrade", true),
+            ("Connection ''", true),
+            ("X-Other x", false),
+        ] {
+            assert_eq!(is_so(&field(&format!("proxy_set_header {given};"))), is, "{given}");
+        }
+    }
+
+    #[test]
+    fn all_other_fields_are_named() {
+        for (given, severity, part) in [
+            ("Host app.example", Severity::Lost, "the client's Host, not app.example"),
+            (
+                "X-Forwarded-Proto $http_x_forwarded_proto",
+                Severity::Differs,
+                "the client's word is believed only from",
+            ),
+            ("X-Forwarded-Proto https", Severity::Differs, "never a fixed word"),
+            (
+                "X-Forwarded-For $proxy_add_x_forwarded_for",
+                Severity::Differs,
+                "what the client sent is dropped",
+            ),
+            ("X-Forwarded-For 1", Severity::Differs, "the front sets X-Forwarded-For itself"),
+            ("X-Forwarded-Host a", Severity::Differs, "the front sets X-Forwarded-Host itself"),
+            ("X-Forwarded-Port 443", Severity::Differs, "the front sets X-Forwarded-Port itself"),
+            ("Forwarded x", Severity::Differs, "the front sets Forwarded itself"),
+            ("X-Real-IP $remote_addr", Severity::Lost, "is not set, nor passed on from the client"),
+            ("X-Cert $ssl_client_cert", Severity::Lost, "`forward-client-certificate`"),
+            ("Accept-Encoding ''", Severity::Lost, "nginx removes Accept-Encoding"),
+            ("X-Other x", Severity::Lost, "does not get the field X-Other"),
+        ] {
+            let remark = for_servers(&field(&format!("proxy_set_header {given};")));
+            assert_eq!(remark.severity, severity, "{given}");
+            assert!(remark.text.contains(part), "{given}: {}", remark.text);
+        }
+    }
+
+    #[test]
+    fn hsts_is_written_and_says_what_is_not() {
+        for (value, more) in [
+            ("max-age=60", Some("instead of the app's own")),
+            ("max-age=316224000", Some("instead of the app's own")),
+            ("max-age=316224001", Some("own, for ten years, the longest that can be written")),
+            ("max-age=60; preload", Some("own, without preload")),
+            (
+                "max-age=400000000; preload",
+                Some("own, without preload and for ten years, the longest that can be written"),
+            ),
+            ("$hsts", None),
+        ] {
+            let remark =
+                for_clients(&field(&format!("add_header Strict-Transport-Security '{value}';")));
+            assert_eq!(remark.severity == Severity::Differs, more.is_some(), "{value}");
+            let end = more.unwrap_or("write `hsts = \"365d\"` into the routes");
+            assert!(remark.text.ends_with(end), "{value}: {}", remark.text);
+        }
+        let other = for_clients(&field("add_header X-Frame-Options DENY;"));
+        assert!(other.text.contains("the field X-Frame-Options"), "{}", other.text);
+    }
+}

@@ -67,7 +67,8 @@ impl Front {
         }
         front.limits_of(directives);
         let mut trusted = Vec::new();
-        walk(directives, &mut |directive| front.one(directive, &mut trusted, prefix));
+        walk(directives, &mut |directive| front.one(directive, &mut trusted));
+        front.certificates_of(directives, &[], prefix);
         if !trusted.is_empty() {
             let list = array(trusted.iter().map(String::as_str));
             front.top.push(format!("trusted-proxies = {list}"));
@@ -90,8 +91,10 @@ impl Front {
         }
         let connections = effective(directives, "limit_conn");
         let number = |value: &Option<Vec<String>>| value.as_ref()?.last()?.parse::<u64>().ok();
-        let numbers: Option<Vec<u64>> = connections.iter().map(number).collect();
-        if let Some(most) = numbers.and_then(|numbers| numbers.into_iter().max())
+        let numbers: Option<BTreeSet<u64>> = connections.iter().map(number).collect();
+        // The same for all that is passed on, or it would let more through somewhere.
+        if let Some(most) =
+            numbers.filter(|numbers| numbers.len() == 1).and_then(|n| n.first().copied())
             && (1..=10_000_000).contains(&most)
             && limits_by_client(directives)
         {
@@ -99,7 +102,12 @@ impl Front {
         }
     }
 
-    fn one(&mut self, directive: &Directive, trusted: &mut Vec<String>, prefix: &Path) {
+    /// Whether `limit_conn` is in it.
+    pub(super) fn counts_connections(&self) -> bool {
+        self.limits.contains_key("connections-per-client")
+    }
+
+    fn one(&mut self, directive: &Directive, trusted: &mut Vec<String>) {
         let first = directive.arguments.first().map_or("", String::as_str);
         let last = directive.arguments.last().map_or("", String::as_str);
         match directive.name.as_str() {
@@ -124,25 +132,37 @@ impl Front {
                 let is_tls = directive.arguments.iter().any(|word| word == "ssl");
                 self.proxy_protocol.insert(if is_tls { "https" } else { "http" });
             }
-            "server" => self.certificate(directive, prefix),
             _ => {}
         }
     }
 
-    fn certificate(&mut self, server: &Directive, prefix: &Path) {
+    /// Those of the servers of a block, which have its own where they name none.
+    fn certificates_of(&mut self, block: &[Directive], outer: &[(String, String)], prefix: &Path) {
         let all = |name: &str| {
-            let found: Vec<String> = server
-                .block
+            let found: Vec<String> = block
                 .iter()
                 .filter(|inner| inner.name == name)
                 .filter_map(|inner| absolute(inner.arguments.first()?, prefix))
                 .collect();
             found
         };
-        let pairs = all("ssl_certificate").into_iter().zip(all("ssl_certificate_key"));
-        for pair in pairs {
-            if self.known.insert(pair.clone()) {
-                self.certificates.push(pair);
+        let own: Vec<_> =
+            all("ssl_certificate").into_iter().zip(all("ssl_certificate_key")).collect();
+        let names_own = block.iter().any(|inner| inner.name == "ssl_certificate");
+        let pairs = if names_own { &own } else { outer };
+        for inner in block {
+            match inner.name.as_str() {
+                "http" => self.certificates_of(&inner.block, pairs, prefix),
+                "server" if is_tls(inner) => self.certificates_of(&inner.block, pairs, prefix),
+                // In a server it stands for itself.
+                "listen" => {
+                    for pair in pairs {
+                        if self.known.insert(pair.clone()) {
+                            self.certificates.push(pair.clone());
+                        }
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -182,6 +202,16 @@ impl Front {
         }
         (!parts.is_empty()).then(|| parts.join("\n\n") + "\n")
     }
+}
+
+/// Whether a server names a certificate, or listens for TLS.
+fn is_tls(server: &Directive) -> bool {
+    server.block.iter().any(|inner| match inner.name.as_str() {
+        "ssl_certificate" => true,
+        "listen" => inner.arguments.iter().any(|word| word == "ssl" || word == "quic"),
+        "ssl" => inner.arguments == ["on"],
+        _ => false,
+    })
 }
 
 fn table(name: &str, lines: impl IntoIterator<Item = String>) -> String {
@@ -278,6 +308,126 @@ mod tests {
              [limits]\nbody = \"20MiB\"\n\n\
              [listen.https]\ncertificates = [\n    { certificate = \"/etc/nginx/a.pem\", key = \"/k\" },\n]\n"
         );
+    }
+
+    #[test]
+    fn each_setting_is_written_where_it_is_another_one_here() {
+        let pass = "location / { proxy_pass http://a; }";
+        for (text, lines) in [
+            ("keepalive_timeout 75s;", ""),
+            ("keepalive_timeout 0;", ""),
+            ("keepalive_timeout 20s;", "[timeouts]\nidle = \"20s\"\n\n"),
+            ("client_header_timeout 15s;", ""),
+            ("send_timeout soon;", ""),
+            (
+                "proxy_send_timeout 5s; grpc_send_timeout 9s;",
+                "[timeouts]\nupstream-write = \"9s\"\n\n",
+            ),
+            (
+                "proxy_send_timeout 9s; grpc_send_timeout 5s;",
+                "[timeouts]\nupstream-write = \"9s\"\n\n",
+            ),
+            (
+                "proxy_send_timeout 9s; grpc_send_timeout 30s;",
+                "[timeouts]\nupstream-write = \"30s\"\n\n",
+            ),
+            (
+                "proxy_read_timeout 1h;",
+                "[timeouts]\nresponse-body = \"3600s\"\nresponse-header = \"3600s\"\n\n",
+            ),
+            (
+                "proxy_read_timeout 2h;",
+                "[timeouts]\nresponse-body = \"7200s\"\nresponse-header = \"7200s\"\ntunnel-idle = \"7200s\"\n\n",
+            ),
+            ("proxy_send_timeout 2h;", "[timeouts]\nupstream-write = \"7200s\"\n\n"),
+        ] {
+            assert_eq!(
+                front(&format!("server {{ {text} {pass} }}")),
+                format!("{lines}[limits]\nbody = \"1MiB\"\n"),
+                "{text}"
+            );
+        }
+        for (text, line) in [
+            ("worker_shutdown_timeout 10s;", "shutdown = \"10s\"\n"),
+            ("worker_shutdown_timeout 0;", ""),
+            ("http { http2_max_concurrent_streams 50; }", "streams-per-connection = 50\n"),
+            ("http { http2_max_concurrent_streams 0; }", ""),
+            ("http { http2_max_concurrent_streams 10001; }", ""),
+            ("http { large_client_header_buffers 4 16k; }", "header-bytes = \"64KiB\"\n"),
+            ("http { large_client_header_buffers 4 1m; }", ""),
+            ("http { large_client_header_buffers 4 100; }", ""),
+            (
+                "http { set_real_ip_from 10.0.0.1; set_real_ip_from 10.0.0.1; set_real_ip_from x; }",
+                "trusted-proxies = [\"10.0.0.1\"]\n",
+            ),
+            ("server { listen 80 proxy_protocol; }", "[listen.http]\nproxy-protocol = true\n"),
+            ("server { listen 80; }", ""),
+            ("server { listen 443 ssl proxy_protocol; }", ""),
+            (
+                "server { listen 443 ssl proxy_protocol; ssl_certificate /c; ssl_certificate_key /k; }",
+                "certificate = \"/c\", key = \"/k\" },\n]\nproxy-protocol = true\n",
+            ),
+            ("server { listen 443 ssl; ssl_certificate $c; ssl_certificate_key /k; }", ""),
+            ("server { listen 443 ssl; ssl_certificate data:x; ssl_certificate_key data:x; }", ""),
+            ("server { listen 443 ssl; ssl_certificate /c; ssl_certificate_key engine:x; }", ""),
+            ("http { ssl_certificate /c; ssl_certificate_key /k; server { listen 80; } }", ""),
+            (
+                "http { ssl_certificate /c; ssl_certificate_key /k; server { ssl on; listen 443; } }",
+                "{ certificate = \"/c\", key = \"/k\" },\n]\n",
+            ),
+        ] {
+            let all = front(text);
+            assert!(all.ends_with(line) && all.is_empty() == line.is_empty(), "{text}: {all}");
+        }
+    }
+
+    #[test]
+    fn connections_are_counted_only_where_nginx_counts_them_by_client_and_alike() {
+        let pass = "proxy_pass http://a;";
+        let zone = |key: &str| format!("limit_conn_zone {key} zone=z:1m;");
+        for (text, counts) in [
+            (
+                format!(
+                    "{} server {{ limit_conn z 20; location / {{ {pass} }} }}",
+                    zone("$remote_addr")
+                ),
+                true,
+            ),
+            (
+                format!(
+                    "{} server {{ limit_conn z 20; location / {{ {pass} }} }}",
+                    zone("$server_name")
+                ),
+                false,
+            ),
+            (format!("server {{ limit_conn z 20; location / {{ {pass} }} }}"), false),
+            (
+                format!(
+                    "{} {} server {{ limit_conn z 20; location / {{ {pass} }} }}",
+                    zone("$remote_addr"),
+                    zone("$server_name")
+                ),
+                false,
+            ),
+            (
+                format!(
+                    "{} server {{ location / {{ limit_conn z 20; {pass} }} location /b {{ limit_conn z 2; {pass} }} }}",
+                    zone("$binary_remote_addr")
+                ),
+                false,
+            ),
+            (
+                format!(
+                    "{} server {{ limit_conn z 0; location / {{ {pass} }} }}",
+                    zone("$remote_addr")
+                ),
+                false,
+            ),
+        ] {
+            let tree = parse(&text, "f").unwrap();
+            let front = Front::of(&tree, Path::new("/etc/nginx"));
+            assert_eq!(front.counts_connections(), counts, "{text}");
+        }
     }
 
     #[test]

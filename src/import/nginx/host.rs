@@ -108,14 +108,16 @@ mod tests {
 
     #[test]
     fn names_are_hosts_or_patterns() {
-        let tree =
-            parse("server { server_name a.Example .b.example *.c.example _ \"\" ~^d e.*; }", "f");
+        let tree = parse(
+            "server { server_name a.Example .b.example *.c.example _ \"\" ~^d e.* *.*.f g_h!; }",
+            "f",
+        );
         let tree = tree.unwrap();
         let names = Names::of(&tree[0]);
         let hosts: Vec<String> = names.hosts.iter().map(ToString::to_string).collect();
         assert_eq!(hosts, ["a.example", "b.example", "*.b.example", "*.c.example"]);
         let patterns: Vec<&str> = names.patterns.iter().map(|(_, name)| *name).collect();
-        assert_eq!(patterns, ["~^d", "e.*"]);
+        assert_eq!(patterns, ["~^d", "e.*", "*.*.f", "g_h!"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::path::{encloses, prefix};
 use super::pattern;
 use super::reader::{Reader, Site};
 use super::redirect::{self, Condition, Said};
-use super::scope::{Scope, SentHost};
+use super::scope::{Block, Scope, SentHost};
 use super::syntax::Directive;
 use super::table::{Entry, Https, Shut, To};
 
@@ -30,7 +30,8 @@ struct Doing {
 
 impl Reader {
     pub(super) fn location(&mut self, directive: &Directive, site: &Site<'_>, outer: &Scope) {
-        let scope = outer.within(&directive.block, Level::Location);
+        let mut scope = outer.within(&directive.block, Level::Location);
+        scope.blocks.push(Block::of(directive));
         let closed = scope.protection.reason();
         let paths = match paths(&directive.arguments) {
             Paths::Named => return,
@@ -80,6 +81,7 @@ impl Reader {
             match inner.name.as_str() {
                 "proxy_pass" | "grpc_pass" => {}
                 "location" => self.location(inner, site, &scope),
+                "internal" if !is_exact && closed.is_some() => self.say_once("internal", Severity::Lost, inner, "X-Accel-Redirect, by which an app has nginx send what is here, is passed on to the client"),
                 name if closed.is_some() && closed::is_rule(name) => {}
                 "return" | "rewrite" if redirect::said(inner).is_some() => {}
                 _ if redirect::if_to_https(inner).is_some() => self.tell_condition(inner),
@@ -111,6 +113,7 @@ impl Reader {
                     path: path.clone(),
                     is_exact,
                     is_pattern,
+                    blocks: scope.blocks.clone(),
                     at: format!("{}: location", directive.at),
                     https,
                     to: to.clone(),
@@ -147,7 +150,7 @@ impl Reader {
         if let Some(to) = self.pass(location, path, scope) {
             return Doing { to: Some(to), is_told: true };
         }
-        if let Some(named) = fallback(location, site) {
+        if let Some(named) = fallback(&location.block, &site.locations) {
             let scope = scope.within(&named.block, Level::Location);
             for inner in &named.block {
                 match inner.name.as_str() {
@@ -197,7 +200,7 @@ impl Reader {
         let rewrite = location
             .block
             .iter()
-            .find(|inner| inner.name == "rewrite" && redirect::said(inner).is_none());
+            .find(|inner| inner.name == "rewrite" && !redirect::sends_away(inner));
         for inner in &location.block {
             let name = inner.name.as_str();
             if let "fastcgi_pass" | "uwsgi_pass" | "scgi_pass" | "memcached_pass" = name {
@@ -259,23 +262,19 @@ impl Site<'_> {
     }
 }
 
-/// Whether what a block says of a path is to pass it on.
-fn passes_at(block: &[Directive], path: &str) -> bool {
-    let around = |inner: &&Directive| {
-        inner.name == "location"
-            && match paths(&inner.arguments) {
-                Paths::Prefixes(paths) => {
-                    paths.iter().any(|own| encloses(prefix(own), prefix(path)))
-                }
-                _ => false,
-            }
+/// Whether what a server says of a path is to pass it on.
+fn passes_at(server: &[Directive], path: &str) -> bool {
+    let locations: Vec<&Directive> = server.iter().filter(|i| i.name == "location").collect();
+    let around = |inner: &&Directive| match paths(&inner.arguments) {
+        Paths::Prefixes(paths) => paths.iter().any(|own| encloses(prefix(own), prefix(path))),
+        _ => false,
     };
     let length = |inner: &&Directive| inner.arguments.last().map_or(0, String::len);
-    let found = block.iter().filter(around).max_by_key(length);
-    found.is_some_and(|location| {
-        passes_to(&location.block).is_some()
-            && !location.block.iter().any(|inner| redirect::said(inner).is_some())
-    })
+    let found = locations.iter().copied().filter(around).max_by_key(length);
+    let block = found.map_or(server, |location| &location.block);
+    let passes = passes_to(block).is_some()
+        || fallback(block, &locations).is_some_and(|named| passes_to(&named.block).is_some());
+    passes && !block.iter().any(|inner| redirect::said(inner).is_some())
 }
 
 fn unserved(why: String) -> To {
@@ -332,15 +331,32 @@ fn is_path(path: &str) -> bool {
 }
 
 /// The named location that gets what is no file.
-fn fallback<'a>(location: &Directive, site: &Site<'a>) -> Option<&'a Directive> {
+fn fallback<'a>(block: &[Directive], locations: &[&'a Directive]) -> Option<&'a Directive> {
     let last = |name: &str| {
-        let found = location.block.iter().find(|inner| inner.name == name)?;
+        let found = block.iter().find(|inner| inner.name == name)?;
         found.arguments.last().filter(|last| last.starts_with('@'))
     };
     let is_404 = |inner: &&Directive| {
         inner.name == "error_page" && inner.arguments.first().is_some_and(|status| status == "404")
     };
-    let missing = location.block.iter().find(is_404).and_then(|page| page.arguments.last());
+    let missing = block.iter().find(is_404).and_then(|page| page.arguments.last());
     let name = last("try_files").or(missing.filter(|last| last.starts_with('@')))?;
-    site.locations.iter().find(|other| other.arguments == [name.as_str()]).copied()
+    locations.iter().find(|other| other.arguments == [name.as_str()]).copied()
+}
+
+/// The location that a server is by itself, as Puma's and Unicorn's example has it: what no location is for
+/// is looked for among its files, and goes to a named one.
+pub(super) fn without_a_path(server: &Directive) -> Option<Directive> {
+    let is_root = |inner: &Directive| {
+        inner.name == "location"
+            && matches!(paths(&inner.arguments), Paths::Prefixes(all) if all.contains(&"/".to_owned()))
+    };
+    let try_files = server.block.iter().find(|inner| inner.name == "try_files")?;
+    let is_named = try_files.arguments.last().is_some_and(|last| last.starts_with('@'));
+    (is_named && !server.block.iter().any(is_root)).then(|| Directive {
+        name: "location".to_owned(),
+        arguments: vec!["/".to_owned()],
+        block: vec![try_files.clone()],
+        at: try_files.at.clone(),
+    })
 }

@@ -6,8 +6,11 @@ mod front;
 mod host;
 mod index;
 mod location;
+#[cfg(test)]
+mod outcomes;
 mod path;
 mod pattern;
+mod precedence;
 mod reader;
 mod redirect;
 mod remark;
@@ -25,11 +28,12 @@ mod values;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use self::closed::Protection;
 use self::front::Front;
 use self::reader::Reader;
 use self::scope::Scope;
 use self::syntax::Directive;
-use self::table::Routes;
+use self::table::{Routes, Shut, To};
 use super::{File, Import, ImportError, Severity};
 
 /// The front's own file, below `/etc/roundsman`.
@@ -58,11 +62,13 @@ pub(crate) fn import_text(text: &str) -> Result<Import, ImportError> {
 }
 
 fn import_directives(directives: &[Directive], prefix: &Path, front_file: &str) -> Import {
-    let mut reader = Reader::default();
-    reader.around_servers(directives);
-    let servers = server::all(directives, &Scope::default());
-    reader.sites(&servers);
     let front = Front::of(directives, prefix);
+    let mut reader = Reader::default();
+    reader.counts = front.counts_connections();
+    reader.around_servers(directives);
+    let protection = Protection::none(reader.counts);
+    let servers = server::all(directives, &Scope { protection, ..Scope::default() });
+    reader.sites(&servers);
     reader.write();
     reader.tell_families();
     reader.tell_always(&front);
@@ -96,7 +102,14 @@ impl Reader {
 
     /// Says what there is to say of a directive that comes to no file.
     fn other(&mut self, directive: &Directive) {
-        if closed::for_some(directive) {
+        if closed::is_unknown(directive) {
+            let at = format!("{}: include", directive.at);
+            let file = directive.arguments.join(" ");
+            self.unprotected(
+                at,
+                format!("there is no file {file}, and whom it keeps out nobody knows"),
+            );
+        } else if closed::for_some(directive) && !(self.counts && directive.name == "limit_conn") {
             let rule = format!("{} {}", directive.name, directive.arguments.join(" "));
             let at = format!("{}: {}", directive.at, directive.name);
             self.unprotected(
@@ -113,7 +126,16 @@ impl Reader {
 
     /// Makes the files of the upstreams.
     fn write(&mut self) {
-        let table = std::mem::take(&mut self.table);
+        let mut table = std::mem::take(&mut self.table);
+        for entry in &mut table.entries {
+            if let To::Open(name) = &entry.to
+                && self.upstreams.get(name).is_none_or(|upstream| upstream.servers.is_empty())
+            {
+                let why = format!("the upstream \"{name}\" has no server that can be used");
+                entry.to = To::Shut(Shut::unserved(why, None));
+            }
+        }
+        table.settle_precedence(&mut self.import);
         let Routes { open, split, closed, wanted } = table.resolve(&mut self.import);
         for (name, route) in open {
             if let Some(upstream) = self.upstreams.get_mut(&name) {

@@ -18,7 +18,7 @@ pub(super) fn prefixes(expression: &str) -> Option<Vec<String>> {
         }
         match rest {
             "" | ".*" | ".*$" | "(.*)" | "(.*)$" => return Some(paths),
-            "(/|$)" | "(?:/|$)" | "(/.*)?$" | "(?:/.*)?$" | "(/.*|$)" => {
+            "(/|$)" | "(?:/|$)" | "($|/)" | "(?:$|/)" | "(/.*)?$" | "(?:/.*)?$" | "(/.*|$)" => {
                 append(&mut paths, &["/".to_owned()]);
                 return Some(paths);
             }
@@ -78,6 +78,7 @@ mod tests {
             ("^/api/", Some("/api/")),
             ("^/api", Some("/api")),
             ("^/api(/|$)", Some("/api/")),
+            ("^/(?:data|config)(?:$|/)", Some("/data/ /config/")),
             ("^/api/.*$", Some("/api/")),
             ("^/api/(.*)$", Some("/api/")),
             ("^/(api|socket\\.io)/", Some("/api/ /socket.io/")),
@@ -92,10 +93,19 @@ mod tests {
             ("^/(a", None),
             ("^/é", None),
             ("^/a{2}", None),
+            ("^/\\d", None),
+            ("^/\\.a", Some("/.a")),
         ] {
             let found = prefixes(expression).map(|paths| paths.join(" "));
             assert_eq!(found.as_deref(), paths, "{expression}");
         }
+    }
+
+    #[test]
+    fn so_many_prefixes_are_no_prefixes() {
+        let words = |n: usize| format!("^/({})/x", vec!["a"; n].join("|"));
+        assert_eq!(prefixes(&words(32)).map(|paths| paths.len()), Some(32));
+        assert_eq!(prefixes(&words(33)), None);
     }
 
     proptest::proptest! {

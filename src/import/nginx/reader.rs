@@ -18,6 +18,8 @@ pub(super) struct Reader {
     /// Where to go on with a name that is there already.
     pub(super) numbers: BTreeMap<String, usize>,
     pub(super) table: Table,
+    /// Whether the front counts connections as `limit_conn` says.
+    pub(super) counts: bool,
     /// `split_clients` → who gets which share.
     pub(super) splits: BTreeMap<String, Split>,
     /// The first port for plain HTTP.

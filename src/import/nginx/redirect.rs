@@ -132,13 +132,25 @@ pub(super) fn said(directive: &Directive) -> Option<Said> {
             (Ok(_), _) => Said::Text,
             (Err(_), _) => away(status, &["$request_uri", "$uri$is_args$args", "$uri"]),
         }),
-        ("rewrite", [pattern, to, ..]) if to.starts_with("http") => Some(match *pattern {
-            "^" => away(to, &["$request_uri?", "$request_uri", "$uri"]),
-            "^(.*)$" | "^(.*)" | "(.*)" => away(to, &["$1", "$request_uri?", "$request_uri"]),
-            "^/(.*)$" | "^/(.*)" => away(to, &["/$1", "$request_uri?", "$request_uri"]),
-            _ => Said::Elsewhere((*to).to_owned()),
-        }),
+        ("rewrite", [pattern, to, ..]) if sends_away(directive) => match *pattern {
+            "^" | ".*" | "^.*$" => Some(away(to, &["$request_uri?", "$request_uri", "$uri"])),
+            "^(.*)$" | "^(.*)" | "(.*)" => Some(away(to, &["$1", "$request_uri?", "$request_uri"])),
+            "^/(.*)$" | "^/(.*)" => Some(away(to, &["/$1", "$request_uri?", "$request_uri"])),
+            _ => None,
+        },
         _ => None,
+    }
+}
+
+/// Whether it is a `rewrite` that answers with a redirect, if its pattern matches.
+pub(super) fn sends_away(directive: &Directive) -> bool {
+    let arguments: Vec<&str> = directive.arguments.iter().map(String::as_str).collect();
+    match (directive.name.as_str(), arguments.as_slice()) {
+        ("rewrite", [_, to, flags @ ..]) => {
+            ["http://", "https://", "$scheme"].iter().any(|start| to.starts_with(start))
+                || flags.iter().any(|flag| matches!(*flag, "permanent" | "redirect"))
+        }
+        _ => false,
     }
 }
 
@@ -202,6 +214,53 @@ mod tests {
         ] {
             assert_eq!(answer(text).sends_to_https(&a), sent, "{text}");
             assert_eq!(answer(text).is_to_https(), all, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_to_all_is_known_from_what_it_says_to_some() {
+        for (text, all, refuses) in [
+            ("return 404;", true, true),
+            ("return 444;", true, true),
+            ("return 200 ok;", true, false),
+            ("return 301 https://b.example/;", true, false),
+            ("return https://b.example/;", true, false),
+            ("rewrite ^ https://b.example/ permanent;", true, false),
+            ("rewrite ^(.*)$ $scheme://b.example$1 permanent;", true, false),
+            ("rewrite ^/(.*) /x/$1 redirect;", true, false),
+            ("rewrite ^/old$ https://b.example/ permanent;", false, false),
+            ("rewrite ^/old$ /new permanent;", false, false),
+            ("rewrite ^ /new last;", false, false),
+            ("if ($host = b.example) { return 404; }", false, false),
+            ("", false, false),
+        ] {
+            let found = answer(text);
+            assert_eq!((found.is_for_all(), found.is_refusal()), (all, refuses), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_if_sends_to_https_if_it_leads_to_the_host_that_it_asks_for() {
+        for (text, sends) in [
+            ("if ($host = a.example) { return 301 https://a.example$request_uri; }", true),
+            ("if ($host = A.example) { return 301 https://$host$request_uri; }", true),
+            ("if ($host = a.example) { return 301 https://b.example$request_uri; }", false),
+            ("if ($host != a.example) { return 301 https://a.example$request_uri; }", false),
+            ("if ($scheme = http) { return 301 https://b.example$request_uri; }", false),
+            ("if ($https != on) { return 301 https://$host$request_uri; }", true),
+            ("if ($https != off) { return 301 https://$host$request_uri; }", false),
+            ("if ($server_port = 80) { rewrite ^(.*)$ https://$host$1 permanent; }", true),
+            ("if ($server_port != 443) { rewrite ^/(.*)$ https://$host/$1 permanent; }", true),
+            ("if ($server_port = 8080) { return 301 https://$host$request_uri; }", false),
+            (
+                "if ($http_x_forwarded_proto != https) { return 301 https://$server_name$request_uri; }",
+                true,
+            ),
+            ("if ($scheme = http) { return 301 https://a.example:8443$request_uri; }", false),
+            ("if ($scheme = http) { set $x 1; }", false),
+        ] {
+            let tree = parse(text, "f").unwrap();
+            assert_eq!(if_to_https(&tree[0]).is_some(), sends, "{text}");
         }
     }
 }

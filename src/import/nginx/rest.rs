@@ -3,6 +3,7 @@
 
 use super::super::Severity;
 use super::field;
+use super::redirect;
 use super::remark::Remark;
 use super::syntax::Directive;
 
@@ -193,7 +194,7 @@ const ELSEWHERE: &[(&str, Severity, &str)] = &[
     (
         "limit_conn",
         Severity::Differs,
-        "`connections-per-client` under [limits] of roundsman.toml, if all sites count by the client's address: it counts connections, not requests, and those beyond it are closed",
+        "is `connections-per-client` under [limits] of roundsman.toml: it counts connections, not requests, and those beyond it are closed",
     ),
     (
         "limit_conn_zone",
@@ -362,6 +363,10 @@ fn special(directive: &Directive) -> Option<Remark> {
     let lost = |text: String| Some(Remark::lost(text));
     match directive.name.as_str() {
         "include" => lost(format!("there is no file {arguments}")),
+        "rewrite" if redirect::sends_away(directive) => lost(format!(
+            "what matches {first} is sent to {} by nginx; no redirect is written, and such requests are passed on",
+            directive.arguments.get(1).map_or("", String::as_str)
+        )),
         "map" | "geo" | "perl_set" | "js_set" => {
             let to = directive.arguments.last().map_or("", String::as_str);
             lost(format!(
@@ -387,7 +392,8 @@ fn special(directive: &Directive) -> Option<Remark> {
             ports(&directive.block)
         )),
         "auth_request_set" => lost(format!("the variable {first} is not known here")),
-        name if super::closed::is_rule(name) => Some(Remark::differs(
+        // Where it closes nothing it is counted, and said below.
+        name if name != "limit_conn" && super::closed::is_rule(name) => Some(Remark::differs(
             "what it protects is closed in the files, where it passes anything on",
         )),
         _ => None,

@@ -15,6 +15,24 @@ pub(super) struct Scope {
     pub(super) hsts: Option<(u64, bool)>,
     /// Variables that `set` gives one value.
     pub(super) variables: BTreeMap<String, String>,
+    /// The server and the locations around, the outermost first.
+    pub(super) blocks: Vec<Block>,
+}
+
+/// A server, or a location with others in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Block {
+    /// Which one.
+    pub(super) is: String,
+    /// Whether no expression beside it is looked at for what it takes: `^~`.
+    pub(super) is_final: bool,
+}
+
+impl Block {
+    pub(super) fn of(directive: &Directive) -> Self {
+        let is_final = directive.arguments.first().is_some_and(|word| word.starts_with("^~"));
+        Self { is: format!("{} {}", directive.at, directive.arguments.join(" ")), is_final }
+    }
 }
 
 /// The Host field that a server gets.
@@ -48,6 +66,7 @@ impl Scope {
             sends: if asked.is_empty() { self.sends.clone() } else { SentHost::of(&asked) },
             hsts: if answered.is_empty() { self.hsts } else { answered.into_iter().find_map(hsts) },
             variables,
+            blocks: self.blocks.clone(),
         }
     }
 }
@@ -79,4 +98,31 @@ pub(super) fn hsts(field: &Directive) -> Option<(u64, bool)> {
     let age = parts.clone().find_map(|part| part.strip_prefix("max-age="))?;
     let seconds = age.trim_matches('"').parse().ok()?;
     Some((seconds, parts.any(|part| part == "includesubdomains")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::syntax::parse;
+    use super::*;
+
+    #[test]
+    fn the_host_that_a_server_gets_is_the_last_word_on_it() {
+        for (outer, inner, sends) in [
+            ("", "", SentHost::Upstream),
+            ("proxy_set_header Host $host;", "", SentHost::Client),
+            ("proxy_set_header Host $host;", "proxy_set_header X a;", SentHost::Upstream),
+            ("", "proxy_set_header host $http_host;", SentHost::Client),
+            ("", "proxy_set_header Host $host:$server_port;", SentHost::Client),
+            ("", "proxy_set_header Host $proxy_host;", SentHost::Upstream),
+            ("", "proxy_set_header Host a.example;", SentHost::Other),
+        ] {
+            let block = |text: &str| parse(text, "f").unwrap();
+            let scope = Scope::default().within(&block(outer), Level::Above);
+            assert_eq!(
+                scope.within(&block(inner), Level::Location).sends,
+                sends,
+                "{outer} | {inner}"
+            );
+        }
+    }
 }

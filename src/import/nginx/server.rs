@@ -1,6 +1,7 @@
 //! nginx's servers: where they listen, for whom, and which of them answers whom nobody else does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::closed::Level;
 use super::host::{Host, Names};
@@ -66,14 +67,20 @@ impl<'a> Server<'a> {
         !self.answer.is_for_all() && passes_on(&self.directive.block)
     }
 
-    /// The one address that only this machine can reach, where it has no other.
-    pub(super) fn only_here(&self) -> Option<&Listen> {
-        let is_here = |listen: &&Listen| {
-            listen.address.starts_with("127.")
-                || matches!(listen.address.as_str(), "[::1]" | "localhost" | "unix")
-        };
-        self.listens.iter().all(|listen| is_here(&listen)).then(|| self.listens.first()).flatten()
+    /// Where it listens, if only this machine or a network of somebody's own reaches it.
+    pub(super) fn only_for_some(&self) -> Option<&Listen> {
+        let all = self.listens.iter().all(|listen| listen.reach() != Reach::All);
+        all.then(|| self.listens.first()).flatten()
     }
+}
+
+/// Who reaches an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    Machine,
+    /// A network without addresses of the internet.
+    Network,
+    All,
 }
 
 impl<'a> Plain<'a> {
@@ -101,7 +108,27 @@ impl Listen {
         Self { address: "*".to_owned(), port: "80".to_owned(), is_tls: false, is_default: false }
     }
 
-    fn of(directive: &Directive, is_tls: bool) -> Option<Self> {
+    /// Who reaches it.
+    pub(super) fn reach(&self) -> Reach {
+        let address = self.address.trim_start_matches('[').trim_end_matches(']');
+        match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+            Ok(address) if address.is_loopback() => Reach::Machine,
+            Ok(IpAddr::V4(v4))
+                if v4.is_private()
+                    || v4.is_link_local()
+                    || v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64 =>
+            {
+                Reach::Network
+            }
+            Ok(IpAddr::V6(v6)) if v6.is_unique_local() || v6.is_unicast_link_local() => {
+                Reach::Network
+            }
+            Err(_) if matches!(address, "localhost" | "unix") => Reach::Machine,
+            _ => Reach::All,
+        }
+    }
+
+    pub(super) fn of(directive: &Directive, is_tls: bool) -> Option<Self> {
         let (place, options) = directive.arguments.split_first()?;
         let has = |name: &str| options.iter().any(|option| option == name);
         let (address, port) = if place.starts_with("unix:") {
@@ -235,18 +262,31 @@ mod tests {
 
     #[test]
     fn places_to_listen() {
-        for (text, address, port, is_tls) in [
-            ("80", "*", "80", false),
-            ("443 ssl", "*", "443", true),
-            ("[::]:8080", "*", "8080", false),
-            ("127.0.0.1:9000", "127.0.0.1", "9000", false),
-            ("10.0.0.1", "10.0.0.1", "80", false),
-            ("[::1]", "[::1]", "80", false),
-            ("unix:/run/x.sock", "unix", "unix:/run/x.sock", false),
+        use Reach::{All, Machine, Network};
+        for (text, address, port, is_tls, reach) in [
+            ("80", "*", "80", false, All),
+            ("443 ssl", "*", "443", true, All),
+            ("443 quic", "*", "443", true, All),
+            ("[::]:8080", "*", "8080", false, All),
+            ("127.0.0.1:9000", "127.0.0.1", "9000", false, Machine),
+            ("10.0.0.1", "10.0.0.1", "80", false, Network),
+            ("172.31.0.1:81", "172.31.0.1", "81", false, Network),
+            ("100.64.0.1:80", "100.64.0.1", "80", false, Network),
+            ("100.128.0.1:80", "100.128.0.1", "80", false, All),
+            ("101.64.0.1:80", "101.64.0.1", "80", false, All),
+            ("169.254.1.1:80", "169.254.1.1", "80", false, Network),
+            ("203.0.113.1:80", "203.0.113.1", "80", false, All),
+            ("[::1]", "[::1]", "80", false, Machine),
+            ("[fd00::1]:80", "[fd00::1]", "80", false, Network),
+            ("[fe80::1]:80", "[fe80::1]", "80", false, Network),
+            ("localhost:80", "localhost", "80", false, Machine),
+            ("web.example:80", "web.example", "80", false, All),
+            ("unix:/run/x.sock", "unix", "unix:/run/x.sock", false, Machine),
         ] {
             let tree = parse(&format!("listen {text};"), "f").unwrap();
             let listen = Listen::of(&tree[0], false).unwrap();
-            assert_eq!((&*listen.address, &*listen.port, listen.is_tls), (address, port, is_tls));
+            let found = (&*listen.address, &*listen.port, listen.is_tls, listen.reach());
+            assert_eq!(found, (address, port, is_tls, reach), "{text}");
         }
     }
 }

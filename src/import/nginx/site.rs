@@ -2,9 +2,11 @@
 
 use super::super::Severity;
 use super::host::Host;
+use super::location;
 use super::reader::{Reader, Site};
 use super::redirect::{self, Said};
-use super::server::{self, Plain, Server};
+use super::scope::Block;
+use super::server::{self, Listen, Plain, Reach, Server};
 use super::syntax::Directive;
 use super::table::{Entry, Https, Shut, To};
 
@@ -12,8 +14,8 @@ impl Reader {
     pub(super) fn sites(&mut self, servers: &[Server<'_>]) {
         let (any, others) = server::catch_all(servers);
         let plain = Plain::of(servers);
-        let all_here =
-            servers.iter().filter(|one| one.passes_on()).all(|one| one.only_here().is_some());
+        let all_for_some =
+            servers.iter().filter(|one| one.passes_on()).all(|one| one.only_for_some().is_some());
         for (number, one) in servers.iter().enumerate() {
             let mut hosts = one.names.hosts.clone();
             if any == Some(number) {
@@ -39,12 +41,12 @@ impl Reader {
             if others.contains(&number) {
                 self.differs(one.directive, "nginx has it answer every host that no other server of its port has; here such requests come to the routes for every host, or get 404");
             }
-            self.site(&site, all_here);
+            self.site(&site, all_for_some);
         }
         self.look_after_redirects();
     }
 
-    fn site(&mut self, site: &Site<'_>, all_here: bool) {
+    fn site(&mut self, site: &Site<'_>, all_for_some: bool) {
         let directive = site.server.directive;
         if site.hosts.is_empty() && !site.server.is_default {
             let why = if site.server.names.patterns.is_empty() {
@@ -56,10 +58,19 @@ impl Reader {
             return;
         }
         let mut scope = site.server.scope.clone();
-        if let Some(listen) = site.server.only_here().filter(|_| site.server.passes_on()) {
-            let rule = format!("listen {}:{}", listen.address, listen.port);
-            if all_here {
-                self.unprotected(format!("{}: server", directive.at), format!("`{rule}` lets only this machine in, and the front listens for everybody: `systemctl edit roundsman-http.socket` with [Socket], ListenStream= and ListenStream={}:{}", listen.address, listen.port));
+        scope.blocks.push(Block::of(directive));
+        if let Some(listen) = site.server.only_for_some().filter(|_| site.server.passes_on()) {
+            let place = match &listen.address {
+                unix if unix == "unix" => listen.port.clone(),
+                address => format!("{address}:{}", listen.port),
+            };
+            let rule = format!("listen {place}");
+            if all_for_some {
+                let who = match listen.reach() {
+                    Reach::Machine => "this machine",
+                    Reach::Network | Reach::All => "those who reach that address",
+                };
+                self.unprotected(format!("{}: server", directive.at), format!("`{rule}` lets only {who} in, and the front listens for everybody: `systemctl edit roundsman-http.socket` with [Socket], ListenStream= and ListenStream={}", place.trim_start_matches("unix:")));
             } else {
                 scope.protection = scope.protection.with("listen", rule);
             }
@@ -80,6 +91,11 @@ impl Reader {
                 },
             }
         }
+        if let Some(location) =
+            location::without_a_path(directive).filter(|_| !site.server.answer.is_for_all())
+        {
+            self.location(&location, site, &scope);
+        }
         self.keep_apart(site);
     }
 
@@ -96,6 +112,7 @@ impl Reader {
                 path: "/".to_owned(),
                 is_exact: false,
                 is_pattern: false,
+                blocks: vec![Block::of(site.server.directive)],
                 at: format!("{}: server", site.server.directive.at),
                 https: Https::default(),
                 to: To::Shut(Shut::foreign()),
@@ -163,6 +180,10 @@ impl Reader {
     fn listen(&mut self, directive: &Directive) {
         let Some((address, options)) = directive.arguments.split_first() else { return };
         let port = address.rsplit(':').next().unwrap_or(address);
+        let one = Listen::of(directive, false).filter(|listen| listen.address != "*");
+        if one.is_some_and(|listen| listen.reach() == Reach::All) {
+            self.say_once("address", Severity::Differs, directive, "the front listens on every address of the machine, and every site answers there; `systemctl edit roundsman-http.socket` with [Socket], ListenStream= and ListenStream=ADDRESS:PORT has it listen on one");
+        }
         let is_tls = options.iter().any(|option| option == "ssl" || option == "quic");
         if options.iter().any(|option| option == "quic") {
             self.lost(directive, "HTTP/3 is not spoken; clients come over HTTP/2 instead");

@@ -8,11 +8,12 @@ use super::super::{Import, Severity, quoted};
 use super::host::Host;
 use super::index::{Concerned, Index};
 use super::path::{encloses, prefix};
+use super::scope::Block;
 
 /// What locations say, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
     index: Index,
     /// Rules for paths that no prefix stands for: hosts, where they are, and what they are.
     pub(super) patterns: Vec<(Vec<Host>, String, String)>,
@@ -27,6 +28,8 @@ pub(super) struct Entry {
     pub(super) is_exact: bool,
     /// Whether it is a regular expression that comes to the same.
     pub(super) is_pattern: bool,
+    /// Itself and what is around it, the outermost first.
+    pub(super) blocks: Vec<Block>,
     /// The location: `site:4: location`.
     pub(super) at: String,
     pub(super) https: Https,
@@ -119,6 +122,10 @@ impl Entry {
 
     fn is_open(&self) -> bool {
         !matches!(self.to, To::Shut(_))
+    }
+
+    pub(super) fn is_closed_by_rules(&self) -> bool {
+        matches!(&self.to, To::Shut(shut) if matches!(shut.why, Why::Rules(_)))
     }
 
     fn is_foreign(&self) -> bool {

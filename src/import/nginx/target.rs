@@ -142,3 +142,121 @@ fn whole_path(to: &str) -> &str {
         .filter(|rest| rest.matches('/').count() == 2)
         .unwrap_or(to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcomes::{routes, said, tried};
+
+    #[test]
+    fn who_is_asked_and_for_which_path() {
+        const PLAIN: &str = "servers are reached over plain HTTP only";
+        const VARIABLES: &str = "has variables, and which server they mean is not known here";
+        for (location, expected, told) in [
+            ("/ { proxy_pass http://127.0.0.1:3000; }", "a/ 3000", ""),
+            ("/ { proxy_pass http://127.0.0.1:3000/; }", "a/ 3000", ""),
+            ("/ { proxy_pass http://localhost:3000; }", "a/ 3000", ""),
+            ("/ { proxy_pass http://10.0.0.1; }", "a/ 10-0-0-1-80", ""),
+            ("/ { proxy_pass http://app.example:3000; }", "a/ dns-app-example-3000", ""),
+            ("/ { proxy_pass http://unix:/run/x.sock; }", "a/ x-sock", ""),
+            ("/ { proxy_pass http://unix:/run/x.sock:/; }", "a/ x-sock", ""),
+            ("/v1/ { proxy_pass http://unix:/run/x.sock:/v1/; }", "a/v1 x-sock", ""),
+            (
+                "/v1/ { proxy_pass http://unix:/run/x.sock:/v2/; }",
+                "a/v1 closed",
+                "nginx replaces /v1/ by /v2/",
+            ),
+            ("/v1 { proxy_pass http://127.0.0.1:3000/v1; }", "a/v1 3000", ""),
+            (
+                "/v1/ { proxy_pass http://127.0.0.1:3000/; }",
+                "a/v1 closed",
+                "nginx replaces /v1/ by / (http",
+            ),
+            ("/ { proxy_pass http://127.0.0.1:3000$request_uri; }", "a/ 3000", ""),
+            ("/ { proxy_pass http://127.0.0.1:3000$uri$is_args$args; }", "a/ 3000", ""),
+            ("/ { proxy_pass http://127.0.0.1:3000/x$request_uri; }", "a/ closed", VARIABLES),
+            ("/ { set $to http://127.0.0.1:3000; proxy_pass $to; }", "a/ 3000", ""),
+            ("/ { set $to http://127.0.0.1:3000; proxy_pass ${to}; }", "a/ 3000", ""),
+            (
+                "/ { set $to http://127.0.0.1:3000; proxy_pass $to/; }",
+                "a/ closed",
+                "nginx replaces / by /",
+            ),
+            ("/ { set $po 1; set $port 3000; proxy_pass http://127.0.0.1:$port; }", "a/ 3000", ""),
+            ("/ { set $port 3000; proxy_pass http://127.0.0.1:$port_; }", "a/ closed", VARIABLES),
+            ("/ { set $p 3000; set $port $p; proxy_pass http://127.0.0.1:$port; }", "a/ 3000", ""),
+            ("/ { set $a $b; set $b $a; proxy_pass http://$a; }", "a/ closed", VARIABLES),
+            ("/ { set $a $a$a$a$a$a$a$a$a$a; proxy_pass http://$a; }", "a/ closed", VARIABLES),
+            ("/ { proxy_pass http://$unknown; }", "a/ closed", VARIABLES),
+            ("/ { proxy_pass https://127.0.0.1:3000; }", "a/ closed", PLAIN),
+            ("/ { proxy_pass 127.0.0.1:3000; }", "a/ closed", PLAIN),
+            ("/ { grpc_pass 127.0.0.1:3000; }", "a/ 3000", ""),
+            ("/ { grpc_pass grpc://127.0.0.1:3000; }", "a/ 3000", ""),
+            ("/ { grpc_pass grpcs://127.0.0.1:3000; }", "a/ closed", PLAIN),
+            (
+                "/ { proxy_pass http://no_such; }",
+                "a/ closed",
+                "http://no_such is no server that could be written",
+            ),
+        ] {
+            // What is beside it is there in every case, so that what is closed is written.
+            let import = tried(&format!(
+                "server {{ server_name a; location {location} }} server {{ server_name z; location / {{ P4 }} }}"
+            ));
+            assert_eq!(
+                routes(&import),
+                format!("{expected}, z/ 4"),
+                "{location}\n{}",
+                said(&import)
+            );
+            assert!(said(&import).contains(told), "{location}: {}", said(&import));
+            assert_eq!(said(&import).contains("CLOSED"), !told.is_empty(), "{}", said(&import));
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_asked_in_two_ways_has_a_file_for_each() {
+        let import = tried(
+            "upstream u { server 10.0.0.1:1; server 10.0.0.2:1; }
+             server { server_name a; location / { proxy_pass http://u; } location /g/ { grpc_pass u; }
+               location /h/ { grpc_pass grpc://u; } location /x/ { proxy_pass http://u; } }",
+        );
+        assert_eq!(routes(&import), "a/ u, a/g u-grpc, a/h u-grpc, a/x u");
+        let of = |path: &str| import.files.iter().find(|file| file.path == path).unwrap();
+        for (path, is_grpc) in [("upstreams/u.toml", false), ("upstreams/u-grpc.toml", true)] {
+            assert_eq!(of(path).text.contains("protocol = \"h2c\""), is_grpc, "{path}");
+            assert!(of(path).text.contains("10.0.0.2:1"), "{path}");
+        }
+        let import = tried(
+            "server { server_name a; location /g/ { grpc_pass 127.0.0.1:5; } location / { proxy_pass http://127.0.0.1:5; } }",
+        );
+        assert_eq!(routes(&import), "a/ 5-http, a/g 5");
+    }
+
+    #[test]
+    fn shares_go_to_upstreams_that_are_known() {
+        let split = |other: &str| {
+            tried(&format!(
+                "split_clients $remote_addr $to {{ 10% one; * {other}; }}
+                 upstream one {{ server 10.0.0.1:1; }} upstream two {{ server 10.0.0.2:1; }}
+                 server {{ server_name a; location / {{ proxy_pass http://$to; }} location /b {{ proxy_pass http://${{to}}; }} }}"
+            ))
+        };
+        let text = |import: &crate::import::Import| {
+            import
+                .files
+                .iter()
+                .find(|file| file.path == "routes/nginx.toml")
+                .map(|file| file.text.clone())
+        };
+        let import = split("two");
+        assert_eq!(
+            text(&import).unwrap(),
+            "[[route]]\nhost = \"a\"\npath = \"/\"\nby = \"ip\"\nsplit = [\n    { to = \"upstream:one\", share = 1000 },\n    \
+             { to = \"upstream:two\", share = 9000 },\n]\n[[route]]\nhost = \"a\"\npath = \"/b\"\nby = \"ip\"\nsplit = [\n    \
+             { to = \"upstream:one\", share = 1000 },\n    { to = \"upstream:two\", share = 9000 },\n]\n"
+        );
+        let import = split("three");
+        assert_eq!(text(&import), None);
+        assert!(said(&import).contains("/ is CLOSED"), "{}", said(&import));
+    }
+}

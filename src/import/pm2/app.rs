@@ -60,6 +60,15 @@ pub(super) fn import(
         return;
     };
     let given = options.get("name").and_then(Value::as_str);
+    // PM2 has a program of its own for this word.
+    if script == "serve" {
+        import.say(
+            Severity::Lost,
+            format!("{}: script", given.unwrap_or(script)),
+            "PM2 serves the files of PM2_SERVE_PATH itself; files are not served here, and the app was left out: let another app do it, as npx serve, or nginx",
+        );
+        return;
+    }
     let base = Path::new(script).file_stem().and_then(|stem| stem.to_str()).unwrap_or("app");
     let name = infer::app_name(given.unwrap_or(base)).unwrap_or_else(|| format!("app-{index}"));
     if let Some(given) = given.filter(|given| *given != name) {
@@ -93,6 +102,7 @@ pub(super) fn import(
     };
     app.command(script);
     app.line("directory", &quoted(&app.directory.display().to_string()));
+    app.look_for_script(script);
     let kind = background::kind(given.unwrap_or_default(), &app.directory.join(script), options);
     match kind {
         Kind::Background => {
@@ -119,6 +129,16 @@ pub(super) fn import(
 }
 
 impl App<'_> {
+    /// A path that is relative is so to the directory in which PM2 is called.
+    fn look_for_script(&mut self, script: &str) {
+        let folder = self.options.get("cwd").and_then(Value::as_str).unwrap_or_default();
+        let is_path = script.contains(['/', '.']) && !script.contains(char::is_whitespace);
+        let is_ours = self.author.is_none() && is_path && !folder.starts_with('/');
+        if is_ours && !self.directory.join(script).exists() {
+            self.say(Severity::ToDo, "script", format!("there is no {}: build it first; or PM2 was called in another directory, from which it looks for {script}: write that one into directory", self.directory.join(script).display()));
+        }
+    }
+
     /// Adds `key = value`.
     pub(super) fn line(&mut self, key: &str, value: &str) {
         // PM2 has several names for some options.

@@ -10,6 +10,7 @@ use crate::base::file::{self, Links};
 
 /// What people call what serves nobody.
 const NAMES: &[&str] = &[
+    "beat",
     "bot",
     "bots",
     "celery",
@@ -19,12 +20,14 @@ const NAMES: &[&str] = &[
     "cron",
     "crons",
     "dequeue",
+    "horizon",
     "job",
     "jobs",
     "poller",
     "queue",
     "queues",
     "repl",
+    "schedule",
     "scheduler",
     "schedulers",
     "scraper",
@@ -144,6 +147,12 @@ mod tests {
             (json!({ "script": "server.js" }), false),
             (json!({ "script": "other.js", "autorestart": false }), true),
             (json!({ "script": "network.js" }), false),
+            (json!({ "script": "artisan", "args": "horizon", "interpreter": "php" }), true),
+            (json!({ "script": "artisan", "args": ["schedule:work"], "interpreter": "php" }), true),
+            (
+                json!({ "script": "artisan", "args": "serve --port=80", "interpreter": "php" }),
+                false,
+            ),
         ] {
             let (file, notes) = imported_from(&app, directory.path(), None);
             let listen = file.get("listen").and_then(|listen| listen.as_str());

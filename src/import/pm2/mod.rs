@@ -175,6 +175,41 @@ mod tests {
     }
 
     #[test]
+    fn options_that_pm2_does_not_read_as_it_seems() {
+        for (app, told, silent) in [
+            (json!({ "env_file": ".env" }), "a: env_file: PM2 does not read it", ""),
+            (json!({ "env_test": { "A": 1 } }), "a: env_test: was left out; --env test", ""),
+            (json!({ "cron_restart": "0" }), "", "a: cron_restart: "),
+            (json!({ "cron_restart": 0 }), "", "a: cron_restart: "),
+            (json!({ "cron_restart": "5" }), "a: cron_restart: \"5\" was left out", ""),
+            (
+                json!({ "max_memory_restart": "1.5G" }),
+                "a: max_memory_restart: \"1.5G\" is no size",
+                "",
+            ),
+            (json!({}), "a: script: there is no /srv/a.js: build it first", ""),
+            (json!({ "cwd": "/opt/a" }), "", "a: script: "),
+            (json!({ "script": "npm", "args": "start" }), "", "a: script: "),
+        ] {
+            let mut whole = json!({ "script": "a.js" });
+            whole.as_object_mut().unwrap().extend(app.as_object().unwrap().clone());
+            let (_, notes) = imported(&whole, None);
+            assert!(notes.contains(told), "{app}: {notes}");
+            assert!(silent.is_empty() || !notes.contains(silent), "{app}: {notes}");
+        }
+    }
+
+    /// `script: "serve"` is no program: PM2 takes its own.
+    #[test]
+    fn pm2s_own_file_server_is_named_and_left_out() {
+        let app = json!({ "name": "docs", "script": "serve", "env": { "PM2_SERVE_PATH": "." } });
+        let import =
+            import(&json!([app]), Path::new("/srv"), None, Path::new("/etc"), None).unwrap();
+        assert!(import.files.is_empty());
+        assert!(import.notes[0].text.contains("files are not served here"), "{import:?}");
+    }
+
+    #[test]
     fn what_two_options_say_is_said_once() {
         let twice = json!({
             "script": "a.js", "user": "www", "uid": "web", "cron": "0 3 * * *",

@@ -99,7 +99,7 @@ impl App<'_> {
             }
             "uid" | "user" => self.account(key, "user", value),
             "gid" | "group" => self.account(key, "group", value),
-            _ => match key.strip_prefix("env_") {
+            _ => match key.strip_prefix("env_").filter(|_| value.is_object()) {
                 Some(name) if Some(name) == environment => self.variables(value),
                 Some(name) => {
                     self.note(key, format!("was left out; --env {name} chooses these variables"));
@@ -186,8 +186,8 @@ impl App<'_> {
     }
 
     fn cron(&mut self, key: &str, value: &Value) {
-        if !truthy(value) {
-            return;
+        if !truthy(value) || text(value).is_some_and(|text| text == "0") {
+            return; // 0 takes one back
         }
         match cron::events(value.as_str().unwrap_or_default()).as_deref() {
             Ok([event]) => self.line("restart-at", &quoted(event)),

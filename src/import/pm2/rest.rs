@@ -41,6 +41,9 @@ impl App<'_> {
             "instance_var" => {
                 "the worker's number is in NODE_APP_INSTANCE (from 0) and ROUNDSMAN_WORKER ($APP:1)"
             }
+            "env_file" => {
+                "PM2 does not read it; `environment-files` in the app's file names such files, which systemd reads"
+            }
             "increment_var" => "set it from NODE_APP_INSTANCE in the app",
             "filter_env" => {
                 "nothing of your shell's environment gets into the app, so there is nothing to filter"
@@ -50,7 +53,7 @@ impl App<'_> {
             _ => "is no option that PM2's documentation knows; it has no counterpart",
         };
         let severity = match key {
-            "instance_var" | "filter_env" => Severity::Differs,
+            "instance_var" | "filter_env" | "env_file" => Severity::Differs,
             _ if text.starts_with("logs are") => Severity::Differs,
             _ => Severity::Lost,
         };

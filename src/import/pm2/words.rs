@@ -48,7 +48,9 @@ fn plain(text: &str) -> (&str, usize) {
 pub(super) fn of(value: Option<&Value>) -> Vec<String> {
     match value {
         Some(Value::String(text)) => split(text),
-        Some(Value::Array(words)) => words.iter().filter_map(text).collect(),
+        Some(Value::Array(words)) => {
+            words.iter().map(|word| text(word).unwrap_or_else(|| word.to_string())).collect()
+        }
         Some(other) => text(other).into_iter().collect(),
         None => Vec::new(),
     }
@@ -93,6 +95,14 @@ mod tests {
         ] {
             assert_eq!(split(text), words, "{text}");
         }
+    }
+
+    #[test]
+    fn words_of_a_list_are_written_as_javascript_does() {
+        let list = serde_json::json!(["a b", null, 7, true]);
+        assert_eq!(of(Some(&list)), ["a b", "null", "7", "true"]);
+        assert_eq!(of(Some(&serde_json::json!(5))), ["5"]);
+        assert!(of(None).is_empty());
     }
 
     proptest::proptest! {
