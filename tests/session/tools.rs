@@ -2,6 +2,7 @@
 
 use std::fs::Permissions;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
@@ -250,6 +251,74 @@ fn a_copy_follows_until_it_is_interrupted() {
 }
 
 #[test]
+fn sessions_move_to_a_server_with_tls_whose_certificate_is_trusted() {
+    let server = Server::start(&[]);
+    filled(&server);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(file("cert"), made.cert.pem()).expect("it can be written");
+    std::fs::write(file("key"), made.signing_key.serialize_pem()).expect("it can be written");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let port = free.expect("a port is free").port().to_string();
+    let (cert, key) = (file("cert"), file("key"));
+    let tls = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key];
+    let others = ["--tls-ca-cert-file", &cert, "--tls-auth-clients", "no"];
+    let Some(redis) = Redis::start(&[tls.as_slice(), &others].concat()) else { return };
+    let url = format!("rediss://localhost:{port}");
+    let (done, text) = migrate(&server, &url, &["--app", "shop"]);
+    assert!(!done && text.contains("invalid peer certificate"), "{text}");
+    let (done, text) = migrate(&server, &url, &["--app", "shop", "--ca-file", &cert]);
+    assert!(done && text.contains(&format!("504 copied to {url}")), "{text}");
+    assert_eq!(redis.client().say("get sess:7"), bulk("{\"user\":7}"));
+    // A certificate is for a name.
+    let other = url.replace("localhost", "127.0.0.1");
+    let (done, text) = migrate(&server, &other, &["--app", "shop", "--ca-file", &cert]);
+    assert!(!done && text.contains("invalid peer certificate"), "{text}");
+}
+
+#[test]
+fn sessions_move_to_a_cluster_each_to_the_server_that_has_its_slot() {
+    let server = Server::start(&[]);
+    let mut shop = filled(&server);
+    let Some(first) = Redis::start(&["--cluster-enabled", "yes"]) else { return };
+    let Some(second) = Redis::start(&["--cluster-enabled", "yes"]) else { return };
+    let (mut one, mut two) = (first.client(), second.client());
+    let place = second.tcp_url().replace("redis://127.0.0.1:", "");
+    one.say("cluster addslotsrange 0 8000");
+    two.say("cluster addslotsrange 8001 16383");
+    let url = first.tcp_url().replace("redis", "redis+cluster");
+    let (done, text) = migrate(&server, &url, &["--app", "shop"]);
+    assert!(!done && text.contains("no server of the cluster has slot 8001"), "{text}");
+    one.say(&format!("cluster meet 127.0.0.1 {place}"));
+    eventually("they are one cluster", || {
+        [&mut one, &mut two].into_iter().all(|node| {
+            matches!(node.say("cluster info"), Value::Bulk(text)
+                if text.starts_with(b"cluster_state:ok"))
+        })
+    });
+    let (done, text) = migrate(&server, &url, &["--app", "shop"]);
+    assert!(done && text.contains("504 copied"), "{text}");
+    let mut sizes = [&mut one, &mut two].map(|node| match node.say("dbsize") {
+        Value::Integer(keys) => keys,
+        other => panic!("{other:?}"),
+    });
+    sizes.sort_unstable();
+    assert!(sizes[0] > 100 && sizes.iter().sum::<i64>() == 504, "{sizes:?}");
+    // Again, after both sides were used; and what is gone here goes there.
+    shop.say("set sess:1 newer ex 9000");
+    let (done, text) = migrate(&server, &url, &["--app", "shop"]);
+    assert!(done, "{text}");
+    let there = |node: &mut Client| node.say("get sess:1");
+    assert!([there(&mut one), there(&mut two)].contains(&bulk("newer")));
+    // A server that is in no cluster says so.
+    let Some(alone) = Redis::start(&[]) else { return };
+    let url = alone.tcp_url().replace("redis", "redis+cluster");
+    let (done, text) = migrate(&server, &url, &["--app", "shop"]);
+    assert!(!done && text.contains("cluster support disabled"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_reached_is_said_clearly() {
     let server = Server::start(&[]);
     let mut shop = server.client();
@@ -277,9 +346,9 @@ fn what_cannot_be_reached_is_said_clearly() {
     assert_eq!(there.say("auth secret"), ok());
     assert_eq!(there.say("get a"), bulk("1"));
     for (to, expected) in [
-        ("rediss://127.0.0.1", "TLS"),
+        ("rediss://127.0.0.1:1", "onnection refused"),
         ("mongodb://127.0.0.1/x", "MongoDB"),
-        ("redis+cluster://127.0.0.1", "cluster"),
+        ("redis+cluster://127.0.0.1/1", "database 0 alone"),
         ("redis://127.0.0.1:1", "onnection refused"),
         ("redis://127.0.0.1:1/100000000000", "database"),
         ("shop", "no scheme"),

@@ -31,10 +31,9 @@ impl Live {
             ));
         }
         let url = Url {
-            address: Address::Unix(self.socket.clone()),
             user: Some(namespace.to_owned()),
-            password: None,
             database: database.into(),
+            ..Url::at(Address::Unix(self.socket.clone()))
         };
         Client::connect(&url).map_err(|error| match error {
             RemoteError::Io(_, error) => Failure::with(

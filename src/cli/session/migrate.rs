@@ -13,7 +13,7 @@ use crate::base::exit;
 use crate::base::paths;
 use crate::cli::failure::{Done, Failure};
 use crate::cli::manage;
-use crate::session::remote::{Client, Copy, Pass, Rule, Url, UrlError};
+use crate::session::remote::{Copy, Pass, Rule, Target, Url, UrlError};
 
 /// Copy an app's sessions, with their times, to a Redis or Valkey server while the app runs
 ///
@@ -21,7 +21,8 @@ use crate::session::remote::{Client, Copy, Pass, Rule, Url, UrlError};
 /// safe to break off and to run again.
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Where to: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]
+    /// Where to: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], with TLS rediss://, for a cluster
+    /// redis+cluster:// or rediss+cluster:// and any of its servers
     #[arg(long, value_name = "URL")]
     to: String,
     /// Whose sessions; may be left out when there is one app only
@@ -33,6 +34,9 @@ pub(super) struct Migrate {
     /// A file with the server's password, instead of one in the URL that other users can see
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// With TLS: the certificates to trust, instead of those that this machine trusts
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Copy only what is not there at all
     #[arg(long)]
     missing: bool,
@@ -64,7 +68,8 @@ impl Migrate {
         let live = Live::at(&self.socket);
         let app = self.app(&live)?;
         let mut from = live.connect_to(&app, self.database)?;
-        let mut to = Client::connect(&url)?;
+        url.trusted.clone_from(&self.ca_file);
+        let mut to = Target::connect(&url)?;
         if self.follow {
             interrupt_politely()?;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::tls;
 use super::url::{Address, Url};
 use crate::base::dial;
 
@@ -68,7 +69,7 @@ impl Client {
     /// Connects, says who it is and chooses the database.
     pub(crate) fn connect(url: &Url) -> Result<Self, RemoteError> {
         let name = url.to_string();
-        let stream = open(&url.address).map_err(|error| RemoteError::Io(name.clone(), error))?;
+        let stream = open(url).map_err(|error| RemoteError::Io(name.clone(), error))?;
         let mut client = Self::over(name, stream);
         if url.user.is_some() || url.password.is_some() {
             let password = url.password.as_deref().unwrap_or("any");
@@ -196,8 +197,8 @@ impl std::fmt::Debug for Client {
     }
 }
 
-fn open(address: &Address) -> io::Result<Box<dyn Stream>> {
-    match address {
+fn open(url: &Url) -> io::Result<Box<dyn Stream>> {
+    match &url.address {
         Address::Unix(path) => Ok(Box::new(dial::within(PATIENCE, path)?)),
         Address::Tcp(host, port) => {
             let mut last = io::Error::other("the name has no address");
@@ -207,6 +208,10 @@ fn open(address: &Address) -> io::Result<Box<dyn Stream>> {
                         stream.set_nodelay(true)?;
                         stream.set_read_timeout(Some(PATIENCE))?;
                         stream.set_write_timeout(Some(PATIENCE))?;
+                        if url.tls {
+                            let trusted = url.trusted.as_deref();
+                            return Ok(Box::new(tls::over(stream, host, trusted)?));
+                        }
                         return Ok(Box::new(stream));
                     }
                     Err(error) => last = error,

@@ -10,6 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::client::{Client, RemoteError, Value};
 use super::item::{self, Item};
+use super::target::Target;
 
 /// What becomes of a key that the target has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Copy {
     }
 
     /// Walks over all keys once.
-    pub(crate) fn pass(&mut self, from: &mut Client, to: &mut Client) -> Result<Pass, RemoteError> {
+    pub(crate) fn pass(&mut self, from: &mut Client, to: &mut Target) -> Result<Pass, RemoteError> {
         self.pass += 1;
         let mut pass = Pass::default();
         each_batch(from, |from, keys| self.batch(from, to, keys, &mut pass))?;
@@ -78,7 +79,7 @@ impl Copy {
     fn batch(
         &mut self,
         from: &mut Client,
-        to: &mut Client,
+        to: &mut Target,
         keys: &[Vec<u8>],
         pass: &mut Pass,
     ) -> Result<(), RemoteError> {
@@ -104,11 +105,17 @@ impl Copy {
             }
         });
         pass.kept += (total - items.len()) as u64;
-        pass.copied += item::write(to, &items)?;
-        for item in &items {
-            let (name, content) = self.fingerprints(item);
-            let known = CopiedKey { content, expires: expiry(item), seen: self.pass };
-            self.copied.insert(name, known);
+        let mut parts: Vec<Vec<Item>> = to.nodes().iter().map(|_| Vec::new()).collect();
+        for item in items {
+            parts[to.place(&item.key.0)].push(item);
+        }
+        for (node, items) in to.nodes().iter_mut().zip(parts) {
+            pass.copied += item::write(node, &items)?;
+            for item in &items {
+                let (name, content) = self.fingerprints(item);
+                let known = CopiedKey { content, expires: expiry(item), seen: self.pass };
+                self.copied.insert(name, known);
+            }
         }
         Ok(())
     }
@@ -118,7 +125,7 @@ impl Copy {
     fn remove_what_is_gone(
         &mut self,
         from: &mut Client,
-        to: &mut Client,
+        to: &mut Target,
         pass: &mut Pass,
     ) -> Result<(), RemoteError> {
         let current = self.pass;
@@ -126,27 +133,30 @@ impl Copy {
             return Ok(());
         }
         let Self { copied, hasher, .. } = self;
-        each_batch(to, |to, keys| {
-            let known = |key: &Vec<u8>| copied.get(&hasher.hash_one(key.as_slice()));
-            let gone = keys.iter().filter_map(|key| Some((key, known(key)?)));
-            let gone: Vec<_> = gone.filter(|(_, known)| known.seen != current).collect();
-            // A key that was made while the pass went on may not have been met; and whoever the target
-            // has served since is logged in there.
-            for (key, _) in &gone {
-                from.queue(&[&b"EXISTS"[..], key]);
-                to.queue(&[&b"PTTL"[..], key]);
-            }
-            let (there, theirs) = (from.replies()?, times(to)?);
-            for (((key, known), there), theirs) in gone.iter().zip(&there).zip(theirs) {
-                let untouched = theirs.is_some_and(|at| at <= known.expires.saturating_add(SAME));
-                if *there == Value::Integer(0) && untouched {
-                    to.queue(&[&b"DEL"[..], key]);
+        for node in to.nodes() {
+            each_batch(node, |to, keys| {
+                let known = |key: &Vec<u8>| copied.get(&hasher.hash_one(key.as_slice()));
+                let gone = keys.iter().filter_map(|key| Some((key, known(key)?)));
+                let gone: Vec<_> = gone.filter(|(_, known)| known.seen != current).collect();
+                // A key that was made while the pass went on may not have been met; and whoever the target
+                // has served since is logged in there.
+                for (key, _) in &gone {
+                    from.queue(&[&b"EXISTS"[..], key]);
+                    to.queue(&[&b"PTTL"[..], key]);
                 }
-            }
-            let removed = to.replies()?.into_iter().filter(|reply| *reply == Value::Integer(1));
-            pass.removed += removed.count() as u64;
-            Ok(())
-        })?;
+                let (there, theirs) = (from.replies()?, times(to)?);
+                for (((key, known), there), theirs) in gone.iter().zip(&there).zip(theirs) {
+                    let untouched =
+                        theirs.is_some_and(|at| at <= known.expires.saturating_add(SAME));
+                    if *there == Value::Integer(0) && untouched {
+                        to.queue(&[&b"DEL"[..], key]);
+                    }
+                }
+                let removed = to.replies()?.into_iter().filter(|reply| *reply == Value::Integer(1));
+                pass.removed += removed.count() as u64;
+                Ok(())
+            })?;
+        }
         copied.retain(|_, known| known.seen == current);
         Ok(())
     }
@@ -192,11 +202,16 @@ pub(crate) fn each_batch(
 }
 
 /// When each of these keys expires there: `None` when it is not there, the end of time when never.
-fn expiries(client: &mut Client, items: &[Item]) -> Result<Vec<Option<u64>>, RemoteError> {
+fn expiries(target: &mut Target, items: &[Item]) -> Result<Vec<Option<u64>>, RemoteError> {
+    let mut places = Vec::with_capacity(items.len());
     for item in items {
-        client.queue(&[&b"PTTL"[..], &item.key.0]);
+        let place = target.place(&item.key.0);
+        target.nodes()[place].queue(&[&b"PTTL"[..], &item.key.0]);
+        places.push(place);
     }
-    times(client)
+    let replies: Result<Vec<_>, _> = target.nodes().iter_mut().map(times).collect();
+    let mut replies: Vec<_> = replies?.into_iter().map(Vec::into_iter).collect();
+    Ok(places.into_iter().map(|place| replies[place].next().flatten()).collect())
 }
 
 /// The replies to all PTTL that are queued, as times.

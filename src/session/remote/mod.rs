@@ -6,9 +6,12 @@ mod canned;
 mod client;
 mod copy;
 mod item;
+mod target;
+mod tls;
 mod url;
 
 pub(crate) use client::{Client, RemoteError, Value};
 pub(crate) use copy::{Copy, Pass, Rule, each_batch};
 pub(crate) use item::{Item, read, write};
+pub(crate) use target::Target;
 pub(crate) use url::{Address, Url, UrlError};

@@ -1,4 +1,5 @@
-//! Where a server is: `redis://[user[:password]@]host[:port][/database]`, or `unix://…/path`.
+//! Where a server is: `redis://[user[:password]@]host[:port][/database]`, or `unix://…/path`. With TLS it is
+//! `rediss://`, and where the server is one of a cluster, `redis+cluster://` or `rediss+cluster://`.
 
 use std::path::PathBuf;
 
@@ -15,6 +16,12 @@ pub(crate) struct Url {
     pub password: Option<String>,
     /// The database.
     pub database: u32,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Whether it is one of a cluster's.
+    pub cluster: bool,
+    /// With TLS: the file of those whose word on certificates is taken, when it is not the machine's own.
+    pub trusted: Option<PathBuf>,
 }
 
 /// Where a server listens.
@@ -46,20 +53,12 @@ impl Url {
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| malformed("there is no scheme (redis://)"))?;
         let why_not = match scheme {
-            "redis" | "unix" => "",
-            "rediss" => {
-                "for a server with TLS, let a tunnel such as stunnel or `socat TCP-LISTEN:… \
-                 OPENSSL:…` on this machine speak it, and give the tunnel's redis:// address"
-            }
-            "redis+cluster" | "rediss+cluster" => {
-                "a cluster divides the keys between servers; copy into one server, and let \
-                 `redis-cli --cluster import` divide them"
-            }
+            "redis" | "rediss" | "redis+cluster" | "rediss+cluster" | "unix" => "",
             "mongodb" | "mongodb+srv" => {
                 "MongoDB keeps sessions in a form of its own; log users in anew, or run both \
                  stores in the app for as long as sessions live"
             }
-            _ => "only redis:// and unix:// are",
+            _ => "only redis://, rediss://, redis+cluster://, rediss+cluster:// and unix:// are",
         };
         if !why_not.is_empty() {
             return Err(UrlError::Scheme(format!("{scheme}://"), why_not));
@@ -85,7 +84,7 @@ impl Url {
                 None => 0,
             };
             let address = Address::Unix(place.into());
-            return Ok(Self { address, user, password, database });
+            return Ok(Self { user, password, database, ..Self::at(address) });
         }
         if !query.is_empty() {
             return Err(malformed("there is nothing that could follow a ?"));
@@ -103,16 +102,39 @@ impl Url {
             return Err(malformed("there is no host"));
         }
         let port = port.map_or(Ok(PORT), |port| number_of(port, "the port"))?;
-        Ok(Self { address: Address::Tcp(host.to_owned(), port), user, password, database })
+        let cluster = scheme.ends_with("+cluster");
+        if cluster && database != 0 {
+            return Err(malformed("a cluster has database 0 alone"));
+        }
+        let address = Address::Tcp(host.to_owned(), port);
+        let tls = scheme.starts_with("rediss");
+        Ok(Self { user, password, database, tls, cluster, ..Self::at(address) })
+    }
+
+    /// A single server, of which nothing else is known.
+    pub(crate) fn at(address: Address) -> Self {
+        Self {
+            address,
+            user: None,
+            password: None,
+            database: 0,
+            tls: false,
+            cluster: false,
+            trusted: None,
+        }
     }
 }
 
 /// Without credentials: this is what is printed.
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tls = if self.tls { "s" } else { "" };
+        let cluster = if self.cluster { "+cluster" } else { "" };
         match &self.address {
-            Address::Tcp(host, port) if host.contains(':') => write!(f, "redis://[{host}]:{port}")?,
-            Address::Tcp(host, port) => write!(f, "redis://{host}:{port}")?,
+            Address::Tcp(host, port) if host.contains(':') => {
+                write!(f, "redis{tls}{cluster}://[{host}]:{port}")?;
+            }
+            Address::Tcp(host, port) => write!(f, "redis{tls}{cluster}://{host}:{port}")?,
             Address::Unix(path) => write!(f, "unix://{}", path.display())?,
         }
         match (&self.address, self.database) {
@@ -174,6 +196,15 @@ mod tests {
         assert_eq!(url.address, Address::Tcp("::1".into(), 6379));
         assert_eq!(url.to_string(), "redis://[::1]:6379");
         assert_eq!((url.user, url.password.as_deref()), (None, Some("secret")));
+        for (text, tls, cluster) in [
+            ("redis://a:1", false, false),
+            ("rediss://a:1", true, false),
+            ("redis+cluster://a:1", false, true),
+            ("rediss+cluster://a:1", true, true),
+        ] {
+            let url = Url::parse(text).expect("a URL");
+            assert_eq!((url.tls, url.cluster, url.to_string()), (tls, cluster, text.to_owned()));
+        }
         let url = Url::parse("unix:///run/x.sock?db=2").expect("a URL");
         assert_eq!((url.address, url.database), (Address::Unix("/run/x.sock".into()), 2));
     }
@@ -182,8 +213,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         for (text, expected) in [
             ("127.0.0.1:6379", "no scheme"),
-            ("rediss://a", "stunnel"),
-            ("redis+cluster://a", "divides the keys"),
+            ("redis+cluster://a/1", "database 0 alone"),
             ("mongodb://a", "MongoDB"),
             ("http://a", "only redis://"),
             ("redis://", "no host"),
