@@ -47,6 +47,62 @@ fn ask(machine: &Machine, app: &str, expression: &str) -> String {
     ))
 }
 
+/// An app moves from the store that all share to a server of its own, and back, while it is written to.
+fn moves_there_and_back(machine: &Machine) {
+    let file = |session: &str| {
+        let path = "/etc/roundsman/apps/mover.toml";
+        machine.run(&format!("sed -i 's/^session = .*/session = {session}/' {path}"));
+    };
+    let keeps = |said: &str| {
+        let all =
+            "[r.get('s'), r.hgetall('h'), sorted(r.smembers('t')), r.ttl('s') > 4000, r.ttl('h')]";
+        assert_eq!(ask(machine, "mover", all), "['v', {'f': 'w'}, ['1', '2'], True, -1]", "{said}");
+    };
+    add(machine, "mover", "session = true\nworkers = 2\n");
+    machine.start_app("mover");
+    let fill = "[r.set('s', 'v', ex=5000), r.hset('h', 'f', 'w'), r.sadd('t', 1, 2), r.set('out', 1, ex=5000)]";
+    assert_eq!(ask(machine, "mover", fill), "[True, 1, 2, True]");
+    // Only an app whose file says so moves.
+    let early = machine.try_run("roundsman session migrate --app mover --to valkey");
+    assert!(!early.ok() && early.stderr.contains("Write session = \"valkey\" there"), "{early:?}");
+    assert!(!machine.exists("/run/roundsman/valkey/mover"));
+
+    let written = |store: &str, from: usize| {
+        // What is acknowledged meanwhile, of whichever worker, is there afterwards.
+        let writer = "i=FROM; while ! test -e /tmp/moved; do i=$((i+1)); curl --silent --fail --header 'Host: mover.test' \
+                      \"http://localhost/?r.set('w$i',1,ex=5000)\" | grep -q True && echo w$i; done > /tmp/written";
+        machine.write("/tmp/writer", &writer.replace("FROM", &from.to_string()));
+        machine.run(
+            "rm -f /tmp/moved; (sh /tmp/writer; touch /tmp/over) > /dev/null 2>&1 & \
+                     until test -s /tmp/written; do sleep 0.1; done",
+        );
+        let moved = machine.try_run(&format!("roundsman session migrate --app mover --to {store}"));
+        machine
+            .run("rm -f /tmp/over; touch /tmp/moved; until test -e /tmp/over; do sleep 0.1; done");
+        let written = machine.run("cat /tmp/written");
+        assert!(written.lines().count() > 5, "{written}");
+        let there = ask(machine, "mover", "' '.join(r.scan_iter('w*', count=1000))");
+        let there: Vec<&str> = there.trim_matches('\'').split(' ').collect();
+        let lost: Vec<&str> = written.lines().filter(|key| !there.contains(key)).collect();
+        assert!(lost.is_empty(), "lost on the way to {store}: {lost:?}");
+        moved
+    };
+    file("\"valkey\"");
+    let moved = written("valkey", 0);
+    assert!(moved.ok() && moved.stdout.contains("mover has moved: "), "{moved:?}");
+    keeps("in the server of its own");
+    assert_eq!(ask(machine, "mover", "[r.rpush('list', 1), r.delete('out')]"), "[1, 1]");
+    let left = machine.run("roundsman session export --app mover 2> /dev/null");
+    assert_eq!(left, "", "nothing is left that would come back");
+
+    file("true");
+    let moved = written("embedded", 100_000);
+    assert!(moved.stderr.contains("1 keys are lists, sorted sets or streams"), "{moved:?}");
+    keeps("back");
+    assert_eq!(ask(machine, "mover", "r.get('out')"), "None", "who has logged out stays so");
+    assert_eq!(machine.property("roundsman-valkey@mover.service", "ActiveState"), "inactive");
+}
+
 fn scenario(debian: Debian) {
     let machine = &Machine::boot_with_programs(debian, &[], Under::Valkey);
     machine.run("adduser --system --group deploy");
@@ -158,6 +214,8 @@ fn scenario(debian: Debian) {
     assert_eq!(machine.property("roundsman-valkey@queue.service", "ActiveState"), "active");
     machine.start_app("shop");
     kept("it is there at the next start");
+
+    moves_there_and_back(machine);
 
     // An upgrade touches neither it nor its data; a removal ends it, and a purge leaves nothing.
     let process = machine.property(UNIT, "MainPID");

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::live::Live;
 use super::passwords;
+use super::switch::{self, Side};
 use crate::base::exit;
 use crate::base::paths;
 use crate::cli::failure::{Done, Failure};
@@ -19,10 +20,15 @@ use crate::session::remote::{Copy, Pass, Rule, Target, Url, UrlError};
 ///
 /// A session that is there already is overwritten unless it expires later there than here. It is
 /// safe to break off and to run again.
+///
+/// With --to valkey the app moves to the Valkey server of its own that its file says by then (session =
+/// "valkey"), with --to embedded from there into the store that all apps share (session = true): the
+/// data is copied, the workers are replaced one after the other, and what the old ones write meanwhile is
+/// copied, too.
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
     /// Where to: redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], with TLS rediss://, for a cluster
-    /// redis+cluster:// or rediss+cluster:// and any of its servers
+    /// redis+cluster:// or rediss+cluster:// and any of its servers; or valkey; or embedded
     #[arg(long, value_name = "URL")]
     to: String,
     /// Whose sessions; may be left out when there is one app only
@@ -60,6 +66,22 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 impl Migrate {
     pub(super) fn run(self) -> Done {
+        if let Some(target) = Side::of(&self.to) {
+            let name = self.app.as_deref().ok_or_else(|| {
+                Failure::with(exit::USAGE, "say which app is to move: --app NAME")
+            })?;
+            let of_url = self.missing || self.follow || self.database != 0;
+            if of_url || self.password_file.is_some() || self.ca_file.is_some() {
+                return Err(Failure::with(
+                    exit::USAGE,
+                    format!(
+                        "--to {} moves all of an app, and goes with no option for a server's URL",
+                        self.to
+                    ),
+                ));
+            }
+            return switch::run(name, target, &Live::at(&self.socket), self.json);
+        }
         let mut url = Url::parse(&self.to)
             .map_err(|error: UrlError| Failure::with(exit::USAGE, format!("--to: {error}")))?;
         if let Some(path) = &self.password_file {

@@ -5,6 +5,7 @@ mod migrate;
 mod passwords;
 mod rescue;
 mod stats;
+mod switch;
 mod transfer;
 mod valkey;
 
