@@ -46,7 +46,9 @@ impl Failure {
 impl From<SystemdError> for Failure {
     fn from(error: SystemdError) -> Self {
         let code = match error {
-            SystemdError::Unreachable(_) | SystemdError::Silent { .. } => exit::UNAVAILABLE,
+            SystemdError::Unreachable(_) | SystemdError::Away(_) | SystemdError::Silent { .. } => {
+                exit::UNAVAILABLE
+            }
             SystemdError::Denied(_) => exit::DENIED,
             SystemdError::Refused(_)
             | SystemdError::Job { .. }

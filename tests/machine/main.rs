@@ -33,6 +33,7 @@ mod readme;
 mod restart_under_load;
 mod sessions;
 mod shop;
+mod started_anew;
 mod supervision;
 mod tls;
 mod upgrade_purge;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use libsystemd::daemon::booted;
 use zbus::fdo;
 
 use super::verb::Verb;
@@ -10,8 +11,11 @@ use super::verb::Verb;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SystemdError {
     /// No system bus, no systemd behind it, or it is gone.
-    #[error("cannot reach systemd over D-Bus: {0}\nIs this a machine that systemd has booted?")]
+    #[error("cannot reach systemd over D-Bus: {0}\n{remedy}", remedy = remedy(booted()))]
     Unreachable(String),
+    /// It has left the bus, to be started anew perhaps.
+    #[error("cannot reach systemd over D-Bus: {0}\n{remedy}", remedy = remedy(booted()))]
+    Away(String),
     /// It has not answered.
     #[error(
         "{call}: no answer over D-Bus within {limit:?}\nEither the bus or systemd is stuck: \
@@ -65,6 +69,15 @@ pub(crate) enum SystemdError {
     },
 }
 
+/// What to do about a systemd that cannot be reached.
+fn remedy(booted: bool) -> &'static str {
+    if booted {
+        "It, or its bus, may have been started anew at this moment: try again; systemctl status dbus says more."
+    } else {
+        "Is this a machine that systemd has booted?"
+    }
+}
+
 /// systemd's one-word results of a job, for people.
 fn explain(result: &str) -> String {
     match result {
@@ -106,16 +119,26 @@ impl From<fdo::Error> for SystemdError {
             Error::AccessDenied(text) | Error::InteractiveAuthorizationRequired(text) => {
                 Self::Denied(text)
             }
-            Error::ServiceUnknown(text)
-            | Error::NameHasNoOwner(text)
-            | Error::NoReply(text)
-            | Error::Disconnected(text)
-            | Error::NoServer(text) => Self::Unreachable(text),
+            Error::ServiceUnknown(text) | Error::NameHasNoOwner(text) | Error::NoReply(text) => {
+                Self::Away(text)
+            }
+            Error::Disconnected(text) | Error::NoServer(text) => Self::Unreachable(text),
             Error::ZBus(error) => match error {
                 zbus::Error::FDO(_) => Self::Unreachable(error.to_string()),
                 error => error.into(),
             },
             error => Self::Refused(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_systemd_has_not_booted_is_that_the_question() {
+        assert!(remedy(false).contains("booted"));
+        assert!(remedy(true).contains("try again") && !remedy(true).contains("booted"));
     }
 }

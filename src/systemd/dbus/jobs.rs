@@ -73,14 +73,12 @@ impl Systemd {
         arrivals.mark_unchanged();
         let manager = &self.link.manager;
         let call = || format!("{} {unit}", verb.method());
-        let answer = async {
-            match verb {
-                Verb::Start => manager.start_unit(unit, "replace").await,
-                Verb::Stop => manager.stop_unit(unit, "replace").await,
-                Verb::Restart => manager.restart_unit(unit, "replace").await,
-            }
+        let start = async || match verb {
+            Verb::Start => manager.start_unit(unit, "replace").await,
+            Verb::Stop => manager.stop_unit(unit, "replace").await,
+            Verb::Restart => manager.restart_unit(unit, "replace").await,
         };
-        let path = self.link.limits.answer(call, answer).await?;
+        let path = self.link.ask(call, start).await?;
         let result = made.made(path.as_str());
         Ok(Job { verb, unit, path, begun: Instant::now(), result, arrivals })
     }
@@ -146,7 +144,7 @@ impl Systemd {
         let number = job.path.as_str().rsplit('/').next().and_then(|number| number.parse().ok());
         let Some(number) = number else { return Ok(false) };
         let call = || format!("GetJob {number}");
-        match self.link.limits.answer(call, self.link.manager.get_job(number)).await {
+        match self.link.ask(call, || self.link.manager.get_job(number)).await {
             Ok(_) => Ok(true),
             Err(SystemdError::Refused(_)) => Ok(false),
             Err(error) => Err(error),
@@ -355,6 +353,29 @@ mod tests {
             let way_out = format!("systemctl kill --signal=KILL '{UNIT_NAME}'");
             assert!(words.contains(&way_out), "{name}: {words}");
         }
+    }
+
+    /// systemd is started anew just when it is asked: it may or may not have heard it.
+    #[tokio::test(start_paused = true)]
+    async fn who_is_being_started_anew_is_asked_again() {
+        let end = restart(async |fake| {
+            for error in ["NoReply", "NameHasNoOwner", "NoReply"] {
+                let call = fake.expect("RestartUnit").await;
+                fake.refuse(&call, &format!("org.freedesktop.DBus.Error.{error}")).await;
+            }
+            let call = fake.expect("RestartUnit").await;
+            fake.answer_job(&call, 7).await;
+            fake.say(fake::job_removed(SYSTEMD, 7, UNIT_NAME, "done")).await;
+        })
+        .await;
+        end.expect("it is done");
+        let end = restart(async |fake| {
+            while let Some(call) = fake.call().await {
+                fake.refuse(&call, "org.freedesktop.DBus.Error.NoReply").await;
+            }
+        })
+        .await;
+        assert!(matches!(end, Err(SystemdError::Away(_))), "it is not waited for without end");
     }
 
     /// systemd is started anew, with a job that is under way, has ended, and has ended well.

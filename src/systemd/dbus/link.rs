@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use zbus::fdo::DBusProxy;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, MessageStream};
@@ -39,6 +39,11 @@ const PRIVATE: &str = "/run/systemd/private";
 /// others from it; systemctl does not need it either.
 const BUS_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long systemd is waited for that has just left the bus, to be started anew, and how often it is looked for
+/// meanwhile.
+const RETURN: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// What is told all that systemd says. It must not block.
 pub(super) type Ear = Box<dyn FnMut(Signal) + Send>;
 
@@ -62,21 +67,12 @@ impl Default for Limits {
 
 impl Limits {
     /// Waits for the answer to a call, which is named in the error when there is none.
-    pub(super) async fn answer<T, E: Into<SystemdError>>(
+    async fn answer<T, E: Into<SystemdError>>(
         &self,
         call: impl FnOnce() -> String,
         answer: impl Future<Output = Result<T, E>>,
     ) -> Result<T, SystemdError> {
         within(self.call, call, answer).await
-    }
-
-    /// The same for one that takes its time.
-    pub(super) async fn slow_answer<T, E: Into<SystemdError>>(
-        &self,
-        call: impl FnOnce() -> String,
-        answer: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, SystemdError> {
-        within(self.reload, call, answer).await
     }
 }
 
@@ -84,7 +80,7 @@ impl Limits {
 /// systemd has left it, without it.
 async fn connect(limits: Limits) -> Result<Connection, SystemdError> {
     if rustix::process::geteuid().is_root() && Path::new(PRIVATE).exists() {
-        if let Ok(Ok(Some(connection))) = timeout(BUS_LIMIT, bus_with_systemd()).await {
+        if let Ok(Ok(connection)) = timeout(BUS_LIMIT, bus_with_systemd()).await {
             return Ok(connection);
         }
         if let Ok(Ok(connection)) = timeout(BUS_LIMIT, direct::connect(PRIVATE)).await {
@@ -95,12 +91,14 @@ async fn connect(limits: Limits) -> Result<Connection, SystemdError> {
     limits.answer(call, Connection::system()).await
 }
 
-/// The bus, if systemd is on it.
-async fn bus_with_systemd() -> zbus::Result<Option<Connection>> {
+/// The bus, once systemd is on it: it may be about to come back.
+async fn bus_with_systemd() -> zbus::Result<Connection> {
     let connection = Connection::system().await?;
     let bus = DBusProxy::builder(&connection).cache_properties(CacheProperties::No).build().await?;
-    let is_there = bus.name_has_owner(zbus::names::BusName::from_static_str(NAME)?).await?;
-    Ok(is_there.then_some(connection))
+    while !bus.name_has_owner(zbus::names::BusName::from_static_str(NAME)?).await? {
+        sleep(AGAIN).await;
+    }
+    Ok(connection)
 }
 
 async fn within<T, E: Into<SystemdError>>(
@@ -111,6 +109,20 @@ async fn within<T, E: Into<SystemdError>>(
     match timeout(limit, answer).await {
         Ok(answer) => answer.map_err(Into::into),
         Err(_) => Err(SystemdError::Silent { call: call(), limit }),
+    }
+}
+
+async fn ask_within<T, E: Into<SystemdError>, F: Future<Output = Result<T, E>>>(
+    limit: Duration,
+    call: impl Fn() -> String,
+    ask: impl Fn() -> F,
+) -> Result<T, SystemdError> {
+    let end = Instant::now() + RETURN;
+    loop {
+        match within(limit, &call, ask()).await {
+            Err(SystemdError::Away(_)) if Instant::now() < end => sleep(AGAIN).await,
+            answer => return answer,
+        }
     }
 }
 
@@ -168,15 +180,35 @@ impl Link {
         link.subscribe().await?;
         let name = zbus::names::BusName::from_static_str(NAME)?;
         let call = || "asking the system bus for systemd".to_owned();
-        let systemd = limits.answer(call, bus.get_name_owner(name)).await?;
+        let systemd = link.ask(call, || bus.get_name_owner(name.clone())).await?;
         lock(&hearing).learn(systemd.as_str());
         Ok(link)
+    }
+
+    /// Asks systemd, and asks again where it leaves the bus over that: it is being started anew, and goes on with all
+    /// that it has begun. So what is asked must be such that it may be asked twice. `call` is named in the error when
+    /// there is no answer.
+    pub(super) async fn ask<T, E: Into<SystemdError>, F: Future<Output = Result<T, E>>>(
+        &self,
+        call: impl Fn() -> String,
+        ask: impl Fn() -> F,
+    ) -> Result<T, SystemdError> {
+        ask_within(self.limits.call, call, ask).await
+    }
+
+    /// The same for what takes its time.
+    pub(super) async fn ask_slowly<T, E: Into<SystemdError>, F: Future<Output = Result<T, E>>>(
+        &self,
+        call: impl Fn() -> String,
+        ask: impl Fn() -> F,
+    ) -> Result<T, SystemdError> {
+        ask_within(self.limits.reload, call, ask).await
     }
 
     /// Has systemd send signals: to be asked again of one that was started anew.
     pub(super) async fn subscribe(&self) -> Result<(), SystemdError> {
         let call = || "Subscribe".to_owned();
-        match self.limits.answer(call, self.manager.subscribe()).await {
+        match self.ask(call, || self.manager.subscribe()).await {
             // It has kept that we are.
             Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
@@ -194,7 +226,7 @@ impl Link {
             .await?;
         let name = zbus::names::BusName::from_static_str(NAME)?;
         let call = || "asking the system bus for systemd's process".to_owned();
-        self.limits.answer(call, bus.get_connection_unix_process_id(name)).await
+        self.ask(call, || bus.get_connection_unix_process_id(name.clone())).await
     }
 
     /// The loaded units whose names match, with their states.
@@ -228,8 +260,7 @@ impl Link {
     async fn units(&self, pattern: &str) -> Result<Vec<ListedUnit>, SystemdError> {
         let call = || format!("ListUnitsByPatterns {pattern}");
         let patterns = [pattern];
-        let list = self.manager.list_units_by_patterns(&[], &patterns);
-        self.limits.answer(call, list).await
+        self.ask(call, || self.manager.list_units_by_patterns(&[], &patterns)).await
     }
 }
 

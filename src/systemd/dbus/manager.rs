@@ -59,8 +59,8 @@ impl Systemd {
         let call = || format!("EnableUnitFiles {unit}");
         // Not only for this boot; links that point elsewhere are replaced, as systemctl does.
         let units = [unit];
-        let answer = self.link.manager.enable_unit_files(&units, false, true);
-        let (_, changes) = self.link.limits.slow_answer(call, answer).await?;
+        let enable = || self.link.manager.enable_unit_files(&units, false, true);
+        let (_, changes) = self.link.ask_slowly(call, enable).await?;
         self.reload_after(changes.is_empty()).await
     }
 
@@ -71,8 +71,8 @@ impl Systemd {
     pub(crate) async fn disable(&self, unit: &str) -> Result<(), SystemdError> {
         let call = || format!("DisableUnitFiles {unit}");
         let units = [unit];
-        let answer = self.link.manager.disable_unit_files(&units, false);
-        let changes = self.link.limits.slow_answer(call, answer).await?;
+        let disable = || self.link.manager.disable_unit_files(&units, false);
+        let changes = self.link.ask_slowly(call, disable).await?;
         self.reload_after(changes.is_empty()).await
     }
 
@@ -87,8 +87,7 @@ impl Systemd {
     /// When systemd cannot be asked.
     pub(crate) async fn is_enabled(&self, unit: &str) -> Result<bool, SystemdError> {
         let call = || format!("GetUnitFileState {unit}");
-        let answer = self.link.manager.get_unit_file_state(unit);
-        match self.link.limits.answer(call, answer).await {
+        match self.link.ask(call, || self.link.manager.get_unit_file_state(unit)).await {
             Ok(state) => Ok(state.starts_with("enabled")),
             Err(SystemdError::Refused(_)) => Ok(false), // no such unit file
             Err(error) => Err(error),
@@ -101,7 +100,7 @@ impl Systemd {
     /// When systemd refuses.
     pub(crate) async fn daemon_reload(&self) -> Result<(), SystemdError> {
         let call = || "Reload".to_owned();
-        self.link.limits.slow_answer(call, self.link.manager.reload()).await
+        self.link.ask_slowly(call, || self.link.manager.reload()).await
     }
 
     /// Forgets that a unit failed, and how often it was started lately.
@@ -110,7 +109,7 @@ impl Systemd {
     /// When systemd cannot be asked. That the unit is not loaded is none.
     pub(crate) async fn reset_failed(&self, unit: &str) -> Result<(), SystemdError> {
         let call = || format!("ResetFailedUnit {unit}");
-        match self.link.limits.answer(call, self.link.manager.reset_failed_unit(unit)).await {
+        match self.link.ask(call, || self.link.manager.reset_failed_unit(unit)).await {
             Ok(()) | Err(SystemdError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -123,7 +122,7 @@ impl Systemd {
     pub(crate) async fn unit(&self, unit: &str) -> Result<Unit, SystemdError> {
         let object = self.object(unit).await?;
         let call = || format!("GetAll of {unit}");
-        let properties = self.link.limits.answer(call, object.get_all("")).await?;
+        let properties = self.link.ask(call, || object.get_all("")).await?;
         Ok(Unit { properties })
     }
 
@@ -134,14 +133,14 @@ impl Systemd {
     pub(crate) async fn state(&self, unit: &str) -> Result<UnitState, SystemdError> {
         let object = self.object(unit).await?;
         let call = || format!("Get ActiveState of {unit}");
-        let value = self.link.limits.answer(call, object.get(UNIT, "ActiveState")).await?;
+        let value = self.link.ask(call, || object.get(UNIT, "ActiveState")).await?;
         let state = <&str>::try_from(&value).ok().and_then(UnitState::parse);
         Ok(state.unwrap_or_default())
     }
 
     async fn object(&self, unit: &str) -> Result<UnitPropertiesProxy<'static>, SystemdError> {
         let call = || format!("LoadUnit {unit}");
-        let path = self.link.limits.answer(call, self.link.manager.load_unit(unit)).await?;
+        let path = self.link.ask(call, || self.link.manager.load_unit(unit)).await?;
         let object = UnitPropertiesProxy::builder(&self.link.connection)
             .path(path)
             .cache_properties(CacheProperties::No);
@@ -159,7 +158,7 @@ impl Systemd {
             .cache_properties(CacheProperties::No)
             .build()
             .await?;
-        let value = self.link.limits.answer(call, manager.get(MANAGER, "Version")).await?;
+        let value = self.link.ask(call, || manager.get(MANAGER, "Version")).await?;
         Ok(<&str>::try_from(&value).map(number).unwrap_or_default())
     }
 
