@@ -37,6 +37,9 @@ pub(crate) enum AdminError {
     /// The front does not take the configuration.
     #[error("{0}")]
     Configuration(String),
+    /// The front has no room for it.
+    #[error("the front has no room: {0}")]
+    NoRoom(String),
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -118,6 +121,7 @@ async fn exchange<Q: Serialize, A: DeserializeOwned>(
         |_| broken(&format_args!("status {status}")),
         |failure| match status {
             StatusCode::UNPROCESSABLE_ENTITY => AdminError::Configuration(failure.error),
+            StatusCode::SERVICE_UNAVAILABLE => AdminError::NoRoom(failure.error),
             _ => AdminError::Refused(failure.error),
         },
     ))

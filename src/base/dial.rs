@@ -160,22 +160,6 @@ fn full(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, text)
 }
 
-/// Whether it is for want of something of this machine's, of which nobody at the other end knows:
-/// descriptors, memory, ports.
-pub(crate) fn is_want_of_ours(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::MFILE
-                | Errno::NFILE
-                | Errno::NOMEM
-                | Errno::NOBUFS
-                | Errno::NOSPC
-                | Errno::ADDRNOTAVAIL
-        )
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;

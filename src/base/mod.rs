@@ -23,5 +23,6 @@ mod sock_diag;
 pub(crate) mod text;
 pub(crate) mod unit;
 pub(crate) mod user;
+pub(crate) mod want;
 pub(crate) mod worker_address;
 pub(crate) mod worker_socket;

@@ -22,10 +22,10 @@ use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::control_groups;
-use super::dial::is_want_of_ours;
 use super::own_port;
 use super::sock_diag::{Diag, Question, Socket, State};
 use super::unit::{self, Instance};
+use super::want;
 
 /// How often a connection is asked for that the kernel does not find: it looks for one without a lock,
 /// and may miss one that is about to become another's kind.
@@ -99,7 +99,7 @@ fn is_told(end: Option<Socket>, own: u64) -> io::Result<()> {
 /// words.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrInUse, ConnectionRefused, ConnectionReset, TimedOut};
-    is_want_of_ours(error)
+    want::is_ours(error)
         || matches!(error.kind(), AddrInUse | ConnectionRefused | ConnectionReset | TimedOut)
 }
 

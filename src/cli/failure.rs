@@ -65,6 +65,7 @@ impl From<AdminError> for Failure {
         let code = match &error {
             AdminError::Refused(_) => exit::FAILURE,
             AdminError::Configuration(_) => exit::CONFIG,
+            AdminError::NoRoom(_) => exit::OS,
             AdminError::Connect { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {

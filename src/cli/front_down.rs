@@ -25,7 +25,7 @@ pub(super) fn explain(socket: &Path, error: AdminError) -> Failure {
     let is_down = match &error {
         AdminError::Connect { source, .. } => source.kind() != std::io::ErrorKind::PermissionDenied,
         AdminError::Broken(_) => true,
-        AdminError::Refused(_) | AdminError::Configuration(_) => false,
+        AdminError::Refused(_) | AdminError::Configuration(_) | AdminError::NoRoom(_) => false,
     };
     let why = (is_down && socket == Path::new(paths::ADMIN_SOCKET)).then(why).flatten();
     why.map_or_else(

@@ -1,6 +1,7 @@
 //! What is wrong with the files, shown as rustc shows it: file, line, caret, and what to write.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use crate::base::text;
+use crate::base::want;
 
 /// One file as it was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub struct Problem {
     place: Option<(Place, String)>,
     also: Option<(Place, String)>,
     help: Option<String>,
+    /// Nothing is wrong with the file: this process had nothing left to read it with.
+    is_ours: bool,
 }
 
 /// Everything that is wrong, by file and place.
@@ -119,13 +123,31 @@ impl Problem {
     /// A problem with a file or directory as a whole.
     pub fn file(severity: Severity, path: &Path, title: impl Into<String>) -> Self {
         let (title, path) = (printable(title.into()), path.to_owned());
-        Self { severity, title, path, place: None, also: None, help: None }
+        Self { severity, title, path, place: None, also: None, help: None, is_ours: false }
+    }
+
+    /// A file or directory (`what`) that could not be read.
+    pub(super) fn unread(path: &Path, what: &str, error: &io::Error) -> Self {
+        if let Some((lack, mend)) = want::of_reading(error) {
+            let title = format!("the {what} was not read: {lack}");
+            Self::file(Severity::Error, path, title).help(mend).ours()
+        } else {
+            let title = format!("the {what} cannot be read: {error}");
+            Self::file(Severity::Error, path, title)
+        }
+    }
+
+    /// For want of something of this process's, and no fault of the file.
+    #[must_use]
+    pub(crate) fn ours(self) -> Self {
+        Self { is_ours: true, ..self }
     }
 
     fn at(severity: Severity, place: &Place, title: String, label: String) -> Self {
         let path = place.path().to_owned();
         let (title, label) = (printable(title), printable(label));
-        Self { severity, title, path, place: Some((place.clone(), label)), also: None, help: None }
+        let place = Some((place.clone(), label));
+        Self { severity, title, path, place, also: None, help: None, is_ours: false }
     }
 
     /// Adds what to write instead.
@@ -277,6 +299,13 @@ impl Problems {
     /// Number of warnings.
     pub fn warnings(&self) -> usize {
         self.list.len() - self.errors()
+    }
+
+    /// What this process had none left of to read the files with: then nothing is known of them.
+    pub(crate) fn want(&self) -> Option<String> {
+        let problem = self.list.iter().find(|problem| problem.is_ours)?;
+        let mend = problem.help_text().unwrap_or_default();
+        Some(format!("{}: {}\n{mend}", text::path(&problem.path), problem.title))
     }
 
     /// One after the other.

@@ -216,10 +216,7 @@ fn has_drop_ins(directory: &str) -> bool {
 
 fn list_directory(path: &Path, problems: &mut Problems) -> Vec<String> {
     let mut names = Vec::new();
-    let mut fail = |error: &io::Error| {
-        let title = format!("the directory cannot be read: {error}");
-        problems.push(Problem::file(Severity::Error, path, title));
-    };
+    let mut fail = |error: &io::Error| problems.push(Problem::unread(path, "directory", error));
     match fs::read_dir(path) {
         Ok(entries) => {
             for entry in entries {
@@ -262,8 +259,7 @@ fn read(path: &Path, problems: &mut Problems) -> Content {
             }
         },
         Err(error) => {
-            let title = format!("the file cannot be read: {error}");
-            let problem = Problem::file(Severity::Error, path, title);
+            let problem = Problem::unread(path, "file", &error);
             problems.push(match error.kind() {
                 io::ErrorKind::PermissionDenied => problem.help(format!(
                     "run this as root, or as a member of the group roundsman where the file is that group's \

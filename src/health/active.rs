@@ -14,7 +14,12 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::probe::{self, ProbeError};
 use crate::balance::key::{self, Random};
 use crate::balance::{Server, State};
+use crate::base::limiter::Limiter;
+use crate::base::want;
 use crate::config::settings::ActiveCheck;
+
+/// How often it is said that a server cannot be checked.
+const EVERY: Duration = Duration::from_mins(1);
 
 /// What a check came to.
 #[derive(Debug)]
@@ -64,6 +69,7 @@ async fn run(server: Arc<Server>, check: ActiveCheck, outcomes: mpsc::Sender<Out
     let mut random = Random::new(key::mix(u64::from(server.id) ^ u64::from(std::process::id())));
     // Not all at once, but nobody waits long for a first verdict.
     sleep(part(check.interval.min(Duration::from_secs(1)), random.draw())).await;
+    let failures = Limiter::new();
     loop {
         let began = Instant::now();
         // A stopped server is not asked: with socket activation asking would start it.
@@ -74,7 +80,14 @@ async fn run(server: Arc<Server>, check: ActiveCheck, outcomes: mpsc::Sender<Out
             )
             .await
             .unwrap_or(Err(ProbeError::Timeout(check.timeout)));
-            if outcomes.send(Outcome { server: server.id, result }).await.is_err() {
+            if let Err(ProbeError::Connect(error)) = &result
+                && want::is_ours(error)
+            {
+                // It says nothing about the server.
+                if failures.may_write(1, EVERY).is_some() {
+                    tracing::warn!("{} is not checked for now: {error}", server.name);
+                }
+            } else if outcomes.send(Outcome { server: server.id, result }).await.is_err() {
                 return; // nobody listens any more
             }
         }

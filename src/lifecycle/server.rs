@@ -15,10 +15,11 @@ use tokio::net::UnixListener;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::control::Control;
+use super::control::{Control, NotReloaded};
 use super::earlier::RELIEVE;
 use crate::admin::explain::{Query, explain};
 use crate::admin::model::{Drain, ErrorResponse, Reload, Undrain};
+use crate::base::limiter::Limiter;
 use crate::base::peer::{Peer, Standing};
 use crate::base::places::Places;
 use crate::systemd::anchor;
@@ -31,6 +32,10 @@ const HEAD: Duration = Duration::from_secs(10);
 
 /// How long a connection may take in all: longer than any drain.
 const LONGEST: Duration = Duration::from_mins(40);
+
+/// When it is tried again to accept, and how often it is said that this fails.
+const AGAIN: Duration = Duration::from_millis(100);
+const EVERY: Duration = Duration::from_mins(1);
 
 /// Connections of one member of the group, and of all of them. Root's are not counted: each worker
 /// that stops has one.
@@ -58,12 +63,15 @@ pub(crate) async fn serve(listener: UnixListener, control: Rc<Control>) {
 async fn serve_all_but(own: Option<u32>, listener: UnixListener, control: Rc<Control>) {
     let places = Places::new(OF_MEMBER, OF_MEMBERS);
     let looks = Rc::new(Mutex::new(()));
+    let failures = Limiter::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept on the admin socket");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if failures.may_write(1, EVERY).is_some() {
+                    tracing::warn!("cannot accept on the admin socket, and tries again: {error}");
+                }
+                tokio::time::sleep(AGAIN).await;
                 continue;
             }
         };
@@ -122,7 +130,8 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answer {
         (&Method::POST, "/v1/reload") => match read_or_default::<Reload>(request).await {
             Ok(reload) => match control.reload(reload.app.as_deref()) {
                 Ok(()) => Ok(json(StatusCode::OK, &serde_json::json!({}))),
-                Err(error) => Err((StatusCode::UNPROCESSABLE_ENTITY, error)),
+                Err(NotReloaded::Errors(errors)) => Err((StatusCode::UNPROCESSABLE_ENTITY, errors)),
+                Err(NotReloaded::Want(want)) => Err((StatusCode::SERVICE_UNAVAILABLE, want)),
             },
             Err(error) => Err((StatusCode::BAD_REQUEST, error)),
         },

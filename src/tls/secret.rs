@@ -23,11 +23,13 @@ pub(super) fn read(source: &SecretSource, what: &str) -> Result<Vec<u8>, Fault> 
         SecretSource::Credential(name) => credential(name, what)?,
     };
     file::content(&file, MOST).map_err(|error| {
-        let title = match error.kind() {
-            io::ErrorKind::FileTooLarge => format!("the {what} {source} is larger than 1 MiB"),
-            _ => format!("the {what} {source} cannot be read: {error}"),
-        };
-        Fault::error(title, format!("write the path of a file with the {what} in PEM"))
+        let help = format!("write the path of a file with the {what} in PEM");
+        match error.kind() {
+            io::ErrorKind::FileTooLarge => {
+                Fault::error(format!("the {what} {source} is larger than 1 MiB"), help)
+            }
+            _ => Fault::unread(&format!("{what} {source}"), &error, &help),
+        }
     })
 }
 
@@ -54,10 +56,10 @@ fn file_fault(path: &Path, what: &str, error: &io::Error) -> Fault {
                 name_for(path),
             ),
         ),
-        _ => Fault::error(
-            format!("the {what} {shown} cannot be opened: {error}"),
-            format!("write the path of a file with the {what} in PEM"),
-        ),
+        _ => {
+            let help = format!("write the path of a file with the {what} in PEM");
+            Fault::unread(&format!("{what} {shown}"), error, &help)
+        }
     }
 }
 

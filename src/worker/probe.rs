@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::cluster;
-use crate::base::dial;
+use crate::base::want;
 use crate::config::settings::{Address, Health, Transport};
 
 /// What is read of an answer at most; the rest tells nothing.
@@ -163,7 +163,7 @@ impl From<io::Error> for ProbeFailure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::Forbidden,
-            _ if dial::is_want_of_ours(&error) => Self::Unasked(error.to_string()),
+            _ if want::is_ours(&error) => Self::Unasked(error.to_string()),
             _ => Self::Other(error.to_string()),
         }
     }

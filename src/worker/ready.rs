@@ -17,7 +17,7 @@ use super::idle;
 use super::notifier::{AppNotifications, Notifier};
 use super::owner::{Owner, Whose};
 use super::probe::{self, ProbeFailure, ProbeTarget, Seconds};
-use crate::base::dial;
+use crate::base::want;
 use crate::config::settings::{Address, App, Listen, Ready};
 
 /// How often is asked whether the app listens by now: often at first, then more and more seldom.
@@ -163,7 +163,7 @@ impl Signs<'_> {
         }
         match probe::connect(self.address).await {
             // The kernel says that it listens.
-            Err(error) if is_ours && dial::is_want_of_ours(&error) => Ok(()),
+            Err(error) if is_ours && want::is_ours(&error) => Ok(()),
             result => result,
         }
     }

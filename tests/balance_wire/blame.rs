@@ -71,8 +71,9 @@ fn want_of_descriptors_is_our_own() {
     let servers = origins.iter().map(|o| format!("{{ address = \"{}\" }}", o.address));
     let servers = servers.collect::<Vec<_>>().join(", ");
     let settings = settings(1) + "[limits]\nupstream-idle-connections = 0\n";
-    let front =
-        Front::with(&settings, &[("upstreams/api.toml", &format!("servers = [{servers}]\n"))]);
+    let check = "[health]\ntcp = true\nfails = 1\ninterval = \"100ms\"\n";
+    let upstream = format!("servers = [{servers}]\n{check}");
+    let front = Front::with(&settings, &[("upstreams/api.toml", &upstream)]);
     let mut clients: Vec<_> = (0..4).map(|_| Client::new(&front)).collect();
     for client in &mut clients {
         assert_eq!(client.get("").expect("an answer").status(), 200);
@@ -81,6 +82,10 @@ fn want_of_descriptors_is_our_own() {
     for client in &mut clients {
         assert_eq!(client.get("").expect("an answer").status(), 503);
     }
+    eventually("nobody is checked", || {
+        let log = front.log();
+        (origins.iter()).all(|o| log.contains(&format!("{} is not checked for now", o.address)))
+    });
     front.limit_descriptors(1000);
     for client in &mut clients {
         assert_eq!(client.get("").expect("an answer").status(), 200);

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
 
 use super::{directory, start, status, upstream};
@@ -238,4 +239,40 @@ fn who_may_not_ask_the_front_is_told_so() {
         assert!(said.contains("as a member of the group"), "{said}");
     }
     drop(TcpStream::connect(front.address));
+}
+
+/// A front that has one descriptor left, for whoever asks.
+#[test]
+fn who_has_no_descriptor_left_blames_no_file() {
+    let front = start(directory(""), None);
+    let (before, _) = configuration(&front);
+    std::fs::write(front.path("etc/roundsman.toml"), "[limits]\nheaders = 50\n").unwrap();
+    let limit = |most| {
+        let limit = Rlimit { current: Some(most), ..getrlimit(Resource::Nofile) };
+        prlimit(Some(Pid::from_child(&front.process)), Resource::Nofile, limit).unwrap();
+    };
+    let listed = std::fs::read_dir(format!("/proc/{}/fd", front.process.id())).unwrap();
+    let open: Vec<u64> =
+        listed.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+    limit((0..).filter(|number| !open.contains(number)).nth(1).unwrap());
+
+    let output = front.roundsman(&["reload"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(71), "{text}");
+    assert!(text.contains("no file descriptor left") && text.contains("LimitNOFILE="), "{text}");
+    assert!(!text.contains("cannot be read"), "{text}");
+    let (now, line) = configuration(&front);
+    assert_eq!(now, before, "the old one stays at work");
+    assert!(!line.contains("REFUSED"), "{line}");
+
+    limit(1000);
+    let output = front.roundsman(&["reload"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_ne!(configuration(&front).0, before);
+}
+
+/// Which files are at work.
+fn configuration(front: &Program) -> (Value, String) {
+    let status = status(front);
+    (status["configuration"].clone(), status.to_string())
 }

@@ -33,6 +33,15 @@ use crate::systemd::{message, notify};
 use crate::thread::Threads;
 use crate::tls::Tls;
 
+/// Why a reload changed nothing.
+#[derive(Debug)]
+pub(crate) enum NotReloaded {
+    /// The files have errors, which these are.
+    Errors(String),
+    /// This process had none left of something that it takes to read them.
+    Want(String),
+}
+
 /// A running front and the handles to change it.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -344,7 +353,7 @@ impl Control {
 
     /// Puts the present files to work, or says what is wrong with them and changes nothing. For a change
     /// of `app`, files that have errors and are not that app's stay as they are at work.
-    pub(crate) fn reload(&self, app: Option<&str>) -> Result<(), String> {
+    pub(crate) fn reload(&self, app: Option<&str>) -> Result<(), NotReloaded> {
         notify::reloading();
         let mut loaded = config::load(&self.sources);
         let mut left = None;
@@ -360,14 +369,17 @@ impl Control {
         let (tls, of_tls) = Tls::load(&settings.front, Some(&self.front.snapshot().tls));
         problems.extend(of_tls);
         let tls = tls.with_port(https_port(&settings.front, &self.listeners));
-        let result = if problems.errors() > 0 {
+        let result = if let Some(want) = problems.want() {
+            tracing::error!("the files were not read, what is at work stays so: {want}");
+            Err(NotReloaded::Want(want))
+        } else if problems.errors() > 0 {
             let errors = problems.render(false);
             tracing::error!(
                 message_id = message::RELOAD_REFUSED,
                 "the configuration has errors, the old one stays at work:\n{errors}"
             );
             self.refused.set(true);
-            Err(errors)
+            Err(NotReloaded::Errors(errors))
         } else {
             self.front.replace_with(settings, tls);
             self.uses_last_good.set(false);

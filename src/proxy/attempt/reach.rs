@@ -10,7 +10,7 @@ use super::super::http2;
 use super::super::pool::{self, Seen, Usable};
 use super::super::server::ServerStream;
 use super::{Attempt, FailedAttempt};
-use crate::base::dial;
+use crate::base::want;
 use crate::config::settings::ServerProtocol;
 use crate::front::Reason;
 use crate::io::{ByteStream, preface};
@@ -84,7 +84,7 @@ impl<C: ByteStream> Attempt<'_, C> {
             match reached.await {
                 Some(None) => return failed(Reason::ShutdownTimeout, String::new()),
                 Some(Some(Ok(stream))) => return Ok(stream),
-                Some(Some(Err(error))) if dial::is_want_of_ours(&error) => {
+                Some(Some(Err(error))) if want::is_ours(&error) => {
                     // What nobody uses just now takes the same room.
                     let freed = self.connection.local.pool.borrow_mut().clear();
                     if !freed || !std::mem::take(&mut again) {

@@ -54,6 +54,9 @@ pub enum DnsError {
     /// The network said no.
     #[error("{0}: {1}")]
     Io(SocketAddr, String),
+    /// This process or machine has none left of something that it takes to ask.
+    #[error("nobody was asked: {0}")]
+    Unasked(String),
     /// What came back was no answer to the question.
     #[error("the DNS server's answer is malformed")]
     Malformed,

@@ -43,7 +43,8 @@ struct Question {
 
 impl Lookup for Resolver {
     async fn look_up(&self, name: &DnsName, settings: &Dns) -> Result<Answer, DnsError> {
-        let system = System::read(settings);
+        let system =
+            System::read(settings).map_err(|error| DnsError::Unasked(error.to_string()))?;
         let question = Question { system, family: settings.addresses, timeout: settings.timeout };
         match name {
             DnsName::Host { name, port } => {

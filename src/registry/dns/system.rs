@@ -1,7 +1,9 @@
 //! What the machine says about looking names up: `/etc/resolv.conf` and `/etc/hosts`.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::base::want;
 use crate::config::settings::Dns;
 
 const PORT: u16 = 53;
@@ -23,10 +25,16 @@ pub struct System {
 
 impl System {
     /// As it is now. It may change at any time: a machine moves between networks.
-    pub fn read(settings: &Dns) -> Self {
-        let file = |path| std::fs::read(path).unwrap_or_default(); // as the C library takes it
-        let hosts = String::from_utf8_lossy(&file("/etc/hosts")).into_owned();
-        Self::new(settings, &file("/etc/resolv.conf"), hosts)
+    ///
+    /// # Errors
+    /// When this process has nothing left to read it with. That a file is not there is none.
+    pub fn read(settings: &Dns) -> io::Result<Self> {
+        let file = |path| match std::fs::read(path) {
+            Err(error) if want::is_ours(&error) => Err(error),
+            content => Ok(content.unwrap_or_default()), // as the C library takes it
+        };
+        let hosts = String::from_utf8_lossy(&file("/etc/hosts")?).into_owned();
+        Ok(Self::new(settings, &file("/etc/resolv.conf")?, hosts))
     }
 
     /// With these files.

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::DnsError;
 use super::message::{self, Kind, Records, Reply};
+use crate::base::want;
 
 /// Larger than any answer over UDP to a question that does not ask for more.
 const DATAGRAM: usize = 4096;
@@ -40,7 +41,7 @@ async fn over_udp(
 ) -> Result<Option<(Records, Duration)>, DnsError> {
     let id = number();
     let question = message::question(id, name, kind)?;
-    let io = |error: io::Error| DnsError::Io(server, error.to_string());
+    let io = |error: io::Error| unanswered(server, &error);
     let any = match server {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -78,10 +79,19 @@ async fn over_tcp(
         stream.read_exact(&mut answer).await?;
         Ok(answer)
     };
-    let answer = exchange.await.map_err(|e: io::Error| DnsError::Io(server, e.to_string()))?;
+    let answer = exchange.await.map_err(|error: io::Error| unanswered(server, &error))?;
     match message::reply(&answer, id, name, kind)? {
         Reply::Answer(records, ttl) => Ok(Some((records, ttl))),
         Reply::Truncated | Reply::Stray => Ok(None),
+    }
+}
+
+/// That the network said no, or this machine had nothing left to ask with.
+fn unanswered(server: SocketAddr, error: &io::Error) -> DnsError {
+    if want::is_ours(error) {
+        DnsError::Unasked(error.to_string())
+    } else {
+        DnsError::Io(server, error.to_string())
     }
 }
 
