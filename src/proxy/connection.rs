@@ -44,6 +44,8 @@ pub(crate) struct Connection<C> {
     /// The client has ended its side, and is served all the same.
     pub(super) half_closed: bool,
     requests: u64,
+    /// [`Local::given_up`] when the request at hand began.
+    begun: u32,
 }
 
 /// How a connection goes on after a request.
@@ -114,8 +116,17 @@ pub(crate) async fn serve_one<C: ByteStream>(
         Ok(head) => (head, None),
         Err(reason) => (Input::new(0), Some(reason)),
     };
-    let mut connection =
-        Connection { stream, input, origin, local, deadline, half_closed: false, requests: 0 };
+    let begun = local.given_up.get();
+    let mut connection = Connection {
+        stream,
+        input,
+        origin,
+        local,
+        deadline,
+        half_closed: false,
+        requests: 0,
+        begun,
+    };
     match fault {
         None => connection.serve_requests().await,
         Some(reason) => connection.refuse(reason).await,
@@ -126,7 +137,7 @@ pub(crate) async fn serve_one<C: ByteStream>(
 impl<C: ByteStream> Connection<C> {
     fn new(local: Rc<Local>, stream: C, origin: Origin, input: Input) -> Self {
         let deadline = local.deadlines.add();
-        Self { stream, input, origin, local, deadline, half_closed: false, requests: 0 }
+        Self { stream, input, origin, local, deadline, half_closed: false, requests: 0, begun: 0 }
     }
 
     /// Waits for the first byte of a request; false when none will come.
@@ -167,6 +178,7 @@ impl<C: ByteStream> Connection<C> {
     /// Serves what was sent until nothing of it is left.
     async fn serve_requests(&mut self) -> After {
         for served in 1_u32.. {
+            self.begun = self.local.given_up.get();
             let mut request = match self.read_request().await {
                 Ok(request) => request,
                 Err(reason) => return Box::pin(self.refuse(reason)).await,
@@ -182,6 +194,11 @@ impl<C: ByteStream> Connection<C> {
             }
         }
         After::Close // after four thousand million requests
+    }
+
+    /// Whether the request at hand has had its time, since the front ends.
+    pub(super) fn is_out_of_time(&self) -> bool {
+        self.local.given_up.get() != self.begun
     }
 
     async fn read_request(&mut self) -> Result<Request, Reason> {
@@ -222,7 +239,7 @@ impl<C: ByteStream> Connection<C> {
                         if !std::mem::replace(&mut set, true) {
                             self.deadline.set(settings.timeouts.client_header);
                         }
-                        if self.deadline.poll_passed(cx) || self.local.out_of_time.get() {
+                        if self.deadline.poll_passed(cx) || self.is_out_of_time() {
                             // After an empty line too many there is nothing to answer to.
                             let idle = self.input.is_empty();
                             let reason =

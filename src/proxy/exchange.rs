@@ -73,7 +73,7 @@ impl<C: ByteStream> Connection<C> {
         let mut left = retries.attempts;
         let mut deaths = Deaths::default();
         loop {
-            if self.local.out_of_time.get() {
+            if self.is_out_of_time() {
                 let (reason, about) = (Reason::ShutdownTimeout, About::default());
                 return Box::pin(self.give_up(request, &upload, reason, &about)).await;
             }
@@ -238,7 +238,7 @@ impl<C: ByteStream> Connection<C> {
             let snapshot = local.snapshot();
             let current = snapshot.upstreams.get(&upstream.name).ok_or(Reason::NoServer)?;
             let freed = current.freed().notified();
-            if local.out_of_time.get() {
+            if self.is_out_of_time() {
                 return Err(Reason::ShutdownTimeout);
             }
             if let Some(in_flight) = self.try_pick_of(current, request, &[]) {

@@ -48,8 +48,8 @@ pub(crate) struct Local {
     /// What has no end of its own.
     pub(super) tunnels: Rc<Tunnels>,
     pub(crate) stopping: Cell<bool>,
-    /// What is still in flight has had its time: nobody waits for a server any more.
-    pub(crate) out_of_time: Cell<bool>,
+    /// How often it was said that what is in flight has had its time: what began before waits for no server any more.
+    pub(crate) given_up: Cell<u32>,
     /// Wakes the thread from its rest: it has connections again.
     pub(crate) roused: Notify,
     /// When it was said last that clients wait for a place, in the thread's milliseconds; 0 for never.
@@ -90,7 +90,7 @@ impl Local {
             backlog: Rc::default(),
             tunnels: Rc::default(),
             stopping: Cell::new(false),
-            out_of_time: Cell::new(false),
+            given_up: Cell::new(0),
             roused: Notify::new(),
             crowded: Cell::new(0),
             handshakes: Semaphore::new(1),

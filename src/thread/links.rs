@@ -29,7 +29,7 @@ pub(super) enum Command {
     Crowded,
     /// Finish what is in flight and keep nothing alive.
     Stop,
-    /// Answer what has not been answered yet.
+    /// Answer what has begun, and has not been answered.
     GiveUp,
     /// End everything now.
     Cut,

@@ -105,7 +105,7 @@ async fn obey(mut start: Start) {
                 local.deadlines.wake_all();
             }
             Command::GiveUp => {
-                local.out_of_time.set(true);
+                local.given_up.set(local.given_up.get() + 1);
                 local.deadlines.wake_all();
                 local.front.health_changed(); // wakes those in the queue
             }

@@ -142,6 +142,39 @@ fn full() -> (TcpListener, Vec<TcpStream>) {
     (listener, std::iter::from_fn(one).collect())
 }
 
+/// Over a connection whose event stream has just ended.
+#[test]
+fn whoever_asks_anew_when_the_time_of_a_shutdown_is_over_is_served() {
+    let backend = Backend::raw(|peer| {
+        while let Some(request) = peer.request() {
+            if request.target() == "/events" {
+                peer.send(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
+                      Transfer-Encoding: chunked\r\n\r\n9\r\ndata: a\n\n\r\n",
+                )
+                .unwrap();
+                peer.wait_for_end();
+            } else {
+                peer.send(&ok("served")).unwrap();
+            }
+        }
+    });
+    let proxy = Proxy::over(&[&backend]);
+    let mut client = proxy.send(get("/events"));
+    assert_eq!(client.head().unwrap().status(), 200);
+    std::thread::scope(|scope| {
+        let cut = scope.spawn(|| proxy.stop(Duration::from_millis(100)));
+        while !client.buffer.ends_with(b"\r\n0\r\n\r\n") {
+            assert!(client.fill().unwrap(), "it was cut");
+        }
+        client.buffer.clear();
+        let response = client.get("/");
+        assert_eq!((response.text(), response.one("connection")), ("served", Some("close")));
+        drop(client);
+        assert_eq!(cut.join().unwrap(), 0);
+    });
+}
+
 /// An answer that has begun has no other end than that.
 #[test]
 fn what_is_half_answered_when_the_time_of_a_shutdown_is_over_is_cut() {

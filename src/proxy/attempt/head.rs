@@ -204,7 +204,7 @@ impl<C: ByteStream> Attempt<'_, C> {
             self.connection.deadline.set(after);
         }
         let connection = &self.connection;
-        if connection.local.out_of_time.get() {
+        if connection.is_out_of_time() {
             return Poll::Ready(Reason::ShutdownTimeout);
         }
         if !connection.deadline.poll_passed(cx) {

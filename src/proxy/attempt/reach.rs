@@ -73,12 +73,11 @@ impl<C: ByteStream> Attempt<'_, C> {
         };
         let timeout = self.timeouts().connect;
         let deadline = &self.connection.deadline;
-        let out_of_time = &self.connection.local.out_of_time;
         let mut again = true;
         loop {
             let mut connect = std::pin::pin!(self.open());
             let reached = deadline.within(timeout, |cx| match connect.as_mut().poll(cx) {
-                Poll::Pending if out_of_time.get() => Poll::Ready(None),
+                Poll::Pending if self.connection.is_out_of_time() => Poll::Ready(None),
                 reached => reached.map(Some),
             });
             match reached.await {
