@@ -150,13 +150,15 @@ bench-session: build ## Compare the session store with redis-server; ROUNDS=N ON
 	benches/session --roundsman target/release/roundsman --rounds $(or $(ROUNDS),7) \
 	    $(if $(ONLY),--only $(ONLY))
 
-# Hundreds of deaths instead of the dozen of `make test`, seeds that nobody has tried, Node's cluster in all
-# its versions, and every machine test on both Debians, with the package that is shipped.
+# Hundreds of deaths instead of the dozen of `make test`, seeds that nobody has tried, messages that nobody has
+# thought of, Node's cluster in all its versions, and every machine test on both Debians, with the package that
+# is shipped.
 .PHONY: soak
-soak: nextest ## Kill the session store under load, CYCLES times for each kind of sync (300); other seeds (SEED); all machine tests with the package that is shipped; fuzz
+soak: nextest ## Kill the session store under load, CYCLES times for each kind of sync (300); other seeds (SEED); HTTP by chance for DIFF_SECONDS (600; DIFF_SEED); all machine tests with the package that is shipped; fuzz
 	$(MAKE) PACKAGE=release machines
 	seed=$(or $(SEED),$$(date +%s)); echo "SEED=$$seed" >&2; \
 	ROUNDSMAN_SEED=$$seed ROUNDSMAN_RUNS=20000 ROUNDSMAN_CRASH_CYCLES=$(or $(CYCLES),300) \
+	    DIFF_SEED=$(or $(DIFF_SEED),$$seed) DIFF_SECONDS=$(or $(DIFF_SECONDS),600) \
 	    ROUNDSMAN_NODES="$$(tests/worker/matrix/nodes)" cargo nextest run --locked --profile soak
 	ROUNDSMAN_STAGES=all cargo nextest run --locked --profile machine-soak
 	$(MAKE) PACKAGE=release zoo

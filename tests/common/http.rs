@@ -180,7 +180,12 @@ impl<R: Read> Reader<R> {
 
     /// Reads a request with its body.
     pub(crate) fn request(&mut self) -> io::Result<Message> {
-        let mut message = self.head()?;
+        let head = self.head()?;
+        self.rest_of_request(head)
+    }
+
+    /// Reads the body of a request whose head this is.
+    pub(crate) fn rest_of_request(&mut self, mut message: Message) -> io::Result<Message> {
         let words = message.start.split(' ').count();
         if !message.start.ends_with(" HTTP/1.1") || words != 3 || message.all("host").len() != 1 {
             return Err(invalid(format!("no request: {message:?}")));

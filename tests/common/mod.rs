@@ -7,5 +7,6 @@ pub(crate) mod guide;
 pub(crate) mod http;
 pub(crate) mod program;
 pub(crate) mod python;
+pub(crate) mod random;
 pub(crate) mod skip;
 pub(crate) mod waiting;

@@ -17,7 +17,7 @@ const OTHER_VERDICT: [(&str, &str, &str); 4] = [
     ("rs-line-nul", "502", "never relayed"),
 ];
 
-fn cases(side: &str) -> Vec<Value> {
+pub(super) fn cases(side: &str) -> Vec<Value> {
     let file: Value = serde_json::from_str(include_str!("../data/http1.json")).unwrap();
     let all = file["cases"].as_array().unwrap();
     assert_eq!(all.len(), 118);
@@ -25,7 +25,7 @@ fn cases(side: &str) -> Vec<Value> {
 }
 
 /// Expands `<<text*count>>`, and takes each character for one byte.
-fn raw(text: &str) -> Vec<u8> {
+pub(super) fn raw(text: &str) -> Vec<u8> {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("<<") {

@@ -7,6 +7,7 @@ mod bodies;
 mod cases;
 mod clients;
 mod conversations;
+mod differential;
 mod fairness;
 mod forward;
 mod gone;

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::common::random::Random;
 use crate::session::client::{Client, Value};
-use crate::session::server::{Random, Server};
+use crate::session::server::Server;
 
 /// What one writer knows: for each of its keys the last acknowledged number, and the one it had
 /// sent when the server died.

@@ -4,8 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use crate::common::random::Random;
 use crate::session::client::{Value, bulk};
-use crate::session::server::{Random, Server, path, tool};
+use crate::session::server::{Server, path, tool};
 
 /// A store with a thousand sessions, some in the file and some in the log; stopped.
 fn filled() -> Server {

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use crate::common::random::Random;
 use crate::session::client::{Client, Value};
 use crate::session::redis::Redis;
-use crate::session::server::{Random, Server, eventually};
+use crate::session::server::{Server, eventually};
 
 /// Two servers that get the same requests.
 struct Pair {

@@ -33,7 +33,7 @@ const FRONT: &str = "[listen.http]\nhttp2 = true\n[threads]\ncount = 1\n";
 /// Frames that a hostile client sends in all, unless it is stopped.
 const MANY: usize = 300_000;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     bytes.extend_from_slice(&[kind, flags]);
     bytes.extend_from_slice(&stream.to_be_bytes());
@@ -115,7 +115,7 @@ fn last_goaway(mut bytes: &[u8]) -> Option<u32> {
 }
 
 /// Kilobytes of memory and milliseconds of processor time that the program has used.
-fn used(program: &Program) -> (i64, i64) {
+pub(crate) fn used(program: &Program) -> (i64, i64) {
     let id = program.process.id();
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
     let memory = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
@@ -168,7 +168,7 @@ fn calmed(name: &str, begin: &[u8], round: impl Fn(usize) -> Vec<u8> + Sync) -> 
     end
 }
 
-fn settings(list: &[(u16, u32)]) -> Vec<u8> {
+pub(crate) fn settings(list: &[(u16, u32)]) -> Vec<u8> {
     let mut payload = Vec::new();
     for (key, value) in list {
         payload.extend_from_slice(&key.to_be_bytes());
@@ -177,7 +177,7 @@ fn settings(list: &[(u16, u32)]) -> Vec<u8> {
     frame(SETTINGS, 0, 0, &payload)
 }
 
-fn ask(round: usize) -> Vec<u8> {
+pub(crate) fn ask(round: usize) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream(round), GET)
 }
 

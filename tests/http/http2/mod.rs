@@ -2,8 +2,8 @@
 
 mod clients;
 mod forward;
-mod hostile;
+pub(super) mod hostile;
 mod lifecycle;
 mod servers;
-mod support;
+pub(super) mod support;
 mod websocket;

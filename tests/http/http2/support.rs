@@ -12,14 +12,14 @@ use http::{HeaderMap, Request, Response};
 use roundsman::config::Settings;
 use roundsman::config::settings::{Listener, ServerProtocol};
 
-use crate::http::support::{Backend, PATIENCE, Proxy};
+use crate::http::support::{Backend, PATIENCE, Proxy, Wire};
 
 /// One thread over these servers, whose listener takes HTTP/2.
-pub(super) fn proxy(backends: &[&Backend]) -> Proxy {
+pub(crate) fn proxy(backends: &[&Backend]) -> Proxy {
     proxy_with(backends, |_| {})
 }
 
-pub(super) fn proxy_with(backends: &[&Backend], change: impl FnOnce(&mut Settings)) -> Proxy {
+pub(crate) fn proxy_with(backends: &[&Backend], change: impl FnOnce(&mut Settings)) -> Proxy {
     Proxy::with(backends, |settings| {
         take_http2(settings);
         change(settings);
@@ -27,13 +27,13 @@ pub(super) fn proxy_with(backends: &[&Backend], change: impl FnOnce(&mut Setting
 }
 
 /// Has the listener take HTTP/2.
-pub(super) fn take_http2(settings: &mut Settings) {
+pub(crate) fn take_http2(settings: &mut Settings) {
     let listener = Listener { http2: true, ..Listener::default() };
     settings.front.listeners.insert("http".into(), listener);
 }
 
 /// Has the servers speak HTTP/2.
-pub(super) fn speak_http2(settings: &mut Settings) {
+pub(crate) fn speak_http2(settings: &mut Settings) {
     let upstream = settings.upstreams.get_mut("test").unwrap();
     upstream.balancing.protocol = ServerProtocol::H2c;
     for server in &mut upstream.servers {
@@ -42,7 +42,7 @@ pub(super) fn speak_http2(settings: &mut Settings) {
 }
 
 /// Runs a test's client.
-pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
     let all = async { tokio::time::timeout(PATIENCE * 2, test).await.expect("the test hangs") };
@@ -51,28 +51,28 @@ pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// A client connection.
 #[derive(Clone)]
-pub(super) struct Client {
-    pub(super) send: client::SendRequest<Bytes>,
+pub(crate) struct Client {
+    pub(crate) send: client::SendRequest<Bytes>,
     /// How the connection ended.
-    pub(super) ended: Rc<tokio::sync::watch::Receiver<Option<Result<(), String>>>>,
+    pub(crate) ended: Rc<tokio::sync::watch::Receiver<Option<Result<(), String>>>>,
 }
 
 /// A response with all that belongs to it.
 #[derive(Debug)]
-pub(super) struct Whole {
-    pub(super) status: u16,
-    pub(super) fields: HeaderMap,
-    pub(super) body: Vec<u8>,
-    pub(super) trailers: Option<HeaderMap>,
+pub(crate) struct Whole {
+    pub(crate) status: u16,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Option<HeaderMap>,
 }
 
 impl Client {
-    pub(super) async fn connect(proxy: &Proxy) -> Self {
-        Self::with(proxy, &mut client::Builder::new()).await
+    pub(crate) async fn connect(front: &impl Wire) -> Self {
+        Self::with(front, &mut client::Builder::new()).await
     }
 
-    pub(super) async fn with(proxy: &Proxy, builder: &mut client::Builder) -> Self {
-        let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+    pub(crate) async fn with(front: &impl Wire, builder: &mut client::Builder) -> Self {
+        let stream = tokio::net::TcpStream::connect(front.at()).await.unwrap();
         let (send, connection) = builder.handshake(stream).await.unwrap();
         let (report, ended) = tokio::sync::watch::channel(None);
         tokio::task::spawn_local(async move {
@@ -83,7 +83,7 @@ impl Client {
     }
 
     /// Sends a head.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         &self,
         request: Request<()>,
         end: bool,
@@ -92,29 +92,29 @@ impl Client {
         ready.send_request(request, end).unwrap()
     }
 
-    pub(super) async fn get(&self, path: &str) -> Result<Whole, h2::Error> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Whole, h2::Error> {
         let (response, _) = self.begin(get(path), true).await;
         whole(response).await
     }
 
     /// Waits until the connection has ended; how it did.
-    pub(super) async fn end(&self) -> Result<(), String> {
+    pub(crate) async fn end(&self) -> Result<(), String> {
         let mut ended = (*self.ended).clone();
         let result = ended.wait_for(Option::is_some).await;
         result.map_or(Ok(()), |result| result.clone().unwrap_or(Ok(())))
     }
 }
 
-pub(super) fn get(path: &str) -> Request<()> {
+pub(crate) fn get(path: &str) -> Request<()> {
     Request::get(format!("http://a.example{path}")).body(()).unwrap()
 }
 
-pub(super) fn post(path: &str) -> Request<()> {
+pub(crate) fn post(path: &str) -> Request<()> {
     Request::post(format!("http://a.example{path}")).body(()).unwrap()
 }
 
 /// Reads a response to its end.
-pub(super) async fn whole(response: client::ResponseFuture) -> Result<Whole, h2::Error> {
+pub(crate) async fn whole(response: client::ResponseFuture) -> Result<Whole, h2::Error> {
     let (head, mut body) = response.await?.into_parts();
     let mut all = Vec::new();
     while let Some(data) = body.data().await {
@@ -128,23 +128,23 @@ pub(super) async fn whole(response: client::ResponseFuture) -> Result<Whole, h2:
 
 /// What a server was asked.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
-    pub(super) method: String,
-    pub(super) uri: String,
-    pub(super) fields: HeaderMap,
-    pub(super) connection: usize,
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) uri: String,
+    pub(crate) fields: HeaderMap,
+    pub(crate) connection: usize,
 }
 
 /// A server that speaks HTTP/2 on a port of its own.
 #[derive(Clone)]
-pub(super) struct Server {
-    pub(super) backend: SocketAddr,
-    pub(super) asked: Arc<Mutex<Vec<Asked>>>,
+pub(crate) struct Server {
+    pub(crate) backend: SocketAddr,
+    pub(crate) asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Server {
     /// A server that does this for each request; `number` is the connection's, from 0.
-    pub(super) fn new<F, W>(answer: F) -> Self
+    pub(crate) fn new<F, W>(answer: F) -> Self
     where
         F: Fn(Request<RecvStream>, SendResponse<Bytes>, usize) -> W + Clone + Send + 'static,
         W: Future<Output = ()> + 'static,
@@ -153,7 +153,7 @@ impl Server {
     }
 
     /// The same; `each` is called with the connection after each request was taken.
-    pub(super) fn with<F, W, E>(builder: h2::server::Builder, answer: F, each: E) -> Self
+    pub(crate) fn with<F, W, E>(builder: h2::server::Builder, answer: F, each: E) -> Self
     where
         F: Fn(Request<RecvStream>, SendResponse<Bytes>, usize) -> W + Clone + Send + 'static,
         W: Future<Output = ()> + 'static,
@@ -196,12 +196,12 @@ impl Server {
         Self { backend, asked }
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// The front over this server.
-    pub(super) fn proxy(&self) -> Proxy {
+    pub(crate) fn proxy(&self) -> Proxy {
         let mut settings = crate::http::support::settings(&[self.backend]);
         take_http2(&mut settings);
         speak_http2(&mut settings);
@@ -210,7 +210,7 @@ impl Server {
 }
 
 /// Answers with this body.
-pub(super) fn answer(mut respond: SendResponse<Bytes>, body: &str) {
+pub(crate) fn answer(mut respond: SendResponse<Bytes>, body: &str) {
     let mut stream = respond.send_response(Response::new(()), body.is_empty()).unwrap();
     if !body.is_empty() {
         stream.send_data(Bytes::copy_from_slice(body.as_bytes()), true).unwrap();
@@ -218,7 +218,7 @@ pub(super) fn answer(mut respond: SendResponse<Bytes>, body: &str) {
 }
 
 /// Sends a body as flow control allows.
-pub(super) async fn send_all(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) {
+pub(crate) async fn send_all(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let mut room = stream.capacity();
