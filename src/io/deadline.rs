@@ -121,6 +121,11 @@ impl Entry {
 }
 
 impl Deadline {
+    /// The thread's milliseconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.all.now()
+    }
+
     /// Sets the deadline so far from now.
     pub(crate) fn set(&self, after: Duration) {
         self.entry.deadline.set(self.all.at(after));

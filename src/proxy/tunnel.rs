@@ -1,4 +1,5 @@
-//! Two-way copy after an upgrade: bytes go through as they come, each direction ends for itself.
+//! Two-way copy after an upgrade: bytes go through as they come, each direction ends for itself. A client
+//! that is sent something has to read it, at the rate of a response.
 //! When the server's time to drain is up the conversation ends: a WebSocket with a close frame.
 
 use std::future::poll_fn;
@@ -10,7 +11,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::frames::{Frames, SERVICE_RESTART};
+use super::reading::Reading;
 use super::relay::{FRAMING, TURN};
+use crate::config::settings;
+use crate::front::Reason;
 use crate::io::ByteStream;
 use crate::io::buf::{Buf, Input, poll_read};
 use crate::io::deadline::Deadline;
@@ -43,7 +47,8 @@ enum Failed {
     Sink,
 }
 
-/// Copies until both sides have ended, one fails, or nothing moves for `idle`.
+/// Copies until both sides have ended, one fails, nothing moves for as long as a tunnel may be idle, or
+/// the client does not read what there is for it; returns why the client was cut off, if it was.
 ///
 /// `held` is what came from the client before the server agreed to switch, and from the server
 /// right behind its agreement.
@@ -52,14 +57,18 @@ pub(crate) async fn run<A, B>(
     server: &mut B,
     held: (&mut Input, &mut Input),
     deadline: &Deadline,
-    idle: Duration,
+    front: &settings::Front,
     mut end: End<'_>,
-) where
+) -> Option<Reason>
+where
     A: ByteStream,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let mut up = Half::new(held.0);
     let mut down = Half::new(held.1);
+    let idle = front.timeouts.tunnel_idle;
+    let mut reading = Reading::default();
+    let mut slow = None;
     let mut seen = None;
     let mut ends = false;
     let mut server_failed = false;
@@ -87,12 +96,26 @@ pub(crate) async fn run<A, B>(
             }
             return Poll::Pending;
         }
-        let moved = up.moved + down.moved;
-        if seen != Some(moved) {
-            seen = Some(moved);
-            deadline.set(idle);
+        let (moved, passed, waits) = (up.moved + down.moved, down.moved, !down.out.is_empty());
+        if seen != Some((moved, waits)) {
+            seen = Some((moved, waits));
+            let now = deadline.now();
+            reading.rest(now);
+            let patience = waits.then(|| reading.wait(now, passed, client, front));
+            deadline.set(patience.map_or(idle, |patience| patience.min(idle)));
         }
-        if deadline.poll_passed(cx) { Poll::Ready(false) } else { Poll::Pending }
+        while deadline.poll_passed(cx) {
+            if !waits {
+                return Poll::Ready(false);
+            }
+            let Some(patience) = reading.go_on(deadline.now(), passed, client, front) else {
+                let of_rate = reading.is_slow();
+                slow = Some(if of_rate { Reason::SlowReader } else { Reason::WriteTimeout });
+                return Poll::Ready(false);
+            };
+            deadline.set(patience.min(idle));
+        }
+        Poll::Pending
     })
     .await;
     if server_failed {
@@ -101,6 +124,7 @@ pub(crate) async fn run<A, B>(
     if over && !down.ended {
         farewell(client, end.frames.as_ref(), deadline).await;
     }
+    slow
 }
 
 /// Ends the client's side so that it hears of it: what closes with unread bytes is reset.

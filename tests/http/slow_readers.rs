@@ -16,17 +16,21 @@ use super::support::{
     Backend, PATIENCE, Program, Wire as _, counted, eventually, get, talking_program,
 };
 
-/// A server whose responses have no end: with a length, which the kernel passes on, or in chunks.
+/// A server whose responses have no end: with a length, which the kernel passes on, in chunks, or as
+/// another protocol.
 fn endless() -> Backend {
     Backend::raw(|peer| {
         let Some(request) = peer.request() else { return };
         let data = vec![b'x'; 64 * 1024];
-        let (framing, piece) = if request.target() == "/length" {
-            ("Content-Length: 1000000000000000", data)
-        } else {
-            ("Transfer-Encoding: chunked", [b"10000\r\n", &data[..], b"\r\n"].concat())
+        let (status, framing, piece) = match request.target() {
+            "/length" => ("200 OK", "Content-Length: 1000000000000000", data),
+            "/tunnel" => ("101 Switching Protocols", "Connection: Upgrade\r\nUpgrade: x", data),
+            _ => {
+                let chunk = [b"10000\r\n", &data[..], b"\r\n"].concat();
+                ("200 OK", "Transfer-Encoding: chunked", chunk)
+            }
         };
-        let head = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n");
+        let head = format!("HTTP/1.1 {status}\r\n{framing}\r\n\r\n");
         if peer.send(head.as_bytes()).is_ok() {
             while peer.send(&piece).is_ok() {}
         }
@@ -58,11 +62,14 @@ fn trickle(client: &mut TcpStream, pause: Duration, time: Duration) -> bool {
     false
 }
 
-/// What becomes of two such clients, of a response that is spliced and of one in chunks.
+/// What becomes of three such clients: of a response that is spliced, of one in chunks, and of a tunnel.
 fn trickles(program: &Program, pause: Duration, time: Duration, ends: bool) {
     std::thread::scope(|scope| {
-        for path in ["/length", "/chunked"] {
-            let mut client = ask(program, &get(path));
+        for path in ["/length", "/chunked", "/tunnel"] {
+            let offer = "\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+            let request = get(path);
+            let offered = request.replace("\r\n\r\n", offer);
+            let mut client = ask(program, if path == "/tunnel" { &offered } else { &request });
             scope.spawn(move || assert_eq!(trickle(&mut client, pause, time), ends, "{path}"));
         }
     });
@@ -77,7 +84,7 @@ fn whoever_keeps_reading_below_the_rate_is_cut_off() {
         "[timeouts]\nclient-write = \"3s\"\n[limits]\nresponse-rate = 1000000000\n",
     );
     trickles(&program, Duration::from_millis(5), Duration::from_mins(1), true);
-    eventually("it is said", || counted(&program, Reason::SlowReader) == 2);
+    eventually("it is said", || counted(&program, Reason::SlowReader) == 3);
     assert_eq!(counted(&program, Reason::WriteTimeout), 0);
 }
 

@@ -168,7 +168,7 @@ pub(in crate::config) const TIMEOUTS: Section = Section {
             "client-write",
             "duration",
             "\"30s\"",
-            "Between two writes of a response to a client that does not read it.",
+            "Between two writes of a response, or in a tunnel, to a client that does not read it.",
         ),
         key(
             "idle",
@@ -262,7 +262,8 @@ pub(in crate::config) const LIMITS: Section = Section {
             "response-rate",
             "integer from 0",
             "240",
-            "Bytes a second that a client must read of a response that is there for it. It may be \
+            "Bytes a second that a client must read of a response that is there for it, or of what comes \
+             through a tunnel (WebSocket). It may be \
              slower for as long as `timeouts.client-write` in all, and earns that time back by being \
              faster. Waiting for the server does not count: event streams and long polls may take \
              their time. 0 is any rate.",

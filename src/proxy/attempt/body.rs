@@ -188,14 +188,15 @@ impl<C: ByteStream> Attempt<'_, C> {
         self.status = ready.status;
         self.in_flight.responded_now(ready.status);
         self.in_flight.served();
-        let timeouts = self.timeouts();
-        let (write, idle) = (timeouts.client_write, timeouts.tunnel_idle);
+        let front = &self.request.snapshot.settings.front;
+        let write = front.timeouts.client_write;
         let held = self.hold(true);
         let given_up = || held.as_ref().is_some_and(Held::is_given_up);
         let connection = &mut *self.connection;
         connection.local.counters.statuses[1].add(1);
         connection.deadline.set_total(None); // a conversation is no request
         let client = &mut connection.stream;
+        let mut slow = None;
         if write_all(client, &ready.head, &connection.deadline, write).await.is_ok() {
             let early = (&mut connection.input, &mut self.response);
             let upgraded = &connection.local.counters.upgraded;
@@ -205,8 +206,11 @@ impl<C: ByteStream> Attempt<'_, C> {
                 is_over: &|| server.is_over() || given_up(),
                 frames: self.request.is_websocket().then(Frames::default),
             };
-            tunnel::run(client, stream, early, &connection.deadline, idle, end).await;
+            slow = tunnel::run(client, stream, early, &connection.deadline, front, end).await;
             upgraded.sub(1);
+        }
+        if let Some(reason) = slow {
+            self.broke_off(reason, "in a conversation");
         }
         After::Close
     }

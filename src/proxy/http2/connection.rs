@@ -85,8 +85,11 @@ async fn serve_from<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin, 
     drop(snapshot);
     let Some(Ok(inner)) = opened else { return };
     let shared = Streams::new(&meter);
+    let unread = local.deadlines.add();
     let (served, phase, since) = (0, Phase::Busy, 0);
-    Connection { local, inner, origin, meter, deadline, shared, served, phase, since }.run().await;
+    Connection { local, inner, origin, meter, deadline, unread, shared, served, phase, since }
+        .run()
+        .await;
 }
 
 /// A connection at work.
@@ -96,6 +99,8 @@ struct Connection<C: ByteStream> {
     origin: Origin,
     meter: Rc<Meter>,
     deadline: Deadline,
+    /// For a client that takes nothing.
+    unread: Deadline,
     shared: Rc<Streams>,
     served: u64,
     /// What the deadline is for.
@@ -151,6 +156,9 @@ impl<C: ByteStream> Connection<C> {
             if self.look() {
                 continue;
             }
+            if self.reads_nothing(cx) {
+                return Poll::Ready(());
+            }
             if !self.deadline.poll_passed(cx) {
                 return Poll::Pending;
             }
@@ -201,6 +209,19 @@ impl<C: ByteStream> Connection<C> {
             (Phase::Busy | Phase::Idle, _) => {}
         }
         false
+    }
+
+    /// Whether the client has taken nothing for so long that it is given up, with all its streams.
+    fn reads_nothing(&self, cx: &mut Context<'_>) -> bool {
+        let Some(stuck) = self.meter.stuck() else { return false };
+        let patience = self.local.snapshot().settings.front.timeouts.client_write;
+        self.unread.set(patience.saturating_sub(stuck));
+        let passed = self.unread.poll_passed(cx);
+        if passed {
+            let about = About { client: self.origin.peer, ..About::default() };
+            self.local.refused(Reason::WriteTimeout, &about);
+        }
+        passed
     }
 
     /// Counts and says that the client sends more than it gets done.

@@ -11,10 +11,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::backlog::Backlog;
+use crate::io::ByteStream;
 use crate::io::buf::Input;
 use crate::io::deadline::Deadlines;
 
@@ -71,6 +73,8 @@ pub(super) struct Meter {
     /// Of the last refill, in the thread's milliseconds.
     at: Cell<u64>,
     clock: Rc<Deadlines>,
+    /// Since when the client takes nothing of what is there for it.
+    stuck: Cell<Option<u64>>,
     read: RefCell<Frames>,
     written: RefCell<Frames>,
     /// What waits to be written of bodies.
@@ -81,7 +85,7 @@ pub(super) struct Meter {
 
 /// A client's stream whose frames are counted. Nothing more is read from a client without credit.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub(super) struct Metered<S: ByteStream> {
     /// What was read to see what is spoken.
     begun: Input,
     stream: S,
@@ -146,6 +150,7 @@ impl Meter {
             credit: Cell::new(BURST),
             at: Cell::new(clock.now()),
             clock: Rc::clone(clock),
+            stuck: Cell::new(None),
             read: RefCell::new(Frames::new(PREFACE)),
             written: RefCell::new(Frames::new(0)),
             backlog: Rc::clone(backlog),
@@ -156,6 +161,16 @@ impl Meter {
     /// Whether the client has asked too much.
     pub(super) fn is_spent(&self) -> bool {
         self.credit.get() < 0
+    }
+
+    /// For how long the client has taken nothing of what is there for it.
+    pub(super) fn stuck(&self) -> Option<Duration> {
+        self.stuck.get().map(|since| Duration::from_millis(self.clock.now() - since))
+    }
+
+    fn tried(&self, takes: bool) {
+        let since = self.stuck.get().unwrap_or_else(|| self.clock.now());
+        self.stuck.set((!takes).then_some(since));
     }
 
     /// The reset of this stream, which comes next, is not the client's doing.
@@ -203,13 +218,21 @@ impl Meter {
     }
 }
 
-impl<S> Metered<S> {
+impl<S: ByteStream> Metered<S> {
     pub(super) fn new(begun: Input, stream: S, meter: &Rc<Meter>) -> Self {
         Self { begun, stream, meter: Rc::clone(meter) }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: ByteStream> Drop for Metered<S> {
+    fn drop(&mut self) {
+        if self.meter.stuck.get().is_some() {
+            self.stream.discard_unread();
+        }
+    }
+}
+
+impl<S: ByteStream> AsyncRead for Metered<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -233,14 +256,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: ByteStream> AsyncWrite for Metered<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        let polled = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.meter.tried(polled.is_ready());
+        let written = ready!(polled)?;
         this.meter.count(&this.meter.written, &bytes[..written], Frame::earns);
         Poll::Ready(Ok(written))
     }
@@ -251,7 +276,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, parts))?;
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, parts);
+        this.meter.tried(polled.is_ready());
+        let written = ready!(polled)?;
         let mut left = written;
         for part in parts {
             let len = left.min(part.len());

@@ -1,11 +1,13 @@
 //! From the beginning of a connection to its end: idle ones, cancelled requests, shutdown.
 
+use std::io::Write as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use roundsman::front::Reason;
 
+use super::hostile as frames;
 use super::support::{Client, get, post, proxy, proxy_with, run, whole};
 use crate::http::support::{Backend, Wire, eventually, eventually_meanwhile, ok};
 
@@ -200,6 +202,25 @@ fn a_client_that_does_not_read_is_given_up() {
         assert_eq!(proxy.totals().of(Reason::WriteTimeout), 1);
         eventually("its server is free", || proxy.in_flight() == 0);
     });
+}
+
+#[test]
+fn a_client_that_takes_nothing_loses_its_connection() {
+    let backend = Backend::new(|_| ok(&"x".repeat(1_000_000)));
+    let proxy = proxy_with(&[&backend], |s| {
+        s.front.timeouts.client_write = Duration::from_millis(500);
+    });
+    let mut socket = std::net::TcpStream::connect(proxy.address).unwrap();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // All windows are wide open, so that the rest is up to the socket.
+    bytes.extend(frames::settings(&[(4, 0x7fff_ffff)]));
+    bytes.extend(frames::frame(8, 0, 0, &0x7fff_0000_u32.to_be_bytes()));
+    (0..60).for_each(|number| bytes.extend(frames::ask(number)));
+    socket.write_all(&bytes).unwrap();
+    eventually("they are asked for", || backend.requests().len() > 10);
+    eventually("the connection is gone", || proxy.totals().open == 0);
+    assert!(proxy.totals().of(Reason::WriteTimeout) > 0);
+    eventually("its servers are free", || proxy.in_flight() == 0);
 }
 
 #[test]
