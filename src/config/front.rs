@@ -8,7 +8,9 @@ use super::fragment::{Node, Table};
 use super::input::{
     self, Input, Read, boolean, choice, duration, integer, list, or_word, size, size_within, string,
 };
-use super::settings::{Front, HandOff, Limits, Retries, Session, SessionSync, Threads, Timeouts};
+use super::settings::{
+    Front, HandOff, Limits, PerClient, Retries, Session, SessionSync, Threads, Timeouts,
+};
 use super::{dns, listener, net, schema};
 
 const HAND_OFF: &[(&str, HandOff)] =
@@ -123,12 +125,14 @@ fn limits(to: &mut Limits, from: Input<'_>, problems: &mut Problems) {
     to.headers = from.get("headers", to.headers, problems, integer(1..=512_usize));
     to.body = from.get("body", to.body, problems, or_word("none", size));
     to.connections = from.get("connections", to.connections, problems, connections());
-    to.connections_per_client = from.get(
-        "connections-per-client",
-        to.connections_per_client,
-        problems,
-        or_word("none", connections()),
-    );
+    let per_client = or_word("half", or_word("none", connections()));
+    if let Some(given) = from.optional("connections-per-client", problems, per_client) {
+        to.connections_per_client = match given {
+            None => PerClient::Half,
+            Some(None) => PerClient::Unlimited,
+            Some(Some(most)) => PerClient::AtMost(most),
+        };
+    }
     to.requests_per_connection = from.get(
         "requests-per-connection",
         to.requests_per_connection,

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::batch::{Accepted, Batch, Source};
 use super::begin::begin;
-use super::links::Links;
+use super::links::{Links, Share};
 use super::listener::{Listener, Socket};
 use crate::base::limiter::Limiter;
 use crate::config::settings::HandOff;
@@ -98,12 +98,16 @@ pub(super) async fn run(local: Rc<Local>, listener: Listener, links: Rc<Links>) 
                     handoff.take(accepted.socket);
                 }
             } else {
-                let most = limits.connections_per_client;
+                let share = Share {
+                    of: limits.connections.min(most),
+                    each: limits.connections_per_client,
+                    trusted: &snapshot.settings.front.trusted_proxies,
+                };
                 let refuse = |peer| {
                     let about = About { client: Some(peer), ..About::default() };
                     local.refused(Reason::TooManyConnections, &about);
                 };
-                let batch = links.admit(batch, most, refuse);
+                let batch = links.admit(batch, &share, refuse);
                 hand_round(&local, &links, batch, &source, &mut next);
             }
             match end {

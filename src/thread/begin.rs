@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::batch::{Accepted, Batch};
 use super::introduce::introduced;
-use crate::config::settings::{ForwardedCertificate, ListenProtocol};
+use crate::config::settings::{ForwardedCertificate, ListenProtocol, PerClient};
 use crate::front::{Reason, Snapshot};
 use crate::io::{ByteStream, LazySocket, LazyTcp, LazyUnix};
 use crate::proxy::connection::{serve, serve_holding};
@@ -182,7 +182,8 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.local.counters.connections.close();
         if let Some((gone, peer)) = &self.gone
-            && self.local.snapshot().settings.front.limits.connections_per_client.is_some()
+            && self.local.snapshot().settings.front.limits.connections_per_client
+                != PerClient::Unlimited
         {
             let _ = gone.send(*peer);
         }

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::batch::{Accepted, Batch};
 use super::listener::Listener;
+use crate::config::settings::PerClient;
 use crate::front::counters::Counters;
 
 /// What a thread is told.
@@ -52,8 +54,29 @@ pub(super) struct Links {
     pub(super) said: Cell<u64>,
 }
 
+/// What one address may have of all connections.
+#[derive(Debug)]
+pub(super) struct Share<'a> {
+    /// As many as there may be in all.
+    pub(super) of: usize,
+    pub(super) each: PerClient,
+    pub(super) trusted: &'a [IpNet],
+}
+
 /// How often the threads are told that it is crowded.
 const CROWDED: u64 = 1000;
+
+impl Share<'_> {
+    /// Connections that this address may have, if they are counted.
+    fn most(&self, peer: IpAddr) -> Option<usize> {
+        let most = match self.each {
+            PerClient::AtMost(most) => most,
+            PerClient::Half if !peer.is_loopback() => self.of.div_ceil(2),
+            PerClient::Half | PerClient::Unlimited => return None,
+        };
+        (!self.trusted.iter().any(|net| net.contains(&peer))).then_some(most)
+    }
+}
 
 impl Links {
     pub(super) fn len(&self) -> usize {
@@ -90,16 +113,16 @@ impl Links {
     pub(super) fn admit(
         &self,
         mut batch: Vec<Accepted>,
-        most: Option<usize>,
+        share: &Share<'_>,
         mut refuse: impl FnMut(IpAddr),
     ) -> Vec<Accepted> {
         let mut clients = self.clients.borrow_mut();
-        let Some(most) = most else {
+        if share.each == PerClient::Unlimited {
             if self.counting.replace(false) {
                 clients.clear();
             }
             return batch;
-        };
+        }
         // Connections that were open before the limit was set are not known and not counted.
         self.counting.set(true);
         while let Ok(peer) = self.gone.borrow_mut().try_recv() {
@@ -111,7 +134,8 @@ impl Links {
             }
         }
         batch.retain(|accepted| {
-            let Some(peer) = accepted.peer.map(|peer| peer.ip().to_canonical()) else {
+            let peer = accepted.peer.map(|peer| peer.ip().to_canonical());
+            let Some((peer, most)) = peer.and_then(|peer| Some((peer, share.most(peer)?))) else {
                 return true;
             };
             let count = clients.entry(peer).or_default();
@@ -123,5 +147,27 @@ impl Links {
             true
         });
         batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_half_but_for_this_machine_and_proxies() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let most =
+            |each, peer: &str| Share { of: 7, each, trusted: &trusted }.most(peer.parse().unwrap());
+        for (each, stranger, here) in [
+            (PerClient::Half, Some(4), None),
+            (PerClient::AtMost(2), Some(2), Some(2)),
+            (PerClient::Unlimited, None, None),
+        ] {
+            assert_eq!(most(each, "192.0.2.1"), stranger, "{each:?}");
+            assert_eq!(most(each, "2001:db8::1"), stranger, "{each:?}");
+            assert_eq!(most(each, "127.0.0.1"), here, "{each:?}");
+            assert_eq!(most(each, "10.1.2.3"), None, "{each:?}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use roundsman::config::settings::{
-    Address, Algorithm, HostPattern, Listen, RouteTarget, Settings, SplitKey, Transport,
+    Address, Algorithm, HostPattern, Listen, PerClient, RouteTarget, Settings, SplitKey, Transport,
 };
 use roundsman::config::{Loaded, Sources, load};
 use tempfile::TempDir;
@@ -116,7 +116,7 @@ fn a_whole_configuration_means_what_it_says() {
     assert_eq!(front.timeouts.connect, Duration::from_millis(500));
     assert_eq!(front.timeouts.client_body, Duration::from_secs(30), "the default");
     assert_eq!(front.limits.header_bytes, 16 * 1024);
-    assert_eq!(front.limits.connections_per_client, Some(50));
+    assert_eq!(front.limits.connections_per_client, PerClient::AtMost(50));
     assert_eq!(front.limits.body, None);
     assert!(front.listeners.contains_key("http"));
 

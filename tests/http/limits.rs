@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use roundsman::config::Settings;
+use roundsman::config::settings::PerClient;
 use roundsman::front::Reason;
 
 use super::support::{Backend, Proxy, Wire, eventually, get, ok};
@@ -140,7 +141,8 @@ fn requests_on_one_connection() {
 #[test]
 fn connections_of_one_client() {
     let backend = Backend::named("ok");
-    let proxy = Proxy::with(&[&backend], |s| s.front.limits.connections_per_client = Some(2));
+    let proxy =
+        Proxy::with(&[&backend], |s| s.front.limits.connections_per_client = PerClient::AtMost(2));
     let (mut a, mut b) = (proxy.connect(), proxy.connect());
     assert_eq!((a.get("/").status(), b.get("/").status()), (200, 200));
     assert!(proxy.send(get("/")).is_closed());
@@ -150,6 +152,17 @@ fn connections_of_one_client() {
         let mut client = proxy.send(get("/"));
         client.final_response("GET").is_ok_and(|r| r.status() == 200)
     });
+}
+
+#[test]
+fn connections_of_a_trusted_proxy_are_not_counted() {
+    let backend = Backend::named("ok");
+    let proxy = Proxy::with(&[&backend], |s| {
+        s.front.limits.connections_per_client = PerClient::AtMost(2);
+        s.front.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    });
+    let mut clients: Vec<_> = (0..5).map(|_| proxy.connect()).collect();
+    assert!(clients.iter_mut().all(|client| client.get("/").status() == 200));
 }
 
 #[test]

@@ -228,9 +228,11 @@ pub(in crate::config) const LIMITS: Section = Section {
         ),
         key(
             "connections-per-client",
-            "1 to 10000000 or \"none\"",
-            "\"none\"",
-            "Open client connections of one address.",
+            "1 to 10000000, \"half\" or \"none\"",
+            "\"half\"",
+            "Open client connections of one address; `trusted-proxies` may have any number. \"half\": half of \
+             what there is room for, so that no address keeps all others out, and any number from this \
+             machine itself.",
         ),
         key(
             "requests-per-connection",

@@ -100,8 +100,8 @@ pub struct Limits {
     pub body: Option<u64>,
     /// Open client connections in all.
     pub connections: usize,
-    /// Open client connections of one address; `None` for no limit.
-    pub connections_per_client: Option<usize>,
+    /// Open client connections of one address.
+    pub connections_per_client: PerClient,
     /// Requests on one client connection.
     pub requests_per_connection: u64,
     /// Requests at once on one HTTP/2 connection.
@@ -114,6 +114,17 @@ pub struct Limits {
     /// Bytes a second that a client must take of a response that is there for it, give or take what
     /// goes in `timeouts.client-write`; 0 for any rate.
     pub response_rate: u64,
+}
+
+/// How many connections one address may have open. The proxies that are trusted may have any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PerClient {
+    /// Half of all, so that nobody keeps the others out; this machine's own addresses any.
+    Half,
+    /// So many.
+    AtMost(usize),
+    /// Any number.
+    Unlimited,
 }
 
 /// `[retries]`.
@@ -176,7 +187,7 @@ impl Default for Limits {
             headers: 128,
             body: Some(1024 * 1024 * 1024),
             connections: 100_000,
-            connections_per_client: None,
+            connections_per_client: PerClient::Half,
             requests_per_connection: 100_000,
             streams_per_connection: 128, // as nginx; browsers open about a hundred
             upstream_idle_connections: 256, // more than are busy at once, or they would be opened anew

@@ -22,7 +22,7 @@ pub use self::balancing::{
     ActiveCheck, Algorithm, Balancing, Failures, Hash, HashKey, HashMethod, HttpProbe, Passive,
     Probe, ProxyVersion, ServerOptions, ServerProtocol, StartState, Statuses, Sticky,
 };
-pub use self::front::{Front, HandOff, Limits, Retries, Threads, Timeouts};
+pub use self::front::{Front, HandOff, Limits, PerClient, Retries, Threads, Timeouts};
 pub use self::route::{HostPattern, Https, Route, RouteTarget, Share, Split, SplitKey};
 pub use self::session::{SESSION_URL, Session, SessionStore, SessionSync};
 pub use self::upstream::{Upstream, UpstreamServer};
