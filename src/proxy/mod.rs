@@ -31,3 +31,4 @@ mod server;
 mod target;
 mod tunnel;
 mod tunnels;
+mod websocket;

@@ -11,8 +11,9 @@ use super::super::request::Framing;
 use super::super::response::Head;
 use super::super::rewrite::{self, Connection as Persistence};
 use super::super::server::ServerStream;
+use super::super::websocket;
 use super::{Attempt, FailedAttempt};
-use crate::balance::State;
+use crate::balance::{RequestKeys as _, State};
 use crate::front::Reason;
 use crate::io::ByteStream;
 use crate::io::buf::{Buf, Out};
@@ -231,6 +232,17 @@ impl<C: ByteStream> Attempt<'_, C> {
         })
     }
 
+    /// Whether the server has understood our key, where nobody else looks.
+    fn accepts(&self, head: &Head<'_, '_>) -> bool {
+        if !self.connection.origin.http2 {
+            return true;
+        }
+        let is_accept = |name: &str| name.eq_ignore_ascii_case("sec-websocket-accept");
+        let answers = head.fields.iter().filter(|f| is_accept(f.name)).map(|f| f.value);
+        let keys = self.request.keys();
+        websocket::is_accepted(keys.header("sec-websocket-key").unwrap_or_default(), answers)
+    }
+
     /// Reads the head that came, and writes the one that the client gets.
     fn parse(&self) -> Result<Option<Ready>, Reason> {
         let limits = &self.request.snapshot.settings.front.limits;
@@ -246,7 +258,7 @@ impl<C: ByteStream> Attempt<'_, C> {
             && matches!(head.framing, Framing::Chunked | Framing::Close);
         let persistence = if head.status == 101 {
             let offered = self.request.offered();
-            if !offered.is_some_and(|offered| head.switches_to(offered)) {
+            if !offered.is_some_and(|offered| head.switches_to(offered)) || !self.accepts(&head) {
                 return Err(Reason::BadResponse);
             }
             Persistence::Upgrade

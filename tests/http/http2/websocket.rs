@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::{Reason as Code, RecvStream, SendStream, client};
@@ -11,11 +14,19 @@ use roundsman::front::Reason;
 use super::clients::said;
 use super::support::{Client, proxy, proxy_with, run, send_all, whole};
 use crate::http::support::{
-    Backend, Proxy, PythonServer, Wire as _, eventually, eventually_meanwhile, ok, program_over,
+    Backend, Message, Proxy, PythonServer, Wire as _, eventually, eventually_meanwhile, ok,
+    program_over,
 };
 
-const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n";
+/// How a server agrees to this request.
+fn switch(request: &Message) -> Vec<u8> {
+    let key = request.one("sec-websocket-key").unwrap();
+    let hashed = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"); // RFC 6455 4.2.2
+    let accept = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, hashed.as_bytes()));
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+    let fields = format!("Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: chat\r\n\r\n");
+    [head, &fields].concat().into_bytes()
+}
 
 /// A server that switches and then echoes, with a greeting; it ends when it reads `bye`, and
 /// breaks off when it reads `break`.
@@ -27,7 +38,7 @@ fn echo() -> Backend {
         }
         let early = std::mem::take(&mut peer.reader.buffer);
         assert!(early.is_empty(), "bytes before the switch: {early:?}");
-        peer.send(&[SWITCH, b"greeting"].concat()).unwrap();
+        peer.send(&[&switch(&request)[..], b"greeting"].concat()).unwrap();
         while let Ok(true) = peer.reader.fill() {
             let bytes = std::mem::take(&mut peer.reader.buffer);
             if bytes.ends_with(b"bye") || peer.send(&bytes).is_err() {
@@ -163,6 +174,13 @@ fn either_side_may_end_it_or_break_it_off() {
 fn what_is_no_websocket_is_no_success() {
     let backend = Backend::new(|request| match request.target() {
         "/forbidden" => b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno".to_vec(),
+        "/other-key" => {
+            let other = ("sec-websocket-key".into(), "b3RoZXIgc2FtcGxlIG5vbmNlIQ==".into());
+            switch(&Message { fields: vec![other], ..request.clone() })
+        }
+        "/no-key" => b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\n\r\n"
+            .to_vec(),
         _ => ok("a page"),
     });
     let proxy = proxy(&[&backend]);
@@ -173,6 +191,9 @@ fn what_is_no_websocket_is_no_success() {
         // Its 200 would say that it has switched.
         assert_eq!(ask(opening("/", "websocket")).await, 502);
         assert_eq!(backend.requests().len(), 2);
+        // Its client cannot look at what the server answers to the key.
+        assert_eq!(ask(opening("/other-key", "websocket")).await, 502);
+        assert_eq!(ask(opening("/no-key", "websocket")).await, 502);
         // Nobody's server gets to see these.
         assert_eq!(ask(opening("/", "connect-udp")).await, 405);
         let mut sized = opening("/", "websocket");
@@ -183,15 +204,15 @@ fn what_is_no_websocket_is_no_success() {
         assert_eq!(ask(other).await, 400);
         assert_eq!(client.get("/").await.unwrap().body, b"a page");
     });
-    assert_eq!(backend.requests().len(), 3);
+    assert_eq!(backend.requests().len(), 5);
 }
 
 /// A server's time to drain is up: its WebSockets end with a close frame (1012), in good order.
 #[test]
 fn a_drain_ends_it_with_a_frame() {
     let backend = Backend::raw(|peer| {
-        peer.request().unwrap();
-        peer.send(&[SWITCH, &[0x81, 2], b"hi"].concat()).unwrap();
+        let request = peer.request().unwrap();
+        peer.send(&[&switch(&request)[..], &[0x81, 2], b"hi"].concat()).unwrap();
         peer.wait_for_end();
     });
     let proxy = proxy(&[&backend]);
