@@ -317,6 +317,14 @@ impl<C: ByteStream> Connection<C> {
         after(self.send_bytes(status, &out).await, keep)
     }
 
+    /// Answers a request that nobody may pass on.
+    pub(crate) async fn answer_as_the_last(&mut self, request: &Request) -> After {
+        let (keep, connection) = self.persistence(request).await;
+        let mut out = Out::new();
+        reply::last(&mut out, &request.out[..request.head_len], connection);
+        after(self.send_bytes(200, &out).await, keep)
+    }
+
     /// How the connection goes on after an answer of our own. Reads what is left of the body.
     async fn persistence(&mut self, request: &Request) -> (bool, Persistence) {
         let keep = self.may_keep(request) && self.drain(request).await;

@@ -48,6 +48,9 @@ impl<C: ByteStream> Connection<C> {
         if let Some(location) = request.redirect.take() {
             return self.redirect(request, &location).await;
         }
+        if request.ends_here {
+            return Box::pin(self.answer_as_the_last(request)).await;
+        }
         let snapshot = Rc::clone(&request.snapshot);
         let settings = &snapshot.settings;
         let (limits, retries) = (&settings.front.limits, &settings.front.retries);

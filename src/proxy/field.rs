@@ -100,6 +100,11 @@ impl Field {
     }
 }
 
+/// Whether this field counts who passes a request on (RFC 9110 7.6.2).
+pub(crate) fn is_max_forwards(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"max-forwards")
+}
+
 /// What the `Connection` fields of a message say.
 #[derive(Debug, Default)]
 pub(crate) struct Options<'b> {

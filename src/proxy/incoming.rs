@@ -41,6 +41,8 @@ pub(crate) struct Request {
     pub(crate) keeps_alive: bool,
     pub(crate) expects_continue: bool,
     pub(crate) wants_json: bool,
+    /// Whether nobody may pass it on.
+    pub(crate) ends_here: bool,
     /// Where the client is to ask instead, over TLS.
     pub(crate) redirect: Option<Box<[u8]>>,
     /// What browsers are told about TLS.
@@ -106,6 +108,7 @@ impl Request {
             idempotent: head.is_idempotent(),
             keeps_alive: head.keeps_alive() && !is_left_over,
             expects_continue: head.expects_continue,
+            ends_here: head.max_forwards == Some(0),
             redirect: None,
             hsts: None,
             wants_json: !head.accept.is_empty() && reply::wants_json(head.accept),

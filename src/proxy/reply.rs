@@ -54,6 +54,33 @@ pub(crate) fn redirect(out: &mut Vec<u8>, status: u16, location: &[u8], connecti
     out.extend_from_slice(b"\r\n");
 }
 
+/// Writes the answer of the last one that a request comes to (RFC 9110 7.6.2, 9.3.8): to `TRACE` with the
+/// head that a server would have got, without what says who somebody is.
+pub(crate) fn last(out: &mut Vec<u8>, request: &[u8], connection: Connection) {
+    const SECRET: [&[u8]; 2] = [b"cookie:", b"authorization:"];
+    let is_secret = |line: &[u8]| {
+        let begins =
+            |with: &&[u8]| line.get(..with.len()).is_some_and(|l| l.eq_ignore_ascii_case(with));
+        SECRET.iter().any(begins)
+    };
+    let lines = request.split_inclusive(|byte| *byte == b'\n');
+    let (kind, body) = if request.starts_with(b"TRACE ") {
+        (
+            "Content-Type: message/http\r\n",
+            lines.filter(|line| !is_secret(line)).collect::<Vec<_>>().concat(),
+        )
+    } else {
+        ("", Vec::new())
+    };
+    let date = httpdate::fmt_http_date(SystemTime::now());
+    let head =
+        format!("HTTP/1.1 200 OK\r\nDate: {date}\r\n{kind}Content-Length: {}\r\n", body.len());
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(connection_field(connection).as_bytes());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&body);
+}
+
 fn connection_field(connection: Connection) -> &'static str {
     match connection {
         Connection::Close => "Connection: close\r\n",

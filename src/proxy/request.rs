@@ -42,6 +42,8 @@ pub(crate) struct Head<'h, 'b> {
     /// The `Upgrade` field, when the request may be upgraded.
     pub(crate) upgrade: Option<&'b [u8]>,
     pub(crate) takes_trailers: bool,
+    /// How many more may pass on an `OPTIONS` or a `TRACE`.
+    pub(crate) max_forwards: Option<u64>,
     pub(crate) accept: &'b [u8],
     /// Bytes of the head, with the empty line.
     pub(crate) len: usize,
@@ -93,6 +95,7 @@ impl<'h, 'b> Head<'h, 'b> {
             expects_continue: false,
             upgrade: None,
             takes_trailers: false,
+            max_forwards: None,
             accept: b"",
             len,
         };
@@ -139,6 +142,9 @@ impl<'h, 'b> Head<'h, 'b> {
         }
         self.framing = self.read_framing(length, coding)?;
         self.read_authority(host)?;
+        if matches!(self.method, b"OPTIONS" | b"TRACE") {
+            self.max_forwards = self.read_max_forwards()?;
+        }
         if let Some(expect) = expect
             && !self.old
         {
@@ -177,6 +183,13 @@ impl<'h, 'b> Head<'h, 'b> {
             return Err(Reason::MalformedFraming);
         }
         Ok(Framing::Chunked)
+    }
+
+    fn read_max_forwards(&self) -> Result<Option<u64>, Reason> {
+        let mut all = self.fields.iter().filter(|f| field::is_max_forwards(f.name.as_bytes()));
+        let Some(only) = all.next() else { return Ok(None) };
+        let number = field::number(only.value).filter(|_| all.next().is_none());
+        number.map(Some).ok_or(Reason::MalformedHead)
     }
 
     fn read_authority(&mut self, host: Option<&'b [u8]>) -> Result<(), Reason> {

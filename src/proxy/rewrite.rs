@@ -61,9 +61,18 @@ pub(crate) fn request(
                 length_is_copied
             }
             Field::Trailer => head.framing == Framing::Chunked,
-            Field::Accept | Field::Other => !head.options.nominates(name),
+            Field::Accept => !head.options.nominates(name),
+            Field::Other => {
+                let is_ours = head.max_forwards.is_some() && field::is_max_forwards(name);
+                !is_ours && !head.options.nominates(name)
+            }
         }
     });
+    if let Some(left) = head.max_forwards {
+        out.extend_from_slice(b"Max-Forwards: ");
+        decimal(out, left.saturating_sub(1));
+        out.extend_from_slice(b"\r\n");
+    }
     match head.framing {
         Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         Framing::Length(length) if length > 0 && !length_is_copied => {

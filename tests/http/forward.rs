@@ -101,6 +101,45 @@ fn a_trusted_proxys_word_is_kept_and_added_to() {
 }
 
 #[test]
+fn later_versions_of_http_1_are_served_as_1_1() {
+    let backend = Backend::named("ok");
+    let proxy = Proxy::over(&[&backend]);
+    for (line, status) in
+        [("GET /a HTTP/1.2", 200), ("GET /a HTTP/2.0", 505), ("GET /a b HTTP/1.2", 400)]
+    {
+        assert_eq!(proxy.ask(format!("{line}\r\nHost: a\r\n\r\n")).status(), status, "{line}");
+    }
+    assert_eq!(backend.requests()[0].start, "GET /a HTTP/1.1");
+}
+
+#[test]
+fn who_asks_for_the_way_gets_an_answer_of_each_stop() {
+    let backend = Backend::named("server");
+    let proxy = Proxy::over(&[&backend]);
+    let ask = |method: &str, fields: &str| {
+        proxy.ask(format!("{method} /way HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
+    };
+    let options = ask("OPTIONS", "Max-Forwards: 0\r\n");
+    assert_eq!((options.status(), options.text()), (200, ""));
+    let trace = ask("TRACE", "Max-Forwards: 0\r\nCookie: a=b\r\nauthorization: c\r\nX-D: e\r\n");
+    assert_eq!((trace.status(), trace.one("content-type")), (200, Some("message/http")));
+    assert!(trace.text().starts_with("TRACE /way HTTP/1.1\r\nHost: a\r\nX-D: e\r\n"), "{trace:?}");
+    assert_eq!(backend.requests().len(), 0);
+    assert_eq!(ask("OPTIONS", "Max-Forwards: one\r\n").status(), 400);
+    assert_eq!(ask("OPTIONS", "Max-Forwards: 1\r\nMax-Forwards: 2\r\n").status(), 400);
+    for (method, sent, passed) in [
+        ("OPTIONS", "Max-Forwards: 5", Some("4")),
+        ("TRACE", "max-forwards: 1", Some("0")),
+        ("OPTIONS", "X: y", None),
+        ("GET", "Max-Forwards: 0", Some("0")),
+    ] {
+        assert_eq!(ask(method, &format!("{sent}\r\n")).text(), "server");
+        let request = backend.requests().pop().unwrap();
+        assert_eq!(request.one("max-forwards"), passed, "{method} {sent}");
+    }
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let backend = Backend::new(|request| ok(request.target()));
     let proxy = Proxy::over(&[&backend]);

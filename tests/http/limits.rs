@@ -129,6 +129,21 @@ fn idle_connections_end() {
 }
 
 #[test]
+fn trailers_are_no_longer_than_heads() {
+    let long = format!("5\r\nhello\r\n0\r\nX-T: {}\r\n\r\n", "x".repeat(40_000));
+    let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{long}");
+    let backend = Backend::new(move |request| {
+        if request.target() == "/long" { answer.clone().into_bytes() } else { ok("ok") }
+    });
+    let proxy = Proxy::over(&[&backend]);
+    let sent = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{long}");
+    assert!((400..500).contains(&proxy.ask(sent).status()));
+    assert_eq!(backend.requests().len(), 0);
+    let mut client = proxy.send(get("/long"));
+    assert!(client.final_response("GET").is_err(), "a response that was cut off looks whole");
+}
+
+#[test]
 fn requests_on_one_connection() {
     let backend = Backend::named("ok");
     let proxy = Proxy::with(&[&backend], |s| s.front.limits.requests_per_connection = 2);
