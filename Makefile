@@ -169,6 +169,10 @@ soak: nextest ## Kill the session store under load, CYCLES times for each kind o
 zoo: machines nextest ## Try some seventy programs of npm, PyPI and Debian, and write docs/programs.md (root); NAMES=next,puma for some
 	ROUNDSMAN_ZOO='$(NAMES)' cargo nextest run --locked --profile machine-soak --run-ignored only zoo::
 
+.PHONY: recording
+recording: machines nextest ## Record a deploy under load: docs/pictures/reload.svg (root)
+	cargo nextest run --locked --profile machine --run-ignored only -E 'test(recording::)'
+
 # Each Debian for itself, so that the one's findings do not end the other.
 .PHONY: chaos
 chaos: machines nextest ## Random faults under load of every kind, on both Debians: CHAOS_SECONDS for each (600), CHAOS_SEED, CHAOS_DEBIAN, CHAOS_FAULTS='NAME …', CHAOS_FIRST=STEP (root)

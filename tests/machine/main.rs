@@ -30,6 +30,7 @@ mod peers_comparison;
 mod pm2_cases;
 mod pm2_comparison;
 mod readme;
+mod recording;
 mod restart_under_load;
 mod sessions;
 mod shop;

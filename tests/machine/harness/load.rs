@@ -179,15 +179,20 @@ impl Load {
     /// Waits until this many more requests have been answered well.
     #[track_caller]
     pub(crate) fn goes_on_for(&self, answers: u64) {
-        let enough = self.shared.answered.load(Ordering::Relaxed) + answers;
+        let enough = self.answered() + answers;
         poll(&format!("{answers} more good answers under load"), || {
-            (self.shared.answered.load(Ordering::Relaxed) >= enough).then_some(())
+            (self.answered() >= enough).then_some(())
         });
     }
 
     /// The time since the start, as failures have it.
     pub(crate) fn elapsed(&self) -> Duration {
         self.shared.start.elapsed()
+    }
+
+    /// Requests that were answered well.
+    pub(crate) fn answered(&self) -> u64 {
+        self.shared.answered.load(Ordering::Relaxed)
     }
 
     /// Ends it.
