@@ -1,6 +1,8 @@
-//! Where the credentials of the service are for somebody who looks from outside.
+//! Where the credentials of the service are for somebody who looks from outside, and which files only
+//! root and the service can look at.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::base::paths;
@@ -27,7 +29,19 @@ fn find_in(directory: &Path, front: &mut Front) -> Vec<Problem> {
 
 /// Whether the secret can be looked at.
 fn locate(directory: &Path, secret: &mut Secret, unseen: &mut Vec<Problem>) -> bool {
-    let SecretSource::Credential(name) = &secret.source else { return true };
+    let name = match &secret.source {
+        SecretSource::Credential(name) => name,
+        SecretSource::File(path) => {
+            let error = File::open(path).err();
+            let is_closed = error.is_some_and(|e| e.kind() == ErrorKind::PermissionDenied);
+            if is_closed && let Some(place) = &secret.place {
+                let title = format!("{} was not looked at: you may not read it", path.display());
+                let help = "`roundsman check` as root looks at it, too";
+                unseen.push(Problem::warning(place, title, "").help(help));
+            }
+            return !is_closed;
+        }
+    };
     let path = directory.join(name);
     if File::open(&path).is_ok() {
         secret.source = SecretSource::File(path);
@@ -45,6 +59,9 @@ fn locate(directory: &Path, secret: &mut Secret, unseen: &mut Vec<Problem>) -> b
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::config::{self, Sources};
 
@@ -72,5 +89,24 @@ mod tests {
         assert_eq!(files.certificate.source, SecretSource::File(at("a.pem")));
         assert_eq!(files.key.source, SecretSource::File(at("a.key")));
         assert!(listener.client_ca.is_none());
+    }
+
+    /// Root may read all of them, whatever its tests run as.
+    #[test]
+    fn what_only_the_service_may_read_is_no_error_of_the_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("key.pem");
+        std::fs::write(&key, "").unwrap();
+        std::fs::set_permissions(&key, Permissions::from_mode(0o000)).unwrap();
+        let text = format!(
+            "[listen.https]\ncertificates = [{{ certificate = \"/a.pem\", key = {key:?} }}]\n"
+        );
+        std::fs::write(directory.path().join("roundsman.toml"), text).unwrap();
+        let mut loaded = config::load(&Sources::directory(directory.path()));
+        let is_root = File::open(&key).is_ok();
+        let unseen = find_in(directory.path(), &mut loaded.settings.front);
+        assert_eq!(unseen.is_empty(), is_root, "{unseen:?}");
+        let certificates = &loaded.settings.front.listeners["https"].certificates;
+        assert_eq!(certificates.len(), usize::from(is_root));
     }
 }

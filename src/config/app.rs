@@ -414,6 +414,12 @@ fn environment(
 ) -> Read<BTreeMap<String, String>> {
     let mut variables = BTreeMap::new();
     for (name, key, value) in Input::named(node, problems)? {
+        if schema::is_of_a_top(name) {
+            let title = format!("`{name}` is a variable of the app's environment here");
+            problems.push(Problem::warning(key, title, "").help(format!(
+                "a key is part of the [table] before it: write it above [environment] if you mean the key `{name}`"
+            )));
+        }
         if let Some(value) = variable(name, key, value, listen, problems) {
             variables.insert(name.to_owned(), value);
         }

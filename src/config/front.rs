@@ -47,9 +47,20 @@ pub(super) fn read(table: &Table, place: &Place, problems: &mut Problems) -> Fro
                     "use letters, digits and '-', as in [listen.http]",
                 );
             }
-            if let Some(section) = Input::of_node(node, &[&schema::LISTENER], problems) {
-                front.listeners.insert(name.to_owned(), listener::read(name, section, problems));
+            let Some(section) = Input::of_node(node, &[&schema::LISTENER], problems) else {
+                continue;
+            };
+            let listener = listener::read(name, section, problems);
+            if listener.proxy_protocol
+                && front.trusted_proxies.is_empty()
+                && let Some(node) = section.node("proxy-protocol")
+            {
+                let title = "no proxy is trusted: connections over TCP will all be closed";
+                problems.push(Problem::warning(&node.place, title, "").help(
+                    "write the proxies' addresses into `trusted-proxies`, above the first [table]",
+                ));
             }
+            front.listeners.insert(name.to_owned(), listener);
         }
     }
     if let Some(node) = top.node("timeouts")

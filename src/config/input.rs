@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::diagnostic::{Place, Problem, Problems};
 use super::foreign;
 use super::fragment::{Node, Table, Value};
-use super::schema::Section;
+use super::schema::{self, Section};
 use super::units;
 use crate::base::nearest::nearest;
 
@@ -41,10 +41,13 @@ impl<'a> Input<'a> {
                 continue;
             }
             let problem = Problem::error(&entry.key, format!("unknown key `{name}`"), "not known");
-            let help = input.meant(name).map_or_else(
-                || format!("known here: {}", input.known().collect::<Vec<_>>().join(", ")),
-                |near| format!("did you mean `{near}`?"),
-            );
+            let help = match input.meant(name) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if input.is_below(name) => format!(
+                    "a key is part of the [table] before it: write `{name}` above the first one"
+                ),
+                None => format!("known here: {}", input.known().collect::<Vec<_>>().join(", ")),
+            };
             problems.push(problem.help(help));
         }
         input
@@ -53,6 +56,11 @@ impl<'a> Input<'a> {
     /// The keys that may be here.
     fn known(&self) -> impl Iterator<Item = &'static str> + use<'a> {
         self.sections.iter().flat_map(|section| section.keys).map(|key| key.name)
+    }
+
+    /// Whether this is a key of a file's top, and here is a table.
+    fn is_below(&self, name: &str) -> bool {
+        self.sections.iter().all(|section| !section.title.is_empty()) && schema::is_of_a_top(name)
     }
 
     /// The key that was probably meant by one that is not known.

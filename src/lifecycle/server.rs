@@ -145,7 +145,7 @@ async fn answer(control: &Rc<Control>, request: Request<Incoming>) -> Answer {
         (&Method::POST, "/v1/undrain") => match read::<Undrain>(request).await {
             Ok(undrain) => match control.undrain(&undrain.target) {
                 Ok(()) => Ok(json(StatusCode::OK, &serde_json::json!({}))),
-                Err(error) => Err((StatusCode::NOT_FOUND, error)),
+                Err(refused) => Err(refused),
             },
             Err(error) => Err((StatusCode::BAD_REQUEST, error)),
         },

@@ -202,6 +202,25 @@ fn words_of_pm2_nginx_and_systemd_lead_to_ours() {
     }
 }
 
+/// In TOML a key that is written behind a table is the table's.
+#[test]
+fn a_key_that_ended_up_in_a_table_is_told_where_it_belongs() {
+    let front = "[listen.http]\nproxy-protocol = true\ntrusted-proxies = [\"10.0.0.1\"]\n";
+    let app = "command = [\"/bin/x\"]\n[environment]\nA = \"1\"\nworkers = \"4\"\n";
+    let problems = loaded(&[("roundsman.toml", front), ("apps/shop.toml", app)]).problems;
+    assert_eq!((problems.errors(), problems.warnings()), (1, 2));
+    let text = problems.render(false);
+    for said in [
+        "write `trusted-proxies` above the first one",
+        "no proxy is trusted",
+        "`workers` is a variable of the app's environment here",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let front = "trusted-proxies = [\"10.0.0.1\"]\n[listen.http]\nproxy-protocol = true\n";
+    assert!(loaded(&[("roundsman.toml", front)]).problems.warnings() == 0);
+}
+
 #[test]
 fn every_error_of_every_file_is_found_in_one_run() {
     let loaded = loaded(&[

@@ -39,6 +39,13 @@ pub struct Section {
     pub keys: &'static [Key],
 }
 
+/// Whether a key of this name stands at the top of a file, outside of any table.
+pub(super) fn is_of_a_top(name: &str) -> bool {
+    let sections = FILES.iter().flat_map(|file| file.sections);
+    let tops = sections.filter(|section| section.title.is_empty());
+    tops.flat_map(|section| section.keys).any(|key| key.name == name)
+}
+
 /// One kind of file.
 #[derive(Debug)]
 pub struct FileKind {

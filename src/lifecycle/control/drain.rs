@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use tokio::time::{Instant, sleep};
 
 use super::Control;
@@ -78,14 +79,25 @@ impl Control {
     /// Puts workers that an administrator drained back into the rotation.
     ///
     /// # Errors
-    /// When no worker has that name.
-    pub(crate) fn undrain(&self, target: &str) -> Result<(), String> {
+    /// When no worker has that name, or one drains because its unit stops.
+    pub(crate) fn undrain(&self, target: &str) -> Result<(), (StatusCode, String)> {
         self.look_for_returned();
-        for server in self.targets(target)? {
+        let servers = self.targets(target).map_err(|error| (StatusCode::NOT_FOUND, error))?;
+        for server in &servers {
             self.held.release(&server.name);
-            self.apply(&server);
+            self.apply(server);
         }
-        Ok(())
+        match servers.iter().find(|server| server.state() == State::Draining) {
+            Some(server) => {
+                let error = format!(
+                    "{} drains because its unit stops, or because it was drained without \"hold\"; it gets \
+                     requests again when its unit has been started anew",
+                    server.name
+                );
+                Err((StatusCode::CONFLICT, error))
+            }
+            None => Ok(()),
+        }
     }
 
     fn targets(&self, target: &str) -> Result<Vec<Arc<Server>>, String> {
@@ -213,6 +225,8 @@ pub(super) mod tests {
         // Without it the unit's next state counts.
         control.drain(&asks("shop:2", false, None)).await.unwrap();
         assert_eq!(states(&control), [State::Up, State::Draining]);
+        let (status, error) = control.undrain("shop").unwrap_err();
+        assert!(status == StatusCode::CONFLICT && error.starts_with("shop:2 drains"), "{error}");
         control.on_bus(WorkerEvent::Changed("shop:2".to_owned(), UnitState::Inactive));
         assert_eq!(states(&control), [State::Up, State::Down]);
         control.on_bus(WorkerEvent::Lost("it is gone".to_owned()));
@@ -248,7 +262,7 @@ pub(super) mod tests {
         for target in ["nobody", "shop:3", "app:shop", ""] {
             let error = control.drain(&asks(target, true, None)).await.unwrap_err();
             assert!(error.contains(&format!("no worker or app \"{target}\"")), "{error}");
-            assert_eq!(control.undrain(target).unwrap_err(), text::one_line(&error));
+            assert_eq!(control.undrain(target).unwrap_err().1, text::one_line(&error));
         }
         assert_eq!(states(&control), [State::Up, State::Up]);
     }
