@@ -18,7 +18,7 @@ use super::freeing::Freeing;
 use super::log::Log;
 use super::memtable::Memtable;
 use super::replay::{self, Segment};
-use super::segment::{self, Contents};
+use super::segment::{self, Contents, Written};
 use super::spaces::Spaces;
 use super::syncer::Syncer;
 use super::tracked::Tracked;
@@ -78,6 +78,9 @@ pub enum Outcome {
 /// Makes a store in the second directory, which is not there yet, as `salvaged` below it, out of what can
 /// be read in the first; returns what could not be read.
 type Salvage<'a> = &'a dyn Fn(&Path, &Path) -> Result<Vec<String>, String>;
+
+/// So much of a segment says whether the file has it: a record as most are, and some more.
+const BEGINNING: u64 = 64 * 1024;
 
 /// Where a salvaged store is made. If it is there at a start, the one before was interrupted.
 const SALVAGING: &str = "salvaging";
@@ -186,18 +189,27 @@ impl Store {
         let mut last = in_file;
         let mut damage = Vec::new();
         for (number, path) in segments {
-            let bytes = segment::read(&path)
-                .map_err(|error| OpenError::Io { path: path.clone(), error })?;
+            let unreadable = |error| OpenError::Io { path: path.clone(), error };
+            let file = Written::open(&path).map_err(unreadable)?;
+            let beginning = file.beginning(BEGINNING).map_err(unreadable)?;
+            if let Contents::Segment { records, cut: false } =
+                segment::contents(&beginning, file.size, number)
+                && replay::is_old(records, in_file)
+            {
+                old.push(path);
+                continue;
+            }
+            let bytes = file.all().map_err(unreadable)?;
             let mut failure = None;
             let mut apply = |store: &mut Self, sequence, op: super::Op<'_>| {
                 if failure.is_none() {
                     failure = store.replay(op, sequence).err();
                 }
             };
-            let (records, mut fault) = match segment::contents(&bytes, number) {
+            let (records, mut fault) = match segment::contents(&bytes, file.size, number) {
                 Contents::Segment { records, cut: false } => (records, None),
                 Contents::Segment { records, cut: true } => {
-                    (records, Some(format!("was cut after {} bytes", bytes.len())))
+                    (records, Some(format!("was cut after {} bytes", file.size)))
                 }
                 Contents::Foreign => (&bytes[..], Some("does not begin as a segment".to_owned())),
             };

@@ -60,6 +60,11 @@ pub(super) fn segment<'a>(
     if reached == last { Segment::Old } else { Segment::Whole { last: reached } }
 }
 
+/// Whether a segment that begins so is older than the file, as far as its beginning says.
+pub(super) fn is_old(beginning: &[u8], in_file: u64) -> bool {
+    frame::read(beginning).is_some_and(|(sequence, _)| sequence <= in_file)
+}
+
 /// Every record of a segment that can be read, whatever is missing between them.
 pub(super) fn salvage<'a>(bytes: &'a [u8], last: u64, mut apply: impl FnMut(u64, Op<'a>)) -> u64 {
     let bytes = without_trailing_zeros(bytes);

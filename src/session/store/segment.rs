@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::base::file::{self, Links};
@@ -148,8 +148,9 @@ pub(super) fn header(number: u64, length: u64) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// What the bytes of a file are that is called segment `number`.
-pub(super) fn contents(bytes: &[u8], number: u64) -> Contents<'_> {
+/// What the bytes of a file of this size are that is called segment `number`. Those at its end that nobody has written
+/// need not be among them.
+pub(super) fn contents(bytes: &[u8], size: u64, number: u64) -> Contents<'_> {
     let Some((head, records)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Contents::Foreign;
     };
@@ -157,7 +158,7 @@ pub(super) fn contents(bytes: &[u8], number: u64) -> Contents<'_> {
     if *head != header(number, length) {
         return Contents::Foreign;
     }
-    Contents::Segment { records, cut: (bytes.len() as u64) < length }
+    Contents::Segment { records, cut: size < length }
 }
 
 /// Where segment `number` lies.
@@ -168,9 +169,49 @@ pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
 /// The most that is read of a segment, which is made much smaller.
 const MOST: u64 = 1024 * 1024 * 1024;
 
-/// The content of a segment: of a file, and nothing that a link leads to.
-pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    file::read(path, Links::Refuse, MOST)
+/// A segment that is read: a file, and nothing that a link leads to.
+#[derive(Debug)]
+pub(super) struct Written {
+    file: File,
+    /// Of the file.
+    pub(super) size: u64,
+}
+
+impl Written {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let file = file::open(path, Links::Refuse)?;
+        let size = file.metadata()?.len();
+        if size > MOST {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "no segment is so large"));
+        }
+        Ok(Self { file, size })
+    }
+
+    /// So many bytes of its beginning, or all.
+    pub(super) fn beginning(&self, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.size.min(most)).unwrap_or_default()];
+        self.file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Everything, but for the end that nobody has written to: a segment is made at its full size, and most of a
+    /// young one is only room.
+    pub(super) fn all(&self) -> io::Result<Vec<u8>> {
+        self.beginning(self.end_of_data())
+    }
+
+    fn end_of_data(&self) -> u64 {
+        let mut end = 0;
+        // Whoever writes leaves no gaps but those of the file system's.
+        while let Ok(data) = seek(&self.file, SeekFrom::Data(end)) {
+            match seek(&self.file, SeekFrom::Hole(data)) {
+                Ok(hole) if hole > end => end = hole,
+                _ => return self.size,
+            }
+        }
+        // Where nothing is known of gaps, all of it is data.
+        if end == 0 { self.size } else { end }
+    }
 }
 
 /// All segments in `directory`, oldest first.
@@ -203,27 +244,62 @@ mod tests {
         let mut segment = create(7, &mut spares).expect("there is room");
         segment.append(b"records").expect("there is room");
         let bytes = fs::read(&segment.path).expect("it is there");
-        let Contents::Segment { records, cut } = contents(&bytes, 7) else { panic!("foreign") };
+        let Contents::Segment { records, cut } = contents(&bytes, bytes.len() as u64, 7) else {
+            panic!("foreign")
+        };
         assert!(!cut && records.starts_with(b"records\0"));
         for length in HEADER_BYTES..bytes.len() {
             let cut = &bytes[..length];
-            assert!(matches!(contents(cut, 7), Contents::Segment { cut: true, .. }), "{length}");
+            assert!(
+                matches!(contents(cut, length as u64, 7), Contents::Segment { cut: true, .. }),
+                "{length}"
+            );
         }
         for length in 0..HEADER_BYTES {
-            assert_eq!(contents(&bytes[..length], 7), Contents::Foreign, "{length}");
+            assert_eq!(contents(&bytes[..length], length as u64, 7), Contents::Foreign, "{length}");
         }
-        assert_eq!(contents(&bytes, 8), Contents::Foreign, "another's name");
-        assert_eq!(contents(&[0; 4096], 7), Contents::Foreign, "emptied");
+        assert_eq!(contents(&bytes, bytes.len() as u64, 8), Contents::Foreign, "another's name");
+        assert_eq!(contents(&[0; 4096], 4096, 7), Contents::Foreign, "emptied");
         for bit in 0..HEADER_BYTES * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(contents(&flipped, 7), Contents::Foreign, "bit {bit}");
+            assert_eq!(contents(&flipped, flipped.len() as u64, 7), Contents::Foreign, "bit {bit}");
         }
         // Used again, it is another one.
         spares.push_back(segment.path.clone());
         let again = create(9, &mut spares).expect("there is room");
         let bytes = fs::read(&again.path).expect("it is there");
-        assert!(matches!(contents(&bytes, 9), Contents::Segment { cut: false, .. }));
+        assert!(matches!(
+            contents(&bytes, bytes.len() as u64, 9),
+            Contents::Segment { cut: false, .. }
+        ));
         assert_eq!(segments(directory.path()).expect("a directory").len(), 1);
+    }
+    #[test]
+    fn of_what_is_read_nothing_is_that_was_never_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let size = 8 * 1024 * 1024;
+        let create = |spares: &mut VecDeque<PathBuf>| {
+            Segment::create(directory.path(), 1, size, spares, Room::Reserved)
+        };
+        let mut spares = VecDeque::new();
+        let mut segment = create(&mut spares).expect("there is room");
+        for length in [0, 1, 5000, 3 * 1024 * 1024] {
+            segment.append(&vec![b'x'; length]).expect("there is room");
+            let written = Written::open(&segment.path).expect("it is there");
+            let bytes = written.all().expect("it can be read");
+            assert_eq!(written.size, size);
+            assert!(bytes[HEADER_BYTES..segment.offset as usize].iter().all(|byte| *byte == b'x'));
+            assert!((bytes.len() as u64) < segment.offset + 1024 * 1024, "{} bytes", bytes.len());
+        }
+        // Whoever has read what nobody has written has pages of it, which may count as data.
+        let whole = fs::read(&segment.path).expect("it is there");
+        let bytes = Written::open(&segment.path).expect("it is there").all().expect("it is read");
+        assert!(whole.starts_with(&bytes) && whole[bytes.len()..].iter().all(|byte| *byte == 0));
+        // One without a gap is read to its end.
+        fs::write(&segment.path, vec![b'y'; 10_000]).unwrap();
+        assert_eq!(Written::open(&segment.path).unwrap().all().unwrap().len(), 10_000);
+        fs::write(&segment.path, "").unwrap();
+        assert!(Written::open(&segment.path).unwrap().all().unwrap().is_empty());
     }
 }

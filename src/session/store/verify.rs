@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::disk::{self, Item, View};
 use super::recover::open_file;
 use super::replay::{self, Segment};
-use super::segment::{self, Contents};
+use super::segment::{self, Contents, Written};
 use super::value::Entry;
 use super::{OpenError, Options, Store, StoreError};
 use crate::base::file::{self, Links};
@@ -54,9 +54,11 @@ pub(crate) fn verify(directory: &Path) -> Result<Report, OpenError> {
     let segments = segment::segments(directory)
         .map_err(|error| OpenError::Io { path: directory.to_path_buf(), error })?;
     for (number, path) in segments {
-        let bytes =
-            segment::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
-        let Contents::Segment { records, cut } = segment::contents(&bytes, number) else {
+        let unreadable = |error| OpenError::Io { path: path.clone(), error };
+        let file = Written::open(&path).map_err(unreadable)?;
+        let bytes = file.all().map_err(unreadable)?;
+        let Contents::Segment { records, cut } = segment::contents(&bytes, file.size, number)
+        else {
             report.problems.push(format!("{} is no segment of this log", path.display()));
             continue;
         };
@@ -151,8 +153,9 @@ pub(crate) fn salvage(damaged: &Path, scratch: &Path) -> Result<(Store, Vec<Stri
         Err(error) => lost.push(format!("{}: {error}", damaged.join(disk::FILE).display())),
     }
     for (_, path) in segment::segments(damaged).map_err(failed)? {
-        let bytes =
-            segment::read(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
+        let bytes = Written::open(&path)
+            .and_then(|file| file.all())
+            .map_err(|error| OpenError::Io { path: path.clone(), error })?;
         let mut failure = None;
         let mut previous = last;
         last = replay::salvage(&bytes, last, |sequence, op| {
