@@ -12,6 +12,7 @@ use super::failure::{Done, Failure};
 use super::intruder;
 use super::last_words::last_lines;
 use super::manage::{Machine, print, print_json, say};
+use super::own_port;
 use super::put_back;
 use super::steps::show;
 use crate::base::exit;
@@ -231,10 +232,11 @@ fn failed(
     };
     let lines = last_lines(&unit::service(name, worker));
     let text = format!(
-        "{}: {reason}{}{lines}{}\nThe deploy has stopped. {others} When it is mended: roundsman reload {name}",
+        "{}: {reason}{}{lines}{}{}\nThe deploy has stopped. {others} When it is mended: roundsman reload {name}",
         app.instance(worker),
         intruder::told(app, worker),
         advice::about(&lines, app),
+        own_port::beside(app, worker, &lines),
     );
     Failure::with(code, text)
 }
@@ -291,7 +293,7 @@ fn others(app: &App, roll: &Roll, back: Option<&Done<PathBuf>>) -> String {
         _ if matches!(back, Some(Ok(_))) => {
             format!("The app is back on the release before; every worker {}.", app.does())
         }
-        (0, true) if app.workers == 1 && app.is_background() => {
+        (0, true) if app.workers == 1 && surge::usual(app) == 0 => {
             "systemd goes on trying to start it: roundsman rollback goes back.".to_owned()
         }
         (0, true) => {

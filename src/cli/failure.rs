@@ -11,6 +11,15 @@ use crate::session::remote::RemoteError;
 use crate::session::store::OpenError;
 use crate::systemd::dbus::SystemdError;
 
+/// What there is to try with an app that chooses itself where it listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chosen {
+    /// Its workers are in each other's way: one alone.
+    OneWorker,
+    /// Its one worker is reached at this port.
+    Port(u16),
+}
+
 /// Why a command did not do it.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -18,8 +27,8 @@ pub(super) struct Failure {
     pub(super) code: u8,
     /// For people; may have several lines, empty when all was said.
     pub(super) message: String,
-    /// Where the app listens that is not reached where it should be.
-    pub(super) listens_at: Option<u16>,
+    /// What there is to try, where that is known.
+    pub(super) chosen: Option<Chosen>,
     /// systemd has had all the time that it has for an answer.
     pub(super) is_silence: bool,
 }
@@ -39,7 +48,7 @@ impl Failure {
     }
 
     pub(super) fn with(code: u8, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), listens_at: None, is_silence: false }
+        Self { code, message: message.into(), chosen: None, is_silence: false }
     }
 }
 

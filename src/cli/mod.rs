@@ -30,6 +30,7 @@ mod logs;
 mod manage;
 mod names;
 mod node;
+mod own_port;
 mod put_back;
 mod reload;
 mod rights;

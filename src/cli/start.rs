@@ -17,7 +17,7 @@ use super::edit::{self, Edit};
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done, say};
 use super::secrets::Secrets;
-use super::{AdminSocket, describe, names, node, rights, scale, taken, whose};
+use super::{AdminSocket, describe, names, node, own_port, rights, scale, taken, whose};
 use crate::base::exit;
 use crate::base::holder;
 use crate::base::interrupts::Interrupts;
@@ -169,15 +169,8 @@ impl Start {
             if let Some(secrets) = &secrets {
                 secrets.write()?;
             }
-            let begun = self.bring_up(&machine, &app, &edit, &before, writes).await;
-            let (app, edit, brought) = match begun {
-                Err(Failure { listens_at: Some(port), .. }) if self.may_take(&edit) => {
-                    let (app, edit) = take(&name, &edit, port)?;
-                    let brought = self.bring_up(&machine, &app, &edit, &before, writes).await;
-                    (app, edit, brought)
-                }
-                brought => (app, edit, brought),
-            };
+            let (app, edit, brought) =
+                self.bring_up_or_take(&machine, app, edit, &before, writes).await;
             if let Err(failure) = brought {
                 if writes {
                     say("taking everything back; Ctrl-C leaves it in the middle");
@@ -223,10 +216,33 @@ impl Start {
         })
     }
 
-    /// Whether an app that listens at a port of its own choice may be taken there: it is new, and nobody
-    /// has said where it listens.
-    fn may_take(&self, edit: &Edit) -> bool {
-        edit.is_new() && self.listen.is_none() && !self.options.has_port()
+    /// The same for an app that may turn out to choose itself where it listens: it is taken there, if it is new
+    /// and nobody has said where it listens; first with one worker, if several are in each other's way.
+    async fn bring_up_or_take(
+        &self,
+        machine: &Machine,
+        mut app: App,
+        mut edit: Edit,
+        before: &Before,
+        writes: bool,
+    ) -> (App, Edit, Done) {
+        let may = edit.is_new() && self.listen.is_none() && !self.options.has_port();
+        let mut tried = Vec::new();
+        loop {
+            let brought = self.bring_up(machine, &app, &edit, before, writes).await;
+            let chosen = brought.as_ref().err().and_then(|failure| failure.chosen);
+            let Some(chosen) = chosen.filter(|chosen| may && !tried.contains(chosen)) else {
+                return (app, edit, brought);
+            };
+            // What still has the port is in the way of who gets it.
+            let all: Vec<u16> = (1..=app.workers).collect();
+            let stopped = machine.stop_workers(&app, &all).await;
+            match stopped.and_then(|()| own_port::taken(chosen, &app, &edit)) {
+                Ok(taken) => (app, edit) = taken,
+                Err(failure) => return (app, edit, Err(failure)),
+            }
+            tried.push(chosen);
+        }
     }
 
     /// What members may have done: an app that is there started as it is.
@@ -444,17 +460,6 @@ async fn could_be_up(machine: &Machine, app: &App, has_secrets: bool) -> Done {
     app.environment_files.retain(|file| !has_secrets || *file != own);
     machine.could_start(&app, 1..=app.workers, None).await?;
     machine.could_serve(&app).await
-}
-
-/// Has the front reach an app at the port that it insists on.
-fn take(name: &str, edit: &Edit, port: u16) -> Done<(App, Edit)> {
-    say(&format!(
-        "{name} is taken where it listens, which one worker alone can do: listen = \"port\" and \
-         port = {port} in its file"
-    ));
-    let more = vec![("port".to_owned(), i64::from(port).into())];
-    let edit = edit.and(&Change { listen: Some("port".to_owned()), more, ..Change::default() })?;
-    Ok((edit.judge_app(name)?, edit))
 }
 
 /// A command, in this directory, with `listen` if that was said.

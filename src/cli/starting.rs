@@ -1,7 +1,6 @@
 //! Workers that a command starts: watched until all of them serve, or one is not going to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -13,9 +12,10 @@ use super::failure::{Done, Failure};
 use super::intruder;
 use super::last_words;
 use super::manage::{Machine, say};
+use super::own_port;
 use crate::base::text;
 use crate::base::unit;
-use crate::config::settings::{App, Listen};
+use crate::config::settings::App;
 use crate::deploy::sockets;
 use crate::supervise::crashes;
 use crate::systemd::dbus::{SystemdError, UnitState, Verb};
@@ -31,9 +31,21 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PROOF: Duration = Duration::from_millis(500);
 
 /// How long an app may go on listening elsewhere: then that is its server, and no other one comes.
-const ELSEWHERE: Duration = Duration::from_secs(3);
+const ELSEWHERE: Duration = Duration::from_secs(4);
+
+/// The same when all of its workers do, at the same port: what could come they cannot all have.
+const ALL_ELSEWHERE: Duration = Duration::from_secs(1);
 
 type Jobs = JoinSet<(u16, Result<(), SystemdError>)>;
+
+/// What workers that are waited for have said.
+#[derive(Debug, Default)]
+struct Heard {
+    /// Where those listen that are not reached there, and since when.
+    elsewhere: BTreeMap<u16, (String, Instant)>,
+    /// What was told of it.
+    told: BTreeSet<String>,
+}
 
 /// Why a worker is not going to be ready.
 #[derive(Debug)]
@@ -67,6 +79,7 @@ impl Machine {
             Trouble::Said(number, text) => (number, text::one_line(&text).into_owned()),
         };
         let intruder = intruder::told(app, number);
+        let chosen = own_port::listens(app, &reason).await;
         pending.insert(number);
         for number in pending {
             for unit in app.units_of(number).iter().rev() {
@@ -74,17 +87,18 @@ impl Machine {
             }
         }
         let lines = last_words::lines_since(&unit::service(&app.name, number), began);
-        let remedy = remedy(app, &lines);
+        let remedy = own_port::remedy(app, &lines);
         let advice = advice::about(&lines, app);
         let text = format!("{}: {reason}{intruder}{remedy}{lines}{advice}", app.instance(number));
-        Err(Failure { listens_at: port_of(app, &reason), ..Failure::new(text) })
+        let chosen = chosen.or_else(|| own_port::said(app, &lines));
+        Err(Failure { chosen, ..Failure::new(text) })
     }
 
     /// Removes from `pending` who is ready, and returns when nobody is left or one has failed.
     async fn wait_until_ready(&self, app: &App, pending: &mut BTreeSet<u16>) -> Option<Trouble> {
         let total = pending.len();
         let mut jobs = self.begin_to_start(app, pending);
-        let mut told = BTreeMap::new();
+        let mut heard = Heard::default();
         let mut runs: BTreeMap<u16, Vec<u8>> = BTreeMap::new();
         let begin = Instant::now();
         let failed = |number| say(&format!("{} FAILED", app.instance(number)));
@@ -93,7 +107,7 @@ impl Machine {
                 joined = jobs.join_next() => joined,
                 () = sleep(LOOK) => {
                     let late = begin.elapsed() >= PATIENCE;
-                    if let Some((number, text)) = self.look(app, pending, &mut told, late).await {
+                    if let Some((number, text)) = self.look(app, pending, &mut heard, late).await {
                         failed(number);
                         return Some(Trouble::Said(number, text));
                     }
@@ -169,7 +183,7 @@ impl Machine {
         &self,
         app: &App,
         pending: &BTreeSet<u16>,
-        told: &mut BTreeMap<String, Instant>,
+        heard: &mut Heard,
         late: bool,
     ) -> Option<(u16, String)> {
         for number in pending.iter().copied() {
@@ -181,22 +195,14 @@ impl Machine {
                 return Some((number, status.to_owned()));
             }
             let is_elsewhere = status.starts_with(LISTENS_ELSEWHERE);
-            let waits = late && status.starts_with(WAITS);
-            if !is_elsewhere && !waits {
-                continue;
-            }
-            match told.get(status) {
-                Some(since) if is_elsewhere && since.elapsed() >= ELSEWHERE => {
-                    return Some((number, format!("{status}{}", way_out(app, status))));
-                }
-                Some(_) => {}
-                None => {
-                    say(&format!("{}: {}", app.instance(number), text::one_line(status)));
-                    told.insert(status.to_owned(), Instant::now());
-                }
+            heard.note(number, is_elsewhere.then_some(status));
+            let is_news = is_elsewhere || status.starts_with(WAITS);
+            if late && is_news && heard.told.insert(status.to_owned()) {
+                say(&format!("{}: {}", app.instance(number), text::one_line(status)));
             }
         }
-        None
+        let (number, status) = heard.settled(pending)?;
+        Some((number, format!("{status}{}", own_port::way_out(app, status))))
     }
 
     /// Why a worker is not well, with what it has said.
@@ -214,102 +220,70 @@ impl Machine {
     }
 }
 
-/// The port of an app that listens at one of its own choice, where the front can reach one worker of it:
-/// the one that there is.
-fn port_of(app: &App, status: &str) -> Option<u16> {
-    own_port(status).filter(|_| app.workers == 1)
-}
+// === impl Heard ===
 
-fn own_port(status: &str) -> Option<u16> {
-    let list = status.strip_prefix(LISTENS_ELSEWHERE)?.split(", where").next()?;
-    let addresses: Option<Vec<SocketAddr>> =
-        list.split(" and ").map(|address| address.parse().ok()).collect();
-    let addresses = addresses?;
-    let port = addresses.first()?.port();
-    let home = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let is_reached = addresses.iter().any(|a| a.ip().is_unspecified() || a.ip() == home);
-    let is_one = addresses.iter().all(|address| address.port() == port);
-    (is_reached && is_one).then_some(port)
-}
-
-/// What to do about a reason that many have: workers that want the same port, a folder that is root's.
-fn remedy(app: &App, said: &str) -> String {
-    const IN_USE: [&str; 4] = ["already in use", "eaddrinuse", "addrinuse", "in use?"];
-    let said = said.to_lowercase();
-    let is_clash = IN_USE.iter().any(|sign| said.contains(sign));
-    if is_clash && app.workers > 1 && app.listen != Listen::Cluster {
-        return "; several workers cannot have a port that the app chooses itself. Have it take HOST and PORT from its \
-                environment, or start one worker: -n 1"
-            .to_owned();
-    }
-    let is_read_only = said.contains("read-only file system") || said.contains("erofs");
-    match &app.directory {
-        Some(directory) if is_read_only && app.user.is_none() => format!(
-            "; an app in a folder of root's may write to /tmp alone. If it has to write there, give the folder to a \
-             user, as whom it then runs: chown -R USER {}",
-            directory.display()
-        ),
-        _ => String::new(),
-    }
-}
-
-/// What to type for such an app.
-fn way_out(app: &App, status: &str) -> String {
-    match own_port(status) {
-        Some(port) if app.workers == 1 => {
-            format!(". As options of start: --listen port --port {port}")
+impl Heard {
+    /// A worker listens there, or not elsewhere any more.
+    fn note(&mut self, number: u16, status: Option<&str>) {
+        let since = self.elsewhere.remove(&number).filter(|(before, _)| Some(&**before) == status);
+        if let Some(status) = status {
+            let now = || (status.to_owned(), Instant::now());
+            self.elsewhere.insert(number, since.unwrap_or_else(now));
         }
-        Some(port) => format!(". Or with one worker, as two cannot have {port}: -n 1"),
-        None => String::new(),
+    }
+
+    /// A worker that goes on listening elsewhere, and what it says of that.
+    fn settled(&self, pending: &BTreeSet<u16>) -> Option<(u16, &str)> {
+        let mut all = self.elsewhere.iter().filter(|(number, _)| pending.contains(number));
+        let ports = |status: &str| own_port::all(status);
+        let first = all.clone().next().map(|(_, (status, _))| ports(status)).unwrap_or_default();
+        let are_all = pending.len() > 1
+            && all.clone().count() == pending.len()
+            && all
+                .clone()
+                .all(|(_, (status, _))| ports(status).iter().any(|port| first.contains(port)));
+        let patience = if are_all { ALL_ELSEWHERE } else { ELSEWHERE };
+        let (number, (status, _)) = all.find(|(_, (_, since))| since.elapsed() >= patience)?;
+        Some((*number, status))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::sample;
 
-    #[test]
-    fn reasons_that_many_have_are_told_with_what_to_do() {
-        let app = |text: &str| sample::shop(text).apps["shop"].clone();
-        let two = app("command = [\"/bin/true\"]\nworkers = 2\n");
-        for said in [
-            "2026/11/26 listen tcp :8090: bind: address already in use",
-            "OSError: [Errno 98] Address already in use",
-            "AddrInUse: Address already in use (os error 98)",
-            "error: Failed to start server. Is port 3000 in use?",
-        ] {
-            assert!(remedy(&two, said).contains("-n 1"), "{said}");
-        }
-        assert_eq!(remedy(&two, "Error: Cannot find module 'x'"), "");
-        let one = app("command = [\"/bin/true\"]\n");
-        assert_eq!(remedy(&one, "address already in use"), "", "somebody else has it");
-        let node = app("command = [\"node\", \"a.js\"]\nworkers = 2\n");
-        assert_eq!(remedy(&node, "EADDRINUSE"), "", "its front's server has no port");
-        let said = remedy(
-            &app("command = [\"/bin/true\"]\ndirectory = \"/srv/x\"\n"),
-            "Error: EROFS: read-only",
-        );
-        assert!(said.ends_with("chown -R USER /srv/x"), "{said}");
+    const AT: &str = ", where the front does not reach it";
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_listens_elsewhere_is_given_time_for_its_server() {
+        let mut heard = Heard::default();
+        let status = format!("{LISTENS_ELSEWHERE}127.0.0.1:9100{AT}");
+        let pending = BTreeSet::from([1]);
+        heard.note(1, Some(&status));
+        sleep(Duration::from_secs(3)).await;
+        heard.note(1, Some(&status));
+        assert_eq!(heard.settled(&pending), None);
+        let both = format!("{LISTENS_ELSEWHERE}127.0.0.1:9100 and 0.0.0.0:3000{AT}");
+        heard.note(1, Some(&both));
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(heard.settled(&pending), None, "it has only just come to that");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(heard.settled(&pending), Some((1, &*both)));
+        heard.note(1, None);
+        assert_eq!(heard.settled(&pending), None, "it listens where it should");
     }
 
-    #[test]
-    fn an_app_with_a_port_of_its_own_is_told_the_options() {
-        let app = |workers: u16| {
-            let text = format!("command = [\"/bin/true\"]\nworkers = {workers}\n");
-            sample::shop(&text).apps["shop"].clone()
-        };
-        let status =
-            format!("{LISTENS_ELSEWHERE}127.0.0.1:8000, where the front does not reach it");
-        let said = way_out(&app(1), &status);
-        assert!(said.ends_with("--listen port --port 8000"), "{said}");
-        let said = way_out(&app(2), &status);
-        assert!(said.ends_with("with one worker, as two cannot have 8000: -n 1"), "{said}");
-        let port =
-            |list: &str| port_of(&app(1), &format!("{LISTENS_ELSEWHERE}{list}, where it is"));
-        assert_eq!(port("0.0.0.0:5000 and [::]:5000"), Some(5000));
-        assert_eq!(port("127.0.0.1:80 and 127.0.0.1:9100"), None, "it is not known which");
-        assert_eq!(port("[::1]:3000"), None, "it is not reached there");
-        assert_eq!(way_out(&app(1), "still starting"), "");
+    #[tokio::test(start_paused = true)]
+    async fn all_at_the_same_port_are_not_waited_for() {
+        let mut heard = Heard::default();
+        let status = format!("{LISTENS_ELSEWHERE}0.0.0.0:3000{AT}");
+        heard.note(1, Some(&status));
+        sleep(ALL_ELSEWHERE).await;
+        assert_eq!(heard.settled(&BTreeSet::from([1, 2])), None, "the other may come to more");
+        heard.note(2, Some(&status));
+        assert_eq!(heard.settled(&BTreeSet::from([1, 2])), Some((1, &*status)));
+        let other = format!("{LISTENS_ELSEWHERE}0.0.0.0:3001{AT}");
+        heard.note(2, Some(&other));
+        assert_eq!(heard.settled(&BTreeSet::from([1, 2])), None, "each has one of its own");
     }
 }

@@ -149,6 +149,7 @@ pub(super) fn read(
         ),
         watchdog: top.get("watchdog", seconds(30), problems, duration_or_zero),
         rollback: top.get("rollback", false, problems, input::boolean),
+        surge: top.optional("surge", problems, integer(0..=250_u16)),
         sandbox: sandbox.unwrap_or_default(),
         max_memory: top.optional(
             "max-memory",

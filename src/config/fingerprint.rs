@@ -49,10 +49,14 @@ pub(crate) fn of_worker(app: &App) -> String {
 /// The same for whoever looks after the workers.
 pub(crate) fn of_watch(app: &App) -> String {
     let supervision = &app.supervision;
-    hash(&format!(
+    let mut watches = format!(
         "{:?}",
         ((app.workers, &app.directory, app.max_memory), (&supervision.watch, supervision.max_age))
-    ))
+    );
+    if let Some(surge) = app.surge {
+        let _ = write!(watches, "{surge}");
+    }
+    hash(&watches)
 }
 
 /// The same for all files of the configuration together, but for what a deploy adds for a while.

@@ -13,10 +13,10 @@ use crate::base::file::write_atomically;
 use crate::base::paths;
 use crate::config::settings::App;
 
-/// How many extra workers a deploy starts, unless it is said. A background app gets none: two of one bot
-/// or scheduler would be in each other's way.
+/// How many extra workers a deploy starts, unless the command says it. A background app gets none of itself:
+/// two of one bot or scheduler would be in each other's way.
 pub(crate) fn usual(app: &App) -> u16 {
-    u16::from(app.workers == 1 && !app.is_background())
+    app.surge.unwrap_or(u16::from(app.workers == 1 && !app.is_background()))
 }
 
 /// The numbers of the extra workers of an app that has `workers` of them; fewer than asked for
@@ -117,6 +117,8 @@ mod tests {
         assert_eq!(usual(""), 1);
         assert_eq!(usual("workers = 2"), 0);
         assert_eq!(usual("listen = \"none\"\nready = \"running\""), 0);
+        assert_eq!(usual("surge = 0"), 0, "it insists on one port, say");
+        assert_eq!(usual("workers = 2\nsurge = 3"), 3);
     }
 
     #[test]

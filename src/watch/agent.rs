@@ -120,7 +120,7 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                 code = ended(&mut self.task) => self.task_ended(code),
                 () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
                     self.debounce.begins();
-                    self.begin(Task::All, &["--surge", self.surge()].map(OsStr::new));
+                    self.begin(Task::All, &["--surge", &self.surge()].map(OsStr::new));
                 }
                 (known, changed) = changed(&mut self.files) => {
                     self.changed(changed);
@@ -133,8 +133,8 @@ impl<L: Fn() -> Option<App>> Agent<L> {
     }
 
     /// How many extra workers keep up what an app serves meanwhile.
-    fn surge(&self) -> &'static str {
-        if self.app.is_background() { "0" } else { "1" }
+    fn surge(&self) -> String {
+        self.app.surge.unwrap_or(u16::from(!self.app.is_background())).to_string()
     }
 
     /// Waits for what is under way, which is asked to end.
@@ -249,7 +249,8 @@ impl<L: Fn() -> Option<App>> Agent<L> {
                 "{instance} {reason}: it is replaced"
             );
             let number = worker.to_string();
-            let arguments = ["--surge", self.surge(), "--worker", &number].map(OsStr::new);
+            let surge = self.surge();
+            let arguments = ["--surge", &surge, "--worker", &number].map(OsStr::new);
             self.begin(Task::One, &arguments);
         }
     }

@@ -35,6 +35,7 @@ mod stop;
 mod watchdog;
 
 pub use self::notifier::Notifier;
+pub(crate) use self::probe::speaks_http;
 pub(crate) use self::ready::{ALSO_LISTENS, HAS_ENDED, LISTENS_ELSEWHERE, WAITS};
 pub use self::start::Worker;
 
@@ -86,6 +87,7 @@ mod tests {
             drain_timeout: Duration::from_secs(30),
             watchdog: Duration::from_secs(30),
             rollback: false,
+            surge: None,
             sandbox: Sandbox::Default,
             max_memory: None,
             supervision: Supervision::default(),

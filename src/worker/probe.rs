@@ -20,6 +20,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// How long the rest of an answer is read once its status is known.
 const REST: Duration = Duration::from_millis(200);
 
+/// How long a server may take to answer that it is one.
+const PROOF: Duration = Duration::from_secs(2);
+
 /// How the app is reached.
 #[derive(Debug, Clone)]
 pub(super) enum ProbeTarget {
@@ -54,13 +57,23 @@ pub(super) async fn health(target: &ProbeTarget, health: &Health) -> Result<u16,
     }
 }
 
+/// Whether a server of HTTP listens there: one request, of which any answer counts.
+pub(crate) async fn speaks_http(address: SocketAddr) -> bool {
+    let request = request("/", "localhost", "roundsman-start");
+    let exchange = async { exchange(TcpStream::connect(address).await?, &request).await };
+    matches!(timeout(PROOF, exchange).await, Ok(Ok(_)))
+}
+
+fn request(path: &str, host: &str, asks: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {asks}/{version}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )
+}
+
 async fn ask(target: &ProbeTarget, health: &Health) -> Result<u16, ProbeFailure> {
     let host = health.host.as_deref().unwrap_or("localhost");
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: roundsman-worker/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-        health.path,
-        env!("CARGO_PKG_VERSION"),
-    );
+    let request = request(&health.path, host, "roundsman-worker");
     match target {
         // It would refuse, but not as a server that has all the connections it wants.
         ProbeTarget::Cluster(handle, _) if handle.view().borrow().front.is_none() => {
@@ -202,6 +215,31 @@ mod tests {
     use rustix::io::Errno;
 
     use super::*;
+
+    #[tokio::test]
+    async fn only_what_answers_speaks_http() {
+        let serve = async |answer: &'static [u8]| {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let served = tokio::spawn(async move {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let mut asked = vec![0; 1024];
+                let length = client.read(&mut asked).await.unwrap();
+                client.write_all(answer).await.unwrap();
+                asked.truncate(length);
+                String::from_utf8(asked).unwrap()
+            });
+            let speaks = speaks_http(address).await;
+            (speaks, served.await.unwrap())
+        };
+        let (speaks, asked) = serve(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+        assert!(speaks, "any status is one of HTTP");
+        assert!(asked.starts_with("GET / HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("\r\nUser-Agent: roundsman-start/"), "{asked}");
+        assert!(!serve(b"SSH-2.0-x\r\n").await.0);
+        assert!(!serve(b"").await.0);
+        assert!(!speaks_http("127.0.0.1:1".parse().unwrap()).await, "nobody is there");
+    }
 
     #[test]
     fn interim_answers_are_not_the_answer() {

@@ -40,8 +40,12 @@ pub(crate) const WAITS: &str = "still starting; awaited is ";
 const NO_HTTP: &str = "A queue consumer, a bot or a scheduler, which serves no HTTP, has listen = \"none\" \
                        (an option of start, too)";
 
-/// How long an app that listens elsewhere, or nowhere, is waited for before that is said.
+/// How long an app that listens elsewhere, or nowhere, is waited for before the journal has it.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often is looked where it listens. Who waits for it is told at once, and knows what follows from it: it may be
+/// one of several servers, of which the others are on their way.
+const ELSEWHERE: Duration = Duration::from_millis(900);
 
 /// How often is looked whether the app's script has ended, and how often it must look so.
 const LOOK: Duration = Duration::from_millis(300);
@@ -171,11 +175,13 @@ impl Signs<'_> {
     /// Without a sign, says what there is to see: that the app's script has ended, or after a while
     /// where the app does listen, and what to write.
     pub(super) async fn hint(&self, awaited: &RefCell<String>, notifier: &Notifier) -> Infallible {
-        let (mut ended, mut idle, mut since) = (false, 0, Duration::ZERO);
-        let mut said = String::new();
+        let (mut ended, mut idle) = (false, 0);
+        let (mut since, mut age) = (Duration::ZERO, Duration::ZERO);
+        let (mut said, mut reported) = (String::new(), String::new());
         loop {
             sleep(LOOK).await;
             since += LOOK;
+            age += LOOK;
             idle = if self.is_at_its_end() { idle + 1 } else { 0 };
             if idle >= PROOFS && !ended {
                 ended = true;
@@ -186,15 +192,19 @@ impl Signs<'_> {
                 report!(warn, self.identity, "{text}");
                 notifier.status(&text).await;
             }
-            if ended || since < PATIENCE {
+            if ended || since < ELSEWHERE {
                 continue;
             }
             since = Duration::ZERO;
+            let late = age >= PATIENCE;
             let mut found = self.owner.addresses();
             // The listener that it inherits is no other one.
             found.retain(|found| *self.address != Address::Tcp(*found));
             let is_missing = !self.listens(&awaited.borrow());
             let is_elsewhere = !found.is_empty() && is_missing;
+            if !is_elsewhere && !late && said.is_empty() {
+                continue;
+            }
             let text = if is_elsewhere {
                 hint(&found, self.app, self.address)
             } else if is_missing {
@@ -202,14 +212,14 @@ impl Signs<'_> {
             } else {
                 format!("{WAITS}{}", awaited.borrow())
             };
-            if text == said {
-                continue;
-            }
-            if is_elsewhere {
+            if is_elsewhere && late && text != reported {
                 report!(warn, self.identity, "{text}");
+                reported.clone_from(&text);
             }
-            notifier.status(&text).await;
-            said = text;
+            if text != said {
+                notifier.status(&text).await;
+                said = text;
+            }
         }
     }
 

@@ -1,8 +1,13 @@
 //! Unmodified apps of every kind.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::harness::{Machine, on_every_debian, on_every_debian_in_soak};
+use crate::harness::{Clients, Machine, on_every_debian, on_every_debian_in_soak};
+
+/// How long it takes at most, in time of the machine, to say that an app cannot run as it is.
+const SOON: Duration = Duration::from_secs(3);
 
 /// Starts tests/apps/DIRECTORY; its first answer.
 fn start(machine: &Machine, directory: &str, configuration: &str) -> String {
@@ -113,7 +118,62 @@ on_every_debian_in_soak! {
         assert!(said.contains("files is up: 1 worker behind http://localhost/"), "{said}");
         assert_eq!(machine.curl("/"), "hello\n");
         let file = machine.run("cat /etc/roundsman/apps/files.toml");
-        assert!(file.contains("listen = \"port\"\nport = 8000\n"), "{file}");
+        assert!(file.contains("listen = \"port\"\nport = 8000\nsurge = 0\n"), "{file}");
+        // No second worker runs beside it, and requests wait while it restarts.
+        let load = machine.load(Clients::new(2, 2).unhurried());
+        load.goes_on_for(20);
+        machine.run("roundsman reload files");
+        load.goes_on_for(20);
+        load.stop().assert_nothing_failed();
+        machine.run("roundsman delete files --yes");
+
+        // Two of it are in each other's way: one is taken there.
+        let said = machine.run("cd /srv/files && roundsman start serve.py -n 2 2>&1");
+        assert!(said.contains("several workers cannot have a port that files chooses itself"), "{said}");
+        assert!(said.contains("files is up: 1 worker behind http://localhost/"), "{said}");
+        assert_eq!(machine.curl("/"), "hello\n");
+        machine.run("roundsman delete files --yes");
+        let (said, took) = machine.timed("cd /srv/files && roundsman start serve.py -n 2 --listen port 2>&1");
+        assert!(said.status.code() == Some(1) && said.stdout.contains("or start one worker: -n 1"), "{said}");
+        assert!(took < SOON, "{took:?}");
+
+        // Both have the port, and the kernel shares what comes between them.
+        machine.write(
+            "/srv/files/share.py",
+            "import http.server as h, socket\n\
+             class S(h.HTTPServer):\n    def server_bind(self):\n        \
+             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n        super().server_bind()\n\
+             S(('', 8000), h.SimpleHTTPRequestHandler).serve_forever()\n",
+        );
+        let (said, took) = machine.timed("cd /srv/files && roundsman start share.py -n 2 --listen port 2>&1");
+        assert!(said.status.code() == Some(1) && said.stdout.contains("two cannot have 8000: -n 1"), "{said}");
+        assert!(took < SOON + SOON, "{took:?}");
+
+        // The port that they both want is not the one of their server: one alone runs as any other app.
+        machine.write(
+            "/srv/files/metrics.py",
+            "import http.server as h, os, threading, time\n\
+             metrics = h.HTTPServer(('', 9100), h.BaseHTTPRequestHandler)\n\
+             threading.Thread(target=metrics.serve_forever).start()\n\
+             time.sleep(2)\n\
+             h.HTTPServer((os.environ['HOST'], int(os.environ['PORT'])), h.SimpleHTTPRequestHandler).serve_forever()\n",
+        );
+        machine.run("cd /srv/files && roundsman start metrics.py -n 2");
+        assert_eq!(machine.curl("/"), "hello\n");
+        let file = machine.run("cat /etc/roundsman/apps/files.toml");
+        assert!(!file.contains("port ="), "{file}");
+        machine.run("roundsman delete files --yes");
+
+        // Of two ports one answers.
+        machine.write(
+            "/srv/files/console.py",
+            "import http.server as h, socket\n\
+             console = socket.create_server(('', 7000))\n\
+             h.HTTPServer(('', 8000), h.SimpleHTTPRequestHandler).serve_forever()\n",
+        );
+        let said = machine.run("cd /srv/files && roundsman start console.py 2>&1");
+        assert!(said.contains("of its ports 7000 and 8000 only 8000 answers HTTP"), "{said}");
+        assert_eq!(machine.curl("/"), "hello\n");
         machine.run("roundsman delete files --yes");
 
         machine.write(

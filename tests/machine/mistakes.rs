@@ -191,7 +191,7 @@ const MISTAKES: &[Mistake] = &[
     },
     Mistake {
         name: "an app at a port of its own, twice",
-        typed: "cd /srv/try && roundsman start -n 2 --name try -- python3 listens.py 8000",
+        typed: "cd /srv/try && roundsman start -n 2 --listen port --name try -- python3 listens.py 8000",
         says: &["several workers cannot have a port", "PORT", "-n 1", "Address already in use"],
         evident: 2,
         ..MISTAKE

@@ -93,6 +93,7 @@ impl Plan {
             drain_timeout: PATIENCE,
             watchdog: PATIENCE,
             rollback: false,
+            surge: None,
             sandbox: Sandbox::Default,
             max_memory: None,
             supervision: Supervision::default(),

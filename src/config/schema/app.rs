@@ -163,6 +163,14 @@ pub(in crate::config) const APP: Section = Section {
              and put the workers back that have got the new one, the failed one first.",
         ),
         key(
+            "surge",
+            "0 to 250",
+            "",
+            "How many extra workers a deploy starts first, so that as many as before serve meanwhile. Without it: 1 \
+             for an app with one worker, otherwise 0, and 0 with listen = \"none\". A program that insists on one \
+             port has 0: no second worker runs beside the first, and requests wait in the front while it restarts.",
+        ),
+        key(
             "sandbox",
             "\"default\", \"strict\" or \"off\"",
             "\"default\"",

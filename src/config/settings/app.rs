@@ -65,6 +65,8 @@ pub struct App {
     pub watchdog: Duration,
     /// Whether a deploy that fails goes back to the release before.
     pub rollback: bool,
+    /// How many extra workers a deploy starts first, if the file says it.
+    pub surge: Option<u16>,
     /// How its workers are confined.
     pub sandbox: Sandbox,
     /// The memory above which a worker is replaced, in bytes.

@@ -15,9 +15,9 @@ const SLACK: Duration = Duration::from_secs(2);
 /// What has become of a program.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It ran: which way of listening was found for it, how many requests were answered, and how many were lost
-    /// that were in flight at the kill.
-    Ran { listen: String, answered: u64, in_flight: usize, start: Duration },
+    /// It ran: how it is reached, how many requests were answered, and how many were lost that were in flight at
+    /// the kill.
+    Ran { reached: String, answered: u64, in_flight: usize, start: Duration },
     /// It was refused, with this sentence.
     Refused { sentence: String, start: Duration },
     /// It is not as its row says.
@@ -37,9 +37,9 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ran { listen, answered, in_flight, start } => write!(
+            Self::Ran { reached, answered, in_flight, start } => write!(
                 f,
-                "runs ({listen}, up after {start:.1?}), {answered} answered, {in_flight} lost at the kill"
+                "runs ({reached}, up after {start:.1?}), {answered} answered, {in_flight} lost at the kill"
             ),
             Self::Refused { sentence, start } => write!(f, "refused after {start:.1?}: {sentence}"),
             Self::Wrong(why) => write!(f, "NOT AS EXPECTED: {why}"),
@@ -92,17 +92,29 @@ fn visit(machine: &Machine, program: &Program) -> Outcome {
     if !said.ok() {
         return Outcome::Wrong(format!("after {start:.1?}: {said}"));
     }
-    let listen = machine.run(&format!("sed -n 's/^listen = //p' /etc/roundsman/apps/{app}.toml"));
-    let listen = listen.trim().trim_matches('"');
-    let listen = if listen.is_empty() { "auto" } else { listen }.to_owned();
+    let reached = reached(&machine.run(&format!("cat /etc/roundsman/apps/{app}.toml")));
     let outcome = match expected {
         Expected::Works(_, done) => Ok((works(machine, program, done), 0)),
         _ => serves(machine, program, *expected),
     };
     machine.run(&format!("roundsman delete {app} --yes"));
     match outcome {
-        Ok((answered, in_flight)) => Outcome::Ran { listen, answered, in_flight, start },
+        Ok((answered, in_flight)) => Outcome::Ran { reached, answered, in_flight, start },
         Err(why) => Outcome::Wrong(why),
+    }
+}
+
+/// How the app with this file is reached.
+fn reached(file: &str) -> String {
+    let value = |key: &str| {
+        file.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = ")).map(str::to_owned)
+    };
+    match (value("listen"), value("port")) {
+        (None, _) => "`listen = \"auto\"`".to_owned(),
+        (Some(_), Some(port)) => {
+            format!("one worker, at the port that it insists on: `port = {port}`")
+        }
+        (Some(listen), None) => format!("`listen = {listen}`"),
     }
 }
 
