@@ -50,13 +50,21 @@ impl Edit {
         Self::at(Path::new(paths::APPS).join(format!("{app}.toml.d/50-roundsman.toml")), change)
     }
 
+    /// An app's file with this text.
+    pub(super) fn whole(app: &str, text: String) -> Done<Self> {
+        Self::to(path(app), |_| Ok(text))
+    }
+
     fn at(path: PathBuf, change: &Change) -> Done<Self> {
+        let file = path.clone();
+        Self::to(path, |old| change.apply(&file, old).map_err(|error| unchanged(&file, &error)))
+    }
+
+    fn to(path: PathBuf, new: impl FnOnce(&str) -> Done<String>) -> Done<Self> {
         manage::room()?;
         replace::check(&path)?;
         let old = read(&path)?;
-        let new = change
-            .apply(&path, old.as_deref().unwrap_or_default())
-            .map_err(|error| unchanged(&path, &error))?;
+        let new = new(old.as_deref().unwrap_or_default())?;
         if old.as_ref() != Some(&new) {
             rights::may_write(&[&path])?;
             let directory = path.parent().unwrap_or(Path::new("/"));

@@ -14,7 +14,7 @@ use super::manage::{self, print_json, say};
 use super::rights;
 use crate::base::{exit, paths, replace, text};
 use crate::config::{self, Sources};
-use crate::import::{self, Author, Carried, Import, Note, Severity};
+use crate::import::{self, Author, Carried, File, Import, Note, Severity};
 
 /// Print the files that do what PM2's or nginx's configuration does, and what has no counterpart
 ///
@@ -80,7 +80,8 @@ impl ImportCommand {
     }
 }
 
-fn pm2(file: &Path, environment: Option<&str>, to: &Path) -> Done<Import> {
+/// What the apps of an ecosystem file of PM2 come to.
+pub(super) fn pm2(file: &Path, environment: Option<&str>, to: &Path) -> Done<Import> {
     // The path with its links, since whoever made those could have had another file evaluated.
     let given = std::path::absolute(file)?;
     let absolute = fs::canonicalize(file)
@@ -134,7 +135,7 @@ impl Output {
         }
         self.judge(import)?;
         if self.write {
-            self.write(import)?;
+            write(&self.to, &import.files)?;
         }
         self.end(import)
     }
@@ -196,40 +197,44 @@ impl Output {
     /// No file is written over another one, nor over what has the same name in another directory of
     /// the configuration, nor where drop-ins of another app wait for it.
     fn refuse_what_is_there(&self, import: &Import) -> Done {
-        let sources = self.sources();
-        let mut there = Vec::new();
-        for file in &import.files {
-            for root in sources.roots() {
-                let path = root.join(&file.path);
-                let drop_ins = root.join(format!("{}.d", file.path));
-                let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
-                there.extend([path, drop_ins].into_iter().filter(is_there));
-            }
-        }
+        let there = there_already(&self.sources(), &import.files);
         if there.is_empty() {
             return Ok(());
         }
-        let there: Vec<String> = there.iter().map(|path| path.display().to_string()).collect();
         Err(Failure::new(format!(
             "nothing was written, because these are there already: {}",
-            there.join(", ")
+            list(&there)
         )))
     }
+}
 
-    fn write(&self, import: &Import) -> Done {
-        let paths: Vec<_> = import.files.iter().map(|file| self.to.join(&file.path)).collect();
-        rights::may_write(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
-        for file in &import.files {
-            let path = self.to.join(&file.path);
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            let mode = if file.secret { replace::SECRET } else { replace::OPEN };
-            replace::replace(&path, file.text.as_bytes(), mode)?;
-            say(&format!("{} is written", path.display()));
+/// What of these files is there already in a directory of the configuration, or waits there for one of them.
+pub(super) fn there_already(sources: &Sources, files: &[File]) -> Vec<PathBuf> {
+    let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+    let all = files.iter().flat_map(|file| {
+        let both = [file.path.clone(), format!("{}.d", file.path)];
+        sources.roots().iter().flat_map(move |root| both.clone().map(|path| root.join(path)))
+    });
+    all.filter(is_there).collect()
+}
+
+pub(super) fn list(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Writes them below this directory, if all of them can be.
+pub(super) fn write(to: &Path, files: &[File]) -> Done {
+    let paths: Vec<_> = files.iter().map(|file| to.join(&file.path)).collect();
+    rights::may_write(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    for (file, path) in files.iter().zip(&paths) {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
         }
-        Ok(())
+        let mode = if file.secret { replace::SECRET } else { replace::OPEN };
+        replace::replace(path, file.text.as_bytes(), mode)?;
+        say(&format!("{} is written", path.display()));
     }
+    Ok(())
 }
 
 fn notes(notes: &[Note]) -> Vec<serde_json::Value> {

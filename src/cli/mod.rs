@@ -32,6 +32,7 @@ mod names;
 mod node;
 mod own_port;
 mod put_back;
+mod reach;
 mod reload;
 mod rights;
 mod rollback;
@@ -42,6 +43,7 @@ mod serve;
 mod session;
 mod settings;
 mod start;
+mod start_all;
 mod starting;
 mod status;
 mod steps;
@@ -122,7 +124,7 @@ pub fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
-        Command::Start(start) => start.run(),
+        Command::Start(start) => start_all::run(&start),
         Command::Stop(stop) => stop.run(),
         Command::Restart(restart) => restart.run(),
         Command::Reload(reload) => reload.run(),

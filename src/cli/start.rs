@@ -1,13 +1,11 @@
 //! `roundsman start`: from a file or a command to a running app, in one line.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use rustix::fs::{Access, AtFlags, CWD, accessat};
-use rustix::io::Errno;
 use serde_json::json;
 
 use super::app_options::AppOptions;
@@ -17,7 +15,7 @@ use super::edit::{self, Edit};
 use super::failure::{Done, Failure};
 use super::manage::{self, Machine, done, say};
 use super::secrets::Secrets;
-use super::{AdminSocket, describe, names, node, own_port, rights, scale, taken, whose};
+use super::{AdminSocket, describe, names, node, own_port, reach, rights, scale, taken, whose};
 use crate::base::exit;
 use crate::base::holder;
 use crate::base::interrupts::Interrupts;
@@ -42,11 +40,13 @@ use crate::systemd::dbus::Verb;
 /// For an app that is there already, its options are changed, and its workers replaced one after
 /// the other. An app in another directory is another app, which is left alone unless --replace says
 /// otherwise.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(override_usage = "roundsman start FILE|DIR|APP [OPTIONS] [-- ARGUMENTS...]\n       \
-                            roundsman start --name APP [OPTIONS] -- COMMAND [ARGUMENTS...]")]
+                            roundsman start --name APP [OPTIONS] -- COMMAND [ARGUMENTS...]\n       \
+                            roundsman start ecosystem.config.js [--only APP,...] [--env NAME]")]
 pub(super) struct Start {
-    /// A Node or Python file, a program, a directory with a package.json, or an app that was stopped
+    /// A Node or Python file, a program, a directory with a package.json, an app that was stopped, or an
+    /// ecosystem file of PM2
     #[arg(value_name = "FILE|DIR|APP", add = names::apps())]
     what: Option<PathBuf>,
     /// Number of workers, or max for one a core [default: 1]
@@ -71,9 +71,12 @@ pub(super) struct Start {
     /// user's
     #[arg(long)]
     replace: bool,
-    /// Set a variable for the app (repeatable)
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
-    env: Vec<(String, String)>,
+    /// Set a variable for the app (repeatable); of an ecosystem file of PM2, NAME takes env_NAME too
+    #[arg(short, long, value_name = "NAME=VALUE|NAME", value_parser = variable)]
+    env: Vec<(String, Option<String>)>,
+    /// Of an ecosystem file of PM2, start these apps only
+    #[arg(long, value_name = "APP,...", value_delimiter = ',')]
+    only: Vec<String>,
     #[command(flatten)]
     options: AppOptions,
     /// Arguments for the file; without one, the command to run
@@ -82,6 +85,9 @@ pub(super) struct Start {
     /// Run by the helper: an app that is configured, and stays enabled or not as it is
     #[arg(long, hide = true)]
     for_member: bool,
+    /// Of a list: an app that is configured, whatever file has its name
+    #[arg(skip)]
+    is_one: bool,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -99,9 +105,11 @@ fn workers(text: &str) -> Result<u16, String> {
     number.ok_or_else(|| "write a number from 1 to 250, or max".to_owned())
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
+/// A variable, or the name of an environment of PM2's.
+fn variable(text: &str) -> Result<(String, Option<String>), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), Some(value.to_owned()))),
+        None if !text.is_empty() => Ok((text.to_owned(), None)),
         _ => Err("write NAME=VALUE".to_owned()),
     }
 }
@@ -120,100 +128,151 @@ struct Planned {
 impl Start {
     /// Starts.
     pub(super) fn run(&self) -> ExitCode {
-        rights::run(|| self.request(), async {
-            let Planned { name, mut change, is_whole } = self.plan()?;
-            let _lock = manage::lock(&name, false)?;
-            let present = manage::load().settings.apps.remove(&name);
-            let files = present.as_ref().map(|app| app.environment_files.clone());
-            let secrets = Secrets::take(&name, &mut change, &files.unwrap_or_default())?;
-            let edit = self.edit(&name, &change, is_whole, self.workers)?;
-            let present = present.map(|app| app.workers);
-            let is_background = change.listen.as_deref() == Some("none");
-            if edit.is_new() && !is_background {
-                taken::refuse_route(&manage::load(), &name, &change)?;
-            }
-            let settings = edit.judge()?;
-            let app = edit.judge_app(&name)?;
-            accessible(&app, edit.is_new())?;
-            let difference = edit.difference();
-            // A command that only starts what is there has nothing to write.
-            let writes = !difference.is_empty() || secrets.is_some();
-            if writes {
-                rights::may_write(&[Path::new(rights::BOOT)])?;
-            }
-            let machine = Machine::connect(&self.admin.path).await?;
-            let before = Before::look(&machine, &name).await?;
-            let workers = app.workers;
-            if writes || before.running().len() < usize::from(workers) {
-                could_be_up(&machine, &app, secrets.is_some()).await?;
-            }
-            if writes {
-                warn(&app);
-            }
-            if edit.is_new() {
-                say(&format!("{}:\n{difference}", edit.path().display()));
-            } else if !difference.is_empty() {
-                say(&format!("{} changes:\n{difference}", edit.path().display()));
-            }
-            if let Some(secrets) = &secrets {
-                say(&secrets.note());
-            }
-            // Fewer workers come last: until the others run as they are to, none goes.
-            let less = !before.is_empty() && workers < present.unwrap_or(workers);
-            let (app, edit) = if less {
-                let edit = self.edit(&name, &change, is_whole, None)?;
-                (edit.judge_app(&name)?, edit)
-            } else {
-                (app, edit)
+        rights::run(|| self.request(), self.start())
+    }
+
+    /// The list of PM2's apps that is to be started, and the name of an environment in it.
+    pub(super) fn list(&self) -> Done<Option<(&Path, Option<&str>)>> {
+        let wrong = |why: &str| Err(Failure::with(exit::USAGE, why));
+        let named =
+            self.env.iter().find(|(_, value)| value.is_none()).map(|(name, _)| name.as_str());
+        let list = self.what.as_deref().filter(|what| infer::is_ecosystem(what) && what.is_file());
+        let Some(list) = list.filter(|_| !self.is_one) else {
+            return match named {
+                Some(name) => wrong(&format!(
+                    "--env {name} says no value: write --env {name}=VALUE. A name alone is for an ecosystem file \
+                     of PM2"
+                )),
+                None if !self.only.is_empty() => wrong("--only is for an ecosystem file of PM2"),
+                None => Ok(None),
             };
-            if let Some(secrets) = &secrets {
-                secrets.write()?;
-            }
-            let (app, edit, brought) =
-                self.bring_up_or_take(&machine, app, edit, &before, writes).await;
-            if let Err(failure) = brought {
-                if writes {
-                    say("taking everything back; Ctrl-C leaves it in the middle");
-                    if let Some(secrets) = &secrets {
-                        secrets.undo();
-                    }
-                    before.put_back(&machine, &app, &edit).await;
+        };
+        let is_alone = self.with_no_options() && self.env.iter().all(|(_, value)| value.is_none());
+        if is_alone && self.env.len() <= 1 {
+            return Ok(Some((list, named)));
+        }
+        wrong(
+            "an ecosystem file of PM2 says all of its apps: --only APP, --env NAME and --json can be given with it. \
+             The rest is in the apps' files afterwards",
+        )
+    }
+
+    /// Whether nothing is said but what is to be started.
+    fn with_no_options(&self) -> bool {
+        let options = [&self.name, &self.host, &self.prefix, &self.user, &self.listen];
+        options.iter().all(|option| option.is_none())
+            && self.workers.is_none()
+            && self.options.is_empty()
+            && self.rest.is_empty()
+            && !self.replace
+    }
+
+    /// The command for an app that is there, by its name.
+    pub(super) fn of_app(&self, name: &str) -> Self {
+        let what = Some(PathBuf::from(name));
+        Self { what, is_one: true, only: Vec::new(), env: Vec::new(), ..self.clone() }
+    }
+
+    /// The apps of a list that are meant, if not all.
+    pub(super) fn only(&self) -> &[String] {
+        &self.only
+    }
+
+    /// The admin socket of the front that it talks to.
+    pub(super) fn admin(&self) -> &Path {
+        &self.admin.path
+    }
+
+    /// Starts one app.
+    pub(super) async fn start(&self) -> Done {
+        let Planned { name, mut change, is_whole } = self.plan()?;
+        let _lock = manage::lock(&name, false)?;
+        let present = manage::load().settings.apps.remove(&name);
+        let files = present.as_ref().map(|app| app.environment_files.clone());
+        let secrets = Secrets::take(&name, &mut change, &files.unwrap_or_default())?;
+        let edit = self.edit(&name, &change, is_whole, self.workers)?;
+        let present = present.map(|app| app.workers);
+        let is_background = change.listen.as_deref() == Some("none");
+        if edit.is_new() && !is_background {
+            taken::refuse_route(&manage::load(), &name, &change)?;
+        }
+        let settings = edit.judge()?;
+        let app = edit.judge_app(&name)?;
+        reach::accessible(&app, edit.is_new())?;
+        let difference = edit.difference();
+        // A command that only starts what is there has nothing to write.
+        let writes = !difference.is_empty() || secrets.is_some();
+        if writes {
+            rights::may_write(&[Path::new(rights::BOOT)])?;
+        }
+        let machine = Machine::connect(&self.admin.path).await?;
+        let before = Before::look(&machine, &name).await?;
+        let workers = app.workers;
+        if writes || before.running().len() < usize::from(workers) {
+            could_be_up(&machine, &app, secrets.is_some()).await?;
+        }
+        if writes {
+            warn(&app);
+        }
+        if edit.is_new() {
+            say(&format!("{}:\n{difference}", edit.path().display()));
+        } else if !difference.is_empty() {
+            say(&format!("{} changes:\n{difference}", edit.path().display()));
+        }
+        if let Some(secrets) = &secrets {
+            say(&secrets.note());
+        }
+        // Fewer workers come last: until the others run as they are to, none goes.
+        let less = !before.is_empty() && workers < present.unwrap_or(workers);
+        let (app, edit) = if less {
+            let edit = self.edit(&name, &change, is_whole, None)?;
+            (edit.judge_app(&name)?, edit)
+        } else {
+            (app, edit)
+        };
+        if let Some(secrets) = &secrets {
+            secrets.write()?;
+        }
+        let (app, edit, brought) =
+            self.bring_up_or_take(&machine, app, edit, &before, writes).await;
+        if let Err(failure) = brought {
+            if writes {
+                say("taking everything back; Ctrl-C leaves it in the middle");
+                if let Some(secrets) = &secrets {
+                    secrets.undo();
                 }
-                return Err(failure);
+                before.put_back(&machine, &app, &edit).await;
             }
-            let app = if less {
-                let fewer = Change { workers: Some(workers), ..Change::default() };
-                let edit = Edit::overlay(&name, &fewer)?;
-                let after = edit.judge_app(&name)?;
-                scale::scale(&machine, &edit, &app, &after).await?;
-                after
-            } else {
-                app
-            };
-            record::remember(
-                &app,
-                release::current(&app).as_deref(),
-                record::last(&app).as_deref(),
-            );
-            let plural = if app.workers == 1 { "worker" } else { "workers" };
-            let count = format!("{} {plural}", app.workers);
-            let addresses = addresses(&settings, &name, port(&machine).await);
-            let where_ = if app.is_background() {
-                "with listen = \"none\": it serves no HTTP".to_owned()
-            } else if addresses.is_empty() {
-                "behind the routes of other files".to_owned()
-            } else {
-                format!("behind {}", addresses.join(" and "))
-            };
-            done(
-                self.json,
-                &format!("{name} is up: {count} {where_}"),
-                "started",
-                &name,
-                &json!({ "workers": app.workers, "addresses": addresses, "file": edit.path() }),
-            );
-            Ok(())
-        })
+            return Err(failure);
+        }
+        let app = if less {
+            let fewer = Change { workers: Some(workers), ..Change::default() };
+            let edit = Edit::overlay(&name, &fewer)?;
+            let after = edit.judge_app(&name)?;
+            scale::scale(&machine, &edit, &app, &after).await?;
+            after
+        } else {
+            app
+        };
+        record::remember(&app, release::current(&app).as_deref(), record::last(&app).as_deref());
+        let plural = if app.workers == 1 { "worker" } else { "workers" };
+        let count = format!("{} {plural}", app.workers);
+        let addresses = addresses(&settings, &name, port(&machine).await);
+        let where_ = if app.is_background() {
+            "with listen = \"none\": it serves no HTTP".to_owned()
+        } else if addresses.is_empty() {
+            "behind the routes of other files".to_owned()
+        } else {
+            format!("behind {}", addresses.join(" and "))
+        };
+        done(
+            self.json,
+            &format!("{name} is up: {count} {where_}"),
+            "started",
+            &name,
+            &json!({ "workers": app.workers, "addresses": addresses, "file": edit.path() }),
+        );
+        Ok(())
     }
 
     /// The same for an app that may turn out to choose itself where it listens: it is taken there, if it is new
@@ -250,12 +309,7 @@ impl Start {
         self.admin.only_default()?;
         let root = || rights::root_alone("starting anything but an app that is there");
         let name = self.what.as_ref().and_then(|what| what.to_str()).ok_or_else(root)?;
-        let options = [&self.name, &self.host, &self.prefix, &self.user, &self.listen];
-        let as_it_is = options.iter().all(|option| option.is_none())
-            && self.workers.is_none()
-            && self.env.is_empty()
-            && self.options.is_empty()
-            && self.rest.is_empty();
+        let as_it_is = self.with_no_options() && self.env.is_empty();
         // Whether it is configured, the helper knows: an app's file need not be for all to read.
         if !as_it_is || unit::name_fault(name).is_some() {
             return Err(root());
@@ -270,7 +324,8 @@ impl Start {
 
     /// Whether this is the name of an app that is configured, and no path.
     fn is_app(&self, what: &str) -> bool {
-        let bare = !what.contains('/') && (self.for_member || !Path::new(what).exists());
+        let is_named = self.for_member || self.is_one;
+        let bare = !what.contains('/') && (is_named || !Path::new(what).exists());
         bare && manage::load().app_files.contains_key(what)
     }
 
@@ -377,7 +432,11 @@ impl Start {
             user: self.user.clone(),
             listen: self.listen.clone(),
             route,
-            environment: self.env.clone(),
+            environment: self
+                .env
+                .iter()
+                .filter_map(|(n, v)| Some((n.clone(), v.clone()?)))
+                .collect(),
             ..Change::default()
         }
     }
@@ -510,62 +569,6 @@ fn absolute(path: &Path) -> Done<PathBuf> {
         return Ok(fs::canonicalize(&joined).unwrap_or(joined));
     }
     Ok(joined.components().collect())
-}
-
-/// The app's user must be able to reach its directory: better said now than by a worker that does not
-/// start. (What drop-ins give the user of an app that is there is not known here.)
-fn accessible(app: &App, is_new: bool) -> Done {
-    let Some(directory) = &app.directory else { return Ok(()) };
-    if let Some(user) = &app.user {
-        let folder = machine::rights_of(app).with(|| out_of_reach(directory))?;
-        return match folder.filter(|_| is_new) {
-            None => Ok(()),
-            Some(folder) => Err(Failure::new(format!(
-                "{user} may not enter {}, so the app cannot run there. Move it to {}, say, or give another \
-                 user to run as: --user",
-                folder.display(),
-                elsewhere(directory)
-            ))),
-        };
-    }
-    if let Some(folder) = closed(directory) {
-        return Err(Failure::new(format!(
-            "others may not enter {}, so the app's own user cannot either. Move the app to {}, say, or give \
-             the user to run as: --user",
-            folder.display(),
-            elsewhere(directory)
-        )));
-    }
-    let program = app.command.first().map(Path::new).filter(|program| program.is_absolute());
-    if let Some((program, folder)) = program.and_then(|program| Some((program, closed(program)?))) {
-        return Err(Failure::new(format!(
-            "others may not enter {}, so the app's own user cannot run {}. Install it for all users, \
-             in /usr/local/bin say, or give the user to run as: --user",
-            folder.display(),
-            program.display()
-        )));
-    }
-    Ok(())
-}
-
-/// Where an app in this folder could be as well.
-fn elsewhere(directory: &Path) -> String {
-    Path::new("/srv").join(directory.file_name().unwrap_or_default()).display().to_string()
-}
-
-/// The first folder on the way that may not be entered with the rights of this thread.
-fn out_of_reach(path: &Path) -> Option<&Path> {
-    let folders: Vec<&Path> = path.ancestors().collect();
-    let may = |folder: &Path| accessat(CWD, folder, Access::EXEC_OK, AtFlags::EACCESS);
-    folders.into_iter().rev().find(|folder| may(folder) == Err(Errno::ACCESS))
-}
-
-/// The folder on the way that others may not enter, if there is one.
-fn closed(path: &Path) -> Option<&Path> {
-    path.ancestors().find(|folder| {
-        let Ok(metadata) = fs::metadata(folder) else { return false };
-        metadata.is_dir() && metadata.permissions().mode() & 0o001 == 0
-    })
 }
 
 /// The front's port, where it is not the usual one.

@@ -30,12 +30,6 @@ pub(crate) enum InferError {
          the whole command: roundsman start --name NAME -- COMMAND ARGUMENT…", path = .0.display(), name = .1
     )]
     NoInterpreter(PathBuf, String),
-    /// A list of PM2's apps.
-    #[error(
-        "{path} is an ecosystem file of PM2, and no app. See what it comes to with: roundsman import pm2 {path}\n\
-         The same with --write writes a file for each of its apps; roundsman apply starts them", path = .0.display()
-    )]
-    Ecosystem(PathBuf),
     /// A directory in which nothing is recognised.
     #[error(
         "it is not clear what to start in {}: there is no package.json with \"main\" or a plain \

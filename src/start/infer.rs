@@ -76,9 +76,6 @@ pub(crate) fn find(path: &Path) -> Result<Found, InferError> {
 }
 
 fn of_file(file: &Path, metadata: &fs::Metadata) -> Result<Found, InferError> {
-    if is_ecosystem(file) {
-        return Err(InferError::Ecosystem(file.to_owned()));
-    }
     let runtime = runtime(file, metadata)?;
     let folder = file.parent().unwrap_or(Path::new("/"));
     // Node apps mean paths, and find modules, from where package.json is; but it may be that of
@@ -127,14 +124,17 @@ fn is_of(package: &Path, file: &Path) -> bool {
             || theirs.iter().all(|uid| *uid == 0 || of_file.contains(uid)))
 }
 
-/// Whether a file has one of the names that PM2 looks for.
-fn is_ecosystem(file: &Path) -> bool {
+/// Whether a file is a list of apps for PM2, by its name.
+pub(crate) fn is_ecosystem(file: &Path) -> bool {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    matches!(ending, "js" | "cjs" | "mjs" | "json" | "yaml" | "yml")
-        && (name.starts_with("ecosystem.")
-            || name.contains(".config.") && name.starts_with("pm2.")
-            || matches!(name, "process.json" | "processes.json" | "pm2.json"))
+    match ending {
+        "json" | "yaml" | "yml" => !matches!(name, "package.json" | "package-lock.json"),
+        "js" | "cjs" | "mjs" => {
+            name.starts_with("ecosystem.") || name.trim_end_matches(ending).ends_with(".config.")
+        }
+        _ => false,
+    }
 }
 
 fn of_directory(directory: &Path) -> Result<Found, InferError> {
@@ -305,21 +305,21 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_apps_is_no_app() {
-        let names = ["ecosystem.config.js", "ecosystem.json", "pm2.config.cjs", "process.json"];
-        let files: Vec<(&str, &str)> = names.iter().map(|name| (*name, "{}")).collect();
-        let (_root, folder) = folder("x", &[&files[..], &[("process.js", "")]].concat());
-        for name in names {
-            let error = find(&folder.join(name)).unwrap_err().to_string();
-            assert!(
-                error.contains("roundsman import pm2 ") && error.contains("--write"),
-                "{error}"
-            );
+    fn a_list_of_apps_is_known_by_its_name() {
+        for (name, is_list) in [
+            ("ecosystem.config.js", true),
+            ("ecosystem.json", true),
+            ("pm2.config.cjs", true),
+            ("shop.config.mjs", true),
+            ("process.json", true),
+            ("apps.yml", true),
+            ("process.js", false),
+            ("package.json", false),
+            ("config.js", false),
+            ("server.py", false),
+        ] {
+            assert_eq!(is_ecosystem(Path::new(name)), is_list, "{name}");
         }
-        assert_eq!(
-            find(&folder.join("process.js")).unwrap().command,
-            command(&["node", "process.js"])
-        );
     }
 
     #[test]

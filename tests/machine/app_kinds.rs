@@ -203,3 +203,65 @@ on_every_debian_in_soak! {
         assert_eq!(machine.curl("/"), "npm");
     }
 }
+
+on_every_debian_in_soak! {
+    /// What PM2's users type first: every app of their list is started, but for what cannot be, which says why.
+    fn a_list_of_pm2s_apps(machine: &Machine) {
+        machine.run("useradd alice && useradd stranger && mkdir /srv/site");
+        machine.write(
+            "/srv/site/ecosystem.config.js",
+            "module.exports = { apps: [\n  \
+             { name: 'Web', script: 'server.js', instances: 2, exec_mode: 'cluster',\n    \
+               env: { DB_PASSWORD: 'x' }, env_production: { STAGE: 'production' } },\n  \
+             { name: 'mail-worker', script: 'mail-worker.js' },\n  \
+             { name: 'broken', script: 'broken.js' },\n] }\n",
+        );
+        machine.write(
+            "/srv/site/server.js",
+            "const { STAGE, USER } = process.env\n\
+             require('http').createServer((_, r) => r.end(STAGE + ' as ' + USER)).listen(3000)\n",
+        );
+        machine.write("/srv/site/mail-worker.js", "setInterval(() => {}, 1000)\n");
+        machine.write("/srv/site/broken.js", "require('no-such-module')\n");
+        // A folder that has the name of an app is not meant by it.
+        machine.run("mkdir /srv/site/web && chown -R alice: /srv/site");
+        let web = "curl --silent --show-error --max-time 20 --header 'Host: web.localhost' http://localhost/";
+
+        let said = machine.try_by("stranger", "roundsman start /srv/site/ecosystem.config.js");
+        assert!(said.status.code() == Some(77) && said.stderr.contains("is for root alone"), "{said}");
+        assert_eq!(machine.run("ls /etc/roundsman/apps"), "");
+        for wrong in ["-n 2", "--env A=1", "--only gone"] {
+            let said = machine.try_run(&format!("cd /srv/site && roundsman start ecosystem.config.js {wrong}"));
+            assert!(!said.ok() && machine.run("ls /etc/roundsman/apps").is_empty(), "{said}");
+        }
+
+        let said = machine.try_run("cd /srv/site && roundsman start ecosystem.config.js --env production");
+        assert_eq!(said.status.code(), Some(1), "{said}");
+        for part in ["Web is up: 2 workers behind http://web.localhost/", "mail-worker is up: 1 worker"] {
+            assert!(said.stdout.contains(&part.to_lowercase()), "{said}");
+        }
+        for part in [
+            "broken is not started",
+            "Cannot find module 'no-such-module'",
+            "/etc/roundsman/apps/broken.toml is removed again",
+            "1 of 3 apps of ecosystem.config.js are not started",
+        ] {
+            assert!(said.stderr.contains(part), "{part}: {said}");
+        }
+        assert_eq!(machine.run(web), "production as alice");
+        assert_eq!(machine.run("ls /etc/roundsman/apps"), "mail-worker.toml\nweb.env\nweb.toml\n");
+        assert_eq!(machine.run("stat -c %a /etc/roundsman/apps/web.env"), "600\n");
+        let enabled = machine.run("ls /etc/systemd/system/roundsman-apps.target.wants");
+        assert_eq!(enabled, "roundsman-app@mail-worker.target\nroundsman-app@web.target\n");
+
+        // Once more, for one: what is there stays, and is started where it was stopped.
+        machine.run("roundsman stop web");
+        let said = machine.run("cd /srv/site && roundsman start ecosystem.config.js --only web 2>&1");
+        assert!(said.contains("web is there already") && !said.contains("mail-worker"), "{said}");
+        assert_eq!(machine.run(web), "production as alice");
+        // A list in another folder has no part in it.
+        machine.run("cp -r /srv/site /srv/other && chown -R alice: /srv/other");
+        let said = machine.try_run("cd /srv/other && roundsman start ecosystem.config.js --only web");
+        assert!(!said.ok() && said.stderr.contains("there is another app \"web\" already"), "{said}");
+    }
+}

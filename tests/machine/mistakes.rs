@@ -89,13 +89,11 @@ const MISTAKES: &[Mistake] = &[
         ..MISTAKE
     },
     Mistake {
-        name: "a list of PM2's apps",
+        name: "a list of PM2's apps without any",
         before: "echo 'module.exports = { apps: [] }' > /srv/shop/ecosystem.config.js",
         typed: "roundsman start ecosystem.config.js",
-        says: &[
-            "/srv/shop/ecosystem.config.js is an ecosystem file of PM2",
-            "roundsman import pm2 /srv/shop/ecosystem.config.js",
-        ],
+        status: 78,
+        says: &["ecosystem.config.js: the file: there is no list `apps` in it"],
         after: "rm /srv/shop/ecosystem.config.js",
         ..MISTAKE
     },
