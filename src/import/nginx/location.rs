@@ -360,3 +360,159 @@ pub(super) fn without_a_path(server: &Directive) -> Option<Directive> {
         at: try_files.at.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcomes::{routes, said, tried};
+
+    /// What one location of `a` comes to.
+    fn location(text: &str) -> (String, String) {
+        let import = tried(&format!("server {{ server_name a; {text} }}"));
+        (routes(&import), said(&import))
+    }
+
+    #[test]
+    fn a_route_has_paths_that_it_can_have() {
+        for (text, expected) in [
+            ("location /x { P1 }", "a/x 1"),
+            ("location /x/ { P1 }", "a/x 1"),
+            ("location ^~ /x/ { P1 }", "a/x 1"),
+            ("location ^~/x/ { P1 }", "a/x 1"),
+            ("location = /x { P1 }", "a/x 1"),
+            ("location =/x { P1 }", "a/x 1"),
+            ("location ~ ^/(x|y)/ { P1 }", "a/x 1, a/y 1"),
+            ("location ~^/x/ { P1 }", "a/x 1"),
+            ("location /%20 { P1 }", "a/%20 1"),
+            ("location // { P1 }", "a/ 1"),
+            ("location x { P1 }", ""),
+            ("location /x//y { P1 }", ""),
+            ("location /x?y { P1 }", ""),
+            ("location '/x#y' { P1 }", ""),
+            ("location '/x y' { P1 }", ""),
+            ("location /é { P1 }", ""),
+            ("location /x/../y { P1 }", ""),
+            ("location /x/./y { P1 }", ""),
+            ("location = /x?y { P1 }", ""),
+            ("location ~* ^/x/ { P1 }", ""),
+            ("location ~*^/x/ { P1 }", ""),
+            ("location ~ x$ { P1 }", ""),
+            ("location ~x$ { P1 }", ""),
+            ("location a b c { P1 }", ""),
+        ] {
+            let (routes, said) = location(text);
+            assert_eq!(routes, expected, "{text}: {said}");
+            let is_told = said.contains("the location was left out");
+            assert_eq!(is_told, expected.is_empty(), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_goes_to_the_named_location() {
+        let app = "location @app { P1 }";
+        for (text, expected) in [
+            ("location / { try_files $uri @app; }", "a/ 1"),
+            ("location / { error_page 404 = @app; }", "a/ 1"),
+            ("location / { error_page 404 @app; }", "a/ 1"),
+            ("location / { error_page 500 = @app; }", ""),
+            ("location / { error_page 404 /404.html; }", ""),
+            ("location / { try_files $uri /index.html; }", ""),
+            ("location / { try_files $uri @other; }", ""),
+            ("location /x/ { try_files $uri @app; }", "a/x 1"),
+            ("try_files $uri @app;", "a/ 1"),
+            ("try_files $uri @app; location /x/ { P2 }", "a/ 1, a/x 2"),
+            ("try_files $uri @app; location / { P2 }", "a/ 2"),
+            ("try_files $uri =404;", ""),
+        ] {
+            assert_eq!(location(&format!("{text} {app}")).0, expected, "{text}");
+        }
+        let closed = "location / { try_files $uri @app; } location @app { auth_basic x; P1 }";
+        assert_eq!(location(closed).0, "a/ closed");
+        let (_, told) =
+            location("location / { try_files $uri @app; } location @app { P1 expires 1h; }");
+        assert!(
+            told.contains("expires: responses do not get") && !told.contains(": proxy_pass: has"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn who_is_sent_to_https_is_sent_there_by_nginx() {
+        let tls = "listen 443 ssl; server_name a;";
+        let to_https = "return 301 https://$host$request_uri;";
+        for (plain, secure, expected) in [
+            ("", "location / { P1 }", "a/ 1+https"),
+            ("location / { P1 }", "location / { P1 }", "a/ 1"),
+            ("location /x/ { P1 }", "location / { P1 }", "a/ 1+https, a/x 1"),
+            ("location / { root /srv; }", "location / { P1 }", "a/ 1+https"),
+            (
+                "location / { return 301 https://$host$request_uri; }",
+                "location / { P1 }",
+                "a/ 1+https",
+            ),
+            (
+                "location / { P1 } location /x/ { return 404; }",
+                "location / { P1 } location /x/ { P2 }",
+                "a/ 1, a/x closed",
+            ),
+            (
+                "location / { try_files $uri @app; } location @app { P1 }",
+                "location / { P1 }",
+                "a/ 1",
+            ),
+            ("try_files $uri @app; location @app { P1 }", "location / { P1 }", "a/ 1"),
+            (to_https, "location / { P1 }", "a/ 1+https"),
+            (
+                "if ($host = a) { return 301 https://$host$request_uri; } location / { P1 }",
+                "location / { P1 }",
+                "a/ 1+https",
+            ),
+            ("location ~ ^/x/ { P1 }", "location /x/ { P1 }", "a/x 1"),
+        ] {
+            let plain = if plain.is_empty() {
+                String::new()
+            } else {
+                format!("server {{ server_name a; {plain} }}")
+            };
+            let import = tried(&format!("{plain} server {{ {tls} {secure} }}"));
+            assert_eq!(routes(&import), expected, "{plain} | {secure}: {}", said(&import));
+        }
+        for (text, told) in [
+            (
+                "location / { return 301 https://$host$request_uri; }",
+                "is sent to HTTPS, where nothing of these files passes it on",
+            ),
+            (
+                "location / { return 301 https://b.example$request_uri; } location /x/ { P1 }",
+                "a is sent to https://b.example by nginx; no redirect is written",
+            ),
+            (
+                "location /old { return 301 /new; } location / { P1 }",
+                "/old is sent to /new by nginx",
+            ),
+            ("location /up { return 200 ok; } location / { P1 }", "nginx answers /up itself"),
+            (
+                "location / { root /srv; } location /x/ { P1 }",
+                "/ passes nothing on, and was left out",
+            ),
+            (
+                "location /.well-known/acme-challenge/ { root /srv; } location / { P1 }",
+                "certificates are renewed by files that nginx serves here",
+            ),
+            (
+                "if ($http_x_forwarded_proto = http) { return 301 https://$host$request_uri; } location / { P1 }",
+                "to do: nginx.conf:1: if: a balancer before this one says who came over TLS",
+            ),
+            (
+                "location / { if ($http_x_forwarded_proto != https) { return 301 https://$host$request_uri; } P1 }",
+                "to do: nginx.conf:1: if: a balancer before this one says who came over TLS",
+            ),
+        ] {
+            assert!(location(text).1.contains(told), "{text}: {}", location(text).1);
+        }
+        let balancer = location(
+            "if ($scheme = http) { return 301 https://$host$request_uri; } location / { P1 }",
+        );
+        assert_eq!(balancer.0, "a/ 1+https");
+        assert!(!balancer.1.contains(": if:"), "{}", balancer.1);
+    }
+}

@@ -61,6 +61,184 @@ fn check(cases: &[Case]) {
     }
 }
 
+/// What must be said of a server, and what must not; `PASS` passes everything on.
+fn check_said(cases: &[(&str, &str, &str)]) {
+    for (server, told, silent) in cases {
+        let server = server.replace("PASS", "location / { P1 }");
+        let said = said(&tried(&format!("server {{ {server} }}")));
+        assert!(said.contains(told), "{server}: {told}\n{said}");
+        assert!(silent.is_empty() || !said.contains(silent), "{server}: {silent}\n{said}");
+    }
+}
+
+#[test]
+fn where_a_server_listens_is_told_where_that_is_another_matter_here() {
+    const ONE: &str = "are one here: the front's";
+    check_said(&[
+        ("listen 80; server_name a; PASS", "", ": listen:"),
+        (
+            "listen 443 ssl; server_name a; PASS",
+            "HTTP/2 is offered, too",
+            "every site that has TLS",
+        ),
+        (
+            "listen 443 ssl http2; server_name a; PASS",
+            "socket listens on port 443",
+            "HTTP/2 is offered",
+        ),
+        (
+            "listen 8443 ssl; server_name a; PASS",
+            "port 8443: every site that has TLS answers on 443",
+            "",
+        ),
+        ("listen 443 quic; server_name a; PASS", "HTTP/3 is not spoken", "HTTP/2 is offered"),
+        ("listen 8080; server_name a; PASS", "`roundsman listen 8080` moves it", ONE),
+        ("listen 80; listen 8080; server_name a; PASS", "ports 80 and 8080 are one here", ""),
+        ("listen 80; listen [::]:80; server_name a; PASS", "", ONE),
+        ("listen 80; listen 443 ssl; server_name a; PASS", "", ONE),
+        (
+            "listen 80 proxy_protocol; server_name a; PASS",
+            "that connect with the PROXY protocol",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn a_site_that_has_tls_only_is_told_unless_nginx_sends_there() {
+    const ONLY: &str = "it has TLS only: over plain HTTP nginx";
+    const TLS: &str = "} server { listen 443 ssl; server_name a; PASS";
+    let check = |plain: &str, is_told: bool| {
+        let server = format!("server_name a; {plain} {TLS}");
+        check_said(&[if is_told {
+            (server.as_str(), ONLY, "")
+        } else {
+            (server.as_str(), "", ONLY)
+        }]);
+    };
+    check("return 301 https://$host$request_uri;", false);
+    check("location / { return 301 https://$host$request_uri; }", false);
+    check("location /x { return 301 /y; }", true);
+    check("PASS", false);
+    check_said(&[
+        ("listen 443 ssl; server_name a; PASS", ONLY, ""),
+        ("listen 80; listen 443 ssl; server_name a; PASS", "", ONLY),
+    ]);
+}
+
+#[test]
+fn what_a_server_says_to_all_is_told() {
+    check_said(&[
+        ("PASS", "no request comes to it in nginx, as it has no name", ""),
+        ("server_name ~^a; PASS", "it has no name that can be written; it was left out", ""),
+        ("listen 81; PASS", "", "was left out"),
+        ("server_name a; return 200 ok; PASS", "nginx answers these requests itself", ""),
+        ("server_name a; return 404; PASS", "", ": return:"),
+        ("server_name a; return 444; PASS", "nginx answers 444 (it closes the connection)", ""),
+        ("server_name a; return 403; PASS", "nginx answers 403; here", "it closes the connection"),
+        (
+            "server_name a; return 301 https://b.example/x;",
+            "a is sent to https://b.example/x by nginx",
+            "",
+        ),
+        (
+            "server_name a b; return 301 http://c.example;",
+            "a, b are sent to http://c.example by nginx",
+            "",
+        ),
+        (
+            "listen 81; return 301 http://c.example;",
+            "requests that no other server has are sent to http://c",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn who_is_sent_to_https_finds_something_there_or_is_told() {
+    const NOTHING: &str = "is sent to HTTPS, where nothing of these files passes it on";
+    const SENT: &str = "return 301 https://$host$request_uri;";
+    for (from, to, told, silent) in [
+        ("server_name a.example;", "server_name *.example;", "", NOTHING),
+        ("server_name *.example;", "server_name a.example;", "", NOTHING),
+        ("server_name a;", "server_name b;", NOTHING, ""),
+        (
+            "listen 81 default_server;",
+            "server_name a;",
+            "a host that no route is for gets 404 here, no redirect",
+            "",
+        ),
+    ] {
+        let server = format!("{from} {SENT} }} server {{ listen 443 ssl; {to} PASS");
+        check_said(&[(server.as_str(), told, silent)]);
+    }
+    check_said(&[
+        ("server_name a; return 301 https://$host$request_uri;", NOTHING, ""),
+        (
+            "server_name a b; return 301 https://b$request_uri; } server { listen 443 ssl; server_name b; PASS",
+            "a is sent to https://b by nginx; no redirect",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn a_host_is_kept_apart_unless_nginx_sends_it_away() {
+    let wide = "server { server_name *.example; location / { P1 } }";
+    for (server, expected) in [
+        (
+            "server_name a.example; location /x/ { P2 }",
+            "*.example/ 1, a.example/ closed, a.example/x 2",
+        ),
+        ("server_name a.example; location / { P2 }", "*.example/ 1, a.example/ 2"),
+        ("server_name a.example; return 403; location / { P2 }", "*.example/ 1, a.example/ closed"),
+        ("server_name a.example; return 301 http://b; location / { P2 }", "*.example/ 1"),
+        ("server_name a.example; return 301 https://$host$request_uri;", "*.example/ 1"),
+        (
+            "server_name *.a.example; location /x/ { P2 }",
+            "*.a.example/ closed, *.a.example/x 2, *.example/ 1",
+        ),
+    ] {
+        let import = tried(&format!("{wide} server {{ {server} }}"));
+        assert_eq!(routes(&import), expected, "{server}: {}", said(&import));
+    }
+}
+
+#[test]
+fn a_listener_for_some_closes_or_stops() {
+    let open = "server { server_name b; location / { P2 } }";
+    for (servers, expected, stops) in [
+        ("server { listen 127.0.0.1:80; server_name a; location / { P1 } }", "a/ 1", true),
+        ("server { listen unix:/run/a.sock; server_name a; location / { P1 } }", "a/ 1", true),
+        (
+            "server { listen 10.0.0.1:80; listen 127.0.0.1:80; server_name a; location / { P1 } }",
+            "a/ 1",
+            true,
+        ),
+        (
+            "server { listen 127.0.0.1:80; listen 80; server_name a; location / { P1 } }",
+            "a/ 1",
+            false,
+        ),
+        ("server { listen 127.0.0.1:80; server_name a; location / { root /srv; } }", "", false),
+    ] {
+        let import = tried(servers);
+        let routes_of_a = routes(&import)
+            .split(", ")
+            .filter(|route| route.starts_with("a/"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        assert_eq!(
+            (routes_of_a.as_str(), said(&import).contains("OPEN: `listen")),
+            (expected, stops),
+            "{servers}"
+        );
+        let both = tried(&format!("{open} {servers}"));
+        assert!(!said(&both).contains("OPEN: `listen"), "{servers}");
+        assert_eq!(routes(&both).contains("a/ closed"), stops, "{servers}: {}", routes(&both));
+    }
+}
+
 #[test]
 fn of_two_answers_for_one_path_the_closed_one_stays_and_else_the_first() {
     const TAKEN: &str = "has an answer already";

@@ -417,6 +417,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_included_is_relative_to_the_main_file() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for folder in ["etc/sites-available", "alone"] {
+            fs::create_dir_all(at(folder)).unwrap();
+        }
+        for file in ["etc/nginx.conf", "etc/sites-available/a", "alone/a"] {
+            fs::write(at(file), "").unwrap();
+        }
+        for (path, relative_to) in [
+            ("etc/nginx.conf", "etc"),
+            ("etc/sites-available/a", "etc"),
+            ("etc/sites-available", "etc"),
+            ("alone/a", "alone"),
+        ] {
+            assert_eq!(prefix(&at(path)), at(relative_to), "{path}");
+        }
+        // Types are no business of ours, whether they are there or not.
+        fs::write(at("etc/mime.types"), "types {").unwrap();
+        fs::write(at("etc/nginx.conf"), "include mime.types;").unwrap();
+        assert_eq!(read(&at("etc/nginx.conf")).unwrap()[0].name, "include");
+    }
+
+    #[test]
+    fn lines_are_counted_within_words_and_braces_are_told_from_variables() {
+        let tree = parse("a 'x\ny\\\nz\\\\';\nb ${c}d e${f{g};\n};", "f");
+        assert_eq!(tree.unwrap_err().at, "f:4", "the brace of ${{f is open");
+        let tree = parse("a 'x\ny\\\nz\\\\';\nb ${c}d e${f}{g;}\nh;", "f").unwrap();
+        let places: Vec<_> = tree.iter().map(|d| (d.name.as_str(), d.at.as_str())).collect();
+        assert_eq!(places, [("a", "f:1"), ("b", "f:4"), ("h", "f:5")]);
+        assert_eq!(tree[1].arguments, ["${c}d", "e${f}"]);
+        assert_eq!(tree[0].arguments, ["x\ny\\\nz\\"]);
+    }
+
+    #[test]
     fn files_are_included_from_many_folders() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);

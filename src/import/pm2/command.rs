@@ -124,6 +124,63 @@ mod tests {
 
     use super::super::tests::imported_from;
 
+    #[test]
+    fn what_only_node_can_do_is_asked_of_node_only() {
+        for (app, is_node) in [
+            (json!({ "script": "a.js" }), true),
+            (json!({ "script": "npm", "args": "start" }), true),
+            (json!({ "script": "a.js", "interpreter": "/opt/node/bin/node" }), true),
+            (json!({ "script": "a.py" }), false),
+            (json!({ "script": "a.js", "interpreter": "deno" }), false),
+            (json!({ "script": "a b" }), false),
+        ] {
+            let mut app = app.clone();
+            app["shutdown_with_message"] = json!(true);
+            let (file, notes) = imported_from(&app, std::path::Path::new("/srv"), None);
+            assert_eq!(file.contains_key("shutdown"), is_node, "{app}");
+            assert_eq!(notes.contains("only Node apps get messages"), !is_node, "{notes}");
+        }
+    }
+
+    #[test]
+    fn what_systemd_would_not_find_is_told_with_where_it_is() {
+        let own = super::on_path("cargo").expect("the tests are run by it");
+        for (app, told) in [
+            (
+                json!({ "script": "a.js", "interpreter": "node@18" }),
+                "a: interpreter: PM2 asks nvm for Node 18",
+            ),
+            (json!({ "script": "a.x", "interpreter": "cargo" }), own.as_str()),
+            (json!({ "script": "a.x", "interpreter": "/bin/true" }), ""),
+            (json!({ "script": "a.x", "interpreter": "sh" }), ""),
+            (json!({ "script": "a.x", "interpreter": "no-such-program" }), ""),
+        ] {
+            let (_, notes) = imported_from(&app, std::path::Path::new("/srv"), None);
+            let is_told = notes.contains("a: command: ") || notes.contains("a: interpreter: ");
+            let systemd_finds_it = own.starts_with("/usr/") && told == own;
+            assert!(systemd_finds_it || is_told != told.is_empty(), "{app}: {notes}");
+            assert!(systemd_finds_it || notes.contains(told), "{app}: {notes}");
+        }
+    }
+
+    #[test]
+    fn a_python_script_is_run_by_the_python_that_there_is() {
+        let (file, _) =
+            imported_from(&json!({ "script": "a.py" }), std::path::Path::new("/srv"), None);
+        let expected = if super::on_path("python").is_some() { "python" } else { "python3" };
+        assert_eq!(file["command"][0].as_str(), Some(expected));
+        let (file, notes) = imported_from(
+            &json!({ "script": "a b", "args": "c" }),
+            std::path::Path::new("/srv"),
+            None,
+        );
+        assert_eq!(file["command"].as_array().unwrap().len(), 3);
+        assert!(notes.contains("a: args: PM2 drops them where the script has spaces"), "{notes}");
+        let (_, notes) =
+            imported_from(&json!({ "script": "a b" }), std::path::Path::new("/srv"), None);
+        assert!(!notes.contains("a: args: "), "{notes}");
+    }
+
     /// Each was given to PM2 7.
     #[test]
     fn what_runs_a_script_is_what_pm2_takes() {

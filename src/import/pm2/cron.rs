@@ -185,7 +185,12 @@ mod tests {
             ("30 0 3 * * *", "03:00:30"),
             ("* * * * *", "*:*"),
             ("0 0 ? * ?", "00:00"),
+            ("@hourly", "hourly"),
             ("@daily", "daily"),
+            ("@midnight", "daily"),
+            ("@monthly", "monthly"),
+            ("@yearly", "yearly"),
+            ("@annually", "yearly"),
             ("@Weekly", "Sun 00:00"),
         ] {
             assert_eq!(events(cron), Ok(vec![event.to_owned()]), "{cron}");
@@ -215,6 +220,8 @@ mod tests {
             "5-1 * * * *",
             "@reboot",
             "a b c d e",
+            "daily",
+            "+5 * * * *",
             "0 0 */2 * 1",
             "0 3 * * * * 2030",
             "-1 * * * *",

@@ -175,6 +175,39 @@ mod tests {
     }
 
     #[test]
+    fn several_apps_are_named_and_told_apart() {
+        let apps = json!({ "apps": [
+            { "script": "dist/web.js" },
+            { "name": "Mail Queue", "script": "q.js" },
+            { "name": "web", "script": "other.js" },
+            { "name": "§", "script": "x.js" },
+            "what",
+            { "name": "none" }
+        ] });
+        let import = import(&apps, Path::new("/srv"), None, Path::new("/etc"), None).unwrap();
+        let paths: Vec<&str> = import.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["apps/web.toml", "apps/mail-queue.toml", "apps/app-3.toml"]);
+        let notes: Vec<String> =
+            import.notes.iter().map(|note| format!("{}: {}\n", note.at, note.text)).collect();
+        let notes = notes.concat();
+        for part in [
+            "mail-queue: name: \"Mail Queue\" is \"mail-queue\" here",
+            "web: name: another app has this name already; this one was left out",
+            "app-3: name: \"§\" is \"app-3\" here",
+            "apps[4]: this is no object",
+            "apps[5]: it has no `script`",
+        ] {
+            assert!(notes.contains(part), "{part}: {notes}");
+        }
+        assert!(!notes.contains("web: name: \""), "its name is what it was: {notes}");
+        let has_route: Vec<bool> =
+            import.files.iter().map(|f| f.text.contains("route = ")).collect();
+        assert_eq!(has_route, [true, false, true], "what serves nobody needs none");
+        let one = super::import(&apps["apps"][0], Path::new("/srv"), None, Path::new("/etc"), None);
+        assert!(!one.unwrap().files[0].text.contains("route = "), "alone it has every host");
+    }
+
+    #[test]
     fn options_that_pm2_does_not_read_as_it_seems() {
         for (app, told, silent) in [
             (json!({ "env_file": ".env" }), "a: env_file: PM2 does not read it", ""),

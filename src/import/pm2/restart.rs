@@ -97,12 +97,18 @@ mod tests {
                 json!({ "max_restarts": 99_999, "restart_delay": "1h" }),
                 "limit = \"none\", delay = \"1800s\", max-delay = \"1800s\"",
             ),
+            (json!({ "restart_delay": "30m" }), "delay = \"1800s\", max-delay = \"1800s\""),
             (json!({ "max_restarts": 0, "min_uptime": "soon" }), ""),
         ] {
             app["script"] = json!("a.js");
             let (file, notes) = imported_from(&app, Path::new("/srv"), None);
             let lines = file.get("restart").map(ToString::to_string).unwrap_or_default();
             assert_eq!(lines.trim().lines().collect::<Vec<_>>().join(", "), table, "{app}");
+            assert_eq!(
+                notes.contains("is cut to 30 minutes"),
+                app["restart_delay"] == "1h",
+                "{notes}"
+            );
             for option in app.as_object().unwrap().keys().filter(|key| *key != "script") {
                 assert!(notes.contains(&format!("a: {option}: ")), "{option}: {notes}");
             }

@@ -71,9 +71,15 @@ mod tests {
 
     #[test]
     fn numbers_are_written_as_javascript_does() {
-        for (value, written) in
-            [(json!(1.0), "1"), (json!(1e3), "1000"), (json!(1.5), "1.5"), (json!(-7), "-7")]
-        {
+        for (value, written) in [
+            (json!(1.0), "1"),
+            (json!(1e3), "1000"),
+            (json!(1.5), "1.5"),
+            (json!(-7), "-7"),
+            (json!(1e20), "100000000000000000000"),
+            (json!(true), "true"),
+            (json!("x"), "x"),
+        ] {
             assert_eq!(text(&value).as_deref(), Some(written));
         }
     }
@@ -99,6 +105,10 @@ mod tests {
             (json!(1025), Some("2KiB")),
             (json!("1.5G"), None),
             (json!("much"), None),
+            (json!("2048"), Some("2KiB")),
+            (json!("64K"), Some("64KiB")),
+            (json!("64kb"), Some("64KiB")),
+            (json!("2GB"), Some("2GiB")),
         ] {
             assert_eq!(memory(&given).as_deref(), ours, "{given}");
         }
