@@ -161,7 +161,7 @@ soak: nextest ## Kill the session store under load, CYCLES times for each kind o
 	    DIFF_SEED=$(or $(DIFF_SEED),$$seed) DIFF_SECONDS=$(or $(DIFF_SECONDS),600) \
 	    ROUNDSMAN_NODES="$$(tests/worker/matrix/nodes)" cargo nextest run --locked --profile soak
 	ROUNDSMAN_STAGES=all cargo nextest run --locked --profile machine-soak
-	$(MAKE) PACKAGE=release zoo
+	$(MAKE) PACKAGE=release zoo stores
 	$(MAKE) fuzz
 
 # Downloads some hundred megabytes once, and builds what its own documentation has built.
@@ -172,6 +172,11 @@ zoo: machines nextest ## Try some seventy programs of npm, PyPI and Debian, and 
 .PHONY: recording
 recording: machines nextest ## Record a deploy under load: docs/pictures/reload.svg (root)
 	cargo nextest run --locked --profile machine --run-ignored only -E 'test(recording::)'
+
+# Downloads some hundred megabytes once.
+.PHONY: stores
+stores: machines nextest ## Try libraries of npm, PyPI and Debian over the session store and over Valkey, and compare with the table in docs/sessions.md (root)
+	cargo nextest run --locked --profile machine-soak --run-ignored only stores::
 
 # Each Debian for itself, so that the one's findings do not end the other.
 .PHONY: chaos

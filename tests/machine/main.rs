@@ -35,6 +35,7 @@ mod restart_under_load;
 mod sessions;
 mod shop;
 mod started_anew;
+mod stores;
 mod supervision;
 mod tls;
 mod upgrade_purge;

@@ -234,7 +234,7 @@ mod an_app_has_a_server_of_its_own {
     use super::*;
 
     #[test]
-    fn bookworm() {
+    fn bookworm_in_soak() {
         scenario(Debian::Bookworm);
     }
 

@@ -45,7 +45,9 @@ pub(super) fn programs(debian: Debian, folders: &[&str], under: Under) -> Vec<Pa
             installed_over(paths(below), &prefix)
         }
         Under::Valkey => {
-            let prefix = format!("installed-valkey-{}-", debian.name());
+            // With programs there is more below: each has a layer of its own, and removes none of the other's.
+            let kind = if folders.is_empty() { "valkey" } else { "libraries" };
+            let prefix = format!("installed-{kind}-{}-", debian.name());
             installed_over(paths(below), &prefix)
         }
     });
