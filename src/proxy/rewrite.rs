@@ -56,8 +56,7 @@ pub(crate) fn request(
             // What a proxy says of its client is not the client's to take away.
             Field::OtherForwarded => trusted,
             Field::ContentLength => {
-                // A leading zero may be octal to somebody.
-                length_is_copied = field.value == b"0" || field.value.first() != Some(&b'0');
+                length_is_copied = is_plain_length(buffer, field.value);
                 length_is_copied
             }
             Field::Trailer => head.framing == Framing::Chunked,
@@ -98,6 +97,13 @@ pub(crate) fn request(
     origin.write_fields(out, head, trusted);
     out.extend_from_slice(b"\r\n");
     offered
+}
+
+/// Whether a length stands there as everybody reads it: a leading zero may be octal to somebody, and Node
+/// takes no tab behind a number.
+fn is_plain_length(buffer: &[u8], value: &[u8]) -> bool {
+    let end = field::offset(buffer, value) + value.len();
+    (value == b"0" || value.first() != Some(&b'0')) && buffer.get(end..end + 2) == Some(b"\r\n")
 }
 
 /// How the connection to the client goes on after a response.
@@ -149,12 +155,11 @@ pub(crate) fn response(
             Field::Dropped if !name.eq_ignore_ascii_case(b"proxy") => false,
             Field::ContentLength => {
                 lengths += 1;
-                // A leading zero may be octal to somebody.
-                let octal = field.value.len() > 1 && field.value.first() == Some(&b'0');
-                if lengths == 1 && octal {
+                let plain = is_plain_length(buffer, field.value);
+                if lengths == 1 && !plain {
                     length = field::number(field.value);
                 }
-                lengths == 1 && !octal
+                lengths == 1 && plain
             }
             Field::Trailer => chunked,
             _ if hsts.is_some() && name.eq_ignore_ascii_case(https::FIELD) => false,
@@ -244,6 +249,8 @@ mod tests {
         }
         let octal = rewritten("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 010\r\n\r\n");
         assert!(octal.contains("\r\nContent-Length: 10\r\n"), "{octal}");
+        let tab = rewritten("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10 \t\r\n\r\n");
+        assert!(tab.contains("\r\nContent-Length: 10\r\n"), "{tab}");
     }
 
     #[test]
@@ -337,13 +344,16 @@ mod tests {
     }
 
     #[test]
-    fn a_length_has_no_leading_zeros() {
-        let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 0010\r\nA: 1\r\n\r\n";
-        let parsed = response::Head::parse(head, &mut slots, 128, false).unwrap().unwrap();
-        let mut out = Vec::new();
-        response(&mut out, head, &parsed, false, Connection::Persistent, None, None);
-        assert_eq!(out, b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 10\r\n\r\n");
+    fn a_length_has_no_leading_zeros_and_nothing_behind_it() {
+        for length in ["0010", "10\t", "10 "] {
+            let mut slots = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nA: 1\r\n\r\n");
+            let head = head.as_bytes();
+            let parsed = response::Head::parse(head, &mut slots, 128, false).unwrap().unwrap();
+            let mut out = Vec::new();
+            response(&mut out, head, &parsed, false, Connection::Persistent, None, None);
+            assert_eq!(out, b"HTTP/1.1 200 OK\r\nA: 1\r\nContent-Length: 10\r\n\r\n");
+        }
     }
 
     #[test]

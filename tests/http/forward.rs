@@ -100,6 +100,19 @@ fn a_trusted_proxys_word_is_kept_and_added_to() {
     assert_eq!(request.one("x_forwarded_for"), None);
 }
 
+/// Node answers 400 to a length with a tab behind it, which others may send (found by `differential`).
+#[test]
+fn a_length_arrives_as_everybody_reads_it() {
+    let backend = Backend::named("ok");
+    let proxy = Proxy::over(&[&backend]);
+    for length in ["5\t", "5 \t", "05", "5"] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+        assert_eq!(proxy.ask(format!("{head}hello")).text(), "ok");
+    }
+    let arrived = String::from_utf8(backend.raw_bytes().concat()).unwrap();
+    assert_eq!(arrived.matches("\r\nContent-Length: 5\r\n").count(), 4, "{arrived}");
+}
+
 #[test]
 fn later_versions_of_http_1_are_served_as_1_1() {
     let backend = Backend::named("ok");

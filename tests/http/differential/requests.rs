@@ -260,13 +260,16 @@ fn differences(kept: &Kept, clients: usize) -> Vec<(usize, String)> {
                 && reading.requests.len() + 1 == strict.len()
                 && strict.starts_with(&reading.requests);
             if reading.requests != strict && !unknown {
-                let text = latin1(&bytes.concat());
-                let mut of: Vec<_> = (0..clients)
-                    .filter(|number| text.contains(&format!("{}\r", address(*number))))
-                    .collect();
-                of.push(NOBODY);
-                let what = format!("{name} has {reading:?}, the strict parser {strict:?}");
-                wrong.extend(of.into_iter().map(|number| (number, what.clone())));
+                let both = reading.requests.iter().zip(&strict).take_while(|(a, b)| a == b).count();
+                let (theirs, ours) = (&reading.requests[both..], &strict[both..]);
+                let origin = ours.first().or(theirs.first()).map(|meant| meant.origin.clone());
+                let of = (0..clients).find(|of| Some(address(*of).to_string()) == origin);
+                let came = bytes.get(both).map(|bytes| latin1(bytes));
+                let what = format!(
+                    "{name} finds {theirs:?} ({}), the strict parser {ours:?} in {came:?}",
+                    reading.error
+                );
+                wrong.push((of.unwrap_or(NOBODY), what));
             }
         }
     }
