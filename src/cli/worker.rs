@@ -214,9 +214,9 @@ impl Worker {
             None => app.worker_address(number),
         };
         let mut environment: Environment = std::env::vars_os().collect();
-        if app.has_valkey() {
+        if let Some(whose) = app.valkey_of() {
             let secret = valkey_secret(credentials.as_deref());
-            let variables = valkey::variables(&app.name, secret.as_deref());
+            let variables = valkey::variables(whose, secret.as_deref());
             environment.extend(variables.map(|(name, value)| (name.into(), value.into())));
         }
         let worker = worker::Worker {

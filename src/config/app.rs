@@ -16,7 +16,7 @@ use super::settings::{
     App, Health, Listen, Ready, Sandbox, SessionStore, Shutdown, StopSignal, Transport, WORKER_PORT,
 };
 use super::{account, background, handoff, net, schema, sharing, supervision};
-use crate::base::program;
+use crate::base::{program, unit};
 
 const LISTEN: &[(&str, Option<Listen>)] = &[
     ("auto", None),
@@ -179,11 +179,18 @@ pub(super) fn read(
     (app, route::own(top, problems))
 }
 
+fn is_name(text: &str) -> bool {
+    unit::name_fault(text).is_none()
+}
+
 /// Whether the app shares sessions, and where they are.
 fn session(node: &Node, problems: &mut Problems) -> Read<Option<SessionStore>> {
     match &node.value {
         Value::Boolean(shared) => Some(shared.then_some(SessionStore::Embedded)),
         Value::String(word) if word == "valkey" => Some(Some(SessionStore::Valkey)),
+        Value::String(word) if word.strip_prefix("valkey:").is_some_and(is_name) => {
+            Some(word.strip_prefix("valkey:").map(|app| SessionStore::ValkeyOf(app.to_owned())))
+        }
         Value::String(url) if SESSION_SCHEMES.iter().any(|scheme| is_url(url, scheme)) => {
             Some(Some(SessionStore::Url(url.clone())))
         }

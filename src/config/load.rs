@@ -10,7 +10,7 @@ use super::networks::{self, Networks};
 use super::route::{Names, OwnRoutes, Placed};
 use super::settings::{App, Front, HostPattern, Https, Route, RouteTarget, Settings, Upstream};
 use super::source::{Files, Found, Sources};
-use super::{app, background, front, handoff, route, upstream};
+use super::{app, background, borrowed, front, handoff, route, upstream};
 use crate::base::unit;
 
 /// What the files say, and what is wrong with them.
@@ -294,6 +294,7 @@ fn finish(
     ports(&apps, problems);
     handoff::conflicts(&apps, &routes, problems);
     background::conflicts(&apps, &routes, problems);
+    borrowed::conflicts(&apps, problems);
     settings.apps = apps.into_iter().map(|(app, _)| (app.name.clone(), app)).collect();
 
     for (target, place) in implicit {

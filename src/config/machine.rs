@@ -146,7 +146,7 @@ fn of_app(app: &App) -> Vec<Finding> {
         }
     }
     found.extend(of_whom(app));
-    if app.has_valkey() && valkey::program().is_none() {
+    if app.valkey_of().is_some() && valkey::program().is_none() {
         found.push(Finding::stops(
             "session = \"valkey\", and there is no Valkey server on this machine".to_owned(),
             "`apt install valkey-server`, on Debian 12 `apt install redis-server`; what Debian starts of it by \

@@ -13,6 +13,7 @@ pub(crate) mod account;
 pub(crate) mod addresses;
 mod app;
 mod background;
+mod borrowed;
 pub(crate) mod calendar;
 pub(crate) mod copy;
 pub(crate) mod cores;

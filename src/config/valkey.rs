@@ -219,6 +219,36 @@ mod tests {
     }
 
     #[test]
+    fn an_app_uses_the_server_of_another_one_of_its_user() {
+        let problems = |shop: &str, consumer: &str| {
+            let directory = tempfile::tempdir().expect("a directory");
+            let apps = directory.path().join("apps");
+            std::fs::create_dir(&apps).expect("a directory");
+            for (name, text) in [("shop", shop), ("consumer", consumer)] {
+                let text = format!("command = [\"/bin/x\"]\n{text}\n");
+                std::fs::write(apps.join(format!("{name}.toml")), text).expect("a file");
+            }
+            let loaded = crate::config::load(&crate::config::Sources::directory(directory.path()));
+            loaded.problems.to_string()
+        };
+        let (shop, consumer) =
+            ("user = \"a\"\nsession = \"valkey\"", "session = \"valkey:shop\"\nlisten = \"none\"");
+        let of = |user: &str| format!("user = \"{user}\"\n{consumer}");
+        assert_eq!(problems(shop, &of("a")), "");
+        for (shop, consumer) in [
+            (shop, of("b")),
+            (shop, consumer.to_owned()),
+            ("session = \"valkey\"", consumer.to_owned()),
+        ] {
+            assert!(problems(shop, &consumer).contains("cannot use the Valkey server of shop"));
+        }
+        assert!(
+            problems("user = \"a\"", &of("a")).contains("cannot use the Valkey server of shop")
+        );
+        assert!(!problems(shop, "session = \"valkey:\"").is_empty(), "no name");
+    }
+
+    #[test]
     fn root_has_no_server_of_its_own() {
         let text = "command = [\"/bin/x\"]\nsession = \"valkey\"\n";
         assert!(sample::shop(text).apps["shop"].has_valkey());

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::text::{self, head, line};
+use crate::base::unit;
 use crate::config::account;
 use crate::config::copy::{AppCopy, CREDENTIAL, variables_credential};
 use crate::config::settings::{App, SessionStore};
@@ -34,16 +35,13 @@ pub(super) fn service(
         line!(out, "Requires=roundsman-worker@%i.socket");
         line!(out, "After=roundsman-worker@%i.socket");
     }
-    match &app.session {
-        Some(SessionStore::Embedded) => {
-            line!(out, "Wants=roundsman-session.socket");
-            line!(out, "After=roundsman-session.socket");
-        }
-        Some(SessionStore::Valkey) => {
-            line!(out, "Wants=roundsman-valkey@{name}.service");
-            line!(out, "After=roundsman-valkey@{name}.service");
-        }
-        Some(SessionStore::Url(_)) | None => {}
+    if app.session == Some(SessionStore::Embedded) {
+        line!(out, "Wants=roundsman-session.socket");
+        line!(out, "After=roundsman-session.socket");
+    }
+    if let Some(whose) = app.valkey_of() {
+        line!(out, "Wants={}", unit::valkey(whose));
+        line!(out, "After={}", unit::valkey(whose));
     }
 
     line!(out, "\n[Service]");
@@ -84,9 +82,9 @@ fn credentials(app: &App, is_roots: &dyn Fn(&Path) -> bool, out: &mut String) {
     let copy = AppCopy::path(Path::new("/"), &app.name);
     line!(out, "# The app's settings, its environment among them.");
     line!(out, "LoadCredential={CREDENTIAL}:{}", text::path(&copy));
-    if app.has_valkey() {
-        line!(out, "# What its own Valkey server knows it by.");
-        let secret = valkey::secret_file(Path::new("/"), &app.name);
+    if let Some(whose) = app.valkey_of() {
+        line!(out, "# What its Valkey server knows it by.");
+        let secret = valkey::secret_file(Path::new("/"), whose);
         line!(out, "LoadCredential={}:{}", valkey::SECRET, text::path(&secret));
     }
     for (index, file) in app.environment_files.iter().enumerate() {

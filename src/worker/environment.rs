@@ -37,7 +37,7 @@ pub(super) fn of_app(
         Some(SessionStore::Embedded) => Some(SESSION_URL),
         Some(SessionStore::Url(url)) => Some(url.as_str()),
         // The shim has it among its own, since a secret is in it.
-        Some(SessionStore::Valkey) | None => None,
+        Some(SessionStore::Valkey | SessionStore::ValkeyOf(_)) | None => None,
     };
     if let Some(url) = url {
         theirs.insert("SESSION_URL".into(), url.into());

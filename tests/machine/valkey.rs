@@ -150,6 +150,15 @@ fn scenario(debian: Debian) {
         assert_eq!(ask(machine, app, "r.config_get('maxmemory')"), "{'maxmemory': '67108864'}");
     }
 
+    // A web app and its consumer, which is an app of its own, are of one user and use one server.
+    add(machine, "consumer", "session = \"valkey:queue\"\nuser = \"deploy\"\n");
+    machine.start_app("consumer");
+    assert_eq!(
+        ask(machine, "consumer", "[r.get('kept'), r.lpop('list'), r.lpush('list', 1)]"),
+        "['queue', '1', 2]"
+    );
+    assert!(!machine.exists("/run/roundsman/valkey/consumer"));
+
     let status = machine.run("roundsman status");
     assert!(status.contains("\nqueue: its Valkey server is up"), "{status}");
 

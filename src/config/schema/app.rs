@@ -223,12 +223,13 @@ pub(in crate::config) const APP: Section = Section {
         ),
         key(
             "session",
-            "boolean, \"valkey\" or URL",
+            "boolean, \"valkey\", \"valkey:NAME\" or URL",
             "false",
             "Where the app's sessions are, for SESSION_URL (and REDIS_URL, unless it is MongoDB) in its environment: \
              true for the session store of this machine, where each app sees its own keys only; \"valkey\" for a server \
              of the app's own that knows every command, Debian's valkey-server or redis-server in \
              roundsman-valkey@NAME.service, of which the app has REDIS_SOCKET, REDIS_USERNAME and REDIS_PASSWORD, too; \
+             \"valkey:NAME\" for that of another app which has the same user; \
              or a URL that begins with redis://, rediss://, redis+cluster://, rediss+cluster://, mongodb://, \
              mongodb+srv:// or unix://.",
         ),

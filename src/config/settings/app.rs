@@ -263,6 +263,15 @@ impl App {
         self.session == Some(SessionStore::Valkey)
     }
 
+    /// Whose Valkey server it uses, if any.
+    pub fn valkey_of(&self) -> Option<&str> {
+        match self.session.as_ref()? {
+            SessionStore::Valkey => Some(&self.name),
+            SessionStore::ValkeyOf(app) => Some(app),
+            SessionStore::Embedded | SessionStore::Url(_) => None,
+        }
+    }
+
     /// Whether nobody connects to it.
     pub fn is_background(&self) -> bool {
         self.listen == Listen::None

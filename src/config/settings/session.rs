@@ -14,6 +14,8 @@ pub enum SessionStore {
     Embedded,
     /// In a Valkey server of the app's own.
     Valkey,
+    /// In that of another app, which runs as the same user: of a web app and its queue consumers.
+    ValkeyOf(String),
     /// At this URL, which is none of ours.
     Url(String),
 }
@@ -21,12 +23,13 @@ pub enum SessionStore {
 // === impl SessionStore ===
 
 impl SessionStore {
-    /// What tells it from others: its URL, but for a server of the app's own.
-    pub(crate) fn word(&self) -> &str {
+    /// What tells it from others: its URL, but for a server that is an app's own.
+    pub(crate) fn word(&self) -> String {
         match self {
-            Self::Embedded => SESSION_URL,
-            Self::Valkey => "valkey",
-            Self::Url(url) => url,
+            Self::Embedded => SESSION_URL.to_owned(),
+            Self::Valkey => "valkey".to_owned(),
+            Self::ValkeyOf(app) => format!("valkey:{app}"),
+            Self::Url(url) => url.clone(),
         }
     }
 }
