@@ -1,5 +1,6 @@
 //! A named set of servers that requests are balanced over.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -20,6 +21,8 @@ use crate::config::settings::{Algorithm, Balancing, HashMethod};
 pub struct Upstream {
     /// `app:shop` or `upstream:api`.
     pub name: String,
+    /// Stands for the name where comparing that takes too long; never 0.
+    pub number: u64,
     /// The servers, in the configuration's order.
     pub servers: Vec<Arc<Server>>,
     /// How they share the requests.
@@ -60,6 +63,7 @@ impl Upstream {
             Cookies::new(sticky, &key, &name, servers.iter().map(|s| s.name.as_str()))
         });
         let upstream = Self {
+            number: number(&name),
             name,
             servers,
             balancing,
@@ -132,4 +136,10 @@ impl Upstream {
     pub fn monitored_by(&self, monitor: &Arc<Notify>) {
         self.shared.monitored_by(monitor);
     }
+}
+/// The same for the same name, before and after a reload.
+fn number(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish().max(1)
 }

@@ -69,6 +69,8 @@ pub enum Reason {
     TotalTimeout,
     /// The front stops, or was started anew, and the request was not answered within the time for that.
     ShutdownTimeout,
+    /// The front is full, and the request's upstream has more than its share of the places.
+    Crowded,
     /// One client has more connections than it may.
     TooManyConnections,
     /// An HTTP/2 client sends frames without end that bring no request forward.
@@ -108,7 +110,7 @@ pub const REASONS: usize = Reason::ALL.len();
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::MalformedHead,
         Self::MalformedTarget,
         Self::MalformedHost,
@@ -141,6 +143,7 @@ impl Reason {
         Self::ResponseTimeout,
         Self::TotalTimeout,
         Self::ShutdownTimeout,
+        Self::Crowded,
         Self::TooManyConnections,
         Self::TooManyFrames,
         Self::TlsFailed,
@@ -183,6 +186,7 @@ impl Reason {
             | Self::NoServer
             | Self::QueueFull
             | Self::Exhausted
+            | Self::Crowded
             | Self::TooManyConnections
             | Self::NoCertificate => 503,
             Self::ResponseTimeout | Self::TotalTimeout | Self::ShutdownTimeout => 504,
@@ -225,6 +229,7 @@ impl Reason {
             Self::ResponseTimeout => "response-timeout",
             Self::TotalTimeout => "total-timeout",
             Self::ShutdownTimeout => "shutdown-timeout",
+            Self::Crowded => "crowded",
             Self::TooManyConnections => "too-many-connections",
             Self::TooManyFrames => "too-many-frames",
             Self::TlsFailed => "tls-failed",
@@ -275,6 +280,7 @@ impl Reason {
             Self::ResponseTimeout => "The application did not answer in time.",
             Self::TotalTimeout => "The request took too long.",
             Self::ShutdownTimeout => "The application did not answer before the proxy had to end.",
+            Self::Crowded => "Too many clients wait for an answer of this application.",
             Self::TooManyConnections => "Too many connections from this address.",
             Self::TooManyFrames => "Too many frames that belong to no request.",
             Self::TlsFailed => "The TLS handshake failed.",
@@ -289,9 +295,11 @@ impl Reason {
     /// Whose doing it is.
     pub fn fault(self) -> Fault {
         match self {
-            Self::NoServer | Self::QueueFull | Self::TotalTimeout | Self::ShutdownTimeout => {
-                Fault::Nobodys
-            }
+            Self::NoServer
+            | Self::QueueFull
+            | Self::TotalTimeout
+            | Self::ShutdownTimeout
+            | Self::Crowded => Fault::Nobodys,
             Self::Exhausted => Fault::Ours,
             Self::ConnectFailed => Fault::Servers,
             Self::ServerGone

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::place::Place;
+
 /// How exact deadlines are. Each tick is a wake-up of the thread while connections are open.
 pub(crate) const TICK: Duration = Duration::from_millis(50);
 
@@ -32,8 +34,23 @@ struct Entry {
     deadline: Cell<u64>,
     /// Of the whole request, whatever progress it makes.
     total: Cell<u64>,
+    place: Place,
     waker: RefCell<Option<Waker>>,
 }
+
+/// A connection that is busy.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    /// The number of the upstream.
+    pub(crate) whose: u64,
+    /// Since when, in the thread's milliseconds.
+    pub(crate) since: u64,
+    entry: Rc<Entry>,
+}
+
+/// What a connection is busy with, for those who work for it.
+#[derive(Debug, Clone)]
+pub(crate) struct PlaceOf(Rc<Entry>);
 
 /// The deadline of one connection; dropping it takes the connection off the list.
 #[derive(Debug)]
@@ -74,6 +91,7 @@ impl Deadlines {
             index: Cell::new(entries.len()),
             deadline: Cell::new(NEVER),
             total: Cell::new(NEVER),
+            place: Place::default(),
             waker: RefCell::new(None),
         });
         entries.push(Rc::clone(&entry));
@@ -104,11 +122,31 @@ impl Deadlines {
         self.entries.borrow().iter().for_each(|e| e.wake());
     }
 
+    /// All that are busy and not given up.
+    pub(crate) fn busy(&self) -> Vec<Busy> {
+        let entries = self.entries.borrow();
+        let busy = entries.iter().filter_map(|entry| {
+            let (whose, since) = entry.place.busy()?;
+            Some(Busy { whose, since, entry: Rc::clone(entry) })
+        });
+        busy.collect()
+    }
+
     fn at(&self, after: Duration) -> u64 {
         let after = u64::try_from(after.as_millis()).unwrap_or(NEVER);
         let at = self.now.get().saturating_add(after);
         self.soonest.set(self.soonest.get().min(at));
         at
+    }
+}
+
+impl Busy {
+    /// Has it end what it is busy with: at once, as if its time were over, where it does not look itself.
+    pub(crate) fn give_up(&self) {
+        if self.entry.place.give_up() {
+            self.entry.total.set(0);
+        }
+        self.entry.wake();
     }
 }
 
@@ -141,6 +179,28 @@ impl Deadline {
         self.all.now() >= self.entry.total.get()
     }
 
+    /// What the connection is busy with.
+    pub(crate) fn place(&self) -> &Place {
+        &self.entry.place
+    }
+
+    /// The same to be kept elsewhere.
+    pub(crate) fn place_of(&self) -> PlaceOf {
+        PlaceOf(Rc::clone(&self.entry))
+    }
+
+    /// Returns when the request as a whole is over time.
+    pub(crate) fn total_over(&self) -> impl Future<Output = ()> + use<> {
+        let (entry, all) = (Rc::clone(&self.entry), Rc::clone(&self.all));
+        poll_fn(move |cx| {
+            if all.now() >= entry.total.get() {
+                return Poll::Ready(());
+            }
+            *entry.waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+
     /// Whether a deadline has passed; if not, the task is woken when one has.
     pub(crate) fn poll_passed(&self, cx: &mut Context<'_>) -> bool {
         if self.all.now() >= self.entry.deadline.get().min(self.entry.total.get()) {
@@ -170,6 +230,14 @@ impl Deadline {
             if self.poll_passed(cx) { Poll::Ready(None) } else { Poll::Pending }
         })
         .await
+    }
+}
+
+impl std::ops::Deref for PlaceOf {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0.place
     }
 }
 

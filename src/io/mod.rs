@@ -4,6 +4,7 @@
 pub(crate) mod buf;
 pub(crate) mod deadline;
 pub(crate) mod lazy;
+pub(crate) mod place;
 pub mod preface;
 pub(crate) mod splice;
 pub(crate) mod stream;

@@ -17,6 +17,7 @@ use crate::front::Reason;
 use crate::io::ByteStream;
 use crate::io::buf::{Buf, Input, Out, SMALL, poll_read};
 use crate::io::deadline::Deadline;
+use crate::io::place::Place;
 use crate::io::write::write_all;
 
 /// How long an idle connection is left to a client that may be sending already, when the front
@@ -140,6 +141,14 @@ impl<C: ByteStream> Connection<C> {
         Self { stream, input, origin, local, deadline, half_closed: false, requests: 0, begun: 0 }
     }
 
+    /// The place of the client's connection.
+    pub(super) fn place(&self) -> &Place {
+        match &self.origin.stream_of {
+            Some(connection) => connection,
+            None => self.deadline.place(),
+        }
+    }
+
     /// Waits for the first byte of a request; false when none will come.
     async fn wait_for_request(&mut self) -> bool {
         if !self.input.is_empty() {
@@ -185,6 +194,11 @@ impl<C: ByteStream> Connection<C> {
             };
             let after = self.exchange(&mut request).await;
             self.deadline.set_total(None);
+            let place = self.deadline.place();
+            place.rest();
+            if place.is_given_up() && after == After::Keep {
+                return After::Close; // it was answered at the same moment
+            }
             if after != After::Keep || self.input.is_empty() {
                 return after;
             }

@@ -55,6 +55,9 @@ impl<C: ByteStream> Connection<C> {
         let settings = &snapshot.settings;
         let (limits, retries) = (&settings.front.limits, &settings.front.retries);
         self.deadline.set_total(settings.front.timeouts.request);
+        if let Some(upstream) = request.upstream() {
+            self.place().work_for(upstream.number, self.local.deadlines.now());
+        }
         self.local.budget.borrow_mut().request(retries.budget_percent);
 
         let chunked = request.framing == Framing::Chunked;
@@ -162,12 +165,20 @@ impl<C: ByteStream> Connection<C> {
         // Whatever it was waiting for: it is the request as a whole that is over time.
         let reason = match reason {
             Reason::ConnectFailed | Reason::NoServer if self.deadline.total_passed() => {
-                Reason::TotalTimeout
+                self.overdue()
             }
             reason => reason,
         };
+        if reason == Reason::Crowded {
+            request.keeps_alive = false; // others wait for its place
+        }
         let upstream = request.upstream().map(|u| u.name.clone()).unwrap_or_default();
         self.answer(request, reason, &About { upstream: &upstream, ..*about }).await
+    }
+
+    /// Why the time of the request as a whole is over.
+    pub(super) fn overdue(&self) -> Reason {
+        if self.deadline.place().is_given_up() { Reason::Crowded } else { Reason::TotalTimeout }
     }
 
     /// Picks a server that was not tried, if one is up.
@@ -241,6 +252,7 @@ impl<C: ByteStream> Connection<C> {
             let snapshot = local.snapshot();
             let current = snapshot.upstreams.get(&upstream.name).ok_or(Reason::NoServer)?;
             let freed = current.freed().notified();
+            let over = self.deadline.total_over();
             if self.is_out_of_time() {
                 return Err(Reason::ShutdownTimeout);
             }
@@ -255,6 +267,7 @@ impl<C: ByteStream> Connection<C> {
                 changed = changes.changed() => changed.map_err(|_| Reason::NoServer)?,
                 () = freed => {}
                 () = tokio::time::sleep_until(until) => return Err(Reason::NoServer),
+                () = over => return Err(Reason::NoServer),
                 () = self.gone(), if all_read => return Err(Reason::ClientGone),
                 // Behind a body that waits to be read its end is not seen by reading.
                 () = tokio::time::sleep(LOOK), if !all_read => {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::field::{self, Field};
 use super::request::Head;
 use super::target::Authority;
+use crate::io::deadline::PlaceOf;
 
 /// Where a connection comes from and where it arrived.
 #[derive(Debug, Clone, Default)]
@@ -21,8 +22,8 @@ pub(crate) struct Origin {
     pub(crate) local: Option<IpAddr>,
     /// Whether the client speaks TLS.
     pub(crate) secure: bool,
-    /// Whether it speaks HTTP/2.
-    pub(crate) http2: bool,
+    /// The place of the client's connection, of which this is one stream where it speaks HTTP/2.
+    pub(crate) stream_of: Option<PlaceOf>,
     /// The listener's port.
     pub(crate) port: Option<u16>,
     /// The fields that tell servers of the client's certificate, if they are to be told.
@@ -142,7 +143,7 @@ impl Origin {
         }
         out.extend_from_slice(b";proto=");
         out.extend_from_slice(protocol);
-        out.extend_from_slice(match (self.http2, head.old) {
+        out.extend_from_slice(match (self.stream_of.is_some(), head.old) {
             (true, _) => b"\r\nVia: 2 roundsman\r\n",
             (false, true) => b"\r\nVia: 1.0 roundsman\r\n",
             (false, false) => b"\r\nVia: 1.1 roundsman\r\n",
@@ -302,7 +303,8 @@ mod tests {
              Forwarded: for=1.1.1.1, for=\"[2001:db8::1]\";host=\"b.example:80\";proto=http\r\n\
              Via: 1.1 roundsman\r\n"
         );
-        let socket = Origin { secure: true, http2: true, ..Origin::default() };
+        let stream_of = Some(crate::io::deadline::Deadlines::new().add().place_of());
+        let socket = Origin { secure: true, stream_of, ..Origin::default() };
         assert_eq!(
             written(&socket, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", false),
             "X-Forwarded-For: unknown\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\n\

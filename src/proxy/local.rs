@@ -11,10 +11,10 @@ use tokio::sync::{Notify, Semaphore};
 use tracing::{debug, warn};
 
 use super::budget::Budget;
+use super::crowd::{self, GivenUp};
 use super::http2::{Links, Workers};
 use super::pool::Pool;
 use super::server::ServerStream;
-use super::tunnels::{GivenUp, Tunnels};
 use crate::base::limiter::Limiter;
 use crate::front::counters::Counters;
 use crate::front::current::{CurrentSnapshot, ThreadSnapshot};
@@ -45,8 +45,6 @@ pub(crate) struct Local {
     pub(crate) budget: RefCell<Budget>,
     /// Bytes that wait for HTTP/2 clients to read them.
     pub(crate) backlog: Rc<Cell<usize>>,
-    /// What has no end of its own.
-    pub(super) tunnels: Rc<Tunnels>,
     pub(crate) stopping: Cell<bool>,
     /// How often it was said that what is in flight has had its time: what began before waits for no server any more.
     pub(crate) given_up: Cell<u32>,
@@ -88,7 +86,6 @@ impl Local {
             links: RefCell::default(),
             workers: Workers::default(),
             backlog: Rc::default(),
-            tunnels: Rc::default(),
             stopping: Cell::new(false),
             given_up: Cell::new(0),
             roused: Notify::new(),
@@ -108,32 +105,34 @@ impl Local {
     }
 
     /// Clients wait for a place: who has been idle for a while gives up his, and when they have waited
-    /// for that in vain, conversations end of the upstream that has too many.
+    /// for that in vain, connections end that the upstream with too many of them has requests on.
     pub(crate) fn make_place(&self) {
         self.deadlines.tick();
         let now = self.deadlines.now();
         let said = self.crowded.replace(now);
         if said > 0 && now <= said + STILL {
-            self.give_up_tunnels();
+            self.give_up_most();
         }
         self.deadlines.wake_all();
     }
 
-    fn give_up_tunnels(&self) {
-        let upstreams = self.snapshot().upstreams.len();
-        let share = self.counters.connections.all() / upstreams.max(1);
-        let Some(GivenUp { upstream, ended, of }) = self.tunnels.give_up(share) else { return };
-        let Some(left_out) = self.may_warn(&upstream.name) else { return };
-        let app = upstream.name.strip_prefix("app:").unwrap_or(&upstream.name);
+    fn give_up_most(&self) {
+        let snapshot = self.snapshot();
+        let share = self.counters.connections.all() / snapshot.upstreams.len().max(1);
+        let Some(given_up) = crowd::give_up(&self.deadlines, share) else { return };
+        let GivenUp { whose, ended, of } = given_up;
+        let upstream = snapshot.upstreams.values().find(|upstream| upstream.number == whose);
+        let name = upstream.map_or("an upstream that has gone", |upstream| &upstream.name);
+        let Some(left_out) = self.may_warn(name) else { return };
+        let app = name.strip_prefix("app:").unwrap_or(name);
         if left_out > 0 {
             warn!(roundsman_app = app, "{left_out} further warnings about requests were left out");
         }
         warn!(
             roundsman_app = app,
-            "the front is full and clients wait: {ended} of {of} WebSockets, tunnels and event \
-             streams of {} end, the oldest first (limits.connections; its even share is {share} \
-             of those of thread {})",
-            upstream.name,
+            "the front is full and clients wait: {ended} of {of} connections with a request, WebSocket or \
+             event stream of {name} end, the oldest first (limits.connections; its even share is \
+             {share} of those of thread {})",
             self.index
         );
     }

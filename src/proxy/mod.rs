@@ -4,6 +4,7 @@ mod attempt;
 mod budget;
 pub(crate) mod chunk;
 pub(crate) mod connection;
+mod crowd;
 #[cfg(test)]
 mod endless;
 mod exchange;
@@ -30,5 +31,4 @@ pub(crate) mod sans_io;
 mod server;
 mod target;
 mod tunnel;
-mod tunnels;
 mod websocket;

@@ -212,7 +212,7 @@ mod tests {
         peer_port: 0,
         local: None,
         secure: true,
-        http2: false,
+        stream_of: None,
         port: Some(443),
         identity: None,
         nameless: false,

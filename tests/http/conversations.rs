@@ -1,12 +1,14 @@
 //! What goes on for ever at a server whose time to drain is up.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use roundsman::balance::Server;
 use roundsman::config::settings::{Address, HostPattern, ServerOptions, UpstreamServer};
+use roundsman::front::Reason;
 
-use super::support::{Backend, Client, Proxy, Wire, add, get};
+use super::support::{Backend, Client, Proxy, Wire, add, eventually, get};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -95,6 +97,51 @@ fn in_a_full_front_the_oldest_beyond_an_even_share_make_place() {
         assert_eq!(served.text(), "served");
         assert_eq!(rest(&mut clients[0]), end, "its end is a proper one");
         assert!(proxy.in_flight() >= 4, "an even share stays");
+    }
+}
+
+/// Nobody answers them, or their bodies never come: whoever has few conversations is not the one who pays.
+#[test]
+fn in_a_full_front_requests_in_flight_count_as_conversations_do() {
+    let half = "POST / HTTP/1.1\r\nHost: greedy.example\r\nContent-Length: 100000\r\n\r\nabc";
+    for ask in ["GET / HTTP/1.1\r\nHost: greedy.example\r\n\r\n", half] {
+        let silent = Backend::raw(|peer| {
+            peer.request();
+            peer.wait_for_end();
+        });
+        let (chat, other) = (saying(SWITCH.into()), Backend::named("served"));
+        let proxy = Proxy::with(&[&chat], |settings| {
+            settings.front.limits.connections = 12;
+            for (name, backend) in [("greedy", &silent), ("other", &other)] {
+                let address = Address::Tcp(backend.address);
+                let server = UpstreamServer { address, options: ServerOptions::default() };
+                let host = HostPattern::Exact(format!("{name}.example"));
+                add(settings, name, vec![server], host, "/");
+            }
+        });
+        let mut few: Vec<_> = (0..2)
+            .map(|_| {
+                let mut client = proxy.send(UPGRADE);
+                client.head().unwrap();
+                client
+            })
+            .collect();
+        let mut many: Vec<_> = (0..10).map(|_| proxy.send(ask)).collect();
+        eventually("all are in flight", || proxy.in_flight() == 12);
+        let mut stay = Vec::new();
+        for _ in 0..4 {
+            let mut client = proxy.send("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
+            assert_eq!(client.final_response("GET").unwrap().text(), "served");
+            stay.push(client);
+        }
+        for client in &mut few {
+            client.stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            let error = client.stream.read(&mut [0]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "it is open: {error}");
+        }
+        let told = rest(&mut many[0]);
+        assert!(told.starts_with(b"HTTP/1.1 503 "), "{}", String::from_utf8_lossy(&told));
+        assert!((1..=6).contains(&proxy.totals().of(Reason::Crowded)), "{:?}", proxy.totals());
     }
 }
 

@@ -224,7 +224,7 @@ pub(in crate::config) const LIMITS: Section = Section {
             "connections",
             "1 to 10000000",
             "100000",
-            "Open client connections in all. While clients wait for a place, those that have been idle for five seconds are closed, and if that is not enough, WebSockets, other tunnels and event streams end: the oldest of the upstream that has most of them, down to its even share of the connections.",
+            "Open client connections in all. While clients wait for a place, those that have been idle for five seconds are closed, and if that is not enough, the upstream that has requests, WebSockets or event streams on most of them gives up the oldest of these, down to its even share of the connections.",
         ),
         key(
             "connections-per-client",

@@ -17,7 +17,6 @@ use super::super::request::Framing;
 use super::super::rewrite::Connection as Persistence;
 use super::super::server::ServerStream;
 use super::super::tunnel;
-use super::super::tunnels::Held;
 use super::head::Ready;
 use super::{Attempt, FailedAttempt};
 use crate::balance::ServerFailure;
@@ -50,13 +49,15 @@ impl<C: ByteStream> Attempt<'_, C> {
         local.counters.statuses[usize::from(status / 100).min(5)].add(1);
 
         self.watches |= is_events; // they may say nothing for hours
-        let held = self.hold(is_events);
+        if is_events {
+            self.connection.deadline.place().end_itself();
+        }
         let mut waits_for = None;
         let mut reading = Reading::default();
         let result = poll_fn(|cx| {
             let mut done = download.poll(cx, stream, &mut self.connection.stream);
             let ends = is_events && done.is_pending() && download.waits() == Waits::Source;
-            let gives_up = held.as_ref().is_some_and(Held::is_given_up);
+            let gives_up = self.connection.deadline.place().is_given_up();
             if ends && (gives_up || self.in_flight.server().is_over()) {
                 reusable = false;
                 download.finish();
@@ -110,7 +111,6 @@ impl<C: ByteStream> Attempt<'_, C> {
         let after = match persistence {
             _ if !sent => After::Linger,
             Persistence::Close => After::Close,
-            _ if held.is_some_and(|held| held.is_given_up()) => After::Close,
             _ => After::Keep,
         };
         Ok((after, keep))
@@ -137,7 +137,7 @@ impl<C: ByteStream> Attempt<'_, C> {
         let front = &self.request.snapshot.settings.front;
         let now = self.connection.local.deadlines.now();
         match waits {
-            _ if self.connection.deadline.total_passed() => Err(Reason::TotalTimeout),
+            _ if self.connection.deadline.total_passed() => Err(self.connection.overdue()),
             Waits::Source => Err(Reason::ResponseTimeout),
             Waits::Sink => {
                 let more = reading.go_on(now, passed, &self.connection.stream, front);
@@ -174,14 +174,6 @@ impl<C: ByteStream> Attempt<'_, C> {
         }
     }
 
-    /// Counts in what may last for ever, if this is such a one and has its client's connection to itself.
-    fn hold(&self, endless: bool) -> Option<Held> {
-        if !endless || self.connection.origin.http2 {
-            return None;
-        }
-        self.request.upstream().map(|upstream| self.connection.local.tunnels.hold(upstream))
-    }
-
     /// Hands both connections to the other protocol.
     pub(super) async fn switch(&mut self, stream: &mut ServerStream, ready: &Ready) -> After {
         self.response.consume(ready.len);
@@ -190,11 +182,11 @@ impl<C: ByteStream> Attempt<'_, C> {
         self.in_flight.served();
         let front = &self.request.snapshot.settings.front;
         let write = front.timeouts.client_write;
-        let held = self.hold(true);
-        let given_up = || held.as_ref().is_some_and(Held::is_given_up);
         let connection = &mut *self.connection;
         connection.local.counters.statuses[1].add(1);
         connection.deadline.set_total(None); // a conversation is no request
+        let place = connection.deadline.place();
+        place.end_itself();
         let client = &mut connection.stream;
         let mut slow = None;
         if write_all(client, &ready.head, &connection.deadline, write).await.is_ok() {
@@ -203,7 +195,7 @@ impl<C: ByteStream> Attempt<'_, C> {
             upgraded.add(1);
             let server = self.in_flight.server();
             let end = tunnel::End {
-                is_over: &|| server.is_over() || given_up(),
+                is_over: &|| server.is_over() || place.is_given_up(),
                 frames: self.request.is_websocket().then(Frames::default),
             };
             slow = tunnel::run(client, stream, early, &connection.deadline, front, end).await;

@@ -226,7 +226,7 @@ impl<C: ByteStream> Attempt<'_, C> {
         }
         let connection = &self.connection;
         Poll::Ready(match phase {
-            _ if connection.deadline.total_passed() => Reason::TotalTimeout,
+            _ if connection.deadline.total_passed() => connection.overdue(),
             Phase::Receiving => Reason::BodyTimeout,
             Phase::Sending | Phase::Answering => Reason::ResponseTimeout,
         })
@@ -234,7 +234,7 @@ impl<C: ByteStream> Attempt<'_, C> {
 
     /// Whether the server has understood our key, where nobody else looks.
     fn accepts(&self, head: &Head<'_, '_>) -> bool {
-        if !self.connection.origin.http2 {
+        if self.connection.origin.stream_of.is_none() {
             return true;
         }
         let is_accept = |name: &str| name.eq_ignore_ascii_case("sec-websocket-accept");

@@ -64,7 +64,8 @@ mod tests {
                 Reason::NoServer
                 | Reason::QueueFull
                 | Reason::TotalTimeout
-                | Reason::ShutdownTimeout => (Fault::Nobodys, false),
+                | Reason::ShutdownTimeout
+                | Reason::Crowded => (Fault::Nobodys, false),
                 Reason::Exhausted => (Fault::Ours, false),
                 Reason::ConnectFailed => (Fault::Servers, true),
                 Reason::ServerGone | Reason::BadResponse => (Fault::Either, true),

@@ -83,6 +83,7 @@ async fn serve_from<C: ByteStream>(local: Rc<Local>, stream: C, origin: Origin, 
     let opened =
         deadline.within(front.timeouts.client_header, |cx| handshake.as_mut().poll(cx)).await;
     drop(snapshot);
+    deadline.place().end_itself();
     let Some(Ok(inner)) = opened else { return };
     let shared = Streams::new(&meter);
     let unread = local.deadlines.add();
@@ -134,7 +135,9 @@ impl<C: ByteStream> Connection<C> {
             match self.inner.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, answer)))) => {
                     self.served += 1;
-                    let (origin, open) = (self.origin.clone(), Open::new(&self.shared));
+                    let stream_of = Some(self.deadline.place_of());
+                    let origin = Origin { stream_of, ..self.origin.clone() };
+                    let open = Open::new(&self.shared);
                     tasks::serve(&self.local, Job { request, answer, origin, open });
                     continue;
                 }
@@ -187,6 +190,11 @@ impl<C: ByteStream> Connection<C> {
                 self.enter(Phase::Refused, FAREWELL);
                 return true;
             }
+            _ if self.deadline.place().is_given_up() => {
+                self.inner.abrupt_shutdown(h2::Reason::NO_ERROR);
+                self.enter(Phase::Refused, FAREWELL);
+                return true;
+            }
             (Phase::Leaving, true) => self.enter(Phase::Left, STOPPING),
             (Phase::Left, false) => self.enter(Phase::Leaving, Duration::MAX),
             (Phase::Leaving | Phase::Left, _) => {}
@@ -197,6 +205,8 @@ impl<C: ByteStream> Connection<C> {
                 return true;
             }
             (Phase::Busy, true) => {
+                self.deadline.place().rest();
+                self.deadline.place().end_itself();
                 self.since = self.local.deadlines.now();
                 self.enter(Phase::Idle, front.timeouts.idle);
             }

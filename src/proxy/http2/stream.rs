@@ -14,7 +14,6 @@ use http::{Method, StatusCode, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::connection;
-use super::super::forwarded::Origin;
 use super::super::local::{About, Local};
 use super::super::request::Framing;
 use super::body::{Receiver, Sender};
@@ -57,7 +56,6 @@ enum State {
 pub(super) async fn serve(local: &Rc<Local>, job: Job, deadline: Deadline) -> Option<Deadline> {
     let Job { request, answer, origin, open } = job;
     let client = origin.peer;
-    let origin = Origin { http2: true, ..origin };
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let websocket = head::is_websocket(&parts);

@@ -5,11 +5,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use roundsman::config::settings::{Address, HostPattern, ServerOptions, UpstreamServer};
 use roundsman::front::Reason;
 
 use super::hostile as frames;
 use super::support::{Client, get, post, proxy, proxy_with, run, whole};
-use crate::http::support::{Backend, Wire, eventually, eventually_meanwhile, ok};
+use crate::http::support::{Backend, Wire, add, eventually, eventually_meanwhile, ok};
 
 /// A backend that answers `/slow` when told to.
 fn slow() -> (Backend, mpsc::Sender<()>) {
@@ -65,6 +66,36 @@ fn who_has_been_idle_for_a_while_makes_place() {
         let ask = || proxy.ask(crate::http::support::get("/")).status();
         let asked = std::thread::scope(|scope| scope.spawn(ask).join());
         assert_eq!(asked.unwrap(), 200);
+    });
+}
+
+#[test]
+fn in_a_full_front_a_connection_with_requests_that_nobody_answers_makes_place() {
+    let silent = Backend::raw(|peer| {
+        peer.head();
+        peer.wait_for_end();
+    });
+    let other = Backend::named("served");
+    let proxy = proxy_with(&[&silent], |settings| {
+        settings.front.limits.connections = 4;
+        let address = Address::Tcp(other.address);
+        let server = UpstreamServer { address, options: ServerOptions::default() };
+        let host = HostPattern::Exact("other.example".into());
+        add(settings, "other", vec![server], host, "/");
+    });
+    run(async {
+        let mut clients = Vec::new();
+        let mut responses = Vec::new();
+        for _ in 0..4 {
+            let client = Client::connect(&proxy).await;
+            responses.push(client.begin(get("/"), true).await);
+            clients.push(client);
+        }
+        eventually_meanwhile("all are in flight", || proxy.in_flight() == 4).await;
+        let ask = || proxy.ask("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n").text().to_owned();
+        let asked = std::thread::scope(|scope| scope.spawn(ask).join());
+        assert_eq!(asked.unwrap(), "served");
+        assert!(proxy.in_flight() >= 2, "an even share stays");
     });
 }
 
