@@ -113,7 +113,8 @@ impl Crashes {
             std::fs::create_dir_all(parent)?;
         }
         let release = release.unwrap_or(Path::new("")).as_os_str();
-        write_atomically(&mark, release.as_bytes(), 0o644)
+        // Where an app's releases are is nobody's business, and none but root's commands ask.
+        write_atomically(&mark, release.as_bytes(), 0o600)
     }
 
     /// The release that a worker runs, as root has seen it when the run began: no process of the app's
@@ -241,6 +242,9 @@ mod tests {
         assert_eq!(runs(), None);
         Crashes::begin(directory.path(), "shop:1", Some(Path::new("/srv/shop/1"))).unwrap();
         assert_eq!(runs().as_deref(), Some(Path::new("/srv/shop/1")));
+        let note = std::fs::metadata(directory.path().join("running/shop:1")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&note.permissions());
+        assert_eq!(mode & 0o777, 0o600, "it is for root alone");
         Crashes::begin(directory.path(), "shop:1", None).unwrap();
         assert_eq!(runs(), None, "an app without a directory");
         Crashes::end(directory.path(), "shop:1");

@@ -7,6 +7,7 @@
 //! is, the description, and the beginnings of requests and what is left of replies, one behind the other. Where it does not make
 //! sense (after a downgrade, say), they are closed, as they would have been without all this.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, IoSlice, IoSliceMut, Read as _, Seek as _, Write as _};
 use std::mem::MaybeUninit;
@@ -114,20 +115,38 @@ impl Handover {
     }
 }
 
-/// Without those for whose requests and replies there is no room; who has least of them, goes on.
-fn bounded(mut connections: Vec<Handover>, mut room: usize) -> Vec<Handover> {
+/// Without those for whose requests and replies there is no room. Each app has the same, and what one does not need
+/// the others share; of an app's connections those go on that have least. So nobody's half requests close another's
+/// connections.
+fn bounded(connections: Vec<Handover>, mut room: usize) -> Vec<Handover> {
     let all = connections.len();
-    connections.sort_by_key(Handover::bytes);
-    connections.retain(|connection| {
-        let left = room.checked_sub(connection.bytes());
-        room = left.unwrap_or(0);
-        left.is_some()
-    });
-    let closed = all - connections.len();
+    let mut apps: BTreeMap<String, Vec<Handover>> = BTreeMap::new();
+    for connection in connections {
+        apps.entry(connection.memento.namespace().to_owned()).or_default().push(connection);
+    }
+    let bytes = |of: &[Handover]| of.iter().map(Handover::bytes).sum::<usize>();
+    let mut apps: Vec<Vec<Handover>> = apps.into_values().collect();
+    // Who needs least comes first, so that what is left is known when it is shared.
+    apps.sort_by_cached_key(|of| bytes(of));
+    let mut kept = Vec::with_capacity(all);
+    let mut left = apps.len();
+    for mut connections in apps {
+        let mut share = room / left;
+        left -= 1;
+        connections.sort_by_key(Handover::bytes);
+        connections.retain(|connection| {
+            let rest = share.checked_sub(connection.bytes());
+            share = rest.unwrap_or(0);
+            rest.is_some()
+        });
+        room -= bytes(&connections);
+        kept.append(&mut connections);
+    }
+    let closed = all - kept.len();
     if closed > 0 {
         tracing::warn!(closed, "some clients with much to send or to read must connect anew");
     }
-    connections
+    kept
 }
 
 /// The end of a pair of sockets that gives these connections to whoever reads from it.
@@ -280,13 +299,7 @@ mod tests {
     /// byte as a number. Nothing is longer in the file than it is, but for what says whose it is.
     #[test]
     fn what_clients_have_said_is_written_as_it_is_and_only_so_much_of_it() {
-        let client = |input: Vec<u8>| {
-            let (client, server) = UnixStream::pair().unwrap();
-            let identity = Identity::Worker("shop".to_owned());
-            let memento = Client::new(1, identity, String::new(), 0).memento(|_| true).unwrap();
-            let (socket, output, password) = (server.into(), Vec::new(), None);
-            (client, Handover { socket, memento, input, output, password, is_unsafe: false })
-        };
+        let client = |input| of_app("shop", input);
         let binary: Vec<u8> = (0..64 * 1024).map(|n: usize| n as u8).collect();
         let (clients, connections): (Vec<_>, Vec<_>) =
             (0..20).map(|_| client(binary.clone())).unzip();
@@ -304,6 +317,31 @@ mod tests {
             [40, 10, 30, 20].into_iter().map(|n| client(vec![b'x'; n])).unzip();
         let kept: Vec<_> = bounded(connections, 65).iter().map(|c| c.input.len()).collect();
         assert_eq!(kept, [10, 20, 30], "who has said least, goes on");
+    }
+
+    /// A client of an app with so much of a request.
+    fn of_app(app: &str, input: Vec<u8>) -> (UnixStream, Handover) {
+        let (client, server) = UnixStream::pair().unwrap();
+        let identity = Identity::Worker(app.to_owned());
+        let memento = Client::new(1, identity, String::new(), 0).memento(|_| true).unwrap();
+        let (socket, output, password) = (server.into(), Vec::new(), None);
+        (client, Handover { socket, memento, input, output, password, is_unsafe: false })
+    }
+
+    #[test]
+    fn an_app_with_many_half_requests_closes_no_connections_of_others() {
+        let said = [("evil", 1, 100), ("few", 30, 1), ("shop", 20, 2), ("idle", 0, 3)];
+        let (_clients, connections): (Vec<_>, Vec<_>) = said
+            .iter()
+            .flat_map(|(app, bytes, count)| std::iter::repeat_n((*app, *bytes), *count))
+            .map(|(app, bytes)| of_app(app, vec![b'x'; bytes]))
+            .unzip();
+        let mut kept = BTreeMap::new();
+        for connection in bounded(connections, 120) {
+            *kept.entry(connection.memento.namespace().to_owned()).or_insert(0) += 1;
+        }
+        let counts = [("evil", 50), ("few", 1), ("idle", 3), ("shop", 2)];
+        assert_eq!(kept, counts.map(|(app, count)| (app.to_owned(), count)).into());
     }
 
     #[test]
