@@ -22,6 +22,9 @@ use super::peer::{Peer, Standing};
 use super::unit::Instance;
 use crate::sys;
 
+/// For whoever may not do what it asks for.
+pub(crate) const MEMBERS_ONLY: &str = "only root and members of the group roundsman may do this";
+
 /// A socket that is held, so that nobody can put another one in its place before it is connected to.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -92,7 +95,7 @@ pub(crate) async fn control_with_descriptors(
 /// else that has failed.
 pub(crate) fn denial(error: &io::Error) -> Option<&'static str> {
     let is_denied = error.raw_os_error() == Some(Errno::ACCESS.raw_os_error());
-    is_denied.then_some("only root and members of the group roundsman may do this")
+    is_denied.then_some(MEMBERS_ONLY)
 }
 
 /// Connects to where a server listens: for an app that binds a socket of its own that is in its

@@ -1,8 +1,14 @@
 //! Tests of what is said to the kernel.
 
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::process::Command;
+
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, netlink, socket, socket_with};
 
+use super::memory::unchanged;
+use super::process::JOIN_SESSION_KEYRING;
 use super::*;
 
 #[test]

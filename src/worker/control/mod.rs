@@ -48,6 +48,7 @@ use super::shared::{Question, Shared};
 use crate::base::access_list;
 use crate::base::paths;
 use crate::base::peer::Peer;
+use crate::base::worker_socket::MEMBERS_ONLY;
 
 /// The longest first line, and how long it may take.
 const FIRST_LINE: usize = 64;
@@ -58,9 +59,6 @@ const UNREAD: Duration = Duration::from_secs(30);
 
 /// The longest name of what is had in common: a path, and some words.
 const LONGEST_QUESTION: usize = 16 * 1024;
-
-/// For whoever may not do what it asks for.
-const DENIED: &str = "denied: only root and members of the group roundsman may do this\n";
 
 /// The mode that the unit gives the directory (`RuntimeDirectoryMode=`).
 const UNITS_MODE: u32 = 0o750;
@@ -99,6 +97,12 @@ enum Mode {
     Draining,
     HandIn,
     Refused(&'static str),
+    Denied,
+}
+
+/// For whoever may not do what it asks for.
+fn denied() -> String {
+    format!("denied: {MEMBERS_ONLY}\n")
 }
 
 /// What comes before and after each message of a sibling, so that it is one for the app.
@@ -156,7 +160,7 @@ impl Control {
                         // Who hangs up in the middle of a line has said nothing.
                         let _ = context.converse(stream, rights).await;
                     } else {
-                        let _ = stream.try_write(DENIED.as_bytes());
+                        let _ = stream.try_write(denied().as_bytes());
                     }
                     drop(place);
                 });
@@ -188,6 +192,7 @@ impl ControlContext {
                 answer(&mut stream, "ok\n").await
             }
             Mode::Refused(why) => answer(&mut stream, why).await,
+            Mode::Denied => answer(&mut stream, &denied()).await,
             Mode::Send => self.listen(stream, rest, rights.longest, None).await,
             Mode::Share => self.share(stream, rest).await,
             Mode::Sibling(frame) => self.listen(stream, rest, rights.longest, Some(&frame)).await,
@@ -269,7 +274,7 @@ impl ControlContext {
             }
             _ => (Mode::Refused("error: this is no request that I know\n"), true),
         };
-        if allowed { mode } else { Mode::Refused(DENIED) }
+        if allowed { mode } else { Mode::Denied }
     }
 
     /// Gives one message to the app; what to answer.

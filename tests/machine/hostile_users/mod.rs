@@ -5,6 +5,7 @@ mod apps;
 mod bus;
 mod crowds;
 mod files;
+mod helper;
 mod members;
 mod peers;
 mod units;
