@@ -16,7 +16,7 @@ use super::{AdminSocket, companions, names, rights};
 use crate::base::paths;
 use crate::base::unit;
 use crate::deploy::progress::Progress;
-use crate::deploy::surge;
+use crate::deploy::{record, surge};
 
 /// Stop an app for good and remove its file; the app's own files stay
 #[derive(Debug, Args)]
@@ -66,6 +66,7 @@ impl Delete {
             surge::lower(Path::new("/"), name)?;
             Progress::clear(Path::new(paths::DEPLOYS), name);
             edit.write()?;
+            record::forget(name);
             match fs::remove_file(Secrets::path(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}

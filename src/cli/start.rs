@@ -38,8 +38,8 @@ use crate::systemd::dbus::Verb;
 /// until all are ready. If one does not get ready, it says why, and takes everything back.
 ///
 /// For an app that is there already, its options are changed, and its workers replaced one after
-/// the other. An app in another directory is another app, which is left alone unless --replace says
-/// otherwise.
+/// the other. An app in another directory, or another file of it, is another app: give it a --name, or
+/// have it take the other's place with --replace.
 #[derive(Debug, Clone, Args)]
 #[command(override_usage = "roundsman start FILE|DIR|APP [OPTIONS] [-- ARGUMENTS...]\n       \
                             roundsman start --name APP [OPTIONS] -- COMMAND [ARGUMENTS...]\n       \
@@ -67,8 +67,8 @@ pub(super) struct Start {
     /// How the app takes connections; none for one that serves no HTTP, as a queue consumer or a bot
     #[arg(long, value_name = "HOW", value_parser = ["auto", "cluster", "fd", "port", "unix", "none"])]
     listen: Option<String>,
-    /// Take the place of the app that has this name, though it is in another directory, or another
-    /// user's
+    /// Take the place of the app that has this name, though it is in another directory, another file, or
+    /// another user's
     #[arg(long)]
     replace: bool,
     /// Set a variable for the app (repeatable); of an ecosystem file of PM2, NAME takes env_NAME too
@@ -372,7 +372,8 @@ impl Start {
         if !self.replace {
             let directory = &found.directory;
             let of_directory = whose::look(std::slice::from_ref(directory))?;
-            taken::refuse(&loaded, &name, directory, whose.as_ref(), &of_directory)?;
+            let file = self.what.as_deref().filter(|what| self.name.is_none() && what.is_file());
+            taken::refuse(&loaded, &name, file, directory, whose.as_ref(), &of_directory)?;
         }
         let mut change = self.options();
         // Another's code does not run as the one whose place it takes.

@@ -137,7 +137,7 @@ async fn one(start: &Start, listed: &Listed) -> Done {
         let directory = edit(listed)?.judge_app(name)?.directory.unwrap_or_default();
         let of_directory = whose::look(std::slice::from_ref(&directory))?;
         // Another app with this name is left alone.
-        taken::refuse(&loaded, name, &directory, None, &of_directory)?;
+        taken::refuse(&loaded, name, None, &directory, None, &of_directory)?;
         say(&format!("{name} is there already: its file stays as it is"));
         return start.of_app(name).start().await;
     }

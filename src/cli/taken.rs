@@ -14,9 +14,11 @@ use crate::start::file::Change;
 /// Fails when the app with this name is another one than that which is in `directory`: it has another
 /// directory, or runs as another user than the one whose the directory is by now. `whose` is nothing
 /// where it was said as whom to run; `of_directory` is the same without the files that are in it.
+/// `unnamed` is the file that was given where no name was: another file of the folder is another app.
 pub(super) fn refuse(
     loaded: &Loaded,
     name: &str,
+    unnamed: Option<&Path>,
     directory: &Path,
     whose: Option<&Whose>,
     of_directory: &Whose,
@@ -33,6 +35,7 @@ pub(super) fn refuse(
         (None, Some(whose)) => other_owner(app, directory, whose, of_directory)?,
         (why, _) => why,
     };
+    let why = why.or_else(|| other_program(app, unnamed?));
     why.map_or(Ok(()), |why| {
         Err(Failure::new(format!(
             "there is another app \"{name}\" already ({}): {why}. Give this one a name of its own with \
@@ -80,6 +83,20 @@ fn other_directory(app: &App, directory: &Path) -> Option<String> {
     let same = present == directory
         || physical(present).is_some_and(|present| Some(present) == physical(directory));
     (!same).then(|| format!("it is in {}, this one in {}", present.display(), directory.display()))
+}
+
+/// A word of its command, or of what a shell is told, may name the file with its folder, without its ending,
+/// or as a module of Python's.
+fn other_program(app: &App, file: &Path) -> Option<String> {
+    let wanted = file.file_stem()?;
+    let is_it = |word: &str| {
+        let path = Path::new(word.split(':').next().unwrap_or(word));
+        path.file_stem() == Some(wanted) || path.file_name() == Some(wanted)
+    };
+    let between = |c: char| c.is_whitespace() || matches!(c, '\'' | '"');
+    let mut words = app.command.iter().flat_map(|word| word.split(between));
+    let runs = || format!("it runs {}, this one {}", app.command.join(" "), file.display());
+    (!words.any(is_it)).then(runs)
 }
 
 /// The app would run the code of whose the directory is as somebody else; or it cannot be told whose.
@@ -141,6 +158,27 @@ mod tests {
     }
 
     #[test]
+    fn another_file_of_the_folder_is_another_app() {
+        let other = |command: &[&str], file: &str| {
+            let text = format!("command = {command:?}\n");
+            let app = crate::config::sample::shop(&text).apps.remove("shop").unwrap();
+            other_program(&app, Path::new(file)).is_some()
+        };
+        for (command, file) in [
+            (&["node", "server.js"][..], "server.js"),
+            (&["node", "--import", "tsx", "src/server.ts"], "./src/server.ts"),
+            (&["/srv/shop/venv/bin/uvicorn", "main:app", "--fd", "3"], "main.py"),
+            (&["/srv/shop/shop"], "shop"),
+            (&["node", "./bin/www"], "/srv/shop/bin/www"),
+            (&["/bin/sh", "-c", "exec /usr/bin/ruby 'lib/serve.rb' -p $PORT"], "serve.rb"),
+        ] {
+            assert!(!other(command, file), "{command:?} {file}");
+        }
+        assert!(other(&["node", "server.js"], "consumer.js"));
+        assert!(other(&["/srv/shop/venv/bin/uvicorn", "main:app"], "worker.py"));
+    }
+
+    #[test]
     fn an_app_runs_the_code_of_nobody_else() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("apps")).unwrap();
@@ -154,7 +192,7 @@ mod tests {
             fs::write(root.path().join("apps/shop.toml"), text).unwrap();
             let loaded = load(&Sources::directory(root.path()));
             assert_eq!(loaded.problems.errors(), 0, "{}", loaded.problems);
-            let refused = refuse(&loaded, "shop", directory, whose.as_ref(), of_it);
+            let refused = refuse(&loaded, "shop", None, directory, whose.as_ref(), of_it);
             refused.err().map(|failure| failure.message)
         };
         let refused = |user: &str, directory: &Path, whose: Option<Whose>| {

@@ -44,6 +44,13 @@ pub(crate) fn remember(app: &App, release: Option<&Path>, previous: Option<&Path
     let _ = write(Path::new(paths::RELEASES), &app.name, &text); // as said above
 }
 
+/// Forgets an app that is deleted: the next one of its name is another one.
+pub(crate) fn forget(name: &str) {
+    if let Ok(directory) = open(Path::new(paths::RELEASES)) {
+        let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty()); // it may have had none
+    }
+}
+
 /// The directory; nobody else's, whatever its path leads to.
 fn open(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
