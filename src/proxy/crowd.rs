@@ -62,7 +62,9 @@ mod tests {
         let of_few = busy(&all, FEW, 3);
         let of_many = busy(&all, MANY, 20);
         let idle = busy(&all, MANY, 40);
-        idle.iter().for_each(|connection| connection.place().rest());
+        for connection in &idle {
+            connection.place().rest();
+        }
         assert!(give_up(&all, 20).is_none(), "nobody has more than his share");
         let given = GivenUp { whose: MANY, ended: 2, of: 20 };
         assert_eq!(give_up(&all, 10), Some(given));
