@@ -39,8 +39,10 @@ fn module_of_python(said: &str, place: &str, program: &str) -> Option<String> {
     Some(match own {
         Some(bin) => format!("{}/pip install {module}", bin.display()),
         None => format!(
-            "give the app a virtual environment, which start then uses: python3 -m venv {place}/.venv && \
-             {place}/.venv/bin/pip install {module}"
+            "give the app a virtual environment: python3 -m venv {place}/.venv && \
+             {place}/.venv/bin/pip install {module}\n\
+             start uses it for a file (roundsman start app.py); in a command write the program's whole \
+             path: {place}/.venv/bin/…"
         ),
     })
 }

@@ -172,6 +172,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
         }
         _ => None,
     };
+    let code = code(app, release.as_deref());
     if options.json {
         print_report(app, &outcome, &roll, release, back.as_ref());
     }
@@ -179,7 +180,7 @@ async fn roll(machine: &Machine, app: &App, options: &Options) -> Done {
     let done = roll.done().len();
     match outcome {
         Outcome::Done => {
-            say(&format!("{name} is deployed: {done} of {done} workers run the new code"));
+            say(&format!("{name} is deployed: {done} of {done} workers run {code}"));
             Ok(())
         }
         Outcome::Interrupted => Err(Failure::with(
@@ -269,6 +270,7 @@ async fn start_again(machine: &Machine, app: &App, options: &Options) -> Done {
     machine.start_workers(app, &all).await?;
     let release = release::current(app);
     record::remember(app, release.as_deref(), record::last(app).as_deref());
+    let code = code(app, release.as_deref());
     if options.json {
         print_json(&Report {
             app: &app.name,
@@ -282,8 +284,14 @@ async fn start_again(machine: &Machine, app: &App, options: &Options) -> Done {
         });
     }
     let (name, count) = (&app.name, all.len());
-    say(&format!("{name} is deployed: {count} of {count} workers run the new code"));
+    say(&format!("{name} is deployed: {count} of {count} workers run {code}"));
     Ok(())
+}
+
+/// What has been deployed, by its folder where there are several: after `rollback` it is not the new code.
+fn code(app: &App, release: Option<&Path>) -> String {
+    let behind_a_link = release.filter(|release| app.directory.as_deref() != Some(release));
+    behind_a_link.map_or_else(|| "the new code".to_owned(), text::path)
 }
 
 /// How the app's other workers are after one has failed.

@@ -6,6 +6,7 @@ use super::failure::{Done, Failure};
 use crate::base::exit;
 
 const WATCH: &str = "To watch: watch roundsman status, and roundsman logs -f";
+const AS_JSON: &str = "As JSON: roundsman list --json";
 const SAVED: &str =
     "Nothing is to be saved: every app has its file, and starts at boot once it was started";
 const NO_FILE: &str = "No file is needed: roundsman start server.js writes one. Of an ecosystem file: \
@@ -13,10 +14,12 @@ const NO_FILE: &str = "No file is needed: roundsman start server.js writes one. 
 
 /// Words for which there is nothing to type, and why. What is another command here is that command's
 /// alias.
-const WORDS: [(&str, &str); 15] = [
+const WORDS: [(&str, &str); 17] = [
     ("monit", WATCH),
     ("plus", WATCH),
     ("dash", WATCH),
+    ("jlist", AS_JSON),
+    ("prettylist", AS_JSON),
     ("save", SAVED),
     ("dump", SAVED),
     ("resurrect", "Apps start at boot by themselves. Now: roundsman apply"),
@@ -87,7 +90,7 @@ mod tests {
         ] {
             assert_eq!(typed(pm2).as_deref(), Ok(ours));
         }
-        for word in ["save", "startup", "monit"] {
+        for word in ["save", "startup", "monit", "jlist"] {
             let said = typed(&format!("roundsman {word}")).unwrap_err();
             assert!(said.starts_with(&format!("there is no \"{word}\" here. ")), "{said}");
         }

@@ -271,7 +271,7 @@ fn table(
             out,
             "No app yet. Start one: roundsman start /srv/hello/server.js\n\
              (a file, a folder, or after -- a command; roundsman start --help). What PM2 runs: \
-             roundsman import pm2"
+             roundsman import pm2 ecosystem.config.js"
         );
     } else {
         align(&mut out, &rows);

@@ -63,14 +63,20 @@ pub(super) fn refuse_route(loaded: &Loaded, name: &str, change: &Change) -> Done
         }
     });
     other.map_or(Ok(()), |app| {
-        let what = match host {
+        let what = match &host {
             Some(host) => format!("{host}{}", wanted.1),
             None if wanted.1 == "/" => "every host".to_owned(),
             None => format!("{} of every host", wanted.1),
         };
+        let proposed = format!("{name}.example.com");
+        let own = if host.as_deref() == Some(proposed.as_str()) {
+            "another host (--host)".to_owned()
+        } else {
+            format!("a host of its own (--host {proposed})")
+        };
         Err(Failure::config(format!(
-            "\"{app}\" answers {what} already; nothing was changed. Give this one a host of its own \
-             (--host {name}.example.com), or a path (--path /{name})"
+            "\"{app}\" answers {what} already; nothing was changed. Give this one {own}, or a path \
+             (--path /{name})"
         )))
     })
 }

@@ -48,8 +48,8 @@ pub(crate) enum ReleaseError {
     /// What was named is not where the releases are, or not there at all: who may not go there is not
     /// told which.
     #[error(
-        "{} is no release of this app: members of the group may go to the releases beside the \
-         present one in which nobody has a hand who has none in that one, and root to any",
+        "{} is no release that members of the group may go to: those are beside the present one, and \
+         nobody owns them, or may write there, who may not in the present one. Ask root",
         text::path(.0)
     )]
     NotBeside(PathBuf),

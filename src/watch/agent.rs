@@ -356,7 +356,9 @@ impl<L: Fn() -> Option<App>> Agent<L> {
         let mut parts = Vec::new();
         match (&self.files, &self.trouble) {
             (Some(files), _) => {
-                parts.push(format!("watches {} directories", files.directories()));
+                let count = files.directories();
+                let noun = if count == 1 { "directory" } else { "directories" };
+                parts.push(format!("watches {count} {noun}"));
                 parts.extend(files.left_out().map(|left_out| format!("NOT ALL: {left_out}")));
             }
             (None, Some((trouble, _))) => parts.push(format!("FILES ARE NOT WATCHED: {trouble}")),

@@ -126,7 +126,7 @@ fn everything_without_a_counterpart_is_named_with_its_line() {
         "nginx.conf:9: upstream: max_fails and fail_timeout differ",
         "shop:7: listen:",
         "shop:9: ssl_certificate:",
-        "shop:16: proxy_set_header: is not set",
+        "shop:16: proxy_set_header: X-Real-IP is not set",
         "shop:17: proxy_read_timeout:",
         "shop:19: location: /api/ is CLOSED (503): nginx replaces /api/ by /v1/",
         "shop:20: location: = /health",

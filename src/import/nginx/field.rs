@@ -35,12 +35,12 @@ pub(super) fn for_servers(directive: &Directive) -> Remark {
         }
         ("x-forwarded-proto", _) => Remark::differs("the app sees how the client came: https over TLS, or what one of `trusted-proxies` of roundsman.toml says, otherwise http; never a fixed word"),
         ("x-forwarded-for", "$proxy_add_x_forwarded_for") => {
-            Remark::differs("what the client sent is dropped unless it is one of `trusted-proxies` of roundsman.toml")
+            Remark::differs("X-Forwarded-For from the client is dropped, unless it is one of `trusted-proxies` of roundsman.toml")
         }
         ("x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port" | "forwarded", _) => {
             Remark::differs(format!("the front sets {given} itself, from the connection and what `trusted-proxies` of roundsman.toml say, not {value}"))
         }
-        ("x-real-ip", _) => Remark::lost("is not set, nor passed on from the client; the client's address is in X-Forwarded-For and Forwarded".to_owned()),
+        ("x-real-ip", _) => Remark::lost("X-Real-IP is not set, nor passed on from the client; the client's address is in X-Forwarded-For and Forwarded".to_owned()),
         (_, _) if value.starts_with("$ssl_client_") => Remark::lost(format!("{given} is not set; `forward-client-certificate` under [listen.https] of roundsman.toml passes the certificate on, in Client-Cert")),
         (_, "") => Remark::lost(format!("nginx removes {given} from what the client sent; here it reaches the app")),
         _ => Remark::lost(format!("the app does not get the field {given} that nginx sets, but what the client sends under this name; let the app do without, or add it there")),

@@ -51,7 +51,7 @@ fn exit_code(status: i32) -> String {
         127 => "its command was not found",
         200 => "systemd cannot enter its directory",
         216 => "the group in its file does not exist on this machine",
-        217 => "the user in its file does not exist on this machine: adduser --system NAME",
+        217 => "the user in its file does not exist on this machine: adduser --system --group NAME",
         226 => {
             "its sandbox cannot be made: a path that the unit names is not there, or /tmp, /var/tmp or \
              /run is full (df, df --inodes)"
