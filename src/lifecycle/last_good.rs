@@ -87,6 +87,8 @@ impl LastGood {
         }
         remove(&old)?;
         match fs::rename(&self.directory, &old) {
+            // An overlay does not rename a directory of what it lies over, a machine's image, ever.
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => remove(&self.directory)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

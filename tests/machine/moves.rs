@@ -90,5 +90,7 @@ on_every_debian_in_soak! {
             assert_eq!(machine.curl("/"), "one");
         }
         assert_eq!(machine.run("roundsman diff").trim(), "the machine is as the files say");
+        let kept = machine.try_run("journalctl --unit roundsman --grep 'cannot keep a copy'");
+        assert!(!kept.ok(), "each reload keeps a copy of the files: {kept}");
     }
 }

@@ -125,7 +125,7 @@ mod tests {
             (
                 "X-Forwarded-For $proxy_add_x_forwarded_for",
                 Severity::Differs,
-                "what the client sent is dropped",
+                "from the client is dropped",
             ),
             ("X-Forwarded-For 1", Severity::Differs, "the front sets X-Forwarded-For itself"),
             ("X-Forwarded-Host a", Severity::Differs, "the front sets X-Forwarded-Host itself"),
