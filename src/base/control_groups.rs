@@ -123,7 +123,7 @@ fn search(root: &Path, pid: u32, uid: u32, likely: Option<&Instance>) -> Found {
         for (name, group) in below(&slice) {
             if is_slice(&name) {
                 slices.extend(Some(group).filter(|group| *group != usual));
-            } else if let Some(worker) = Instance::of_service(&name) {
+            } else if let Some(worker) = Instance::of_apps_service(&name) {
                 if let Ok(Some(_)) = find(&group, MOST_OF_UNIT, |_| true, |group| has(group, pid)) {
                     return Found::In(worker);
                 }

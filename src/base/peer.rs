@@ -254,7 +254,7 @@ fn worker(groups: &str, init: &str) -> Option<Instance> {
     let root = unified(init).and_then(|path| path.strip_suffix("/init.scope")).unwrap_or_default();
     let path = unified(groups)?.strip_prefix(root)?.strip_prefix('/')?;
     let unit = path.split('/').find(|part| !is_slice(part))?;
-    Instance::of_service(unit)
+    Instance::of_apps_service(unit)
 }
 
 #[cfg(test)]
@@ -274,6 +274,8 @@ mod tests {
     #[test]
     fn a_worker_is_known_by_its_unit() {
         assert_eq!(of(WORKER).as_deref(), Some("my-shop_2:7"));
+        let valkey = "/roundsman.slice/roundsman-valkey@my-shop_2.service";
+        assert_eq!(of(valkey).as_deref(), Some("my-shop_2:1"), "it reads what its user may write");
         assert_eq!(of(&format!("{WORKER}/sub/group")).as_deref(), Some("my-shop_2:7"));
         let hybrid = format!("12:pids:/other\n1:name=systemd:/x\n0::{WORKER}\n");
         assert!(worker(&hybrid, INIT).is_some());

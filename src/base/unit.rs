@@ -118,6 +118,13 @@ impl Instance {
         unit.strip_prefix(WORKER)?.strip_suffix(".service")?.parse().ok()
     }
 
+    /// The worker as which a process in this service counts: of an app's own Valkey server, which reads what the
+    /// app's user may write, the app's first.
+    pub(crate) fn of_apps_service(unit: &str) -> Option<Self> {
+        let of_valkey = || format!("{}:1", app_of_valkey(unit)?).parse().ok();
+        Self::of_service(unit).or_else(of_valkey)
+    }
+
     /// The worker whose socket has this name.
     pub(crate) fn of_socket(unit: &str) -> Option<Self> {
         unit.strip_prefix(WORKER)?.strip_suffix(".socket")?.parse().ok()

@@ -8,12 +8,13 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{IntoRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, accept_with};
+use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, getsockname, sockopt};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::sockets;
@@ -62,13 +63,32 @@ pub(crate) fn open_again(app: &App, number: u16) -> io::Result<()> {
 /// process does not wait, either.
 fn take(process: u32, path: &Path) -> io::Result<usize> {
     let of_systemd = Path::new("/proc").join(process.to_string());
-    let Some(number) = sockets::listener_of(&of_systemd, path)? else { return Ok(0) };
     let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("systemd has no number here"))?;
-    let listener =
-        pidfd_getfd(pidfd_open(pid, PidfdFlags::empty())?, number, PidfdGetfdFlags::empty())?;
-    rustix::io::ioctl_fionbio(&listener, true)?;
-    let next = || -> Result<OwnedFd, Errno> { accept_with(&listener, SocketFlags::CLOEXEC) };
+    let mut taken = 0;
+    for number in sockets::listeners_of(&of_systemd, path)? {
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        let listener = pidfd_getfd(process, number, PidfdGetfdFlags::empty())?;
+        if listens_at(&listener, path) {
+            taken += take_all(&listener)?;
+        }
+    }
+    Ok(taken)
+}
+
+/// Whether it is what was looked for: of a descriptor the kernel says it, and nobody else.
+fn listens_at(socket: &OwnedFd, path: &Path) -> bool {
+    let is_there = || -> Result<bool, Errno> {
+        let name = SocketAddrUnix::try_from(getsockname(socket)?)?;
+        let is_it = name.path_bytes() == Some(path.as_os_str().as_bytes());
+        Ok(is_it && sockopt::socket_acceptconn(socket)?)
+    };
+    is_there().unwrap_or(false)
+}
+
+fn take_all(listener: &OwnedFd) -> io::Result<usize> {
+    rustix::io::ioctl_fionbio(listener, true)?;
+    let next = || -> Result<OwnedFd, Errno> { accept_with(listener, SocketFlags::CLOEXEC) };
     let mut taken = 0;
     loop {
         match next() {
@@ -85,6 +105,7 @@ fn take(process: u32, path: &Path) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
@@ -102,6 +123,27 @@ mod tests {
         drop(listener);
         assert_eq!(take(std::process::id(), &path).unwrap(), 0, "it has closed it already");
         assert!(take(0, &path).is_err(), "there is no such process");
+    }
+
+    /// A line of the kernel's list of sockets can be made by a path with a line's end in it.
+    #[test]
+    fn a_line_that_somebody_forges_leads_to_no_other_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let other = UnixListener::bind(at("other")).unwrap();
+        let _waits = UnixStream::connect(at("other")).unwrap();
+        let inode = rustix::fs::fstat(&other).unwrap().st_ino;
+        // As that of somebody who may not write there: a socket's path is as it was typed.
+        std::env::set_current_dir(directory.path()).unwrap();
+        let wanted = "w.sock";
+        let forged = format!("\n0 0 0 10000 0 0 {inode} {wanted}");
+        let _forged = UnixListener::bind(&forged).unwrap();
+        let _no_text = UnixListener::bind(OsStr::from_bytes(b"\xff")).unwrap();
+        let of_this = Path::new("/proc/self");
+        assert_eq!(sockets::listeners_of(of_this, Path::new(wanted)).unwrap().len(), 1);
+        assert_eq!(take(std::process::id(), Path::new(wanted)).unwrap(), 0);
+        other.set_nonblocking(true).unwrap();
+        assert!(other.accept().is_ok(), "nobody has taken what waits there");
     }
 
     #[test]

@@ -61,13 +61,13 @@ fn held_by(process: &Path) -> io::Result<HashSet<String>> {
     Ok(held)
 }
 
-/// The descriptor with which a process listens at a path.
-pub(super) fn listener_of(process: &Path, at: &Path) -> io::Result<Option<RawFd>> {
+/// The descriptors with which a process may listen at a path. A path may have a line's end in it, and anybody may
+/// bind one: whoever takes a descriptor looks what it is.
+pub(super) fn listeners_of(process: &Path, at: &Path) -> io::Result<Vec<RawFd>> {
     let sockets = sockets_of(process)?;
-    let mut listeners = lines(process, "unix")?.filter_map(|line| unix_listener(&line));
-    Ok(listeners.find_map(|(path, number)| {
-        if Path::new(&path) == at { sockets.get(&number).copied() } else { None }
-    }))
+    let listeners = lines(process, "unix")?.filter_map(|line| unix_listener(&line));
+    let there = listeners.filter(|(path, _)| Path::new(path) == at);
+    Ok(there.filter_map(|(_, number)| sockets.get(&number).copied()).collect())
 }
 
 /// The sockets of a process, by the number that the kernel has for each, and their descriptors.
@@ -86,7 +86,9 @@ fn sockets_of(process: &Path) -> io::Result<HashMap<String, RawFd>> {
 /// What the kernel says of the sockets in a process's network, which need not be ours.
 fn lines(process: &Path, of: &str) -> io::Result<impl Iterator<Item = String>> {
     let file = File::open(process.join("net").join(of))?;
-    Ok(BufReader::new(file).lines().skip(1).map_while(Result::ok))
+    // Anybody may bind a path that is no text.
+    let lines = BufReader::new(file).split(b'\n').skip(1).map_while(Result::ok);
+    Ok(lines.map(|line| String::from_utf8_lossy(&line).into_owned()))
 }
 
 /// The address and the socket of a line of `/proc/PID/net/tcp`; `None` when it is no listener.

@@ -65,6 +65,9 @@ pub(super) fn lines(app: &App, is_roots: &dyn Fn(&Path) -> bool) -> String {
             line!(out, "BindReadOnlyPaths=-{}:/run/userdb", records.display());
         }
     }
+    if app.sandbox == Sandbox::Off {
+        line!(out, "ReadOnlyPaths=");
+    }
     if app.user.is_none() || app.sandbox == Sandbox::Strict {
         out.push_str(RUN);
     }

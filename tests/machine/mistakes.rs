@@ -347,7 +347,8 @@ const MISTAKES: &[Mistake] = &[
     },
     Mistake {
         name: "deleting while a deploy runs",
-        before: "systemd-run --quiet --unit=deploy roundsman reload shop --settle 5; \
+        before: ": > /run/roundsman/deploy/shop.lock; \
+                 systemd-run --quiet --unit=deploy roundsman reload shop --settle 5; \
                  until grep -q . /run/roundsman/deploy/shop.lock; do sleep 0.1; done",
         typed: "roundsman delete shop --yes",
         status: 75,

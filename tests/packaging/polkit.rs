@@ -19,6 +19,7 @@ if (units[0] === "WHO") {
   const says = (groups, owner) => (words) => words[0].endsWith("cat") ? cgroup + groups : owner;
   const whoever = {
     "a session": [member], "a worker": [{ ...member, system_unit: worker }],
+    "its Valkey": [{ ...member, system_unit: "roundsman-valkey@shop.service" }],
     "without a way to gain rights": [member, says("user@1000.service\nNoNewPrivs:\t1\n", "member\n")],
     "ended": [{ ...member, system_unit: "" }], "ended too": [{ ...member, system_unit: null }],
     "old: a session": [old, says("session-1.scope", "member\n")],
@@ -90,6 +91,7 @@ fn nobody_who_may_have_been_a_worker_manages_units_or_lingers() {
     }
     let expected = "a session: yes, lingers: no\n\
         a worker: no, lingers: never\n\
+        its Valkey: no, lingers: never\n\
         without a way to gain rights: no, lingers: never\n\
         ended: no, lingers: never\n\
         ended too: no, lingers: never\n\
