@@ -18,6 +18,11 @@ pub(crate) enum Links {
     Refuse,
 }
 
+/// What the kernel says in a file of `/proc`: names in it are as anybody has chosen them, and need be no text.
+pub(crate) fn of_kernel(path: impl AsRef<Path>) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
+}
+
 /// Opens a regular file for reading. Nothing else is opened, whatever a link leads to: to open a
 /// device, or a FIFO, does something already.
 ///

@@ -25,6 +25,14 @@ pub(crate) fn escaped(path: &Path) -> String {
     path.display().to_string().escape_debug().to_string()
 }
 
+/// Bytes as pairs of hex digits.
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // which cannot fail
+        text
+    })
+}
+
 /// JSON that says the same: its strings keep every character, but escaped.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
     let bad = |c| c != '\n' && is_command(c);

@@ -1,11 +1,10 @@
 //! As whom an app's workers run that has no `user`: a user that exists only while they run, one for
 //! all of them, and another one for each other app.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 
 use super::settings::App;
+use crate::base::text;
 use crate::base::user::ROUNDSMAN;
 
 /// How the names begin of users that exist only while an app runs.
@@ -77,10 +76,7 @@ fn dynamic(app: &str) -> String {
         return format!("{PREFIX}{app}");
     }
     // 64 bits: no two of the apps of a machine have the same by chance.
-    let mut digits = String::new();
-    for byte in &Sha256::digest(app)[..8] {
-        let _ = write!(digits, "{byte:02x}");
-    }
+    let digits = text::hex(&Sha256::digest(app)[..8]);
     let room = LONGEST - PREFIX_OF_LONG.len() - 1 - digits.len();
     format!("{PREFIX_OF_LONG}{}-{digits}", &app[..room])
 }

@@ -5,15 +5,13 @@
 //! has a process of its own, which runs as the app's user and is reached by that user alone. The secret is
 //! one for each boot, for apps that share a user.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::copy;
 use super::settings::{Session, SessionSync};
-use crate::base::paths;
-use crate::base::program;
+use crate::base::{paths, program, text};
 
 /// The name under which the server finds its configuration among its credentials.
 pub(crate) const CONFIGURATION: &str = "valkey.conf";
@@ -28,7 +26,7 @@ const PROGRAMS: [&str; 2] = ["valkey-server", "redis-server"];
 const PLACE: &str = "/usr/bin";
 
 /// Directories of data, each with the name of its app.
-const DATA: &str = "/var/lib/roundsman-valkey";
+pub(crate) const DATA: &str = "/var/lib/roundsman-valkey";
 
 /// What the app may not do: what reaches out of its own data, to files, settings and other servers.
 const RIGHTS: &str =
@@ -50,10 +48,7 @@ pub(crate) fn program() -> Option<PathBuf> {
 
 /// The server's configuration. Of the secret it has a hash alone.
 pub(crate) fn configuration(app: &str, limits: &Limits, secret: &str) -> String {
-    let mut hash = String::new();
-    for byte in Sha256::digest(secret) {
-        let _ = write!(hash, "{byte:02x}"); // which cannot fail
-    }
+    let hash = text::hex(Sha256::digest(secret));
     // An app of this name is the user who is there anyway.
     let nobody = if app == "default" { "" } else { "user default off\n" };
     let sync = match limits.sync {

@@ -6,13 +6,13 @@
 //! there, and secrets in it are read by nobody.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::base::file::{Links, read_text, write_atomically};
+use crate::base::text;
 use crate::config::copy::{self, AppCopy};
 use crate::config::networks::{self, Networks};
 use crate::config::valkey::{self, Limits};
@@ -147,11 +147,7 @@ impl Memory {
 fn new_secret() -> io::Result<String> {
     let mut bytes = [0; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    let mut text = String::new();
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}"); // which cannot fail
-    }
-    Ok(text)
+    Ok(text::hex(bytes))
 }
 
 #[cfg(test)]

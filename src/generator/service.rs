@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::text::{self, head, line};
 use crate::base::unit;
-use crate::config::account;
 use crate::config::copy::{AppCopy, CREDENTIAL, variables_credential};
 use crate::config::settings::{App, SessionStore};
 use crate::config::valkey;
@@ -45,13 +44,7 @@ pub(super) fn service(
     }
 
     line!(out, "\n[Service]");
-    line!(out, "User={}", account::user(app));
-    if app.user.is_some() {
-        line!(out, "DynamicUser=no");
-    }
-    if let Some(group) = &app.group {
-        line!(out, "Group={group}");
-    }
+    text::account(app, &mut out);
     if app.session == Some(SessionStore::Embedded) {
         line!(out, "# Whose members may open the socket of the session store.");
         line!(out, "SupplementaryGroups=roundsman-session");

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::config::account;
+use crate::config::settings::App;
+
 /// One line of a drop-in. Writing to a string cannot fail.
 macro_rules! line {
     ($text:expr, $($arg:tt)*) => {{ let _ = writeln!($text, $($arg)*); }};
@@ -40,6 +43,17 @@ pub(super) fn head(description: &str, source: Option<&Path>) -> String {
         line!(out, "SourcePath={}", path(source));
     }
     out
+}
+
+/// As whom an app's own processes run.
+pub(super) fn account(app: &App, out: &mut String) {
+    line!(out, "User={}", account::user(app));
+    if app.user.is_some() {
+        line!(out, "DynamicUser=no");
+    }
+    if let Some(group) = &app.group {
+        line!(out, "Group={group}");
+    }
 }
 
 #[cfg(test)]

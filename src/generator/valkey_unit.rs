@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::text::{self, head, line};
-use crate::config::account;
 use crate::config::settings::App;
 use crate::config::valkey::{CONFIGURATION, Limits, configuration_file};
 
@@ -20,13 +19,7 @@ pub(super) fn service(app: &App, source: Option<&Path>, limits: &Limits) -> Stri
     line!(out, "After=roundsman-app@{name}.target");
 
     line!(out, "\n[Service]");
-    line!(out, "User={}", account::user(app));
-    if app.user.is_some() {
-        line!(out, "DynamicUser=no");
-    }
-    if let Some(group) = &app.group {
-        line!(out, "Group={group}");
-    }
+    text::account(app, &mut out);
     let configuration = configuration_file(Path::new("/"), name);
     line!(out, "LoadCredential={CONFIGURATION}:{}", text::path(&configuration));
     line!(out, "# max-size of [session], and what comes on top.");

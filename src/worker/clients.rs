@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::base::file;
+
 /// States of a TCP connection that the app's end of it has not closed (`TCP_ESTABLISHED`, `TCP_CLOSE_WAIT`).
 const OPEN: [&str; 2] = ["01", "08"];
 
@@ -22,8 +24,8 @@ impl Doors {
     /// it may be so.
     pub(super) fn are_in_use(&self, pid: u32) -> bool {
         let Some(held) = sockets_of(pid) else { return true };
-        let tcp = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(fs::read_to_string);
-        let unix = fs::read_to_string("/proc/self/net/unix");
+        let tcp = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(file::of_kernel);
+        let unix = file::of_kernel("/proc/self/net/unix");
         let [Ok(v4), v6] = tcp else { return true };
         let (v6, Ok(unix)) = (v6.unwrap_or_default(), unix) else { return true };
         let lines = v4.lines().chain(v6.lines());
@@ -56,7 +58,9 @@ fn sockets_of(pid: u32) -> Option<BTreeSet<u64>> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     use super::*;
@@ -82,6 +86,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let listener = UnixListener::bind(&path).unwrap();
+        // Somebody else's, in the same list.
+        let no_text = directory.path().join(OsStr::from_bytes(b"\xff"));
+        let _no_text = UnixListener::bind(no_text).unwrap();
         let paths = [path.to_str().unwrap().to_owned()].into();
         let doors = Doors { ports: [].into(), paths };
         let pid = std::process::id();

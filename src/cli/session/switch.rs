@@ -142,7 +142,8 @@ fn report(name: &str, total: &Pass, as_json: bool) -> Done {
         exit::WITH_LOSSES,
         format!(
             "{unsupported} keys are lists, sorted sets or streams, which the session store does not have: they stay \
-             in /var/lib/roundsman-valkey/{name}"
+             in {}/{name}",
+            valkey::DATA
         ),
     ))
 }

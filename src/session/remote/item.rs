@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, RemoteError, Value};
+use crate::base::text;
 
 /// A key with all that it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -80,11 +81,7 @@ impl TryFrom<String> for Hex {
 
 impl From<Hex> for String {
     fn from(hex: Hex) -> Self {
-        use std::fmt::Write as _;
-        hex.0.iter().fold(Self::new(), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        text::hex(hex.0)
     }
 }
 

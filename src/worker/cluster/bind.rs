@@ -16,6 +16,7 @@ use rustix::net::{
 use rustix::process::geteuid;
 
 use super::endpoint::Endpoint;
+use crate::base::file;
 use crate::worker::channel::ForAll;
 
 /// How many connections may wait, until the app says it itself: what Node takes.
@@ -121,7 +122,7 @@ fn is_left(path: &Path) -> bool {
         .is_ok_and(|data| data.file_type().is_socket() && data.uid() == geteuid().as_raw());
     // Who has bound it and does not listen yet is in the kernel's list.
     is_ours
-        && fs::read_to_string("/proc/net/unix").is_ok_and(|list| !is_listed(&list, path))
+        && file::of_kernel("/proc/net/unix").is_ok_and(|list| !is_listed(&list, path))
         && UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
@@ -137,7 +138,10 @@ fn errno(error: &io::Error) -> Errno {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::net::TcpListener;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 
@@ -171,6 +175,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.sock");
         let endpoint = at(&path, ForAll::default());
+        // Somebody else's, in the same list.
+        let no_text = directory.path().join(OsStr::from_bytes(b"\xff"));
+        let _no_text = UnixListener::bind(no_text).unwrap();
         let socket = bind_endpoint(&endpoint).unwrap();
         assert_eq!(bind_endpoint(&endpoint).unwrap_err(), Errno::ADDRINUSE, "it listens");
         drop(socket);
